@@ -1,0 +1,182 @@
+"""The state of a backend, as nodes and the database have it, and as the public sees it.
+
+The rules by which one state becomes another are in `plane.decisions.backend_lifecycle`.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Literal
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from plane.protocol.codec import Int32
+from plane.protocol.times import DbTime
+
+__all__ = [
+    "BackendState",
+    "BackendStatus",
+    "BackendStatusStreamEntry",
+    "HardTerminating",
+    "Loading",
+    "Ready",
+    "Scheduled",
+    "Starting",
+    "Terminated",
+    "Terminating",
+    "TerminationKind",
+    "TerminationReason",
+    "Waiting",
+    "public_entry",
+]
+
+
+class BackendStatus(enum.StrEnum):
+    """Where a backend is in its life. `number` orders them; a backend's status only rises."""
+
+    SCHEDULED = "scheduled"
+    LOADING = "loading"
+    STARTING = "starting"
+    WAITING = "waiting"
+    READY = "ready"
+    TERMINATING = "terminating"
+    HARD_TERMINATING = "hard-terminating"
+    TERMINATED = "terminated"
+
+    @property
+    def number(self) -> int:
+        """The number kept in ``backend.last_status_number``."""
+        return _NUMBERS[self]
+
+
+_NUMBERS = {
+    BackendStatus.SCHEDULED: 10,
+    BackendStatus.LOADING: 20,
+    BackendStatus.STARTING: 30,
+    BackendStatus.WAITING: 40,
+    BackendStatus.READY: 50,
+    BackendStatus.TERMINATING: 60,
+    BackendStatus.HARD_TERMINATING: 65,
+    BackendStatus.TERMINATED: 70,
+}
+
+
+class TerminationKind(enum.StrEnum):
+    """How a backend is ended: asked to stop, or killed."""
+
+    SOFT = "soft"
+    HARD = "hard"
+
+
+class TerminationReason(enum.StrEnum):
+    """Why a backend is ended."""
+
+    SWEPT = "swept"
+    EXTERNAL = "external"
+    KEY_EXPIRED = "keyexpired"
+    LOST = "lost"
+    STARTUP_TIMEOUT = "startuptimeout"
+    INTERNAL_ERROR = "internalerror"
+
+
+class _State(msgspec.Struct, frozen=True, kw_only=True, tag_field="status"):
+    """Base of the states; ``status`` is the tag."""
+
+    @property
+    def status(self) -> BackendStatus:
+        """The state's status."""
+        return BackendStatus(str(self.__struct_config__.tag))
+
+
+class Scheduled(_State, frozen=True, kw_only=True, tag="scheduled"):
+    """Given to a drone."""
+
+
+class Loading(_State, frozen=True, kw_only=True, tag="loading"):
+    """The drone prepares the executable (pulls the image)."""
+
+
+class Starting(_State, frozen=True, kw_only=True, tag="starting"):
+    """The drone starts the process."""
+
+
+class Waiting(_State, frozen=True, kw_only=True, tag="waiting"):
+    """Runs, does not answer HTTP yet. ``address`` is ``IP:PORT``."""
+
+    address: str
+
+
+class Ready(_State, frozen=True, kw_only=True, tag="ready"):
+    """Answers HTTP at ``address`` (``IP:PORT``)."""
+
+    address: str
+
+
+class Terminating(_State, frozen=True, kw_only=True, tag="terminating"):
+    """Was asked to stop."""
+
+    last_status: BackendStatus
+    reason: TerminationReason
+    termination: Literal["soft"] = "soft"
+
+
+class HardTerminating(_State, frozen=True, kw_only=True, tag="hard-terminating"):
+    """Is being killed."""
+
+    last_status: BackendStatus
+    reason: TerminationReason
+
+
+class Terminated(_State, frozen=True, kw_only=True, tag="terminated"):
+    """Nothing of it runs any more.
+
+    ``message`` says in words why, where something went wrong (7-beyond-the-original, A21).
+    """
+
+    last_status: BackendStatus
+    termination: TerminationKind | None = None
+    reason: TerminationReason | None = None
+    exit_code: Int32 | None = None
+    message: str | UnsetType | None = UNSET
+
+
+BackendState = Scheduled | Loading | Starting | Waiting | Ready | Terminating | HardTerminating | Terminated
+
+
+class BackendStatusStreamEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """The public view of a state: no address. ``time`` is when the database heard of it."""
+
+    status: BackendStatus
+    time: DbTime
+    termination_reason: TerminationReason | UnsetType | None = UNSET
+    termination_kind: TerminationKind | UnsetType | None = UNSET
+    exit_error: bool | UnsetType | None = UNSET
+    message: str | UnsetType | None = UNSET
+
+
+def public_entry(state: BackendState, time: DbTime) -> BackendStatusStreamEntry:
+    """What the public may know of ``state``, which the database recorded at ``time``."""
+    reason: TerminationReason | UnsetType = UNSET
+    kind: TerminationKind | UnsetType = UNSET
+    exit_error: bool | UnsetType = UNSET
+    message: str | UnsetType = UNSET
+    match state:
+        case Terminating():
+            reason, kind = state.reason, TerminationKind.SOFT
+        case HardTerminating():
+            reason, kind = state.reason, TerminationKind.HARD
+        case Terminated():
+            reason, kind = state.reason or UNSET, state.termination or UNSET
+            exit_error = state.exit_code is not None and state.exit_code != 0
+            message = state.message or UNSET
+        case _:
+            pass
+    return BackendStatusStreamEntry(
+        status=state.status,
+        time=time,
+        termination_reason=reason,
+        termination_kind=kind,
+        exit_error=exit_error,
+        message=message,
+    )

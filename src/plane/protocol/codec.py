@@ -1,0 +1,95 @@
+"""JSON in and out, for every message: the one place that calls the JSON library.
+
+`decode` turns whatever is wrong with the input into one `MessageError` with the path of the field.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import Any, TypeVar
+
+import msgspec
+
+from plane.protocol import times
+from plane.protocol.errors import MessageError
+
+__all__ = ["Int32", "Int64", "UInt8", "UInt16", "Variants", "decode", "encode", "to_builtins"]
+
+from typing import Annotated
+
+Int32 = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
+Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+UInt8 = Annotated[int, msgspec.Meta(ge=0, le=2**8 - 1)]
+UInt16 = Annotated[int, msgspec.Meta(ge=0, le=2**16 - 1)]
+
+T = TypeVar("T")
+
+_encoder = msgspec.json.Encoder(enc_hook=times.to_json)
+_PATH = re.compile(r"^(?P<reason>.*?) - at `(?P<path>[^`]*)`$", re.S)
+
+
+class Variants(
+    msgspec.Struct,
+    rename="pascal",
+    omit_defaults=True,
+    forbid_unknown_fields=True,
+    frozen=True,
+    kw_only=True,
+):
+    """Base of externally tagged enumerations: ``{"Variant": content}``.
+
+    A subclass has one optional field per variant, each ``UNSET`` by default; exactly one is set.
+    `content` is the set one, to match on.
+    """
+
+    def __post_init__(self) -> None:
+        if self._tags_set() != 1:
+            names = ", ".join(field.encode_name for field in msgspec.structs.fields(self))
+            raise ValueError(f"Expected exactly one of {names}")
+
+    def _tags_set(self) -> int:
+        return sum(getattr(self, name) is not msgspec.UNSET for name in self.__struct_fields__)
+
+    @property
+    def content(self) -> Any:
+        """The content of the variant that is set."""
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if value is not msgspec.UNSET:
+                return value
+        raise AssertionError("unreachable: __post_init__ saw exactly one variant")
+
+
+def encode(message: Any) -> bytes:
+    """The message as JSON, UTF-8, without spaces."""
+    return _encoder.encode(message)
+
+
+def to_builtins(message: Any) -> Any:
+    """The message as dicts, lists and scalars, as `encode` would write it."""
+    return msgspec.to_builtins(message, enc_hook=times.to_json)
+
+
+@functools.cache
+def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(kind, dec_hook=times.from_json)
+
+
+def decode(data: bytes | str, kind: type[T]) -> T:
+    """Read one ``kind`` from JSON.
+
+    Raises:
+        MessageError: not JSON, nested too deeply, or not of that shape.
+    """
+    try:
+        value: T = _decoder(cast(Hashable, kind)).decode(data)
+    except msgspec.ValidationError as error:
+        match = _PATH.match(str(error))
+        reason, path = (match["reason"], match["path"]) if match else (str(error), "$")
+        raise MessageError(reason, path) from None
+    except (msgspec.DecodeError, UnicodeError) as error:
+        raise MessageError(f"not JSON: {error}", is_json=False) from None
+    except RecursionError:
+        raise MessageError("nested too deeply", is_json=False) from None
+    return value

@@ -1,0 +1,110 @@
+"""Bodies of the control API: connect, revoke, drain, states."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from plane.protocol.backend_state import BackendStatus
+from plane.protocol.codec import Variants
+from plane.protocol.keys import KeyConfig
+from plane.protocol.spawn import SpawnConfig
+
+__all__ = [
+    "ClusterState",
+    "ConnectRequest",
+    "ConnectResponse",
+    "ControllerStatus",
+    "DrainResult",
+    "DroneState",
+    "NodeNameOfKind",
+    "NodeState",
+    "PublicHealth",
+    "RevokeRequest",
+]
+
+
+class ConnectRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """``POST /ctrl/connect``. ``auth`` reaches the backend as ``x-verified-user-data``."""
+
+    key: KeyConfig | None = None
+    spawn_config: SpawnConfig | None = None
+    user: str | None = None
+    auth: dict[str, Any] | None = msgspec.field(default_factory=dict)
+
+
+class ConnectResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """``drone`` only when this request spawned; ``secret_token`` null for static tokens."""
+
+    backend_id: str
+    spawned: bool
+    status: BackendStatus
+    token: str
+    url: str
+    subdomain: str | None = None
+    secret_token: str | None = None
+    status_url: str
+    drone: str | None = None
+
+
+class RevokeRequest(msgspec.Struct, frozen=True):
+    """All tokens of ``user`` for ``backend_id``."""
+
+    backend_id: str
+    user: str
+
+
+class DrainResult(msgspec.Struct, frozen=True):
+    """``updated`` is false when it was so already."""
+
+    updated: bool
+
+
+class PublicHealth(msgspec.Struct, frozen=True):
+    """``GET /pub/health``."""
+
+    status: str = "ok"
+
+
+class ControllerStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """``GET /ctrl/status``."""
+
+    version: str
+    hash: str
+    status: str = "ok"
+
+
+class NodeNameOfKind(Variants, frozen=True, kw_only=True):
+    """A node's name, tagged with its kind: ``{"Drone": "dr-…"}``."""
+
+    proxy: str | msgspec.UnsetType = msgspec.UNSET
+    drone: str | msgspec.UnsetType = msgspec.UNSET
+    acme_dns_server: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class NodeState(msgspec.Struct, frozen=True, kw_only=True):
+    """A node that is connected to a controller; the age is in seconds."""
+
+    name: NodeNameOfKind
+    plane_version: str
+    plane_hash: str
+    controller: str
+    controller_heartbeat_age: int
+
+
+class DroneState(msgspec.Struct, frozen=True, kw_only=True):
+    """A drone of a cluster; ``backend_count`` counts those not terminated; the age is in seconds."""
+
+    ready: bool
+    draining: bool
+    last_heartbeat_age: int
+    backend_count: int
+    node: NodeState
+
+
+class ClusterState(msgspec.Struct, frozen=True):
+    """``GET /ctrl/c/{cluster}/state``."""
+
+    drones: list[DroneState]
+    proxies: list[NodeState]

@@ -1,0 +1,112 @@
+"""Lines between a drone and an external executor (``--executor-socket``).
+
+One JSON object a line. A request carries an id and its answer repeats it; an event has ``null``.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from plane.protocol.codec import Int32, UInt16, Variants
+from plane.protocol.drone_messages import BackendMetrics
+from plane.protocol.keys import AcquiredKey
+from plane.protocol.spawn import DockerExecutable
+
+__all__ = [
+    "ExecutorAnswer",
+    "ExecutorLine",
+    "ExecutorQuestion",
+    "ExecutorRequest",
+    "OtherFailure",
+    "SpawnOutcome",
+    "SpawnResult",
+    "TerminateEvent",
+    "TerminateOutcome",
+    "UnitOutcome",
+    "WaitOutcome",
+]
+
+
+class SpawnResult(msgspec.Struct, frozen=True):
+    """The started container and the port where it listens."""
+
+    container_id: str
+    port: UInt16
+
+
+class TerminateEvent(msgspec.Struct, frozen=True):
+    """A backend's process ended; ``exit_code`` if known."""
+
+    backend_id: str
+    exit_code: Int32 | None = None
+
+
+class UnitOutcome(Variants, frozen=True, kw_only=True):
+    """Done (``{"Ok": null}``), or why not."""
+
+    ok: UnsetType | None = UNSET
+    err: str | UnsetType = UNSET
+
+
+class SpawnOutcome(Variants, frozen=True, kw_only=True):
+    """Started, or why not."""
+
+    ok: SpawnResult | UnsetType = UNSET
+    err: str | UnsetType = UNSET
+
+
+class TerminateOutcome(Variants, frozen=True, kw_only=True):
+    """Whether it was running, or why it could not be ended."""
+
+    ok: bool | UnsetType = UNSET
+    err: str | UnsetType = UNSET
+
+
+class OtherFailure(Variants, frozen=True, kw_only=True):
+    """A wait that failed for another reason than time: ``{"Other": text}``."""
+
+    other: str | UnsetType = UNSET
+
+
+class WaitOutcome(Variants, frozen=True, kw_only=True):
+    """Answers HTTP, or ``"StartupTimeout"``, or another failure."""
+
+    ok: UnsetType | None = UNSET
+    err: Literal["StartupTimeout"] | OtherFailure | UnsetType = UNSET
+
+
+class ExecutorRequest(Variants, frozen=True, kw_only=True):
+    """What a drone asks."""
+
+    prepare: DockerExecutable | UnsetType = UNSET
+    spawn: tuple[str, DockerExecutable, AcquiredKey | None, str | None] | UnsetType = UNSET
+    terminate: tuple[str, bool] | UnsetType = UNSET
+    wait_for_backend: tuple[str, str] | UnsetType = UNSET
+
+
+class ExecutorAnswer(Variants, frozen=True, kw_only=True):
+    """What an executor says: the answer to a request, or an event."""
+
+    prepare_result: UnitOutcome | UnsetType = UNSET
+    spawn_result: SpawnOutcome | UnsetType = UNSET
+    terminate_result: TerminateOutcome | UnsetType = UNSET
+    wait_for_backend_result: WaitOutcome | UnsetType = UNSET
+    metrics_message: BackendMetrics | UnsetType = UNSET
+    terminate_event: TerminateEvent | UnsetType = UNSET
+
+
+class ExecutorQuestion(msgspec.Struct, frozen=True):
+    """A line from the drone."""
+
+    id: str
+    message: ExecutorRequest
+
+
+class ExecutorLine(msgspec.Struct, frozen=True):
+    """A line from the executor; ``id`` is ``None`` for events."""
+
+    id: str | None
+    message: ExecutorAnswer

@@ -1,0 +1,45 @@
+"""Payloads of PostgreSQL notifications, the message bus between controllers."""
+
+from __future__ import annotations
+
+import datetime
+import enum
+from typing import Any
+
+import msgspec
+
+from plane.protocol.codec import Int64
+
+__all__ = ["EVENTS_CHANNEL", "METRICS_CHANNEL", "Event", "EventKind", "NodeConnection"]
+
+EVENTS_CHANNEL = "plane_events"
+METRICS_CHANNEL = "plane_backend_metrics"
+
+
+class EventKind(enum.StrEnum):
+    """Kinds of events; the comment is what their ``key`` is."""
+
+    BACKEND_STATE = "backend_state"  # the backend's id
+    BACKEND_ACTION = "backend_action"  # the drone's integer id, as text
+    NODE_CONNECTION = "node_connection"  # none
+    BACKEND_METRICS = "backend_metrics"  # the backend's id
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """What LISTEN hears. ``id`` is the row in ``event``; a metrics event has none.
+
+    ``payload`` is ``None`` when it was too large to travel (A6): it stands in the row.
+    """
+
+    kind: str
+    timestamp: datetime.datetime
+    payload: Any = None
+    key: str | None = None
+    id: Int64 | None = None
+
+
+class NodeConnection(msgspec.Struct, frozen=True):
+    """A node came to, or left, a controller."""
+
+    node_id: Int64
+    connected: bool

@@ -1,0 +1,106 @@
+"""What proxies and controllers tell each other."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from plane.protocol.codec import Variants
+
+__all__ = [
+    "BackendRemoved",
+    "CertLeaseResponse",
+    "CertManagerRequest",
+    "CertManagerResponse",
+    "MessageFromProxy",
+    "MessageToProxy",
+    "RouteInfo",
+    "RouteInfoRequest",
+    "RouteInfoResponse",
+    "SetTxtRecord",
+    "SetTxtRecordRequest",
+    "SetTxtRecordResponse",
+]
+
+
+class RouteInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a connection token leads. ``secret_token`` is "" for static tokens."""
+
+    backend_id: str
+    address: str
+    secret_token: str
+    cluster: str
+    user: str | None = None
+    user_data: Any = None
+    subdomain: str | None = None
+
+
+class RouteInfoRequest(msgspec.Struct, frozen=True):
+    """Where does this token lead?"""
+
+    token: str
+
+
+class RouteInfoResponse(msgspec.Struct, frozen=True):
+    """``route_info`` is ``None`` for a token that leads nowhere."""
+
+    token: str
+    route_info: RouteInfo | None = None
+
+
+class SetTxtRecord(msgspec.Struct, frozen=True):
+    """The value that the cluster's ACME challenge shall have."""
+
+    txt_value: str
+
+
+class SetTxtRecordRequest(Variants, frozen=True, kw_only=True):
+    """``{"SetTxtRecord": {…}}``: the certificate request that has content."""
+
+    set_txt_record: SetTxtRecord | UnsetType = UNSET
+
+
+CertManagerRequest = Literal["CertLeaseRequest", "ReleaseCertLease"] | SetTxtRecordRequest
+
+
+class CertLeaseResponse(msgspec.Struct, frozen=True):
+    """May this proxy order the certificate?"""
+
+    accepted: bool
+
+
+class SetTxtRecordResponse(msgspec.Struct, frozen=True):
+    """Was the value set? Only the lease's holder may."""
+
+    accepted: bool
+
+
+class CertManagerResponse(Variants, frozen=True, kw_only=True):
+    """Answer to a certificate request; a release gets none."""
+
+    cert_lease_response: CertLeaseResponse | UnsetType = UNSET
+    set_txt_record_response: SetTxtRecordResponse | UnsetType = UNSET
+
+
+class BackendRemoved(msgspec.Struct, frozen=True):
+    """Forget every route to this backend."""
+
+    backend: str
+
+
+class MessageFromProxy(Variants, frozen=True, kw_only=True):
+    """One frame from a proxy. ``keep_alive`` is a backend's id."""
+
+    route_info_request: RouteInfoRequest | UnsetType = UNSET
+    keep_alive: str | UnsetType = UNSET
+    cert_manager_request: CertManagerRequest | UnsetType = UNSET
+
+
+class MessageToProxy(Variants, frozen=True, kw_only=True):
+    """One frame to a proxy."""
+
+    route_info_response: RouteInfoResponse | UnsetType = UNSET
+    cert_manager_response: CertManagerResponse | UnsetType = UNSET
+    backend_removed: BackendRemoved | UnsetType = UNSET

@@ -1,0 +1,86 @@
+"""What to run: spawn configurations and the executables of the runtimes."""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+import msgspec
+
+from plane.protocol.codec import Int32, Int64, UInt8
+
+__all__ = [
+    "DockerExecutable",
+    "ProcessExecutable",
+    "PullPolicy",
+    "RegistryCredentials",
+    "ResourceLimits",
+    "SpawnConfig",
+]
+
+
+class PullPolicy(enum.StrEnum):
+    """When to pull an image; the default is `IF_NOT_PRESENT`."""
+
+    IF_NOT_PRESENT = "IfNotPresent"
+    ALWAYS = "Always"
+    NEVER = "Never"
+
+
+class RegistryCredentials(msgspec.Struct, frozen=True):
+    """For the image's registry."""
+
+    username: str
+    password: str
+
+    def __repr__(self) -> str:
+        return f"RegistryCredentials(username={self.username!r}, password=…)"
+
+
+class ResourceLimits(msgspec.Struct, frozen=True):
+    """Limits of one backend; ``None`` is unlimited.
+
+    ``cpu_period`` is in microseconds, ``cpu_period_percent`` a share of it, ``cpu_time_limit`` in seconds
+    of CPU, the others in bytes.
+    """
+
+    cpu_period: Int64 | None = None
+    cpu_period_percent: UInt8 | None = None
+    cpu_time_limit: Int64 | None = None
+    memory_limit_bytes: Int64 | None = None
+    disk_limit_bytes: Int64 | None = None
+
+
+class DockerExecutable(msgspec.Struct, frozen=True, kw_only=True):
+    """The executable of the Docker runtime (also what travels to an external executor)."""
+
+    image: str
+    pull_policy: PullPolicy | None = None
+    credentials: RegistryCredentials | None = None
+    env: dict[str, str] = msgspec.field(default_factory=dict)
+    resource_limits: ResourceLimits = ResourceLimits()
+    mount: bool | str | None = None
+    network_name: str | None = None
+
+
+class ProcessExecutable(msgspec.Struct, frozen=True, kw_only=True):
+    """The executable of the process runtime: ``command`` is argv, ``cwd`` a directory on the drone."""
+
+    command: list[str]
+    env: dict[str, str] = msgspec.field(default_factory=dict)
+    cwd: str | None = None
+    resource_limits: ResourceLimits = ResourceLimits()
+    mount: bool | str | None = None
+
+
+class SpawnConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """How to start a backend if no one holds the key. ``executable`` means what the drone's runtime says."""
+
+    executable: Any
+    id: str | None = None
+    cluster: str | None = None
+    pool: str = ""
+    lifetime_limit_seconds: Int32 | None = None
+    max_idle_seconds: Int32 | None = None
+    use_static_token: bool = False
+    subdomain: str | None = None

@@ -1,0 +1,73 @@
+"""Points in time, one type per clock, so that a type checker refuses to compare two machines' clocks.
+
+Both travel as integers: milliseconds since the Unix epoch, UTC. "A time taken on one machine is never
+compared with a time taken on another" (page 1).
+"""
+
+from __future__ import annotations
+
+from functools import total_ordering
+from typing import Any, Self
+
+__all__ = ["DbTime", "DroneTime", "Instant"]
+
+
+@total_ordering
+class Instant:
+    """Milliseconds since the Unix epoch on one particular clock; compare only with the same type."""
+
+    __slots__ = ("ms",)
+
+    def __init__(self, ms: int) -> None:
+        self.ms = ms
+
+    def plus_s(self, seconds: float) -> Self:
+        """This time, moved by ``seconds``."""
+        return type(self)(self.ms + round(seconds * 1000))
+
+    def seconds_until(self, later: Self) -> float:
+        """Seconds from this time to ``later``; negative when ``later`` is earlier."""
+        return (later.ms - self.ms) / 1000
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Instant) and type(other) is type(self) and other.ms == self.ms
+
+    # Narrower than Any on purpose: comparing a DroneTime with a DbTime must not type-check.
+    def __lt__(self, other: Self) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return self.ms < other.ms
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.ms))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.ms})"
+
+
+class DroneTime(Instant):
+    """A time on one drone's clock. Key deadlines are in this."""
+
+    __slots__ = ()
+
+
+class DbTime(Instant):
+    """A time on the database's clock, the only one that a controller trusts."""
+
+    __slots__ = ()
+
+
+def to_json(value: Any) -> int:
+    """Encode hook for `codec`."""
+    if isinstance(value, Instant):
+        return value.ms
+    raise NotImplementedError(f"{type(value).__name__} does not travel as JSON")
+
+
+def from_json(kind: type, value: Any) -> Any:
+    """Decode hook for `codec`."""
+    if issubclass(kind, Instant):
+        if type(value) is not int or not -(2**63) <= value < 2**63:
+            raise ValueError("Expected milliseconds since the epoch as an integer")
+        return kind(value)
+    raise NotImplementedError(f"{kind.__name__} does not travel as JSON")

@@ -1,0 +1,88 @@
+"""Every setting of every role: one frozen dataclass each. Only `plane.cli` reads arguments and environment."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from pathlib import Path
+
+from plane.protocol.names import ClusterName, ControllerName, NodeName
+from plane.transport.controller_url import ControllerUrl
+
+__all__ = ["ControllerSettings", "DroneSettings", "ProxySettings", "RuntimeKind"]
+
+
+class RuntimeKind(enum.StrEnum):
+    """What runs backends. ``AUTO``: Docker where an engine answers, else processes."""
+
+    AUTO = "auto"
+    PROCESS = "process"
+    DOCKER = "docker"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControllerSettings:
+    """Settings of a controller.
+
+    Attributes:
+        db: ``postgresql://`` URL of the database.
+        name: this controller's name, ``co-…``.
+        host, port: where to listen.
+        controller_url: how others reach this controller; stands in status URLs. None: what it listens on.
+        default_cluster: for connect requests that name no cluster.
+        best_of: a new backend goes to the least loaded of this many random drones.
+        front_page: serve the demo's front page at ``/``.
+    """
+
+    db: str
+    name: ControllerName
+    host: str = "127.0.0.1"
+    port: int = 8080
+    controller_url: str | None = None
+    default_cluster: ClusterName | None = None
+    best_of: int = 2
+    front_page: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DroneSettings:
+    """Settings of a drone.
+
+    Attributes:
+        controller_url: the controller to register with.
+        cluster, pool: what this drone serves.
+        name: this drone's name, ``dr-…``.
+        ip: where proxies reach the backends of this drone.
+        db_path: the state store's file. None: in memory, so a restart forgets everything.
+        runtime: what runs the backends.
+        docker_socket: path of the engine's Unix socket.
+    """
+
+    controller_url: ControllerUrl
+    cluster: ClusterName
+    name: NodeName
+    ip: str = "127.0.0.1"
+    pool: str = ""
+    db_path: Path | None = None
+    runtime: RuntimeKind = RuntimeKind.AUTO
+    docker_socket: Path = Path("/var/run/docker.sock")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxySettings:
+    """Settings of a proxy.
+
+    Attributes:
+        controller_url: the controller to register with.
+        cluster: the host name (and port) under which browsers reach this proxy.
+        name: this proxy's name, ``px-…``.
+        host, http_port: where to listen for plain HTTP. Port 0: any free one.
+        root_redirect_url: where ``/`` leads. None: 400.
+    """
+
+    controller_url: ControllerUrl
+    cluster: ClusterName
+    name: NodeName
+    host: str = "0.0.0.0"  # noqa: S104 - browsers come from elsewhere
+    http_port: int = 9090
+    root_redirect_url: str | None = None

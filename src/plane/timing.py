@@ -1,0 +1,95 @@
+"""Every duration of the system, in seconds, with its reason.
+
+Values and names: page 1, "Timings". Their order is asserted in ``tests/unit/test_timing.py``.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__: list[str] = [
+    "BACKOFF_CAP_S",
+    "BACKOFF_FACTOR",
+    "BACKOFF_FIRST_S",
+    "BACKOFF_HEALTHY_AFTER_S",
+    "CONNECT_ATTEMPTS",
+    "CONTROLLER_SHUTDOWN_GRACE_S",
+    "DRONE_LOST_AFTER_S",
+    "DYNAMIC_TOKEN_LIFETIME_S",
+    "EVENT_REPLAY_PAGE",
+    "HEARTBEAT_INTERVAL_S",
+    "KEY_HARD_TERMINATE_AFTER_S",
+    "KEY_LEASE_S",
+    "KEY_RENEW_AFTER_S",
+    "KEY_SOFT_TERMINATE_AFTER_S",
+    "METRICS_INTERVAL_S",
+    "NODE_HANDSHAKE_LIMIT_S",
+    "NODE_PING_INTERVAL_S",
+    "NODE_SEND_LIMIT_S",
+    "PENDING_ACTIONS_INTERVAL_S",
+    "PROXY_SHUTDOWN_GRACE_S",
+    "READINESS_FIRST_DELAY_S",
+    "READINESS_MAX_DELAY_S",
+    "READINESS_TRY_LIMIT_S",
+    "RECONNECT_EVERY_S",
+    "RECONNECT_JITTER_S",
+    "SOFT_TERMINATE_GRACE_S",
+    "STARTUP_TIMEOUT_S",
+    "SWEEP_INTERVAL_S",
+    "UNHEALTHY_AFTER_S",
+]
+
+# Drone heartbeat, controller heartbeat, proxy keepalive per backend. Nine may be missed before UNHEALTHY_AFTER_S.
+HEARTBEAT_INTERVAL_S: Final = 5.0
+# A drone or controller without heartbeat for this long gets no new backends.
+UNHEALTHY_AFTER_S: Final = 45.0
+# A drone without heartbeat for this long is lost. Longer than a key's lease, so that the drone, if it lives,
+# has ended its backends itself before their keys are given away.
+DRONE_LOST_AFTER_S: Final = 120.0
+
+# A key's lease, from acquisition or renewal. Renewal has ten seconds before the backend is asked to stop;
+# the backend has ten seconds to stop before it is killed; the kill has ten before another may take the key.
+KEY_RENEW_AFTER_S: Final = 30.0
+KEY_SOFT_TERMINATE_AFTER_S: Final = 40.0
+KEY_HARD_TERMINATE_AFTER_S: Final = 50.0
+KEY_LEASE_S: Final = 60.0
+
+# From a soft termination to SIGKILL.
+SOFT_TERMINATE_GRACE_S: Final = 30.0
+# How often a controller looks for idle or expired backends of each connected drone.
+SWEEP_INTERVAL_S: Final = 5.0
+# How often a controller sends a drone again what it has not acknowledged.
+PENDING_ACTIONS_INTERVAL_S: Final = 5.0
+# After this a dynamic token opens no new connection.
+DYNAMIC_TOKEN_LIFETIME_S: Final = 3600.0
+# A backend that does not answer HTTP by then is hard-terminated.
+STARTUP_TIMEOUT_S: Final = 300.0
+# Readiness probes start close together, so that a fast backend is seen at once, and back off.
+READINESS_FIRST_DELAY_S: Final = 0.002
+READINESS_MAX_DELAY_S: Final = 0.1
+READINESS_TRY_LIMIT_S: Final = 1.0
+METRICS_INTERVAL_S: Final = 5.0
+
+# Nodes reconnect for ever; after BACKOFF_HEALTHY_AFTER_S of connection the backoff starts over.
+BACKOFF_FIRST_S: Final = 1.0
+BACKOFF_FACTOR: Final = 1.1
+BACKOFF_CAP_S: Final = 60.0
+BACKOFF_HEALTHY_AFTER_S: Final = 60.0
+# Nodes reconnect on purpose, so that load spreads over controllers.
+RECONNECT_EVERY_S: Final = 3600.0
+RECONNECT_JITTER_S: Final = 600.0
+
+# A node that has said nothing by then is no node.
+NODE_HANDSHAKE_LIMIT_S: Final = 10.0
+# A half-open TCP connection is noticed by a ping without answer (after half of this again).
+NODE_PING_INTERVAL_S: Final = 20.0
+# A peer that does not read for this long is gone.
+NODE_SEND_LIMIT_S: Final = 10.0
+
+# Requests in flight when a controller, or a proxy, is asked to stop.
+CONTROLLER_SHUTDOWN_GRACE_S: Final = 2.0
+PROXY_SHUTDOWN_GRACE_S: Final = 10.0
+
+# Not durations, but of the same kind: how often a lost race for a key is tried, rows read at once on replay.
+CONNECT_ATTEMPTS: Final = 3
+EVENT_REPLAY_PAGE: Final = 100

@@ -1,0 +1,1 @@
+"""Sockets that carry `plane.protocol`: typed, bounded, reconnecting."""

@@ -1,0 +1,61 @@
+"""A controller's URL as operators write it, and what follows from it.
+
+``http`` and ``ws`` (``https`` and ``wss``) are interchangeable; a user name in the URL is a bearer token
+(page 2, "Bearer token to a controller").
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from urllib.parse import unquote, urlsplit
+
+from plane.protocol.errors import ConfigurationError
+
+__all__ = ["ControllerUrl"]
+
+_HTTP = {"http": "http", "ws": "http", "https": "https", "wss": "https"}
+
+
+@dataclass(frozen=True, slots=True)
+class ControllerUrl:
+    """Where a controller is. ``base`` is ``http(s)://host[:port][/path]`` without a trailing slash."""
+
+    base: str
+    bearer_token: str | None = field(default=None, repr=False)
+
+    @classmethod
+    def parse(cls, text: str) -> ControllerUrl:
+        """Read a URL.
+
+        Raises:
+            ConfigurationError: not a URL of a controller.
+        """
+        try:
+            parts = urlsplit(text)
+            scheme, host, port = _HTTP.get(parts.scheme), parts.hostname, parts.port
+        except ValueError:
+            scheme, host, port = None, None, None
+        if scheme is None or not host:
+            raise ConfigurationError(
+                f"controller URL {text!r} is not of the form http://HOST[:PORT] or https://[TOKEN@]HOST[:PORT]"
+            )
+        netloc = f"[{host}]" if ":" in host else host
+        if port is not None:
+            netloc = f"{netloc}:{port}"
+        return cls(
+            base=f"{scheme}://{netloc}{parts.path.rstrip('/')}",
+            bearer_token=unquote(parts.username) if parts.username else None,
+        )
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers that every request to this controller carries."""
+        return {"Authorization": f"Bearer {self.bearer_token}"} if self.bearer_token else {}
+
+    def http(self, path: str) -> str:
+        """URL of ``path`` for a plain request."""
+        return f"{self.base}{path}"
+
+    def websocket(self, path: str) -> str:
+        """URL of ``path`` for a WebSocket."""
+        return f"ws{self.base.removeprefix('http')}{path}"

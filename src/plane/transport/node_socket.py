@@ -1,0 +1,168 @@
+"""A node's connection to its controller: typed messages over a WebSocket that comes back.
+
+`NodeConnector.run` keeps one connection for as long as it is not cancelled, and calls the node's session
+for each. Used by the drone, the proxy and the DNS server; the controller's side is in `plane.controller`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Generic, TypeVar
+
+import aiohttp
+import structlog
+
+from plane import timing
+from plane.decisions.reconnect_backoff import ReconnectBackoff
+from plane.protocol import codec
+from plane.protocol.errors import MessageError, PlaneError
+from plane.protocol.handshake import Handshake
+from plane.transport.controller_url import ControllerUrl
+from plane.version import this_version
+
+__all__ = ["NodeConnector", "NodeSocket", "SocketClosed"]
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+# Actions carry whole executables, whose size the controller bounds far below this.
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+
+log = structlog.get_logger("plane.transport")
+
+
+class SocketClosed(PlaneError):
+    """The connection ended before the message was sent, or the peer stopped reading."""
+
+
+class NodeSocket(Generic[In, Out]):
+    """One open connection after its handshake."""
+
+    def __init__(self, ws: aiohttp.ClientWebSocketResponse, controller: Handshake, kind: type[In]) -> None:
+        self._ws = ws
+        self._kind = kind
+        self.controller = controller
+
+    async def send(self, message: Out) -> None:
+        """Send one message.
+
+        Raises:
+            SocketClosed: it may not have arrived.
+        """
+        try:
+            async with asyncio.timeout(timing.NODE_SEND_LIMIT_S):
+                await self._ws.send_str(codec.encode(message).decode())
+        except (OSError, TimeoutError, aiohttp.ClientError, RuntimeError) as error:
+            raise SocketClosed(f"connection to {self.controller.name} ended: {error}") from error
+
+    async def messages(self) -> AsyncIterator[In]:
+        """Messages from the controller until the connection ends; what does not parse is logged and skipped."""
+        async for frame in self._ws:
+            if frame.type is not aiohttp.WSMsgType.TEXT:
+                continue
+            try:
+                message = codec.decode(frame.data, self._kind)
+            except MessageError as error:
+                log.warning("message not understood", controller=self.controller.name, error=str(error))
+                continue
+            yield message
+
+    async def close(self) -> None:
+        """End the connection as a node does (1001, going away)."""
+        async with asyncio.timeout(timing.NODE_SEND_LIMIT_S):
+            await self._ws.close(code=aiohttp.WSCloseCode.GOING_AWAY)
+
+
+class NodeConnector(Generic[In, Out]):
+    """Keeps a node connected to a controller.
+
+    Args:
+        url: the controller.
+        path: path and query of the node's socket.
+        name: the node's name.
+        kind: type of the messages that come in.
+        session: runs once per connection, reads `NodeSocket.messages` to their end, and returns then.
+            It is cancelled when the connector is.
+    """
+
+    def __init__(
+        self,
+        url: ControllerUrl,
+        path: str,
+        name: str,
+        kind: type[In],
+        session: Callable[[NodeSocket[In, Out]], Awaitable[None]],
+    ) -> None:
+        self._url = url
+        self._path = path
+        self._name = name
+        self._kind = kind
+        self._session = session
+
+    async def run(self) -> None:
+        """Connect, serve, reconnect; until cancelled, which closes the connection in good order."""
+        backoff = ReconnectBackoff()
+        clock = asyncio.get_running_loop().time
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=timing.NODE_HANDSHAKE_LIMIT_S)
+        async with aiohttp.ClientSession(timeout=timeout, headers=self._url.headers) as http:
+            while True:
+                asked_for = False
+                try:
+                    asked_for = await self._one_connection(http, lambda: backoff.connected(clock()))
+                except (OSError, TimeoutError, aiohttp.ClientError, PlaneError) as error:
+                    log.warning("controller not reached", url=self._url.base, error=_reason(error))
+                wait_s = backoff.ended(clock(), asked_for=asked_for)
+                if wait_s:
+                    log.info("reconnecting", url=self._url.base, wait_s=round(wait_s, 1))
+                await asyncio.sleep(wait_s)
+
+    async def _one_connection(self, http: aiohttp.ClientSession, connected: Callable[[], None]) -> bool:
+        """Serve one connection to its end. True when it ended in good order."""
+        async with http.ws_connect(
+            self._url.websocket(self._path),
+            heartbeat=timing.NODE_PING_INTERVAL_S,
+            max_msg_size=MAX_MESSAGE_BYTES,
+            timeout=aiohttp.ClientWSTimeout(ws_close=timing.NODE_SEND_LIMIT_S),
+        ) as ws:
+            socket: NodeSocket[In, Out] = NodeSocket(ws, await self._handshake(ws), self._kind)
+            connected()
+            log.info("connected to controller", url=self._url.base, controller=socket.controller.name)
+            lifetime_s = timing.RECONNECT_EVERY_S + random.uniform(  # noqa: S311 - spreads load, guards nothing
+                -timing.RECONNECT_JITTER_S, timing.RECONNECT_JITTER_S
+            )
+            try:
+                async with asyncio.timeout(lifetime_s) as lifetime:
+                    await self._session(socket)
+            except TimeoutError:
+                if not lifetime.expired():
+                    raise
+                log.info("reconnecting on purpose, to spread load", controller=socket.controller.name)
+                await socket.close()
+                return True
+            except asyncio.CancelledError:
+                await asyncio.shield(socket.close())
+                raise
+            log.info("connection to controller ended", controller=socket.controller.name, code=ws.close_code)
+            return ws.close_code in (aiohttp.WSCloseCode.GOING_AWAY, aiohttp.WSCloseCode.SERVICE_RESTART)
+
+    async def _handshake(self, ws: aiohttp.ClientWebSocketResponse) -> Handshake:
+        mine = Handshake(version=this_version(), name=self._name)
+        async with asyncio.timeout(timing.NODE_HANDSHAKE_LIMIT_S):
+            await ws.send_str(codec.encode(mine).decode())
+            try:
+                theirs = codec.decode(await ws.receive_str(), Handshake)
+            except TypeError:
+                raise SocketClosed(f"closed before the handshake (code {ws.close_code})") from None
+        if theirs.version != mine.version:
+            log.info(
+                "controller runs another version",
+                ours=f"{mine.version.version}-{mine.version.git_hash}",
+                theirs=f"{theirs.version.version}-{theirs.version.git_hash}",
+            )
+        return theirs
+
+
+def _reason(error: BaseException) -> str:
+    return str(error) or type(error).__name__
