@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import functools
 import re
-from typing import Any, TypeVar
+from collections.abc import Hashable
+from typing import Annotated, Any, TypeVar, cast
 
 import msgspec
 
@@ -16,7 +17,6 @@ from plane.protocol.errors import MessageError
 
 __all__ = ["Int32", "Int64", "UInt8", "UInt16", "Variants", "decode", "encode", "to_builtins"]
 
-from typing import Annotated
 
 Int32 = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
 Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
