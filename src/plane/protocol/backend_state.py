@@ -6,11 +6,12 @@ The rules by which one state becomes another are in `plane.decisions.backend_lif
 from __future__ import annotations
 
 import enum
-from typing import Literal
+from typing import Any, Literal, cast
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from plane.protocol import codec
 from plane.protocol.codec import Int32
 from plane.protocol.times import DbTime
 
@@ -29,6 +30,8 @@ __all__ = [
     "TerminationReason",
     "Waiting",
     "public_entry",
+    "state_from_builtins",
+    "state_from_json",
 ]
 
 
@@ -142,6 +145,28 @@ class Terminated(_State, frozen=True, kw_only=True, tag="terminated"):
 
 
 BackendState = Scheduled | Loading | Starting | Waiting | Ready | Terminating | HardTerminating | Terminated
+
+
+def state_from_json(data: bytes | str) -> BackendState:
+    """Read a state.
+
+    Raises:
+        MessageError
+    """
+    return codec.decode(data, _ANY_STATE)
+
+
+def state_from_builtins(value: Any) -> BackendState:
+    """Read a state from dicts and scalars.
+
+    Raises:
+        MessageError
+    """
+    return codec.convert(value, _ANY_STATE)
+
+
+# A union is no type[T] for a type checker, though the codec takes it.
+_ANY_STATE = cast("type[BackendState]", BackendState)
 
 
 class BackendStatusStreamEntry(msgspec.Struct, frozen=True, kw_only=True):

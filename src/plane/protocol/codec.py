@@ -15,7 +15,7 @@ import msgspec
 from plane.protocol import times
 from plane.protocol.errors import MessageError
 
-__all__ = ["Int32", "Int64", "UInt8", "UInt16", "Variants", "decode", "encode", "to_builtins"]
+__all__ = ["Int32", "Int64", "UInt8", "UInt16", "Variants", "convert", "decode", "encode", "to_builtins"]
 
 
 Int32 = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
@@ -85,11 +85,26 @@ def decode(data: bytes | str, kind: type[T]) -> T:
     try:
         value: T = _decoder(cast(Hashable, kind)).decode(data)
     except msgspec.ValidationError as error:
-        match = _PATH.match(str(error))
-        reason, path = (match["reason"], match["path"]) if match else (str(error), "$")
-        raise MessageError(reason, path) from None
+        raise _message_error(error) from None
     except (msgspec.DecodeError, UnicodeError) as error:
         raise MessageError(f"not JSON: {error}", is_json=False) from None
     except RecursionError:
         raise MessageError("nested too deeply", is_json=False) from None
     return value
+
+
+def convert(value: Any, kind: type[T]) -> T:
+    """Read one ``kind`` from JSON that is decoded already to dicts, lists and scalars.
+
+    Raises:
+        MessageError: not of that shape.
+    """
+    try:
+        return msgspec.convert(value, kind, dec_hook=times.from_json)
+    except msgspec.ValidationError as error:
+        raise _message_error(error) from None
+
+
+def _message_error(error: msgspec.ValidationError) -> MessageError:
+    match = _PATH.match(str(error))
+    return MessageError(match["reason"], match["path"]) if match else MessageError(str(error))

@@ -1,7 +1,8 @@
-"""A node's connection to its controller: typed messages over a WebSocket that comes back.
+"""Connections between nodes and controllers: typed messages over a WebSocket, which a node makes again for ever.
 
-`NodeConnector.run` keeps one connection for as long as it is not cancelled, and calls the node's session
-for each. Used by the drone, the proxy and the DNS server; the controller's side is in `plane.controller`.
+`NodeSocket` is one open connection, seen from either side. `NodeConnector.run` keeps a node connected for as
+long as it is not cancelled, and calls the node's session for each connection; the controller's side is in
+`plane.controller.node_session`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Generic, TypeVar
 
 import aiohttp
 import structlog
+from aiohttp import web
 
 from plane import timing
 from plane.decisions.reconnect_backoff import ReconnectBackoff
@@ -38,12 +40,14 @@ class SocketClosed(PlaneError):
 
 
 class NodeSocket(Generic[In, Out]):
-    """One open connection after its handshake."""
+    """One open connection after its handshake. ``peer`` is what the other side said of itself."""
 
-    def __init__(self, ws: aiohttp.ClientWebSocketResponse, controller: Handshake, kind: type[In]) -> None:
+    def __init__(
+        self, ws: aiohttp.ClientWebSocketResponse | web.WebSocketResponse, peer: Handshake, kind: type[In]
+    ) -> None:
         self._ws = ws
         self._kind = kind
-        self.controller = controller
+        self.peer = peer
 
     async def send(self, message: Out) -> None:
         """Send one message.
@@ -55,22 +59,22 @@ class NodeSocket(Generic[In, Out]):
             async with asyncio.timeout(timing.NODE_SEND_LIMIT_S):
                 await self._ws.send_str(codec.encode(message).decode())
         except (OSError, TimeoutError, aiohttp.ClientError, RuntimeError) as error:
-            raise SocketClosed(f"connection to {self.controller.name} ended: {error}") from error
+            raise SocketClosed(f"connection to {self.peer.name} ended: {error}") from error
 
     async def messages(self) -> AsyncIterator[In]:
-        """Messages from the controller until the connection ends; what does not parse is logged and skipped."""
+        """Messages of the peer until the connection ends; what does not parse is logged and skipped."""
         async for frame in self._ws:
             if frame.type is not aiohttp.WSMsgType.TEXT:
                 continue
             try:
                 message = codec.decode(frame.data, self._kind)
             except MessageError as error:
-                log.warning("message not understood", controller=self.controller.name, error=str(error))
+                log.warning("message not understood", peer=self.peer.name, error=str(error))
                 continue
             yield message
 
     async def close(self) -> None:
-        """End the connection as a node does (1001, going away)."""
+        """End the connection in good order (1001, going away); the peer may come back at once."""
         async with asyncio.timeout(timing.NODE_SEND_LIMIT_S):
             await self._ws.close(code=aiohttp.WSCloseCode.GOING_AWAY)
 
@@ -128,7 +132,7 @@ class NodeConnector(Generic[In, Out]):
         ) as ws:
             socket: NodeSocket[In, Out] = NodeSocket(ws, await self._handshake(ws), self._kind)
             connected()
-            log.info("connected to controller", url=self._url.base, controller=socket.controller.name)
+            log.info("connected to controller", url=self._url.base, controller=socket.peer.name)
             lifetime_s = timing.RECONNECT_EVERY_S + random.uniform(  # noqa: S311 - spreads load, guards nothing
                 -timing.RECONNECT_JITTER_S, timing.RECONNECT_JITTER_S
             )
@@ -138,13 +142,13 @@ class NodeConnector(Generic[In, Out]):
             except TimeoutError:
                 if not lifetime.expired():
                     raise
-                log.info("reconnecting on purpose, to spread load", controller=socket.controller.name)
+                log.info("reconnecting on purpose, to spread load", controller=socket.peer.name)
                 await socket.close()
                 return True
             except asyncio.CancelledError:
                 await asyncio.shield(socket.close())
                 raise
-            log.info("connection to controller ended", controller=socket.controller.name, code=ws.close_code)
+            log.info("connection to controller ended", controller=socket.peer.name, code=ws.close_code)
             return ws.close_code in (aiohttp.WSCloseCode.GOING_AWAY, aiohttp.WSCloseCode.SERVICE_RESTART)
 
     async def _handshake(self, ws: aiohttp.ClientWebSocketResponse) -> Handshake:

@@ -1,0 +1,105 @@
+"""Backends in the database: states, use, routes. Statements: ``backends.sql``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from msgspec import UNSET
+
+from plane.database.pool import Database
+from plane.database.statements import statements
+from plane.protocol import codec
+from plane.protocol.backend_state import BackendState, BackendStatus, Ready, Waiting, state_from_json
+from plane.protocol.proxy_messages import RouteInfo
+from plane.protocol.times import DbTime
+
+__all__ = [
+    "RouteRow",
+    "StateRow",
+    "backends_to_sweep",
+    "history",
+    "keep_alive",
+    "record_state",
+    "route",
+    "state_now",
+]
+
+_SQL = statements("backends")
+
+
+@dataclass(frozen=True, slots=True)
+class StateRow:
+    """A state, and when the database heard of it."""
+
+    state: BackendState
+    time: DbTime
+
+
+@dataclass(frozen=True, slots=True)
+class RouteRow:
+    """What a token leads to. ``route`` is None while the backend has no address or is no more."""
+
+    backend_id: str
+    status_number: int
+    route: RouteInfo | None
+
+
+async def record_state(db: Database, backend_id: str, state: BackendState) -> bool:
+    """Store a state and tell everyone. False if the backend is unknown or its status would not rise."""
+    address = state.address if isinstance(state, Waiting | Ready) else None
+    row = await db.fetchrow(
+        _SQL["record_state"],
+        backend_id,
+        str(state.status),
+        state.status.number,
+        address,
+        codec.encode(state).decode(),
+    )
+    return row is not None
+
+
+async def state_now(db: Database, backend_id: str) -> tuple[StateRow, int] | None:
+    """The current state and the drone's id; None for an unknown backend."""
+    row = await db.fetchrow(_SQL["backend_state_now"], backend_id)
+    if row is None:
+        return None
+    return StateRow(state_from_json(row["state"]), DbTime(row["time"])), row["drone_id"]
+
+
+async def history(db: Database, backend_id: str) -> list[StateRow]:
+    """All states, oldest first."""
+    rows = await db.fetch(_SQL["backend_state_history"], backend_id)
+    return [StateRow(state_from_json(row["state"]), DbTime(row["time"])) for row in rows]
+
+
+async def keep_alive(db: Database, backend_id: str) -> bool:
+    """The backend is in use. False if there is no such backend any more."""
+    return await db.fetchrow(_SQL["keep_alive"], backend_id) is not None
+
+
+async def backends_to_sweep(db: Database, drone_id: int) -> list[str]:
+    """Ids of the drone's backends that are idle or past their lifetime, and not ending yet."""
+    rows = await db.fetch(_SQL["backends_to_sweep"], drone_id, BackendStatus.TERMINATING.number)
+    return [row["id"] for row in rows]
+
+
+async def route(db: Database, token: str) -> RouteRow | None:
+    """What a connection token leads to; None if it is unknown or expired."""
+    static = token.startswith("s.")
+    row = await db.fetchrow(_SQL["route_of_token"], token, static)
+    if row is None:
+        return None
+    number = row["last_status_number"] or 0
+    info = None
+    if number == BackendStatus.READY.number and row["cluster_address"] is not None:
+        info = RouteInfo(
+            backend_id=row["id"],
+            address=row["cluster_address"],
+            secret_token=row["secret_token"],
+            cluster=row["cluster"],
+            user=row["username"],
+            user_data=None if row["auth"] is None else codec.decode(row["auth"], dict),
+            subdomain=row["subdomain"],
+            expires_in_ms=UNSET if row["expires_in_ms"] is None else row["expires_in_ms"],
+        )
+    return RouteRow(row["id"], number, info)

@@ -1,0 +1,72 @@
+"""Controllers, nodes and drones in the database. Statements: ``nodes.sql``."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+
+from plane.database.pool import Database
+from plane.database.statements import statements
+from plane.protocol.handshake import Version
+from plane.protocol.names import NodeKind
+from plane.protocol.times import DroneTime
+
+__all__ = [
+    "Registration",
+    "answers",
+    "controller_heartbeat",
+    "drone_heartbeat",
+    "node_left",
+    "register",
+    "register_drone",
+]
+
+_SQL = statements("nodes")
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """One connection of a node to this controller."""
+
+    node_id: int
+    started_at: datetime.datetime
+
+
+async def controller_heartbeat(db: Database, controller: str, version: Version, *, online: bool) -> None:
+    """This controller lives, or (``online`` false) is about to stop."""
+    await db.execute(_SQL["controller_heartbeat"], controller, online, version.version, version.git_hash)
+
+
+async def register(
+    db: Database, kind: NodeKind, cluster: str, name: str, version: Version, controller: str, ip: str
+) -> Registration:
+    """A node has connected."""
+    row = await db.fetchrow(
+        _SQL["register_node"], str(kind), cluster, name, version.version, version.git_hash, controller, ip
+    )
+    assert row is not None
+    return Registration(row["id"], row["last_connection_start_time"])
+
+
+async def node_left(db: Database, registration: Registration, controller: str) -> None:
+    """A node's connection has ended."""
+    await db.execute(_SQL["node_left"], registration.node_id, controller, registration.started_at)
+
+
+async def register_drone(db: Database, node_id: int, pool: str) -> None:
+    """The node is a drone of that pool and takes work."""
+    await db.execute(_SQL["register_drone"], node_id, pool)
+
+
+async def drone_heartbeat(db: Database, node_id: int, local_time: DroneTime) -> None:
+    """The drone lives, and this is what its clock says."""
+    await db.execute(_SQL["drone_heartbeat"], node_id, local_time.ms)
+
+
+async def answers(db: Database) -> None:
+    """Return if the database answers.
+
+    Raises:
+        DatabaseUnavailable
+    """
+    await db.fetchrow(_SQL["database_answers"])

@@ -1,0 +1,44 @@
+-- name: controller_heartbeat
+-- Controller $1 lives (or, $2 false, is about to stop) and runs version $3, hash $4.
+INSERT INTO controller (id, last_heartbeat, is_online, plane_version, plane_hash, ip)
+VALUES ($1, now(), $2, $3, $4, inet_client_addr())
+ON CONFLICT (id) DO UPDATE SET
+    last_heartbeat = now(), is_online = excluded.is_online, plane_version = excluded.plane_version,
+    plane_hash = excluded.plane_hash, ip = excluded.ip;
+
+-- name: register_node
+-- Node $3 of kind $1 in cluster $2 has connected to controller $6 from $7, and runs version $4, hash $5.
+WITH node_row AS (
+    INSERT INTO node (
+        kind, cluster, name, plane_version, plane_hash, controller, ip, last_connection_start_time
+    )
+    VALUES ($1, $2, $3, $4, $5, $6, $7, now())
+    ON CONFLICT (cluster, name) DO UPDATE SET
+        plane_version = excluded.plane_version, plane_hash = excluded.plane_hash, controller = excluded.controller,
+        ip = excluded.ip, last_connection_start_time = excluded.last_connection_start_time
+    RETURNING id, last_connection_start_time
+)
+SELECT id, last_connection_start_time,
+    plane_emit('node_connection', NULL, jsonb_build_object('node_id', id, 'connected', true)) AS event
+FROM node_row;
+
+-- name: node_left
+-- The connection of node $1 to controller $2 that began at $3 has ended; nothing is cleared if it has another.
+WITH cleared AS (
+    UPDATE node SET controller = NULL
+    WHERE id = $1 AND controller = $2 AND last_connection_start_time = $3
+)
+SELECT plane_emit('node_connection', NULL, jsonb_build_object('node_id', $1::int, 'connected', false)) AS event;
+
+-- name: register_drone
+-- Node $1 is a drone of pool $2; whether it is draining stays as it was.
+INSERT INTO drone (id, ready, pool) VALUES ($1, true, $2)
+ON CONFLICT (id) DO UPDATE SET ready = true, pool = excluded.pool;
+
+-- name: drone_heartbeat
+-- Drone $1 lives, and its clock says $2 (milliseconds since the epoch).
+UPDATE drone SET last_heartbeat = now(), last_local_time = to_timestamp($2::bigint / 1000.0) WHERE id = $1;
+
+-- name: database_answers
+-- Health check.
+SELECT 1 AS one;

@@ -1,0 +1,214 @@
+"""The event bus between controllers: PostgreSQL's LISTEN and NOTIFY, and a replay when the connection was lost.
+
+One connection per controller listens; events are handed out in memory by (kind, key) or by kind. A subscriber
+that is too slow is dropped and told so (`Overflowed`): it subscribes again and reads the database. It never
+blocks the others. Rule: page 3, "Event bus".
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+
+import asyncpg
+import msgspec
+import structlog
+
+from plane.database.pool import Database, connect
+from plane.database.statements import statements
+from plane.decisions.reconnect_backoff import ReconnectBackoff
+from plane.protocol import codec
+from plane.protocol.errors import MessageError, PlaneError
+from plane.protocol.notifications import EVENTS_CHANNEL, Event, EventKind
+from plane.timing import EVENT_REPLAY_PAGE
+
+__all__ = ["EventBus", "Overflowed", "Subscription"]
+
+# How often the listening connection is asked whether it lives: a dead TCP peer is not noticed otherwise.
+PING_INTERVAL_S = 10.0
+PING_LIMIT_S = 5.0
+# Events that wait for one subscriber; more than a controller's busiest second.
+SUBSCRIPTION_LIMIT = 10_000
+# Events that wait to be handed out; beyond that the connection is dropped and what was missed is read again.
+INBOX_LIMIT = 100_000
+# Ids are given before commit, so a lower one may appear after a higher: a replay begins this far back, and ids
+# seen already are dropped.
+REPLAY_OVERLAP = 1_000
+SEEN_LIMIT = 20_000
+
+_SQL = statements("events")
+
+log = structlog.get_logger("plane.database")
+
+
+class Overflowed(PlaneError):
+    """The subscriber was too slow and has missed events."""
+
+
+class Subscription:
+    """Events of one kind, or of one kind and key, since the subscription began."""
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[Event] = asyncio.Queue(SUBSCRIPTION_LIMIT)
+        self._overflowed = False
+
+    def put(self, event: Event) -> None:
+        """Hand an event over; called by the bus."""
+        if not self._overflowed:
+            try:
+                self._queue.put_nowait(event)
+            except asyncio.QueueFull:
+                self._overflowed = True
+
+    async def next(self) -> Event:
+        """The next event, as soon as there is one.
+
+        Raises:
+            Overflowed: events were missed.
+        """
+        if self._overflowed:
+            raise Overflowed("subscriber too slow; events were missed")
+        return await self._queue.get()
+
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        while True:
+            yield await self.next()
+
+
+class EventBus:
+    """Fan-out of the database's events in one controller. `run` must be running for events to come."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._inbox: asyncio.Queue[str] = asyncio.Queue(INBOX_LIMIT)
+        self._subscriptions: dict[tuple[str, str | None], set[Subscription]] = {}
+        self._last_id: int | None = None
+        self._seen: set[int] = set()
+        self._seen_order: deque[int] = deque()
+        self.listening = asyncio.Event()
+
+    @contextmanager
+    def subscribe(self, kind: EventKind, key: str | None = None) -> Iterator[Subscription]:
+        """Events of ``kind``; with ``key``, only those of that key."""
+        subscription = Subscription()
+        place = (str(kind), key)
+        self._subscriptions.setdefault(place, set()).add(subscription)
+        try:
+            yield subscription
+        finally:
+            subscribers = self._subscriptions[place]
+            subscribers.discard(subscription)
+            if not subscribers:
+                del self._subscriptions[place]
+
+    async def run(self) -> None:
+        """Listen, and listen again; until cancelled."""
+        backoff = ReconnectBackoff()
+        clock = asyncio.get_running_loop().time
+        while True:
+            try:
+                await self._listen(lambda: backoff.connected(clock()))
+            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, PlaneError) as error:
+                log.warning("event bus lost its connection", error=str(error) or type(error).__name__)
+            finally:
+                self.listening.clear()
+            await asyncio.sleep(backoff.ended(clock()))
+
+    async def _listen(self, connected: Callable[[], None]) -> None:
+        connection = await connect(self._db.url)
+        gone = asyncio.Event()
+        # What still waits there from a former connection is part of the replay.
+        self._inbox = asyncio.Queue(INBOX_LIMIT)
+        try:
+            connection.add_termination_listener(lambda _: gone.set())
+            await connection.add_listener(EVENTS_CHANNEL, self._notified)
+            await self._replay(connection)
+            connected()
+            self.listening.set()
+            log.info("event bus listens", last_event=self._last_id)
+            handing_out = asyncio.create_task(self._hand_out())
+            handing_out.add_done_callback(lambda _: gone.set())
+            try:
+                await self._until_gone(connection, gone)
+            finally:
+                handing_out.cancel()
+                await asyncio.wait([handing_out])
+            if not handing_out.cancelled():
+                handing_out.result()
+        finally:
+            connection.terminate()
+
+    async def _until_gone(self, connection: asyncpg.Connection[asyncpg.Record], gone: asyncio.Event) -> None:
+        while not gone.is_set() and not self._inbox.full():
+            try:
+                async with asyncio.timeout(PING_INTERVAL_S):
+                    await gone.wait()
+            except TimeoutError:
+                await connection.execute("SELECT 1", timeout=PING_LIMIT_S)
+        log.warning("event bus lost its connection", error="closed" if gone.is_set() else "inbox full")
+
+    def _notified(self, *args: object) -> None:
+        payload = args[-1]
+        assert isinstance(payload, str)
+        # A full inbox is seen by _until_gone, and what is dropped here is read again.
+        if not self._inbox.full():
+            self._inbox.put_nowait(payload)
+
+    async def _hand_out(self) -> None:
+        while True:
+            payload = await self._inbox.get()
+            try:
+                event = codec.decode(payload, Event)
+            except MessageError as error:
+                log.warning("notification not understood", error=str(error))
+                continue
+            # A payload too large to travel stands in the event's row (A6).
+            if event.payload is None and event.id is not None:
+                row = await self._db.fetchrow(_SQL["event"], event.id)
+                if row is None:
+                    log.warning("event is gone from the database", event=event.id)
+                    continue
+                event = msgspec.structs.replace(event, payload=codec.decode(row["data"], dict))
+            self._dispatch(event)
+
+    async def _replay(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
+        if self._last_id is None:
+            self._last_id = await connection.fetchval(_SQL["last_event"])
+            return
+        after = max(0, self._last_id - REPLAY_OVERLAP)
+        while True:
+            rows = await connection.fetch(_SQL["events_after"], after, EVENT_REPLAY_PAGE)
+            for row in rows:
+                self._dispatch(
+                    Event(
+                        id=row["id"],
+                        kind=row["kind"],
+                        key=row["key"],
+                        timestamp=row["created_at"],
+                        payload=codec.decode(row["data"], dict),
+                    )
+                )
+            if len(rows) < EVENT_REPLAY_PAGE:
+                return
+            after = rows[-1]["id"]
+
+    def _dispatch(self, event: Event) -> None:
+        if event.id is not None:
+            if event.id in self._seen:
+                return
+            self._remember(event.id)
+        places = [(event.kind, event.key)]
+        if event.key is not None:
+            places.append((event.kind, None))
+        for place in places:
+            for subscription in self._subscriptions.get(place, ()):
+                subscription.put(event)
+
+    def _remember(self, event_id: int) -> None:
+        self._last_id = max(self._last_id or 0, event_id)
+        self._seen.add(event_id)
+        self._seen_order.append(event_id)
+        if len(self._seen_order) > SEEN_LIMIT:
+            self._seen.discard(self._seen_order.popleft())

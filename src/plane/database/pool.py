@@ -1,0 +1,138 @@
+"""Connections to PostgreSQL: how they are made, how long anything may take, and what a failure is called.
+
+Everything that the controllers ask the database goes through `Database`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+
+from plane.protocol.errors import ConfigurationError, PlaneError
+
+__all__ = [
+    "CANNOT_CONNECT",
+    "Database",
+    "DatabaseUnavailable",
+    "cannot_connect",
+    "connect",
+    "open_database",
+]
+
+# A request must fail within five seconds when the database is away: two to get a connection, three to use it.
+ACQUIRE_LIMIT_S = 2.0
+STATEMENT_LIMIT_S = 3.0
+CONNECT_LIMIT_S = 10.0
+POOL_SIZE = 16
+
+_LOST = (OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError)
+# Raised by a server that is starting, stopping, or out of connections.
+_NOT_NOW = (asyncpg.CannotConnectNowError, asyncpg.AdminShutdownError, asyncpg.TooManyConnectionsError)
+
+
+class DatabaseUnavailable(PlaneError):
+    """The database did not answer; what was asked may or may not have been done."""
+
+
+class Database:
+    """A pool of connections. Statements are whole transactions unless they fail."""
+
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], url: str) -> None:
+        self._pool = pool
+        self.url = url
+
+    async def fetch(self, statement: str, *args: Any) -> list[asyncpg.Record]:
+        """All rows of one statement.
+
+        Raises:
+            DatabaseUnavailable
+        """
+        async with self._connection() as connection:
+            rows: list[asyncpg.Record] = await connection.fetch(statement, *args, timeout=STATEMENT_LIMIT_S)
+            return rows
+
+    async def fetchrow(self, statement: str, *args: Any) -> asyncpg.Record | None:
+        """The first row of one statement, if any.
+
+        Raises:
+            DatabaseUnavailable
+        """
+        async with self._connection() as connection:
+            row: asyncpg.Record | None = await connection.fetchrow(statement, *args, timeout=STATEMENT_LIMIT_S)
+            return row
+
+    async def execute(self, statement: str, *args: Any) -> None:
+        """Run one statement.
+
+        Raises:
+            DatabaseUnavailable
+        """
+        async with self._connection() as connection:
+            await connection.execute(statement, *args, timeout=STATEMENT_LIMIT_S)
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Any]:
+        try:
+            async with self._pool.acquire(timeout=ACQUIRE_LIMIT_S) as connection:
+                yield connection
+        except (*_LOST, *_NOT_NOW) as error:
+            raise DatabaseUnavailable(f"the database does not answer: {_text(error)}") from error
+
+
+CANNOT_CONNECT = (OSError, ValueError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+
+
+def cannot_connect(error: Exception) -> ConfigurationError:
+    """What to tell an operator when the first connection fails with one of `CANNOT_CONNECT`."""
+    return ConfigurationError(
+        f"cannot connect to the database of --db: {_text(error)}. "
+        "It must be a reachable PostgreSQL 14 or newer, as postgresql://USER@HOST:PORT/NAME"
+    )
+
+
+def _text(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+async def connect(url: str) -> asyncpg.Connection[asyncpg.Record]:
+    """One connection of its own, as LISTEN needs.
+
+    Raises:
+        OSError, asyncpg.PostgresError, TimeoutError
+    """
+    return await asyncpg.connect(url, timeout=CONNECT_LIMIT_S, server_settings=_SERVER_SETTINGS)
+
+
+# Notifications carry times as PostgreSQL prints them; the original's are in UTC.
+_SERVER_SETTINGS = {"timezone": "UTC", "application_name": "plane", "jit": "off"}
+
+
+@asynccontextmanager
+async def open_database(url: str, *, pool_size: int = POOL_SIZE) -> AsyncIterator[Database]:
+    """A pool on ``url``, open until the block ends.
+
+    Raises:
+        ConfigurationError: cannot connect; says why.
+    """
+    try:
+        pool = await asyncpg.create_pool(
+            url,
+            min_size=1,
+            max_size=pool_size,
+            timeout=CONNECT_LIMIT_S,
+            server_settings=_SERVER_SETTINGS,
+        )
+    except CANNOT_CONNECT as error:
+        raise cannot_connect(error) from error
+    try:
+        yield Database(pool, url)
+    finally:
+        try:
+            async with asyncio.timeout(STATEMENT_LIMIT_S):
+                await pool.close()
+        except TimeoutError:
+            pool.terminate()

@@ -1,0 +1,102 @@
+"""Reuse, spawn or refuse? What a connect request gets, given what the database said about its key.
+
+The database settles races by its unique constraints; `plane.controller.connect_api` asks it and does what is
+decided here. Rules: page 3, "Connect: get or create"; errors: page 2, "Connect".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from plane.decisions.drone_choice import DroneCandidate, choose_drone
+from plane.protocol.backend_state import BackendStatus
+from plane.protocol.connect import ConnectRequest
+from plane.protocol.errors import ApiErrorKind, ApiFailure
+from plane.protocol.spawn import SpawnConfig
+
+__all__ = ["HeldKey", "KeyLookup", "Reuse", "Spawn", "TryAgain", "decide", "next_fencing_token"]
+
+
+@dataclass(frozen=True, slots=True)
+class HeldKey:
+    """The row of a key and its backend. ``live``: its lease has not expired, by the database's clock."""
+
+    backend_id: str
+    tag: str
+    live: bool
+    cluster: str
+    status: BackendStatus
+    static_token: str | None
+    subdomain: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyLookup:
+    """What the database said: the holder, if any; whether an expired one was removed; drones that could spawn."""
+
+    held: HeldKey | None
+    removed: bool
+    drones: Sequence[DroneCandidate]
+
+
+@dataclass(frozen=True, slots=True)
+class Reuse:
+    """Answer with the backend that holds the key."""
+
+    held: HeldKey
+
+
+@dataclass(frozen=True, slots=True)
+class Spawn:
+    """Start a backend on that drone."""
+
+    config: SpawnConfig
+    cluster: str
+    drone: DroneCandidate
+
+
+@dataclass(frozen=True, slots=True)
+class TryAgain:
+    """The key changed hands meanwhile; look again. ``failure`` is the answer if this happens too often."""
+
+    failure: ApiFailure
+
+
+def decide(request: ConnectRequest, cluster: str | None, lookup: KeyLookup) -> Reuse | Spawn | TryAgain:
+    """What to do for ``request``; ``cluster`` is the one it names, else the controller's default.
+
+    Raises:
+        ApiFailure: the request is refused.
+    """
+    held = lookup.held
+    if held is not None and held.live:
+        tag = request.key.tag if request.key else ""
+        if held.tag != tag:
+            raise ApiFailure(409, ApiErrorKind.KEY_HELD, "Lock is held but tag does not match.")
+        return Reuse(held)
+    if held is not None and not lookup.removed:
+        # Renewed between being read and being deleted, or removed by another connect.
+        return TryAgain(ApiFailure(409, ApiErrorKind.FAILED_TO_REMOVE_KEY, "Failed to remove lock."))
+    config = request.spawn_config
+    if config is None:
+        raise ApiFailure(
+            409,
+            ApiErrorKind.KEY_UNHELD_NO_SPAWN_CONFIG,
+            "Lock is unheld but no spawn config was provided.",
+        )
+    if cluster is None:
+        raise ApiFailure(
+            400,
+            ApiErrorKind.NO_CLUSTER_PROVIDED,
+            "No cluster provided, and no default cluster for this controller.",
+        )
+    drone = choose_drone(lookup.drones)
+    if drone is None:
+        raise ApiFailure(500, ApiErrorKind.NO_DRONE_AVAILABLE, "No active drone available.")
+    return Spawn(config, cluster, drone)
+
+
+def next_fencing_token(db_now_ms: int, last: int | None) -> int:
+    """The database's time in ms, and above any earlier token of the same key."""
+    return db_now_ms if last is None else max(db_now_ms, last + 1)
