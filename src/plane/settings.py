@@ -31,7 +31,7 @@ class ControllerSettings:
         controller_url: how others reach this controller; stands in status URLs. None: what it listens on.
         default_cluster: for connect requests that name no cluster.
         best_of: a new backend goes to the least loaded of this many random drones.
-        front_page: serve the demo's front page at ``/``.
+        demo_command: serve a front page at ``/`` that opens backends of this command. None: no front page.
     """
 
     db: str
@@ -41,7 +41,7 @@ class ControllerSettings:
     controller_url: str | None = None
     default_cluster: ClusterName | None = None
     best_of: int = 2
-    front_page: bool = False
+    demo_command: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from plane.database.pool import Database
 from plane.database.statements import statements
 from plane.protocol import codec
 from plane.protocol.backend_state import BackendState, BackendStatus, Ready, Waiting, state_from_json
+from plane.protocol.drone_messages import BackendMetrics
 from plane.protocol.proxy_messages import RouteInfo
 from plane.protocol.times import DbTime
 
@@ -19,6 +20,7 @@ __all__ = [
     "backends_to_sweep",
     "history",
     "keep_alive",
+    "publish_metrics",
     "record_state",
     "route",
     "state_now",
@@ -103,3 +105,8 @@ async def route(db: Database, token: str) -> RouteRow | None:
             expires_in_ms=UNSET if row["expires_in_ms"] is None else row["expires_in_ms"],
         )
     return RouteRow(row["id"], number, info)
+
+
+async def publish_metrics(db: Database, metrics: BackendMetrics) -> None:
+    """Tell whoever listens what a backend uses."""
+    await db.execute(_SQL["publish_metrics"], metrics.backend_id, codec.encode(metrics).decode())

@@ -58,3 +58,9 @@ FROM backend b
 WHERE b.static_token = $1 AND $2::bool
 ORDER BY last_status_number
 LIMIT 1;
+
+-- name: publish_metrics
+-- Metrics $2 of backend $1 go to whoever listens; nothing is stored.
+SELECT pg_notify('plane_backend_metrics', jsonb_build_object(
+    'kind', 'backend_metrics', 'key', $1::text, 'timestamp', now(), 'payload', $2::jsonb
+)::text);

@@ -5,8 +5,11 @@ from __future__ import annotations
 import datetime
 from dataclasses import dataclass
 
+import asyncpg
+
 from plane.database.pool import Database
 from plane.database.statements import statements
+from plane.protocol.connect import ClusterState, DroneState, NodeNameOfKind, NodeState
 from plane.protocol.handshake import Version
 from plane.protocol.names import NodeKind
 from plane.protocol.times import DroneTime
@@ -14,6 +17,7 @@ from plane.protocol.times import DroneTime
 __all__ = [
     "Registration",
     "answers",
+    "cluster_state",
     "controller_heartbeat",
     "drone_heartbeat",
     "node_left",
@@ -70,3 +74,32 @@ async def answers(db: Database) -> None:
         DatabaseUnavailable
     """
     await db.fetchrow(_SQL["database_answers"])
+
+
+async def cluster_state(db: Database, cluster: str) -> ClusterState:
+    """The connected drones and proxies of a cluster; drones once they have sent a heartbeat."""
+    drones = await db.fetch(_SQL["drones_of_cluster"], cluster)
+    proxies = await db.fetch(_SQL["proxies_of_cluster"], cluster)
+    return ClusterState(
+        drones=[
+            DroneState(
+                ready=row["ready"],
+                draining=row["draining"],
+                last_heartbeat_age=row["heartbeat_age_s"],
+                backend_count=row["backend_count"],
+                node=_node_state(row, NodeNameOfKind(drone=row["name"])),
+            )
+            for row in drones
+        ],
+        proxies=[_node_state(row, NodeNameOfKind(proxy=row["name"])) for row in proxies],
+    )
+
+
+def _node_state(row: asyncpg.Record, name: NodeNameOfKind) -> NodeState:
+    return NodeState(
+        name=name,
+        plane_version=row["plane_version"],
+        plane_hash=row["plane_hash"],
+        controller=row["controller"],
+        controller_heartbeat_age=row["controller_heartbeat_age_s"],
+    )

@@ -42,3 +42,24 @@ UPDATE drone SET last_heartbeat = now(), last_local_time = to_timestamp($2::bigi
 -- name: database_answers
 -- Health check.
 SELECT 1 AS one;
+
+-- name: drones_of_cluster
+-- Drones of cluster $1 that are connected to a controller.
+SELECT drone.ready, drone.draining, node.name, node.plane_version, node.plane_hash, node.controller,
+    coalesce(floor(extract(epoch FROM now() - drone.last_heartbeat)), 0)::int AS heartbeat_age_s,
+    floor(extract(epoch FROM now() - controller.last_heartbeat))::int AS controller_heartbeat_age_s,
+    (SELECT count(*) FROM backend b WHERE b.drone_id = drone.id AND b.last_status <> 'terminated') AS backend_count
+FROM drone
+JOIN node ON node.id = drone.id
+JOIN controller ON controller.id = node.controller
+WHERE node.cluster = $1 AND drone.last_heartbeat IS NOT NULL
+ORDER BY drone.id;
+
+-- name: proxies_of_cluster
+-- Proxies of cluster $1 that are connected to a controller.
+SELECT node.name, node.plane_version, node.plane_hash, node.controller,
+    floor(extract(epoch FROM now() - controller.last_heartbeat))::int AS controller_heartbeat_age_s
+FROM node
+JOIN controller ON controller.id = node.controller
+WHERE node.cluster = $1 AND node.kind = 'Proxy'
+ORDER BY node.id;

@@ -126,10 +126,10 @@ def parse_cluster_name(name: str) -> ClusterName:
         host, colon, port = name, "", ""
     if len(name) > CLUSTER_NAME_LENGTH_LIMIT or not _is_host(host):
         raise InvalidClusterName(
-            name, f"cluster name {name[:80]!r} is not HOST or HOST:PORT with a valid host name"
+            name, f"Invalid cluster name {name[:80]!r}: it must be HOST or HOST:PORT with a valid host name"
         )
     if colon and not (re.fullmatch(r"[0-9]{1,5}", port) and int(port) <= 65535):
-        raise InvalidClusterName(name, f"cluster name {name[:80]!r} needs a port from 0 to 65535 after ':'")
+        raise InvalidClusterName(name, f"Invalid cluster name {name[:80]!r}: the port must be from 0 to 65535")
     return ClusterName(name)
 
 

@@ -1,0 +1,75 @@
+"""Reads the values of flags into the types of settings, with an error that names the flag."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+
+from plane.identity import random_name
+from plane.protocol.errors import ConfigurationError, InvalidName
+from plane.protocol.names import (
+    ClusterName,
+    ControllerName,
+    NodeName,
+    Prefix,
+    check_name,
+    parse_cluster_name,
+)
+
+__all__ = ["cluster_name", "controller_name", "ip_address", "node_name"]
+
+
+def cluster_name(text: str, flag: str = "--cluster") -> ClusterName:
+    """A cluster's name.
+
+    Raises:
+        ConfigurationError
+    """
+    try:
+        return parse_cluster_name(text)
+    except InvalidName as error:
+        raise ConfigurationError(f"{flag}: {error}") from None
+
+
+def node_name(text: str | None, prefix: Prefix) -> NodeName:
+    """A node's name, a random one for None.
+
+    Raises:
+        ConfigurationError
+    """
+    return NodeName(_name(text, prefix, "--name"))
+
+
+def controller_name(text: str | None) -> ControllerName:
+    """A controller's name, a random one for None.
+
+    Raises:
+        ConfigurationError
+    """
+    return ControllerName(_name(text, Prefix.CONTROLLER, "--name"))
+
+
+def _name(text: str | None, prefix: Prefix, flag: str) -> str:
+    if text is None:
+        return random_name(prefix)
+    try:
+        return check_name(text, prefix)
+    except InvalidName as error:
+        raise ConfigurationError(f"{flag}: {error}") from None
+
+
+def ip_address(text: str, flag: str = "--ip") -> str:
+    """An IP address; a host name is resolved to its first one.
+
+    Raises:
+        ConfigurationError
+    """
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        pass
+    try:
+        found = socket.getaddrinfo(text, None, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise ConfigurationError(f"{flag}: {text!r} is no IP address and cannot be resolved: {error}") from None
+    return str(found[0][4][0])

@@ -1,0 +1,59 @@
+"""`plane controller`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Parameter, validators
+
+from plane.cli.arguments import cluster_name, controller_name
+from plane.cli.serving import serve
+from plane.settings import ControllerSettings
+
+__all__ = ["controller"]
+
+
+def controller(
+    *,
+    db: Annotated[str, Parameter(env_var="DATABASE_URL")],
+    host: str = "127.0.0.1",
+    port: Annotated[int, Parameter(validator=validators.Number(gte=0, lte=65535))] = 8080,
+    name: str | None = None,
+    controller_url: str | None = None,
+    default_cluster: str | None = None,
+    best_of: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=100))] = 2,
+) -> None:
+    """Run a controller: the HTTP API, and what drones and proxies connect to. Migrates the database first.
+
+    Parameters
+    ----------
+    db
+        PostgreSQL 14 or newer, as postgresql://USER@HOST:PORT/NAME.
+    host
+        Address to listen on.
+    port
+        Port to listen on; 0 takes any free one.
+    name
+        Name of this controller, co-…; default random.
+    controller_url
+        URL under which others reach this controller; stands in status URLs. Default: what it listens on.
+    default_cluster
+        Cluster of connect requests that name none.
+    best_of
+        A new backend goes to the least loaded of this many random drones.
+    """
+    from plane.controller.running import running_controller
+
+    serve(
+        running_controller(
+            ControllerSettings(
+                db=db,
+                name=controller_name(name),
+                host=host,
+                port=port,
+                controller_url=controller_url.rstrip("/") if controller_url else None,
+                default_cluster=cluster_name(default_cluster, "--default-cluster") if default_cluster else None,
+                best_of=best_of,
+            )
+        )
+    )

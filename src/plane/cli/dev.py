@@ -1,0 +1,106 @@
+"""`plane dev`."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import uvloop
+from cyclopts import Parameter, validators
+from rich.console import Console
+from rich.table import Table
+
+from plane.cli.logs import set_up_logs
+from plane.cli.serving import until_stopped
+from plane.protocol import codec
+from plane.settings import RuntimeKind
+
+if TYPE_CHECKING:
+    from plane.dev.cluster import DevCluster, DevSettings
+
+__all__ = ["dev"]
+
+_PORT = validators.Number(gte=1, lte=65535)
+
+
+def dev(
+    *,
+    data_dir: Path = Path(".plane"),
+    port: Annotated[int, Parameter(validator=_PORT)] = 8080,
+    proxy_port: Annotated[int, Parameter(validator=_PORT)] = 9090,
+    runtime: RuntimeKind = RuntimeKind.AUTO,
+    db: str | None = None,
+    docker_socket: Path = Path("/var/run/docker.sock"),
+) -> None:
+    """Run a whole cluster in this process: database, controller, drone, proxy. Ctrl-C ends it.
+
+    Parameters
+    ----------
+    data_dir
+        Folder of the database and of the drone's state store.
+    port
+        Port of the control API, on 127.0.0.1.
+    proxy_port
+        Port of the proxy, on 127.0.0.1.
+    runtime
+        process: backends are plain processes; docker: containers; auto: processes, and containers for
+        spawn configs with "pool": "docker" where an engine answers.
+    db
+        PostgreSQL 14 or newer to use instead of the embedded one, as postgresql://USER@HOST:PORT/NAME.
+    docker_socket
+        Unix socket of the Docker engine.
+    """
+    from plane.dev.cluster import DevSettings
+
+    # What is going on is said by the summary; the log has what may have to be acted on.
+    set_up_logs("warning")
+    settings = DevSettings(
+        data_dir=data_dir,
+        port=port,
+        proxy_port=proxy_port,
+        runtime=runtime,
+        db=db,
+        docker_socket=docker_socket,
+    )
+    uvloop.run(_run(settings))
+
+
+async def _run(settings: DevSettings) -> None:
+    from plane.dev.cluster import running_cluster
+
+    console = Console(highlight=False)
+    started = time.monotonic()
+
+    def say(what: str) -> None:
+        console.print(f"[dim]{time.monotonic() - started:5.1f} s[/dim]  {what}")
+
+    async with running_cluster(settings, say) as cluster:
+        say("ready")
+        console.print(_summary(cluster))
+        console.print("Try it (the answer's url opens in a browser):\n")
+        console.print(_curl_line(cluster), soft_wrap=True, markup=False)
+        console.print("\n[dim]Ctrl-C ends everything.[/dim]")
+        await until_stopped(cluster)
+
+
+def _summary(cluster: DevCluster) -> Table:
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_row("Control API", cluster.control_url)
+    table.add_row("Proxy", cluster.proxy_url)
+    if cluster.demo is not None:
+        table.add_row("Front page", f"{cluster.control_url}/")
+    for pool, drone in cluster.drones.items():
+        table.add_row("Backends", drone.runtime_name + (f' (pool "{pool}")' if pool else ""))
+    return table
+
+
+def _curl_line(cluster: DevCluster) -> str:
+    executable = {"command": list(cluster.demo)} if cluster.demo else {"image": "YOUR-IMAGE"}
+    body = {
+        "key": {"name": "hello"},
+        "spawn_config": {"executable": executable, "max_idle_seconds": 60},
+    }
+    quoted = shlex.quote(codec.encode(body).decode())
+    return f"curl -sS {cluster.control_url}/ctrl/connect -H 'Content-Type: application/json' -d {quoted}"

@@ -1,0 +1,30 @@
+"""`plane migrate`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import uvloop
+from cyclopts import Parameter
+
+from plane.cli.logs import set_up_logs
+
+__all__ = ["migrate"]
+
+
+def migrate(*, db: Annotated[str, Parameter(env_var="DATABASE_URL")]) -> None:
+    """Bring a database to this program's schema and exit. An existing database of Plane 0.5.5 keeps its data.
+
+    Parameters
+    ----------
+    db
+        PostgreSQL 14 or newer, as postgresql://USER@HOST:PORT/NAME.
+    """
+    from plane.database.migrate import migrate as apply_migrations
+
+    set_up_logs()
+    applied = uvloop.run(apply_migrations(db))
+    if applied:
+        print(f"applied {len(applied)}: {', '.join(migration.name for migration in applied)}")  # noqa: T201
+    else:
+        print("nothing to do: the database is current")  # noqa: T201

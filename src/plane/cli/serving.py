@@ -1,0 +1,62 @@
+"""Runs a component until it is asked to stop (SIGTERM, SIGINT) or one of its parts dies."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+import structlog
+import uvloop
+
+from plane.cli.logs import set_up_logs
+
+__all__ = ["Running", "serve", "until_stopped"]
+
+log = structlog.get_logger("plane.cli")
+
+
+class Running(Protocol):
+    """A started component."""
+
+    async def wait(self) -> None:
+        """Never returns; raises when a part of the component died."""
+
+
+def serve(component: AbstractAsyncContextManager[Running]) -> None:
+    """Run ``component`` in this process until it is asked to stop.
+
+    Raises:
+        ConfigurationError: it cannot start.
+    """
+    set_up_logs()
+    uvloop.run(_serve(component))
+
+
+async def _serve(component: AbstractAsyncContextManager[Running]) -> None:
+    async with component as running:
+        await until_stopped(running)
+
+
+async def until_stopped(*running: Running) -> None:
+    """Return on SIGTERM or SIGINT.
+
+    Raises:
+        Exception: whatever ended a component's part.
+    """
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    stopped = asyncio.create_task(stop.wait())
+    waits = [asyncio.create_task(component.wait()) for component in running]
+    try:
+        done, _ = await asyncio.wait([stopped, *waits], return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+        log.info("stopping")
+    finally:
+        for task in (stopped, *waits):
+            task.cancel()
+        await asyncio.wait([stopped, *waits])

@@ -1,0 +1,163 @@
+"""``POST /ctrl/connect``: the URL of the process that holds a key, which is started if nobody has.
+
+Decides nothing: `plane.decisions.connect_request` does.
+"""
+
+from __future__ import annotations
+
+import structlog
+from aiohttp import web
+
+from plane.controller.answers import json_answer, json_body
+from plane.controller.context import CONTEXT, Context
+from plane.database import connecting
+from plane.database.connecting import BackendExists, KeyTaken, NewBackend, TokenGrant
+from plane.decisions.connect_limits import check_connect_request
+from plane.decisions.connect_request import Reuse, Spawn, TryAgain, decide, next_fencing_token
+from plane.decisions.lease_terms import lease_deadlines
+from plane.identity import random_name, random_static_token, random_token
+from plane.protocol import codec
+from plane.protocol.backend_state import BackendStatus
+from plane.protocol.connect import ConnectRequest, ConnectResponse
+from plane.protocol.drone_messages import BackendAction, BackendOrder, SpawnOrder
+from plane.protocol.errors import ApiErrorKind, ApiFailure
+from plane.protocol.keys import AcquiredKey, KeyConfig
+from plane.protocol.names import Prefix, cluster_url_scheme
+from plane.timing import CONNECT_ATTEMPTS
+
+__all__ = ["connect", "handle_connect"]
+
+log = structlog.get_logger("plane.controller")
+
+_FAILED_TO_ACQUIRE = ApiFailure(500, ApiErrorKind.FAILED_TO_ACQUIRE_KEY, "Failed to acquire lock.")
+
+
+async def handle_connect(request: web.Request) -> web.Response:
+    """The endpoint."""
+    body = await json_body(request, ConnectRequest)
+    return json_answer(await connect(request.app[CONTEXT], body))
+
+
+async def connect(context: Context, request: ConnectRequest) -> ConnectResponse:
+    """Get or create the backend of the request's key. Lost races are tried again, three attempts in all.
+
+    Raises:
+        ApiFailure
+        DatabaseUnavailable
+    """
+    check_connect_request(request)
+    failure = _FAILED_TO_ACQUIRE
+    for _ in range(CONNECT_ATTEMPTS):
+        answer = await _attempt(context, request)
+        if isinstance(answer, ConnectResponse):
+            return answer
+        failure = answer.failure
+    raise failure
+
+
+async def _attempt(context: Context, request: ConnectRequest) -> ConnectResponse | TryAgain:
+    config = request.spawn_config
+    cluster = (config.cluster if config else None) or context.settings.default_cluster
+    key = request.key or KeyConfig(name=random_name(Prefix.RANDOM_KEY))
+    grant = TokenGrant(
+        token=random_token(),
+        secret_token=random_token(),
+        user=request.user,
+        auth=codec.encode(request.auth or {}).decode(),
+    )
+    lookup = await connecting.look_up_key(
+        context.db,
+        key,
+        grant,
+        cluster if config else None,
+        config.pool if config else "",
+        context.settings.best_of,
+    )
+    match decide(request, cluster, lookup.key):
+        case TryAgain() as again:
+            return again
+        case Reuse(held):
+            return _answer(
+                context,
+                backend_id=held.backend_id,
+                cluster=held.cluster,
+                subdomain=held.subdomain,
+                status=held.status,
+                grant=grant,
+                static_token=held.static_token,
+                drone=None,
+            )
+        case Spawn() as spawn:
+            new = _new_backend(spawn, key, lookup, key_is_random=request.key is None)
+            try:
+                await connecting.spawn_backend(context.db, new, grant)
+            except KeyTaken:
+                return TryAgain(_FAILED_TO_ACQUIRE)
+            except BackendExists:
+                raise ApiFailure(
+                    409,
+                    ApiErrorKind.FAILED_TO_ACQUIRE_KEY,
+                    f"spawn_config.id: a backend {new.backend_id!r} exists already, or existed; choose another id",
+                ) from None
+            log.info("spawning", backend=new.backend_id, key=key.name, drone=spawn.drone.name)
+            return _answer(
+                context,
+                backend_id=new.backend_id,
+                cluster=new.cluster,
+                subdomain=spawn.config.subdomain,
+                status=BackendStatus.SCHEDULED,
+                grant=grant,
+                static_token=new.static_token,
+                drone=spawn.drone.name,
+            )
+
+
+def _new_backend(spawn: Spawn, key: KeyConfig, lookup: connecting.Lookup, *, key_is_random: bool) -> NewBackend:
+    backend_id = spawn.config.id or random_name()
+    acquired = AcquiredKey(
+        key=key,
+        deadlines=lease_deadlines(spawn.drone.local_time),
+        token=next_fencing_token(lookup.db_now_ms, lookup.last_fencing_token),
+    )
+    static_token = random_static_token() if spawn.config.use_static_token else None
+    order = SpawnOrder(executable=spawn.config.executable, key=acquired, static_token=static_token)
+    return NewBackend(
+        backend_id=backend_id,
+        cluster=spawn.cluster,
+        config=spawn.config,
+        key=acquired,
+        key_is_random=key_is_random,
+        static_token=static_token,
+        action=BackendAction(
+            action_id=random_name(Prefix.BACKEND_ACTION),
+            backend_id=backend_id,
+            drone_id=spawn.drone.drone_id,
+            action=BackendOrder(spawn=order),
+        ),
+    )
+
+
+def _answer(
+    context: Context,
+    *,
+    backend_id: str,
+    cluster: str,
+    subdomain: str | None,
+    status: BackendStatus,
+    grant: TokenGrant,
+    static_token: str | None,
+    drone: str | None,
+) -> ConnectResponse:
+    token = static_token or grant.token
+    host = f"{subdomain}.{cluster}" if subdomain else cluster
+    return ConnectResponse(
+        backend_id=backend_id,
+        spawned=drone is not None,
+        status=status,
+        token=token,
+        url=f"{cluster_url_scheme(cluster)}://{host}/{token}/",
+        subdomain=subdomain,
+        secret_token=None if static_token else grant.secret_token,
+        status_url=f"{context.public_url}/pub/b/{backend_id}/status",
+        drone=drone,
+    )

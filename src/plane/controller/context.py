@@ -1,0 +1,28 @@
+"""What every part of a controller is given: its settings, the database, the event bus."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from plane.controller.open_sockets import OpenSockets
+from plane.database.notifications import EventBus
+from plane.database.pool import Database
+from plane.settings import ControllerSettings
+
+__all__ = ["CONTEXT", "Context"]
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """One running controller. ``public_url`` is how others reach it; it stands in status URLs."""
+
+    settings: ControllerSettings
+    public_url: str
+    db: Database
+    bus: EventBus
+    sockets: OpenSockets
+
+
+CONTEXT: web.AppKey[Context] = web.AppKey("context", Context)

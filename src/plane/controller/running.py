@@ -1,0 +1,127 @@
+"""Starts and stops a controller: database, event bus, heartbeat, HTTP server, and their end in order."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+from aiohttp import web
+
+from plane import timing
+from plane.controller.app import make_app
+from plane.controller.context import Context
+from plane.controller.open_sockets import OpenSockets
+from plane.database import nodes
+from plane.database.migrate import migrate
+from plane.database.notifications import EventBus
+from plane.database.pool import Database, DatabaseUnavailable, open_database
+from plane.protocol.addresses import format_socket_address
+from plane.protocol.errors import ConfigurationError
+from plane.settings import ControllerSettings
+from plane.version import this_version
+
+__all__ = ["RunningController", "running_controller"]
+
+BUS_START_LIMIT_S = 10.0
+ACCEPT_BACKLOG = 1024
+
+log = structlog.get_logger("plane.controller")
+
+
+class RunningController:
+    """A controller that listens. ``port`` is the one it got."""
+
+    def __init__(self, port: int, tasks: list[asyncio.Task[None]]) -> None:
+        self.port = port
+        self._tasks = tasks
+
+    async def wait(self) -> None:
+        """Never returns; raises when a part of the controller died."""
+        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+
+
+@asynccontextmanager
+async def running_controller(settings: ControllerSettings) -> AsyncIterator[RunningController]:
+    """A controller that listens while the block runs. Migrates the database first.
+
+    Raises:
+        ConfigurationError: the database or the port cannot be used; says why.
+    """
+    listener = _bind(settings.host, settings.port)
+    port: int = listener.getsockname()[1]
+    await migrate(settings.db)
+    async with open_database(settings.db) as db:
+        bus = EventBus(db)
+        context = Context(
+            settings=settings,
+            public_url=settings.controller_url or f"http://{format_socket_address(settings.host, port)}",
+            db=db,
+            bus=bus,
+            sockets=OpenSockets(),
+        )
+        await nodes.controller_heartbeat(db, settings.name, this_version(), online=True)
+        tasks = [
+            asyncio.create_task(bus.run(), name="event bus"),
+            asyncio.create_task(_beat(db, settings), name="heartbeat"),
+        ]
+        try:
+            async with asyncio.timeout(BUS_START_LIMIT_S):
+                await bus.listening.wait()
+            async with _serving(context, listener):
+                log.info("controller listens", name=settings.name, host=settings.host, port=port)
+                yield RunningController(port, tasks)
+                await _say_offline(context)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+
+async def _beat(db: Database, settings: ControllerSettings) -> None:
+    while True:
+        await asyncio.sleep(timing.HEARTBEAT_INTERVAL_S)
+        try:
+            await nodes.controller_heartbeat(db, settings.name, this_version(), online=True)
+        except DatabaseUnavailable as error:
+            log.warning("heartbeat not stored", error=str(error))
+
+
+async def _say_offline(context: Context) -> None:
+    """No new backends for drones of this controller, and its nodes go to another at once."""
+    log.info("controller stops", name=context.settings.name)
+    try:
+        await nodes.controller_heartbeat(context.db, context.settings.name, this_version(), online=False)
+    except DatabaseUnavailable as error:
+        log.warning("going offline not stored", error=str(error))
+    await context.sockets.close_all()
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """The listening socket, bound before anything else is touched.
+
+    Raises:
+        ConfigurationError
+    """
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=ACCEPT_BACKLOG)
+    except OSError as error:
+        why = "is in use by another program" if error.errno == errno.EADDRINUSE else f"cannot be used: {error}"
+        raise ConfigurationError(f"port {port} on {host} {why}; choose another with --port") from error
+
+
+@asynccontextmanager
+async def _serving(context: Context, listener: socket.socket) -> AsyncIterator[None]:
+    runner = web.AppRunner(make_app(context), access_log=None, shutdown_timeout=timing.CONTROLLER_SHUTDOWN_GRACE_S)
+    await runner.setup()
+    try:
+        await web.SockSite(runner, listener, backlog=ACCEPT_BACKLOG).start()
+        yield
+    finally:
+        await runner.cleanup()

@@ -1,0 +1,1 @@
+"""`plane dev`: database, controller, drones and proxy in one process."""
