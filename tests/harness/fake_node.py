@@ -1,0 +1,160 @@
+"""Nodes of the tests' own: they say and hear plain JSON as page 2 has it, without any code of Plane."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+
+__all__ = ["CLUSTER", "FakeNode", "fake_drone", "fake_proxy", "obedient_drone"]
+
+CLUSTER = "rec.example:9090"
+LIMIT_S = 10.0
+VERSION = {"version": "0.5.5", "git_hash": "87daf256"}
+
+
+class FakeNode:
+    """One end of a node socket. Messages are dicts with one member: the variant."""
+
+    def __init__(self, ws: aiohttp.ClientWebSocketResponse, controller: dict[str, Any]) -> None:
+        self.ws = ws
+        self.controller = controller
+        self._unread: list[dict[str, Any]] = []
+
+    async def say(self, variant: str, content: Any) -> None:
+        await self.ws.send_str(json.dumps({variant: content}))
+
+    async def hear(self, variant: str) -> Any:
+        """The content of the next message of that variant; others are kept for later."""
+        for message in self._unread:
+            if variant in message:
+                self._unread.remove(message)
+                return message[variant]
+        async with asyncio.timeout(LIMIT_S):
+            while True:
+                message = json.loads(await self.ws.receive_str())
+                if variant in message:
+                    return message[variant]
+                self._unread.append(message)
+
+    async def hears_nothing(self, variant: str, for_s: float) -> bool:
+        try:
+            async with asyncio.timeout(for_s):
+                await self.hear(variant)
+        except TimeoutError:
+            return True
+        return False
+
+    async def beat(self, local_time_ms: int | None = None) -> None:
+        await self.say("Heartbeat", {"local_time": local_time_ms or int(time.time() * 1000)})
+
+
+@asynccontextmanager
+async def _node(base: str, path: str, name: str) -> AsyncIterator[FakeNode]:
+    async with aiohttp.ClientSession() as http, http.ws_connect(base + path) as ws:
+        await ws.send_str(json.dumps({"version": VERSION, "name": name}))
+        async with asyncio.timeout(LIMIT_S):
+            controller = json.loads(await ws.receive_str())
+        yield FakeNode(ws, controller)
+        await ws.close(code=aiohttp.WSCloseCode.GOING_AWAY)
+
+
+@asynccontextmanager
+async def fake_drone(
+    base: str, name: str = "dr-fake", *, cluster: str = CLUSTER, pool: str = "", local_time_ms: int | None = None
+) -> AsyncIterator[FakeNode]:
+    """A drone that has sent its first heartbeat, and does nothing else by itself."""
+    query = f"?pool={quote(pool)}" if pool else ""
+    async with _node(base, f"/ctrl/c/{cluster}/drone-socket{query}", name) as node:
+        await node.beat(local_time_ms)
+        await _until_heard(base, cluster, name)
+        yield node
+
+
+async def _until_heard(base: str, cluster: str, name: str) -> None:
+    """Return once the drone's heartbeat is stored, so that it may be given work."""
+    async with asyncio.timeout(LIMIT_S), aiohttp.ClientSession() as http:
+        while True:
+            async with http.get(f"{base}/ctrl/c/{cluster}/state") as answer:
+                state = await answer.json()
+            if any(drone["node"]["name"] == {"Drone": name} for drone in state["drones"]):
+                return
+            await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def fake_proxy(base: str, name: str = "px-fake", *, cluster: str = CLUSTER) -> AsyncIterator[FakeNode]:
+    async with _node(base, f"/ctrl/c/{cluster}/proxy-socket", name) as node:
+        yield node
+
+
+@asynccontextmanager
+async def obedient_drone(base: str, name: str = "dr-fake", **kwargs: Any) -> AsyncIterator[list[str]]:
+    """A drone that beats, renews nothing, and does what it is told at once. Yields the ids of what it spawned."""
+    async with fake_drone(base, name, **kwargs) as node:
+        spawned: list[str] = []
+        task = asyncio.create_task(_obey(node, spawned))
+        try:
+            yield spawned
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+
+async def _obey(node: FakeNode, spawned: list[str]) -> None:
+    ready = {"status": "ready", "address": "127.0.0.1:1"}
+    rising: list[dict[str, Any]] = [
+        {"status": "loading"},
+        {"status": "starting"},
+        {"status": "waiting", "address": "127.0.0.1:1"},
+        ready,
+    ]
+    event_id = 0
+    while True:
+        action = await _next_action(node)
+        order, backend = action["action"], action["backend_id"]
+        if "Spawn" in order:
+            if backend in spawned:
+                continue
+            spawned.append(backend)
+            states = rising
+        else:
+            terminate = order["Terminate"]
+            states = [
+                {
+                    "status": "terminated",
+                    "last_status": "ready",
+                    "termination": terminate["kind"],
+                    "reason": terminate["reason"],
+                    "exit_code": 0,
+                }
+            ]
+        for state in states:
+            event_id += 1
+            await node.say(
+                "BackendEvent",
+                {
+                    "event_id": event_id,
+                    "backend_id": backend,
+                    "state": state,
+                    "timestamp": int(time.time() * 1000),
+                },
+            )
+        await node.say("AckAction", {"action_id": action["action_id"]})
+
+
+async def _next_action(node: FakeNode) -> dict[str, Any]:
+    """The next action, beating meanwhile."""
+    while True:
+        try:
+            async with asyncio.timeout(4):
+                action: dict[str, Any] = await node.hear("Action")
+                return action
+        except TimeoutError:
+            await node.beat()

@@ -1,0 +1,184 @@
+"""Connect on a real controller and database, with drones that speak page 2 and nothing more."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from typing import Any
+
+import asyncpg
+import pytest
+
+from harness.controllers import controller_api
+from harness.fake_node import CLUSTER, fake_drone, obedient_drone
+
+IMAGE: dict[str, Any] = {"executable": {"image": "example/image"}}
+
+
+async def execute(url: str, statement: str, *args: Any) -> list[asyncpg.Record]:
+    connection = await asyncpg.connect(url)
+    try:
+        return await connection.fetch(statement, *args)
+    finally:
+        await connection.close()
+
+
+async def test_a_new_key_spawns_and_the_drone_hears_of_it(postgres_url: str) -> None:
+    async with controller_api(postgres_url) as api, fake_drone(api.base, local_time_ms=1_000_000) as drone:
+        answer = await api.connect(key={"name": "k", "namespace": "n", "tag": "t"}, spawn_config=IMAGE)
+        assert answer["spawned"] is True
+        assert answer["drone"] == "dr-fake"
+        assert answer["status"] == "scheduled"
+        assert answer["url"] == f"http://{CLUSTER}/{answer['token']}/"
+        assert answer["status_url"] == f"{api.base}/pub/b/{answer['backend_id']}/status"
+        action = await drone.hear("Action")
+        assert action["backend_id"] == answer["backend_id"]
+        spawn = action["action"]["Spawn"]
+        assert spawn["executable"] == {"image": "example/image"}
+        assert spawn["key"]["key"] == {"name": "k", "namespace": "n", "tag": "t"}
+        assert spawn["key"]["deadlines"] == {
+            "renew_at": 1_030_000,
+            "soft_terminate_at": 1_040_000,
+            "hard_terminate_at": 1_050_000,
+        }
+
+
+async def test_a_held_key_is_answered_with_its_backend_and_a_token_of_its_own(postgres_url: str) -> None:
+    async with controller_api(postgres_url) as api, fake_drone(api.base):
+        first = await api.connect(key={"name": "k"}, spawn_config=IMAGE)
+        second = await api.connect(key={"name": "k"}, user="bob")
+        assert second["spawned"] is False
+        assert second["drone"] is None
+        assert second["backend_id"] == first["backend_id"]
+        assert second["token"] != first["token"]
+        assert second["secret_token"] != first["secret_token"]
+
+
+async def test_static_tokens_are_shared_and_have_no_secret(postgres_url: str) -> None:
+    async with controller_api(postgres_url) as api, fake_drone(api.base) as drone:
+        config = {**IMAGE, "use_static_token": True, "subdomain": "sub"}
+        first = await api.connect(key={"name": "k"}, spawn_config=config)
+        second = await api.connect(key={"name": "k"})
+        assert first["token"] == second["token"]
+        assert first["token"].startswith("s.")
+        assert first["secret_token"] is second["secret_token"] is None
+        assert first["url"] == second["url"] == f"http://sub.{CLUSTER}/{first['token']}/"
+        action = await drone.hear("Action")
+        assert action["action"]["Spawn"]["static_token"] == first["token"]
+
+
+async def test_every_refusal_has_its_kind_and_status(postgres_url: str) -> None:
+    async with controller_api(postgres_url) as api:
+        assert await api.refused(spawn_config=IMAGE) == (500, "NoDroneAvailable")
+        async with fake_drone(api.base):
+            await api.connect(key={"name": "k", "tag": "a"}, spawn_config=IMAGE)
+            assert await api.refused(key={"name": "k", "tag": "b"}) == (409, "KeyHeld")
+            assert await api.refused(key={"name": "other"}) == (409, "KeyUnheldNoSpawnConfig")
+            assert await api.refused() == (409, "KeyUnheldNoSpawnConfig")
+            assert await api.refused(spawn_config={**IMAGE, "pool": "gpu"}) == (500, "NoDroneAvailable")
+            assert await api.refused(spawn_config={**IMAGE, "cluster": "else.where"}) == (500, "NoDroneAvailable")
+            assert await api.refused(spawn_config={**IMAGE, "max_idle_seconds": -1}) == (400, "Other")
+
+
+async def test_no_cluster_provided(postgres_url: str) -> None:
+    async with controller_api(postgres_url, default_cluster=None) as api:
+        assert await api.refused(spawn_config=IMAGE) == (400, "NoClusterProvided")
+
+
+async def test_a19_an_id_that_exists_is_a_conflict_of_its_own(postgres_url: str) -> None:
+    async with controller_api(postgres_url) as api, fake_drone(api.base):
+        await api.connect(spawn_config={**IMAGE, "id": "chosen"})
+        status, body = await api.call("POST", "/ctrl/connect", {"spawn_config": {**IMAGE, "id": "chosen"}})
+        assert status == 409
+        assert "'chosen' exists already" in body["message"]
+
+
+async def test_a_drone_that_is_draining_or_silent_gets_nothing(postgres_url: str) -> None:
+    async with controller_api(postgres_url) as api, fake_drone(api.base):
+        await execute(postgres_url, "UPDATE drone SET draining = true")
+        assert await api.refused(spawn_config=IMAGE) == (500, "NoDroneAvailable")
+        await execute(
+            postgres_url, "UPDATE drone SET draining = false, last_heartbeat = now() - interval '46 seconds'"
+        )
+        assert await api.refused(spawn_config=IMAGE) == (500, "NoDroneAvailable")
+
+
+async def test_of_two_drones_the_one_with_fewer_backends_is_chosen(postgres_url: str) -> None:
+    async with (
+        controller_api(postgres_url) as api,
+        fake_drone(api.base, "dr-a"),
+        fake_drone(api.base, "dr-b"),
+    ):
+        chosen = [(await api.connect(spawn_config=IMAGE))["drone"] for _ in range(10)]
+        assert chosen.count("dr-a") == chosen.count("dr-b") == 5
+
+
+async def test_an_expired_key_is_taken_over_with_a_higher_fencing_token(postgres_url: str) -> None:
+    async with controller_api(postgres_url) as api, fake_drone(api.base) as drone:
+        first = await api.connect(key={"name": "k"}, spawn_config=IMAGE)
+        token = (await drone.hear("Action"))["action"]["Spawn"]["key"]["token"]
+        await execute(postgres_url, "UPDATE backend_key SET expires_at = now() - interval '1 second'")
+        second = await api.connect(key={"name": "k"}, spawn_config=IMAGE)
+        assert second["spawned"] is True
+        assert second["backend_id"] != first["backend_id"]
+        assert (await drone.hear("Action"))["action"]["Spawn"]["key"]["token"] > token
+
+
+async def test_fencing_tokens_rise_even_if_the_databases_clock_stepped_back(postgres_url: str) -> None:
+    async with controller_api(postgres_url) as api, obedient_drone(api.base):
+        first = await api.connect(key={"name": "k"}, spawn_config=IMAGE)
+        far_future = 2**50
+        # As if the first token had been given when the clock was far ahead.
+        await execute(postgres_url, "UPDATE plane_key_fencing SET fencing_token = $1", far_future)
+        await api.call("POST", f"/ctrl/b/{first['backend_id']}/hard-terminate")
+        while (await api.call("GET", f"/pub/b/{first['backend_id']}/status"))[1]["status"] != "terminated":
+            await asyncio.sleep(0.02)
+        await api.connect(key={"name": "k"}, spawn_config=IMAGE)
+        rows = await execute(postgres_url, "SELECT fencing_token FROM backend_key")
+        assert [row["fencing_token"] for row in rows] == [far_future + 1]
+
+
+async def test_a6_a_large_executable_reaches_the_drone_at_once(postgres_url: str) -> None:
+    async with controller_api(postgres_url) as api, fake_drone(api.base) as drone:
+        await asyncio.sleep(0.2)  # the first poll for pending actions is over; the next is seconds away
+        env = {"LARGE": "x" * 100_000}
+        await api.connect(spawn_config={"executable": {"image": "i", "env": env}})
+        async with asyncio.timeout(3):
+            action = await drone.hear("Action")
+        assert action["action"]["Spawn"]["executable"]["env"] == env
+
+
+@pytest.mark.parametrize("controllers", [1, 2])
+async def test_many_connects_for_one_new_key_make_one_backend(postgres_url: str, controllers: int) -> None:
+    async with (
+        controller_api(postgres_url) as one,
+        controller_api(postgres_url) as two,
+        obedient_drone(one.base) as spawned,
+    ):
+        apis = [one, two][:controllers]
+        answers = await asyncio.gather(
+            *(apis[n % controllers].connect(key={"name": "k"}, spawn_config=IMAGE) for n in range(100))
+        )
+        assert len({answer["backend_id"] for answer in answers}) == 1
+        assert len({answer["token"] for answer in answers}) == 100
+        assert sum(answer["spawned"] for answer in answers) == 1
+        await asyncio.sleep(0.2)
+        assert len(spawned) == 1
+
+
+async def test_bad_bodies(postgres_url: str) -> None:
+    async with controller_api(postgres_url) as api:
+
+        async def post(body: str, content_type: str = "application/json") -> tuple[int, Any]:
+            headers = {"Content-Type": content_type}
+            return await api.call("POST", "/ctrl/connect", data=io.BytesIO(body.encode()), headers=headers)
+
+        assert (await post("{nope"))[0] == 400
+        assert (await post("{}", "text/plain"))[0] == 415
+        status, body = await post('{"spawn_config": {"cluster": "c"}}')
+        assert status == 422
+        assert body["message"].endswith("missing required field `executable` - at $.spawn_config")
+        assert (await post('{"key": {"name": "\\ud800"}}'))[0] == 400
+        assert (await post("[" * 100_000))[0] in (400, 422)
+        assert (await post('"' + "x" * 2_000_000 + '"'))[0] == 413
+        assert (await post('{"key": {"name": "a\\u0000b"}}'))[0] == 400
