@@ -26,7 +26,11 @@ __all__ = [
 
 
 class RouteInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a connection token leads. ``secret_token`` is "" for static tokens."""
+    """Where a connection token leads. ``secret_token`` is "" for static tokens.
+
+    ``expires_in_ms``: for how long the token opens connections, counted from the answer (A4); absent for
+    static tokens and from original controllers.
+    """
 
     backend_id: str
     address: str
@@ -35,6 +39,7 @@ class RouteInfo(msgspec.Struct, frozen=True, kw_only=True):
     user: str | None = None
     user_data: Any = None
     subdomain: str | None = None
+    expires_in_ms: int | None | UnsetType = UNSET
 
 
 class RouteInfoRequest(msgspec.Struct, frozen=True):

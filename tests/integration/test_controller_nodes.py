@@ -1,0 +1,322 @@
+"""Node sockets of a real controller: what nodes say is stored and answered, whatever they say."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import aiohttp
+import asyncpg
+import pytest
+
+from harness.controllers import Api, controller_api
+from harness.fake_node import CLUSTER, VERSION, fake_drone, fake_proxy, obedient_drone
+
+IMAGE: dict[str, Any] = {"executable": {"image": "example/image"}}
+READY = {"status": "ready", "address": "127.0.0.1:4567"}
+
+
+@asynccontextmanager
+async def fake_node_of_a_stopped_controller(url: str) -> AsyncIterator[tuple[Any, str]]:
+    async with AsyncExitStack() as outer:
+        async with controller_api(url) as api:
+            drone = await outer.enter_async_context(fake_drone(api.base))
+        yield drone, url
+
+
+async def status_of(api: Api, backend: str) -> dict[str, Any]:
+    status, body = await api.call("GET", f"/pub/b/{backend}/status")
+    assert status == 200
+    entry: dict[str, Any] = body
+    return entry
+
+
+async def until_status(api: Api, backend: str, wanted: str) -> dict[str, Any]:
+    async with asyncio.timeout(10):
+        while (entry := await status_of(api, backend))["status"] != wanted:
+            await asyncio.sleep(0.02)
+    return entry
+
+
+def event(event_id: int, backend: str, state: dict[str, Any]) -> dict[str, Any]:
+    return {"event_id": event_id, "backend_id": backend, "state": state, "timestamp": 1}
+
+
+async def test_events_are_acknowledged_and_only_rise(postgres_url: str) -> None:
+    async with controller_api(postgres_url) as api, fake_drone(api.base) as drone:
+        backend = (await api.connect(spawn_config=IMAGE))["backend_id"]
+        await drone.say("BackendEvent", event(1, backend, READY))
+        assert await drone.hear("AckEvent") == {"event_id": 1}
+        assert (await status_of(api, backend))["status"] == "ready"
+        await drone.say("BackendEvent", event(2, backend, {"status": "loading"}))
+        assert await drone.hear("AckEvent") == {"event_id": 2}
+        assert (await status_of(api, backend))["status"] == "ready"
+        await drone.say("BackendEvent", event(3, "unknown", {"status": "loading"}))
+        assert await drone.hear("AckEvent") == {"event_id": 3}
+
+
+async def test_a21_the_message_of_a_terminated_backend_is_public(postgres_url: str) -> None:
+    async with controller_api(postgres_url) as api, fake_drone(api.base) as drone:
+        backend = (await api.connect(key={"name": "k"}, spawn_config=IMAGE))["backend_id"]
+        ended = {"status": "terminated", "last_status": "loading", "exit_code": 3, "message": "no such image"}
+        await drone.say("BackendEvent", event(1, backend, ended))
+        await drone.hear("AckEvent")
+        entry = await status_of(api, backend)
+        assert entry["message"] == "no such image"
+        assert entry["exit_error"] is True
+        # The key is free again.
+        assert await api.refused(key={"name": "k"}) == (409, "KeyUnheldNoSpawnConfig")
+
+
+async def test_renewal_extends_the_lease_from_the_drones_time(postgres_url: str) -> None:
+    async with controller_api(postgres_url) as api, fake_drone(api.base) as drone:
+        backend = (await api.connect(spawn_config=IMAGE))["backend_id"]
+        await drone.say("RenewKey", {"backend": backend, "local_time": 5_000_000})
+        assert await drone.hear("RenewKeyResponse") == {
+            "backend": backend,
+            "deadlines": {
+                "renew_at": 5_030_000,
+                "soft_terminate_at": 5_040_000,
+                "hard_terminate_at": 5_050_000,
+            },
+        }
+
+
+async def test_a2_a_renewal_that_fails_is_answered_with_null(postgres_url: str) -> None:
+    async with controller_api(postgres_url) as api, fake_drone(api.base) as drone:
+        backend = (await api.connect(spawn_config=IMAGE))["backend_id"]
+        connection = await asyncpg.connect(postgres_url)
+        await connection.execute("UPDATE backend_key SET allow_renew = false")
+        await connection.close()
+        for name in (backend, "unknown"):
+            await drone.say("RenewKey", {"backend": name, "local_time": 5_000_000})
+            assert await drone.hear("RenewKeyResponse") == {"backend": name, "deadlines": None}
+
+
+async def test_actions_are_sent_until_acknowledged_even_across_connections(postgres_url: str) -> None:
+    async with controller_api(postgres_url) as api:
+        async with fake_drone(api.base) as drone:
+            await api.connect(spawn_config=IMAGE)
+            action = await drone.hear("Action")
+        async with fake_drone(api.base) as drone:
+            assert await drone.hear("Action") == action
+            await drone.say("AckAction", {"action_id": action["action_id"]})
+            await drone.say("RenewKey", {"backend": "any", "local_time": 1})
+            await drone.hear("RenewKeyResponse")  # so the acknowledgement, sent before, is stored
+        async with fake_drone(api.base) as drone:
+            assert await drone.hears_nothing("Action", for_s=0.5)
+
+
+async def test_a9_more_than_fifty_pending_actions_all_come_in_order(postgres_url: str) -> None:
+    async with controller_api(postgres_url) as api:
+        async with fake_drone(api.base):
+            backends = [(await api.connect(spawn_config=IMAGE))["backend_id"] for _ in range(120)]
+            await api.call("POST", f"/ctrl/b/{backends[0]}/soft-terminate")
+        async with fake_drone(api.base) as drone:
+            heard = [await drone.hear("Action") for _ in range(121)]
+    assert [action["backend_id"] for action in heard] == [*backends, backends[0]]
+    assert "Terminate" in heard[-1]["action"]
+
+
+async def test_terminations(postgres_url: str) -> None:
+    async with controller_api(postgres_url) as api, fake_drone(api.base) as drone:
+        backend = (await api.connect(spawn_config=IMAGE))["backend_id"]
+        await drone.hear("Action")
+        for kind in ("soft", "hard"):
+            assert await api.call("POST", f"/ctrl/b/{backend}/{kind}-terminate") == (200, None)
+            action = await drone.hear("Action")
+            assert action["action"] == {"Terminate": {"kind": kind, "reason": "external"}}
+        assert (await api.call("POST", "/ctrl/b/unknown/soft-terminate"))[0] == 404
+        # The documented spelling with the cluster.
+        assert (await api.call("POST", f"/ctrl/c/{CLUSTER}/b/{backend}/soft-terminate"))[0] == 200
+
+
+async def test_idle_backends_are_swept_once(postgres_url: str) -> None:
+    async with controller_api(postgres_url) as api, fake_drone(api.base) as drone:
+        idle = (await api.connect(spawn_config={**IMAGE, "max_idle_seconds": 0}))["backend_id"]
+        old = (await api.connect(spawn_config={**IMAGE, "lifetime_limit_seconds": 1}))["backend_id"]
+        await api.connect(spawn_config={**IMAGE, "max_idle_seconds": 100})
+        await api.connect(spawn_config=IMAGE)
+        for _ in range(4):
+            await drone.hear("Action")
+        swept = [await drone.hear("Action") for _ in range(2)]
+        assert {action["backend_id"] for action in swept} == {idle, old}
+        assert all(a["action"] == {"Terminate": {"kind": "soft", "reason": "swept"}} for a in swept)
+        assert await drone.hears_nothing("Action", for_s=6)
+
+
+async def test_routes(postgres_url: str) -> None:
+    async with (
+        controller_api(postgres_url) as api,
+        fake_drone(api.base) as drone,
+        fake_proxy(api.base) as proxy,
+    ):
+        answer = await api.connect(spawn_config=IMAGE, user="ann", auth={"n": 1})
+        await proxy.say("RouteInfoRequest", {"token": answer["token"]})
+        # It waits while the backend starts, and others do not wait for it.
+        await proxy.say("RouteInfoRequest", {"token": "unknown"})
+        assert await proxy.hear("RouteInfoResponse") == {"token": "unknown", "route_info": None}
+        assert await proxy.hears_nothing("RouteInfoResponse", for_s=0.3)
+        await drone.say("BackendEvent", event(1, answer["backend_id"], READY))
+        response = await proxy.hear("RouteInfoResponse")
+        assert 3_590_000 < response["route_info"].pop("expires_in_ms") <= 3_600_000
+        assert response == {
+            "token": answer["token"],
+            "route_info": {
+                "backend_id": answer["backend_id"],
+                "address": "127.0.0.1:4567",
+                "secret_token": answer["secret_token"],
+                "cluster": CLUSTER,
+                "user": "ann",
+                "user_data": {"n": 1},
+                "subdomain": None,
+            },
+        }
+
+
+async def test_a_route_question_ends_when_its_backend_does(postgres_url: str) -> None:
+    async with (
+        controller_api(postgres_url) as api,
+        fake_drone(api.base) as drone,
+        fake_proxy(api.base) as proxy,
+    ):
+        answer = await api.connect(spawn_config=IMAGE)
+        await proxy.say("RouteInfoRequest", {"token": answer["token"]})
+        ended = {"status": "terminated", "last_status": "loading"}
+        await drone.say("BackendEvent", event(1, answer["backend_id"], ended))
+        assert await proxy.hear("RouteInfoResponse") == {"token": answer["token"], "route_info": None}
+        assert await proxy.hear("BackendRemoved") == {"backend": answer["backend_id"]}
+
+
+async def test_a4_an_expired_token_leads_nowhere(postgres_url: str) -> None:
+    async with (
+        controller_api(postgres_url) as api,
+        fake_drone(api.base) as drone,
+        fake_proxy(api.base) as proxy,
+    ):
+        answer = await api.connect(spawn_config=IMAGE)
+        await drone.say("BackendEvent", event(1, answer["backend_id"], READY))
+        await drone.hear("AckEvent")
+        connection = await asyncpg.connect(postgres_url)
+        await connection.execute("UPDATE token SET expiration_time = now()")
+        await connection.close()
+        await proxy.say("RouteInfoRequest", {"token": answer["token"]})
+        assert await proxy.hear("RouteInfoResponse") == {"token": answer["token"], "route_info": None}
+
+
+async def test_static_tokens_have_routes_without_user_and_secret(postgres_url: str) -> None:
+    async with (
+        controller_api(postgres_url) as api,
+        fake_drone(api.base) as drone,
+        fake_proxy(api.base) as proxy,
+    ):
+        answer = await api.connect(spawn_config={**IMAGE, "use_static_token": True}, user="ann")
+        await drone.say("BackendEvent", event(1, answer["backend_id"], READY))
+        await drone.hear("AckEvent")
+        await proxy.say("RouteInfoRequest", {"token": answer["token"]})
+        route = (await proxy.hear("RouteInfoResponse"))["route_info"]
+        assert route["secret_token"] == ""
+        assert route["user"] is route["user_data"] is None
+        assert "expires_in_ms" not in route
+
+
+async def test_keepalive_of_a_backend_that_is_not_there(postgres_url: str) -> None:
+    async with controller_api(postgres_url) as api, fake_proxy(api.base) as proxy:
+        await proxy.say("KeepAlive", "unknown")
+        assert await proxy.hear("BackendRemoved") == {"backend": "unknown"}
+
+
+async def test_keepalive_prevents_the_sweep(postgres_url: str) -> None:
+    async with (
+        controller_api(postgres_url) as api,
+        obedient_drone(api.base),
+        fake_proxy(api.base) as proxy,
+    ):
+        backend = (await api.connect(spawn_config={**IMAGE, "max_idle_seconds": 2}))["backend_id"]
+        for _ in range(8):
+            await proxy.say("KeepAlive", backend)
+            await asyncio.sleep(1)
+        assert (await status_of(api, backend))["status"] == "ready"
+        assert (await until_status(api, backend, "terminated"))["termination_reason"] == "swept"
+
+
+async def test_of_two_nodes_with_one_name_the_newer_wins(postgres_url: str) -> None:
+    async with (
+        controller_api(postgres_url) as api,
+        fake_proxy(api.base) as older,
+        fake_proxy(api.base) as newer,
+    ):
+        async with asyncio.timeout(5):
+            assert (await older.ws.receive()).type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED)
+        await newer.say("KeepAlive", "unknown")
+        await newer.hear("BackendRemoved")
+        state = (await api.call("GET", f"/ctrl/c/{CLUSTER}/state"))[1]
+        assert [proxy["name"] for proxy in state["proxies"]] == [{"Proxy": "px-fake"}]
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        "",
+        "{",
+        "[]",
+        '{"name": "dr-x"}',
+        json.dumps({"version": VERSION, "name": "px-x"}),
+        json.dumps({"version": VERSION, "name": "dr-X!"}),
+    ],
+)
+async def test_a_handshake_that_is_none_closes_the_socket(postgres_url: str, first: str) -> None:
+    async with (
+        controller_api(postgres_url) as api,
+        api.http.ws_connect(f"{api.base}/ctrl/c/{CLUSTER}/drone-socket") as ws,
+    ):
+        await ws.send_str(first)
+        async with asyncio.timeout(5):
+            assert (await ws.receive()).type is aiohttp.WSMsgType.CLOSE
+        assert ws.close_code == aiohttp.WSCloseCode.POLICY_VIOLATION
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        "",
+        "nonsense",
+        "[]",
+        "{}",
+        '{"Unknown": 1}',
+        '{"Heartbeat": {}}',
+        '{"Heartbeat": {"local_time": "x"}}',
+        '{"KeepAlive": "x", "Heartbeat": {"local_time": 1}}',
+        "[" * 50_000,
+    ],
+)
+async def test_garbage_is_skipped_and_the_connection_lives(postgres_url: str, garbage: str) -> None:
+    async with controller_api(postgres_url) as api, fake_drone(api.base) as drone:
+        await drone.ws.send_str(garbage)
+        await drone.ws.send_bytes(b"\xff\xfe")
+        await drone.say("RenewKey", {"backend": "any", "local_time": 1})
+        assert (await drone.hear("RenewKeyResponse"))["deadlines"] is None
+
+
+async def test_malformed_clusters_are_refused_at_the_socket(postgres_url: str) -> None:
+    async with controller_api(postgres_url) as api:
+        status, body = await api.call("GET", "/ctrl/c/bad%20name/state")
+        assert (status, body["kind"]) == (400, "InvalidClusterName")
+        for path in ("bad%20name/drone-socket", "bad:99999/proxy-socket"):
+            with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
+                await api.http.ws_connect(f"{api.base}/ctrl/c/{path}")
+            assert caught.value.status == 400
+
+
+async def test_a_stopping_controller_sends_its_nodes_away(postgres_url: str) -> None:
+    async with fake_node_of_a_stopped_controller(postgres_url) as (drone, url):
+        async with asyncio.timeout(5):
+            assert (await drone.ws.receive()).data == aiohttp.WSCloseCode.GOING_AWAY
+        connection = await asyncpg.connect(url)
+        try:
+            assert await connection.fetchval("SELECT is_online FROM controller") is False
+        finally:
+            await connection.close()

@@ -1,0 +1,107 @@
+"""The event bus on a real database: fan-out, large payloads, lost connections, slow subscribers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+import pytest
+
+from plane.database import notifications
+from plane.database.migrate import migrate
+from plane.database.notifications import EventBus, Overflowed
+from plane.database.pool import open_database
+from plane.protocol.notifications import EventKind
+
+KIND = EventKind.BACKEND_STATE
+EMIT = "SELECT plane_emit('backend_state', $1, $2)"
+
+
+@asynccontextmanager
+async def running_bus(url: str) -> AsyncIterator[tuple[EventBus, asyncpg.Connection[Any]]]:
+    await migrate(url)
+    connection = await asyncpg.connect(url)
+    async with open_database(url) as db:
+        bus = EventBus(db)
+        task = asyncio.create_task(bus.run())
+        try:
+            async with asyncio.timeout(10):
+                await bus.listening.wait()
+            yield bus, connection
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+            await connection.close()
+
+
+async def next_payload(subscription: notifications.Subscription) -> Any:
+    async with asyncio.timeout(10):
+        return (await subscription.next()).payload
+
+
+async def test_by_key_and_by_kind(postgres_url: str) -> None:
+    async with running_bus(postgres_url) as (bus, sql):
+        with bus.subscribe(KIND, "a") as only_a, bus.subscribe(KIND) as every:
+            for key in ("b", "a"):
+                await sql.execute(EMIT, key, json.dumps({"of": key}))
+            assert await next_payload(only_a) == {"of": "a"}
+            assert [await next_payload(every) for _ in range(2)] == [{"of": "b"}, {"of": "a"}]
+
+
+async def test_a6_payloads_of_any_size_in_order(postgres_url: str) -> None:
+    async with running_bus(postgres_url) as (bus, sql):
+        with bus.subscribe(KIND, "a") as events:
+            sizes = [10, 7_000, 8_000, 1_000_000, 10]
+            for size in sizes:
+                await sql.execute(EMIT, "a", json.dumps({"text": "x" * size}))
+            assert [len((await next_payload(events))["text"]) for _ in sizes] == sizes
+
+
+async def test_what_happens_while_the_connection_is_lost_is_read_again_once(postgres_url: str) -> None:
+    async with running_bus(postgres_url) as (bus, sql):
+        with bus.subscribe(KIND, "a") as events:
+            await sql.execute(EMIT, "a", '{"n": 0}')
+            assert await next_payload(events) == {"n": 0}
+            await sql.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE pid <> pg_backend_pid() AND datname = current_database()"
+            )
+            # More than a page of them, all before the bus listens again (it waits a second).
+            await sql.executemany(EMIT, [("a", json.dumps({"n": n})) for n in range(1, 251)])
+            assert [(await next_payload(events))["n"] for _ in range(250)] == list(range(1, 251))
+            await sql.execute(EMIT, "a", '{"n": "after"}')
+            assert await next_payload(events) == {"n": "after"}
+
+
+async def test_an_event_that_commits_late_is_not_missed_by_a_replay(postgres_url: str) -> None:
+    async with running_bus(postgres_url) as (bus, sql):
+        late = await asyncpg.connect(postgres_url)
+        with bus.subscribe(KIND, "a") as events:
+            transaction = late.transaction()
+            await transaction.start()
+            await late.execute(EMIT, "a", '{"n": "late"}')  # a lower id, but not committed
+            await sql.execute(EMIT, "a", '{"n": "early"}')
+            assert await next_payload(events) == {"n": "early"}
+            await sql.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'")
+            await transaction.commit()
+            assert await next_payload(events) == {"n": "late"}
+        await late.close()
+
+
+async def test_a_slow_subscriber_is_dropped_and_the_others_are_not(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notifications, "SUBSCRIPTION_LIMIT", 2)
+    async with running_bus(postgres_url) as (bus, sql):
+        with bus.subscribe(KIND, "a") as slow:
+            monkeypatch.setattr(notifications, "SUBSCRIPTION_LIMIT", 100)
+            with bus.subscribe(KIND, "a") as quick:
+                for n in range(4):
+                    await sql.execute(EMIT, "a", json.dumps({"n": n}))
+                assert [(await next_payload(quick))["n"] for _ in range(4)] == [0, 1, 2, 3]
+                with pytest.raises(Overflowed):
+                    await slow.next()
