@@ -6,6 +6,7 @@ import enum
 from dataclasses import dataclass
 from pathlib import Path
 
+from plane import timing
 from plane.protocol.names import ClusterName, ControllerName, NodeName
 from plane.transport.controller_url import ControllerUrl
 
@@ -56,6 +57,8 @@ class DroneSettings:
         db_path: the state store's file. None: in memory, so a restart forgets everything.
         runtime: what runs the backends.
         docker_socket: path of the engine's Unix socket.
+        soft_terminate_grace_s: from SIGTERM to SIGKILL.
+        startup_timeout_s: a backend that does not answer HTTP by then is killed.
     """
 
     controller_url: ControllerUrl
@@ -66,6 +69,8 @@ class DroneSettings:
     db_path: Path | None = None
     runtime: RuntimeKind = RuntimeKind.AUTO
     docker_socket: Path = Path("/var/run/docker.sock")
+    soft_terminate_grace_s: float = timing.SOFT_TERMINATE_GRACE_S
+    startup_timeout_s: float = timing.STARTUP_TIMEOUT_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

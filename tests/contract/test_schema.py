@@ -37,9 +37,7 @@ async def test_a_table_is_as_recorded(table: str, postgres_url: str) -> None:
     finally:
         await connection.close()
     recorded = RECORDED[table]
-    assert {column["name"]: column for column in columns} == {
-        column["name"]: column for column in recorded["columns"]
-    }
+    assert {column["name"]: column for column in columns} == {column["name"]: column for column in recorded["columns"]}
     assert constraints == {constraint["definition"] for constraint in recorded["constraints"]}
     for index in recorded["indexes"]:
         assert indexes[index["name"]].replace("public.", "").endswith(f" ON {index['on']}")

@@ -97,9 +97,7 @@ async def test_a_drone_that_is_draining_or_silent_gets_nothing(postgres_url: str
     async with controller_api(postgres_url) as api, fake_drone(api.base):
         await execute(postgres_url, "UPDATE drone SET draining = true")
         assert await api.refused(spawn_config=IMAGE) == (500, "NoDroneAvailable")
-        await execute(
-            postgres_url, "UPDATE drone SET draining = false, last_heartbeat = now() - interval '46 seconds'"
-        )
+        await execute(postgres_url, "UPDATE drone SET draining = false, last_heartbeat = now() - interval '46 seconds'")
         assert await api.refused(spawn_config=IMAGE) == (500, "NoDroneAvailable")
 
 

@@ -13,9 +13,7 @@ import pytest
 from plane.database.migrate import LAST_ORIGINAL_MIGRATION, migrate, migrations
 from plane.protocol.errors import ConfigurationError
 
-RECORDED: dict[str, Any] = json.loads((Path(__file__).parents[1] / "contract/golden/schema.json").read_text())[
-    "tables"
-]
+RECORDED: dict[str, Any] = json.loads((Path(__file__).parents[1] / "contract/golden/schema.json").read_text())["tables"]
 # Tables in an order in which foreign keys find what they refer to.
 ORDER = (
     "controller",

@@ -71,9 +71,7 @@ async def migrate(url: str) -> list[Migration]:
             await connection.execute("SELECT pg_advisory_xact_lock($1)", ADVISORY_LOCK)
             return await _apply_missing(connection)
     except asyncpg.LockNotAvailableError:
-        raise ConfigurationError(
-            "another program has been migrating the database for a minute; try again"
-        ) from None
+        raise ConfigurationError("another program has been migrating the database for a minute; try again") from None
     finally:
         await connection.close()
 

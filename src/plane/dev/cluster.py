@@ -142,9 +142,7 @@ async def running_cluster(settings: DevSettings, say: Callable[[str], None]) -> 
         say("stopping")
 
 
-async def _drones(
-    settings: DevSettings, folder: Path, cluster: ClusterName, control_url: str
-) -> list[DroneSettings]:
+async def _drones(settings: DevSettings, folder: Path, cluster: ClusterName, control_url: str) -> list[DroneSettings]:
     """One drone for the wanted runtime; for `AUTO` processes, and Docker in its pool where an engine answers."""
     kinds = {"": settings.runtime}
     if settings.runtime is RuntimeKind.AUTO:

@@ -149,8 +149,7 @@ def check_subdomain(subdomain: str) -> str:
     if not _SUBDOMAIN.match(subdomain):
         raise InvalidName(
             subdomain,
-            f"subdomain {subdomain[:80]!r} may have a-z, 0-9 and - only, "
-            "no - first or last, and 1 to 63 characters",
+            f"subdomain {subdomain[:80]!r} may have a-z, 0-9 and - only, no - first or last, and 1 to 63 characters",
         )
     return subdomain
 

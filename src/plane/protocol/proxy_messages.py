@@ -39,7 +39,7 @@ class RouteInfo(msgspec.Struct, frozen=True, kw_only=True):
     user: str | None = None
     user_data: Any = None
     subdomain: str | None = None
-    expires_in_ms: int | None | UnsetType = UNSET
+    expires_in_ms: int | UnsetType | None = UNSET
 
 
 class RouteInfoRequest(msgspec.Struct, frozen=True):

@@ -6,13 +6,11 @@ compared with a time taken on another" (page 1).
 
 from __future__ import annotations
 
-from functools import total_ordering
 from typing import Any, Self
 
 __all__ = ["DbTime", "DroneTime", "Instant"]
 
 
-@total_ordering
 class Instant:
     """Milliseconds since the Unix epoch on one particular clock; compare only with the same type."""
 
@@ -34,9 +32,16 @@ class Instant:
 
     # Narrower than Any on purpose: comparing a DroneTime with a DbTime must not type-check.
     def __lt__(self, other: Self) -> bool:
-        if type(other) is not type(self):
-            return NotImplemented
-        return self.ms < other.ms
+        return self.ms < other.ms if type(other) is type(self) else NotImplemented
+
+    def __le__(self, other: Self) -> bool:
+        return self.ms <= other.ms if type(other) is type(self) else NotImplemented
+
+    def __gt__(self, other: Self) -> bool:
+        return self.ms > other.ms if type(other) is type(self) else NotImplemented
+
+    def __ge__(self, other: Self) -> bool:
+        return self.ms >= other.ms if type(other) is type(self) else NotImplemented
 
     def __hash__(self) -> int:
         return hash((type(self), self.ms))

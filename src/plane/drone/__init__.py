@@ -1,0 +1,1 @@
+"""The drone: runs backends on one machine, as controllers order. `running.running_drone` starts one."""

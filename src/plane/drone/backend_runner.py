@@ -1,0 +1,202 @@
+"""Drives one backend through its life: stores each state, does what it asks for, moves to the next.
+
+What follows what is in `plane.decisions.backend_lifecycle`. A state is stored before it is acted on; entering
+one cancels what the former had under way. The agent gives orders; the runtime tells of the exit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+
+import structlog
+
+from plane.decisions.backend_lifecycle import (
+    LIFECYCLE,
+    Work,
+    to_hard_terminating,
+    to_terminated,
+    to_terminating,
+)
+from plane.drone.clock import DroneClock
+from plane.drone.state_store import StateStore
+from plane.protocol.addresses import format_socket_address, parse_socket_address
+from plane.protocol.backend_state import (
+    BackendState,
+    Loading,
+    Ready,
+    Scheduled,
+    Starting,
+    Terminated,
+    Terminating,
+    TerminationKind,
+    TerminationReason,
+    Waiting,
+)
+from plane.protocol.drone_messages import SpawnOrder
+from plane.runtime.base import BackendFailed, Runtime, StartupTimedOut
+
+__all__ = ["BackendRunner"]
+
+# Between tries to end a backend whose runtime does not answer.
+RETRY_FIRST_S = 0.5
+RETRY_FACTOR = 2.0
+RETRY_CAP_S = 30.0
+# Between tries to write to a state store that fails, as on a full disk.
+STORE_RETRY_S = 1.0
+
+Transition = Callable[[BackendState], BackendState]
+
+log = structlog.get_logger("plane.drone")
+
+
+class BackendRunner:
+    """One backend of this drone, from its spawn action to `terminated`."""
+
+    def __init__(
+        self,
+        backend_id: str,
+        order: SpawnOrder,
+        *,
+        store: StateStore,
+        runtime: Runtime,
+        clock: DroneClock,
+        ip: str,
+    ) -> None:
+        self.backend_id = backend_id
+        self.order = order
+        self.state: BackendState = Scheduled()
+        self._store = store
+        self._runtime = runtime
+        self._clock = clock
+        self._ip = ip
+        # Bounded by what exists: orders are few, a backend exits once.
+        self._transitions: asyncio.Queue[tuple[Transition, asyncio.Event]] = asyncio.Queue()
+        # Why it failed, for people; part of `terminated`.
+        self._message: str | None = None
+
+    async def begin(self) -> None:
+        """Store the first state; returns once it is durable."""
+        await self._store_state()
+
+    async def order_end(self, kind: TerminationKind, reason: TerminationReason) -> None:
+        """Move to terminating or hard-terminating; returns once that, or a later state, is durable."""
+        to_end = to_terminating if kind is TerminationKind.SOFT else to_hard_terminating
+        await self._apply(lambda state: to_end(state, reason))
+
+    def exited(self, exit_code: int | None, message: str | None) -> None:
+        """The runtime saw the backend's process end. How it did needs no words if the end was ordered."""
+
+        def ended(state: BackendState) -> BackendState:
+            self._message = self._message or (None if isinstance(state, Terminating) else message)
+            return to_terminated(state, exit_code, self._message)
+
+        self._transitions.put_nowait((ended, asyncio.Event()))
+
+    async def _apply(self, transition: Transition) -> None:
+        if isinstance(self.state, Terminated):
+            return
+        applied = asyncio.Event()
+        self._transitions.put_nowait((transition, applied))
+        await applied.wait()
+
+    async def run(self) -> None:
+        """Drive the backend to its end; after `begin`."""
+        while not isinstance(self.state, Terminated):
+            work = asyncio.create_task(self._work())
+            try:
+                await self._until_risen(work)
+            finally:
+                work.cancel()
+                await asyncio.wait([work])
+        while not self._transitions.empty():
+            self._transitions.get_nowait()[1].set()
+        log.info("backend ended", backend=self.backend_id, message=self._message)
+
+    async def _until_risen(self, work: asyncio.Task[BackendState]) -> None:
+        """Return once the state has risen, by the work's outcome or by an order or exit; work goes on until then."""
+        while True:
+            ordered = asyncio.ensure_future(self._transitions.get())
+            await asyncio.wait([work, ordered], return_when=asyncio.FIRST_COMPLETED)
+            if not ordered.done():
+                ordered.cancel()
+                await asyncio.wait([ordered])
+                await self._enter(work.result())
+                return
+            transition, applied = ordered.result()
+            risen = await self._enter(transition(self.state))
+            applied.set()
+            if risen:
+                return
+
+    async def _enter(self, state: BackendState) -> bool:
+        """Store and take on a state; False if it is no rise."""
+        if state.status.number <= self.state.status.number:
+            return False
+        self.state = state
+        await self._store_state()
+        log.info("backend state", backend=self.backend_id, status=str(state.status))
+        return True
+
+    async def _store_state(self) -> None:
+        """Make the state durable, however long that takes: nothing is acted on that could be forgotten."""
+        while True:
+            try:
+                await self._store.register_event(self.backend_id, self.state, self._clock.now())
+            except sqlite3.Error as error:
+                log.error("state not stored; trying again", backend=self.backend_id, error=str(error))
+                await asyncio.sleep(STORE_RETRY_S)
+            else:
+                return
+
+    async def _work(self) -> BackendState:
+        """Do what the state asks for; returns the state that follows. Waits for ever where only orders lead on."""
+        work = LIFECYCLE[self.state.status].work
+        try:
+            match self.state:
+                case Scheduled():
+                    return Loading()
+                case Loading():
+                    await self._runtime.prepare(self.order.executable)
+                    return Starting()
+                case Starting():
+                    port = await self._runtime.spawn(
+                        self.backend_id, self.order.executable, self.order.key, self.order.static_token
+                    )
+                    return Waiting(address=format_socket_address(self._ip, port))
+                case Waiting(address=address):
+                    await self._runtime.wait_for_backend(self.backend_id, *parse_socket_address(address))
+                    return Ready(address=address)
+                case _:
+                    if work in (Work.STOP, Work.KILL) and not await self._terminate(hard=work is Work.KILL):
+                        return to_terminated(self.state, message=self._message)
+        except BackendFailed as error:
+            return self._failed(error)
+        except Exception as error:
+            log.exception("backend failed in an unforeseen way", backend=self.backend_id)
+            return self._failed(BackendFailed(f"internal error of the drone: {error!r}; its log tells more"))
+        await asyncio.Event().wait()  # until an order or the exit
+        raise AssertionError("unreachable")
+
+    def _failed(self, error: BackendFailed) -> BackendState:
+        log.warning("backend failed", backend=self.backend_id, status=str(self.state.status), error=str(error))
+        self._message = str(error)
+        if not isinstance(self.state, Waiting):
+            return to_terminated(self.state, message=self._message)
+        timed_out = isinstance(error, StartupTimedOut)
+        return to_hard_terminating(
+            self.state,
+            TerminationReason.STARTUP_TIMEOUT if timed_out else TerminationReason.INTERNAL_ERROR,
+        )
+
+    async def _terminate(self, *, hard: bool) -> bool:
+        """Have the runtime end it, however often that takes. False: it was not running."""
+        wait_s = RETRY_FIRST_S
+        while True:
+            try:
+                return await self._runtime.terminate(self.backend_id, hard=hard)
+            except BackendFailed as error:
+                log.warning("cannot end backend; trying again", backend=self.backend_id, error=str(error))
+            await asyncio.sleep(wait_s)
+            wait_s = min(wait_s * RETRY_FACTOR, RETRY_CAP_S)

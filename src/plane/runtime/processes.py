@@ -1,0 +1,51 @@
+"""Looks at the processes of this machine through /proc: descendants, and those that carry a backend's id."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+__all__ = ["first_descendant", "kill_marked"]
+
+# A process may fork while the list is read; then its child is found on the next round.
+ROUNDS = 20
+
+
+def first_descendant(pid: int, *, depth: int) -> int | None:
+    """The first child of the first child …, ``depth`` generations below ``pid``; None if there is none."""
+    for _ in range(depth):
+        try:
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        except OSError:
+            return None
+        if not children:
+            return None
+        pid = int(children[0])
+    return pid
+
+
+def kill_marked(backend_id: str) -> None:
+    """SIGKILL for every process that has the backend's id in its environment, until there is none."""
+    marker = b"SESSION_BACKEND_ID=" + backend_id.encode()
+    for _ in range(ROUNDS):
+        found = [pid for pid in _pids() if pid != os.getpid() and marker in _environment(pid)]
+        if not found:
+            return
+        for pid in found:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except (ProcessLookupError, PermissionError):
+                continue
+
+
+def _pids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208 - names, not paths
+
+
+def _environment(pid: int) -> list[bytes]:
+    """Empty for a zombie, a kernel thread, or another user's process."""
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return []

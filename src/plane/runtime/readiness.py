@@ -1,0 +1,48 @@
+"""Does a backend answer HTTP yet? Asks until it does; used by every runtime.
+
+Probes start close together and back off, so a fast backend is seen at once and a slow one is left in peace.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from plane.protocol.addresses import format_socket_address
+from plane.runtime.base import StartupTimedOut
+from plane.timing import READINESS_FIRST_DELAY_S, READINESS_MAX_DELAY_S, READINESS_TRY_LIMIT_S
+
+__all__ = ["until_it_answers"]
+
+BACKOFF = 1.3
+
+
+async def until_it_answers(host: str, port: int, limit_s: float) -> None:
+    """Return once ``HEAD /`` is answered with anything that begins with ``HTTP/``.
+
+    Raises:
+        StartupTimedOut: not within ``limit_s``.
+    """
+    delay_s = READINESS_FIRST_DELAY_S
+    try:
+        async with asyncio.timeout(limit_s):
+            while not await _answers(host, port):
+                await asyncio.sleep(delay_s)
+                delay_s = min(delay_s * BACKOFF, READINESS_MAX_DELAY_S)
+    except TimeoutError:
+        raise StartupTimedOut(
+            f"did not answer HTTP within {limit_s:g} s; it must listen on the port in $PORT, on all addresses"
+        ) from None
+
+
+async def _answers(host: str, port: int) -> bool:
+    request = f"HEAD / HTTP/1.1\r\nHost: {format_socket_address(host, port)}\r\nConnection: close\r\n\r\n"
+    try:
+        async with asyncio.timeout(READINESS_TRY_LIMIT_S):
+            reader, writer = await asyncio.open_connection(host, port)
+            try:
+                writer.write(request.encode())
+                return await reader.readexactly(5) == b"HTTP/"
+            finally:
+                writer.close()
+    except (OSError, TimeoutError, asyncio.IncompleteReadError):
+        return False
