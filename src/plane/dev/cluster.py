@@ -68,8 +68,8 @@ class DevCluster:
 
     async def wait(self) -> None:
         """Never returns; raises when a part died."""
-        parts = (self.controller, *self.drones.values(), self.proxy)
-        waits = [asyncio.ensure_future(part.wait()) for part in parts]
+        waits = [asyncio.ensure_future(part.wait()) for part in (self.controller, self.proxy)]
+        waits += [asyncio.ensure_future(drone.wait()) for drone in self.drones.values()]
         try:
             done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             for task in done:

@@ -1,0 +1,109 @@
+"""What does a backend answer? Reads and checks the head of an answer, and writes the one for the client.
+
+An answer that is no HTTP is a 502. `plane.proxy.upstream` feeds it. Rule: page 5, "From the backend".
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from plane.decisions.http_grammar import fields_are_valid, only_allowed_bytes, parse_length
+
+__all__ = ["CORS_FIELDS", "UNTIL_CLOSE", "AnswerHead", "InvalidAnswer", "read_answer_head"]
+
+UNTIL_CLOSE = -1
+
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [^\r\n]*)?(?=\r\n|\Z)")
+_NOTED = re.compile(
+    rb"\r\n(?i:(content-length|transfer-encoding|connection|upgrade|keep-alive|proxy-(?:connection|authenticate)"
+    rb"|server|x-plane-backend-id|access-control-allow-(?:origin|methods|headers))):[ \t]*([^\r\n]*)"
+)
+CORS_FIELDS = (
+    b"\r\nAccess-Control-Allow-Origin: *"
+    b"\r\nAccess-Control-Allow-Methods: *"
+    b"\r\nAccess-Control-Allow-Headers: *, Authorization"
+)
+
+
+class InvalidAnswer(Exception):
+    """The backend's answer is no HTTP that may be passed on."""
+
+
+@dataclass(slots=True)
+class AnswerHead:
+    """A checked head. ``fields`` are the field lines to pass on, our defaults included, each begun by CR LF.
+
+    ``length`` is the body's: bytes, None for chunked, `UNTIL_CLOSE` for what ends with the connection.
+    """
+
+    status: int
+    status_line: bytes
+    fields: bytes
+    length: int | None
+    keep_alive: bool
+    upgrade: bytes | None
+
+
+def read_answer_head(head: bytes, *, to_head_request: bool) -> AnswerHead:
+    """Read a head, without the empty line at its end.
+
+    Raises:
+        InvalidAnswer
+    """
+    line = _STATUS_LINE.match(head)
+    if line is None or not only_allowed_bytes(head) or not fields_are_valid(head, line.end()):
+        raise InvalidAnswer("malformed head")
+    status = int(line[2])
+    http_1_0 = line[1] == b"0"
+    lengths: list[bytes] = []
+    codings: list[bytes] = []
+    connection = b""
+    upgrade: bytes | None = None
+    has_cors = False
+    kept: list[bytes] = []
+    kept_from = line.end()
+    for noted in _NOTED.finditer(head, line.end()):
+        name = noted[1].lower()
+        value = noted[2].rstrip(b" \t")
+        if name == b"content-length":
+            lengths.append(value)
+            continue
+        if name == b"transfer-encoding":
+            codings.append(value.lower())
+            continue
+        if name.startswith(b"access-control"):
+            has_cors = True
+            continue
+        if name == b"connection":
+            connection = connection + b"," + value if connection else value
+        elif name == b"upgrade":
+            upgrade = value
+        kept.append(head[kept_from : noted.start()])
+        kept_from = noted.end()
+    kept.append(head[kept_from:])
+    if not has_cors:
+        kept.append(CORS_FIELDS)
+    options = connection.lower()
+    return AnswerHead(
+        status=status,
+        status_line=b"HTTP/1.1" + line[0][8:],
+        fields=b"".join(kept),
+        length=_body_length(status, lengths, codings, http_1_0, to_head_request),
+        keep_alive=(b"keep-alive" in options) if http_1_0 else (b"close" not in options),
+        upgrade=upgrade,
+    )
+
+
+def _body_length(
+    status: int, lengths: list[bytes], codings: list[bytes], http_1_0: bool, to_head_request: bool
+) -> int | None:
+    """RFC 9112, section 6.3."""
+    if codings and (lengths or http_1_0 or codings != [b"chunked"]):
+        raise InvalidAnswer("framing that cannot be trusted")
+    length = parse_length(lengths[0]) if lengths else UNTIL_CLOSE
+    if length is None or len(lengths) > 1:
+        raise InvalidAnswer("malformed Content-Length")
+    if to_head_request or status < 200 or status in (204, 304):
+        return 0
+    return None if codings else length

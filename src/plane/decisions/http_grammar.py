@@ -1,0 +1,34 @@
+"""What an HTTP/1 head may look like, for both directions. Whatever does not fit is refused, never repaired.
+
+RFC 9112 (message syntax) and RFC 9110 (field syntax). Used by `request_head` and `answer_head`.
+"""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["TOKEN", "fields_are_valid", "only_allowed_bytes", "parse_length"]
+
+TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+
+# Every byte that may occur in a head: visible ASCII, space, tab, obs-text, and the CR and LF that end lines.
+_ALLOWED = bytes([0x09, 0x0A, 0x0D, *range(0x20, 0x7F), *range(0x80, 0x100)])
+# Field lines, each with the line end before it: no space before the colon, no folded line (both begin a
+# line with a byte that is no token's).
+_FIELDS = re.compile(rb"(?:\r\n" + TOKEN + rb":[^\r\n]*)*")
+
+
+def only_allowed_bytes(head: bytes) -> bool:
+    """No control bytes, and CR and LF only together."""
+    line_ends = head.count(b"\r\n")
+    return not head.translate(None, _ALLOWED) and head.count(b"\n") == line_ends and head.count(b"\r") == line_ends
+
+
+def fields_are_valid(head: bytes, start: int) -> bool:
+    """Whether ``head`` from ``start`` (the line end after its first line) to its end is field lines."""
+    return _FIELDS.fullmatch(head, start) is not None
+
+
+def parse_length(value: bytes) -> int | None:
+    """A Content-Length: digits only, and no more than fit a 64-bit integer; else None."""
+    return int(value) if value.isdigit() and len(value) <= 18 else None

@@ -1,0 +1,149 @@
+"""What does a client ask for? Reads and checks the head of a request; what is wrong is refused with a status.
+
+`plane.proxy.client_connection` feeds it. The head is looked at once: one expression finds the fields that matter
+or must go, the others are never touched.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from plane.decisions.http_grammar import TOKEN, fields_are_valid, only_allowed_bytes, parse_length
+
+__all__ = ["FIELDS_LIMIT", "HEAD_LIMIT_BYTES", "TARGET_LIMIT_BYTES", "Refused", "RequestHead", "read_request_head"]
+
+# Defaults of common servers: large enough for cookies and signed URLs.
+HEAD_LIMIT_BYTES = 64 * 1024
+TARGET_LIMIT_BYTES = 16 * 1024
+FIELDS_LIMIT = 200
+
+_REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([!-~\x80-\xff]+) HTTP/([0-9])\.([0-9])")
+_HOST = re.compile(rb"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?\Z")
+# The fields that matter here: framing, connection, and those that only this proxy may send.
+_NOTED = re.compile(
+    rb"\r\n(?i:(host|connection|content-length|transfer-encoding|upgrade|keep-alive|te|proxy-[a-z-]+"
+    rb"|x[-_]forwarded[-_](?:for|proto)|x[-_]verified[-_][^:\r\n]*)):[ \t]*([^\r\n]*)"
+)
+# Never removed because `Connection` names them: they frame or route the message.
+_NOT_HOP_BY_HOP = frozenset((b"host", b"content-length", b"transfer-encoding", b"upgrade"))
+
+
+class Refused(Exception):
+    """The request is refused with ``status``; the connection must be closed."""
+
+    def __init__(self, status: int, why: str) -> None:
+        super().__init__(why)
+        self.status = status
+
+
+@dataclass(slots=True)
+class RequestHead:
+    """A checked head. ``fields`` are the field lines to pass on, each begun by CR LF.
+
+    ``length`` is the body's, None for a chunked body.
+    """
+
+    method: bytes
+    target: bytes
+    http_1_0: bool
+    host: bytes
+    fields: bytes
+    length: int | None
+    keep_alive: bool
+    upgrade: bytes | None
+
+
+def read_request_head(head: bytes) -> RequestHead:
+    """Read a head, without the empty line at its end.
+
+    Raises:
+        Refused: 400, 414, 431, 501 or 505.
+    """
+    line = _REQUEST_LINE.match(head)
+    if line is None or not (head.startswith(b"\r\n", line.end()) or line.end() == len(head)):
+        raise Refused(400, "malformed request line")
+    method, target, major, minor = line.groups()
+    if major != b"1":
+        raise Refused(505, "only HTTP/1 is spoken")
+    if len(target) > TARGET_LIMIT_BYTES:
+        raise Refused(414, "request target too long")
+    if not only_allowed_bytes(head) or not fields_are_valid(head, line.end()):
+        raise Refused(400, "malformed header field")
+    if head.count(b"\r\n") > FIELDS_LIMIT:
+        raise Refused(431, "too many header fields")
+    http_1_0 = minor == b"0"
+    return _with_fields(head, line.end(), method, target, http_1_0)
+
+
+def _with_fields(head: bytes, start: int, method: bytes, target: bytes, http_1_0: bool) -> RequestHead:
+    hosts: list[bytes] = []
+    lengths: list[bytes] = []
+    codings: list[bytes] = []
+    connection = b""
+    upgrade: bytes | None = None
+    kept: list[bytes] = []
+    kept_from = start
+    for noted in _NOTED.finditer(head, start):
+        name = noted[1].lower()
+        value = noted[2].rstrip(b" \t")
+        if name == b"host":
+            hosts.append(value)
+            continue
+        if name == b"content-length":
+            lengths.append(value)
+            continue
+        if name == b"transfer-encoding":
+            codings.append(value)
+            continue
+        if name == b"connection":
+            connection = connection + b"," + value if connection else value
+        elif name == b"upgrade":
+            upgrade = value
+        # All others are for one hop only, or only this proxy may say them.
+        kept.append(head[kept_from : noted.start()])
+        kept_from = noted.end()
+    kept.append(head[kept_from:])
+    fields = b"".join(kept) if len(kept) > 1 else kept[0]
+    options = [option.strip(b" \t").lower() for option in connection.split(b",")] if connection else []
+    fields = _without_named(fields, options)
+    if len(hosts) != 1 or not _HOST.match(hosts[0]):
+        raise Refused(400, "exactly one well-formed Host is needed")
+    wants_upgrade = upgrade is not None and b"upgrade" in options and not http_1_0
+    return RequestHead(
+        method=method,
+        target=target,
+        http_1_0=http_1_0,
+        host=hosts[0],
+        fields=fields,
+        length=_body_length(lengths, codings, http_1_0),
+        keep_alive=(b"keep-alive" in options) if http_1_0 else (b"close" not in options),
+        upgrade=upgrade if wants_upgrade else None,
+    )
+
+
+def _without_named(fields: bytes, options: list[bytes]) -> bytes:
+    """Remove the fields that `Connection` names (RFC 9110, section 7.6.1)."""
+    for name in options:
+        if name in (b"close", b"keep-alive", b"", *_NOT_HOP_BY_HOP):
+            continue
+        fields = re.sub(rb"\r\n(?i:" + re.escape(name) + rb"):[^\r\n]*", b"", fields)
+    return fields
+
+
+def _body_length(lengths: list[bytes], codings: list[bytes], http_1_0: bool) -> int | None:
+    """Length of the body, None for chunked. One `chunked` or one length, nothing else (RFC 9112, section 6.3)."""
+    if codings:
+        if lengths or http_1_0:
+            raise Refused(400, "Transfer-Encoding with Content-Length, or in HTTP/1.0")
+        if len(codings) != 1:
+            raise Refused(400, "more than one Transfer-Encoding")
+        if codings[0].lower() != b"chunked":
+            raise Refused(501, "no transfer coding but chunked is known")
+        return None
+    if not lengths:
+        return 0
+    length = parse_length(lengths[0])
+    if len(lengths) != 1 or length is None:
+        raise Refused(400, "malformed Content-Length")
+    return length

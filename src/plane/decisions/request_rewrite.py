@@ -1,0 +1,161 @@
+"""Which backend, path and headers? Page 5's table of requests and its header rules, as pure functions on bytes.
+
+`plane.proxy.client_connection` does what is decided here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from plane.decisions.request_head import Refused, RequestHead
+from plane.protocol import codec
+from plane.protocol.addresses import parse_socket_address
+from plane.protocol.errors import MessageError
+from plane.protocol.proxy_messages import RouteInfo
+
+__all__ = ["Route", "Target", "forwarded_head", "host_belongs_to", "make_route", "origin_form", "split_target"]
+
+
+@dataclass(slots=True, frozen=True)
+class Route:
+    """Where a token leads, with all that does not change from request to request already written."""
+
+    backend_id: str
+    host: str
+    port: int
+    # What Host must be, in lower case and without ":443".
+    accepted_host: bytes
+    # Field lines that the backend gets, each begun by CR LF.
+    request_fields: bytes
+    # Field lines that the client gets.
+    answer_fields: bytes
+
+
+@dataclass(slots=True, frozen=True)
+class Target:
+    """A token, and the target that the backend gets."""
+
+    token: str
+    forwarded: bytes
+
+
+def make_route(info: RouteInfo, server_field: bytes) -> Route:
+    """The route that a controller told of; ``server_field`` is the line ``\\r\\nserver: …``.
+
+    Raises:
+        MessageError: it cannot be followed.
+    """
+    host, port = parse_socket_address(info.address)
+    fields = []
+    if info.user is not None:
+        fields.append(("x-verified-username", info.user))
+    if info.user_data is not None:
+        fields.append(("x-verified-user-data", _ascii_json(info.user_data)))
+    fields.append(("x-verified-backend", info.backend_id))
+    fields.append(("x-verified-secret", info.secret_token))
+    for name, value in fields:
+        if not value.isascii() or not all(c == "\t" or c.isprintable() for c in value):
+            raise MessageError(f"a value that no header can carry, for {name}")
+    accepted = f"{info.subdomain}.{info.cluster}" if info.subdomain else info.cluster
+    backend_field = f"\r\nx-plane-backend-id: {info.backend_id}".encode()
+    return Route(
+        backend_id=info.backend_id,
+        host=host,
+        port=port,
+        accepted_host=_normal_host(accepted.encode()),
+        request_fields="".join(f"\r\n{name}: {value}" for name, value in fields).encode(),
+        answer_fields=backend_field + server_field,
+    )
+
+
+def _ascii_json(value: object) -> str:
+    """JSON in ASCII alone: what is not is escaped (A13)."""
+    text = codec.encode(value).decode()
+    return "".join(
+        c if c.isascii() and c != "\x7f" else "".join(f"\\u{unit:04x}" for unit in _utf16_units(c)) for c in text
+    )
+
+
+def _utf16_units(character: str) -> list[int]:
+    encoded = character.encode("utf-16-be")
+    return [int.from_bytes(encoded[n : n + 2]) for n in range(0, len(encoded), 2)]
+
+
+def _normal_host(host: bytes) -> bytes:
+    return host.lower().removesuffix(b":443")
+
+
+def host_belongs_to(host: bytes, accepted: bytes) -> bool:
+    """Whether the Host of a request is the accepted one."""
+    return host == accepted or _normal_host(host) == accepted
+
+
+def origin_form(head: RequestHead) -> bytes:
+    """The target as ``/path?query``.
+
+    Raises:
+        Refused: another form, but for an absolute one whose authority is Host.
+    """
+    target = head.target
+    if target.startswith(b"/"):
+        return target
+    if head.method == b"CONNECT":
+        raise Refused(501, "CONNECT is not served")
+    lower = target.lower()
+    for scheme in (b"http://", b"https://"):
+        if lower.startswith(scheme):
+            authority, slash, path = target[len(scheme) :].partition(b"/")
+            if authority.lower() != head.host.lower():
+                raise Refused(400, "target and Host differ")
+            return slash + path if slash else b"/"
+    raise Refused(400, "the target must be a path")
+
+
+def split_target(target: bytes) -> Target:
+    """The token in the first segment, and what the backend gets as its target.
+
+    ``/{token}/rest?query`` becomes ``/rest?query``; a static token's target stays as it is.
+    """
+    end = len(target)
+    for stop in (target.find(b"/", 1), target.find(b"?", 1)):
+        if 0 < stop < end:
+            end = stop
+    token = target[1:end].decode("latin-1")
+    if token.startswith("s."):
+        return Target(token, target)
+    rest = target[end:]
+    return Target(token, rest if rest.startswith(b"/") else b"/" + rest)
+
+
+def forwarded_head(
+    head: RequestHead, original_target: bytes, forwarded_target: bytes, route: Route, client_fields: bytes
+) -> bytes:
+    """The head that the backend gets, its empty line included.
+
+    ``client_fields`` are the lines about the client's connection (``x-forwarded-…``), each begun by CR LF.
+    """
+    if head.upgrade is not None:
+        version = b" HTTP/1.1"
+        connection = b"\r\nConnection: Upgrade\r\nUpgrade: " + head.upgrade
+    elif head.http_1_0:
+        # So that the backend answers in a way that this client understands.
+        version = b" HTTP/1.0"
+        connection = b""
+    else:
+        version = b" HTTP/1.1"
+        connection = b""
+    return b"".join(
+        (
+            head.method,
+            b" ",
+            forwarded_target,
+            version,
+            head.fields,
+            route.request_fields,
+            b"\r\nx-verified-path: ",
+            original_target,
+            client_fields,
+            connection,
+            b"\r\n\r\n",
+        )
+    )

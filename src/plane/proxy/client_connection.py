@@ -1,0 +1,424 @@
+"""A browser's connection: reads requests one after the other, finds their backends, passes the answers back.
+
+One exchange at a time; what comes early waits, and reading stops when that is much. A task exists only while
+a token is asked for or a backend connected to. What a request means is decided in `plane.decisions`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import structlog
+
+from plane.decisions.answer_head import UNTIL_CLOSE, AnswerHead
+from plane.decisions.chunk_scanner import ChunkScanner, MalformedChunks
+from plane.decisions.request_head import HEAD_LIMIT_BYTES, Refused, RequestHead, read_request_head
+from plane.decisions.request_rewrite import Route, forwarded_head, host_belongs_to, origin_form, split_target
+from plane.proxy import tunnel
+from plane.proxy.upstream import UpstreamConnection
+
+if TYPE_CHECKING:
+    from plane.proxy.service import ProxyService
+
+__all__ = ["ClientConnection"]
+
+# Bytes of later requests that may wait while one is served.
+PENDING_LIMIT_BYTES = 64 * 1024
+HEAD_LIMIT_S = 10.0
+IDLE_LIMIT_S = 75.0
+
+_RETRIED = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))
+
+log = structlog.get_logger("plane.proxy")
+
+
+class ClientConnection(asyncio.Protocol):
+    """One connection from a client.
+
+    Attributes:
+        deadline: when it is closed if nothing changes (monotonic; None: not limited). See `ProxyService.sweep`.
+        busy: whether a request is being served.
+    """
+
+    __slots__ = (
+        "_answer_begun", "_body_left", "_body_scanner", "_client_fields", "_eof", "_head", "_out", "_pending",
+        "_reading_paused", "_route", "_service", "_task", "_transport", "_upstream", "busy", "deadline",
+    )  # fmt: skip
+
+    def __init__(self, service: ProxyService) -> None:
+        self._service = service
+        self._transport: asyncio.Transport | None = None
+        self._client_fields = b""
+        self._pending = b""
+        self._head: RequestHead | None = None
+        self._out = b""
+        self._route: Route | None = None
+        self._upstream: UpstreamConnection | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._body_left = 0
+        self._body_scanner: ChunkScanner | None = None
+        self._answer_begun = False
+        self._reading_paused = False
+        self._eof = False
+        self.busy = False
+        self.deadline: float | None = None
+
+    # From the client's transport.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        peer = transport.get_extra_info("peername")
+        self._client_fields = self._service.client_fields(peer[0] if peer else "unknown")
+        self.deadline = self._service.now() + HEAD_LIMIT_S
+        self._service.connections.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self.busy and not self._pending and not self.request_is_complete() and self._upstream is not None:
+            data = self._pass_body(data)
+            if not data:
+                return
+        self._pending = self._pending + data if self._pending else data
+        if not self.busy:
+            self._next_request()
+        elif len(self._pending) > PENDING_LIMIT_BYTES:
+            self._pause_reading()
+
+    def eof_received(self) -> bool:
+        """The client sends no more; an answer that is under way is still finished."""
+        self._eof = True
+        return self.busy and self.request_is_complete()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._service.connections.discard(self)
+        self._transport = None
+        if self._task is not None:
+            self._task.cancel()
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            upstream.abort()
+        self._end_use()
+
+    def pause_writing(self) -> None:
+        if self._upstream is not None and self._upstream.transport is not None:
+            self._upstream.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self._upstream is not None and self._upstream.transport is not None:
+            self._upstream.transport.resume_reading()
+
+    # One request.
+
+    def _next_request(self) -> None:
+        """Begin with the request at the start of what waits, once its head is complete."""
+        data = self._pending
+        # Empty lines before a request are allowed (RFC 9112, section 2.2).
+        while data.startswith(b"\r\n"):
+            data = data[2:]
+        end = data.find(b"\r\n\r\n")
+        if end < 0:
+            self._pending = data
+            if len(data) > HEAD_LIMIT_BYTES:
+                self.refuse(431)
+            elif data and self.deadline is None:
+                self.deadline = self._service.now() + HEAD_LIMIT_S
+            return
+        self._pending = data[end + 4 :]
+        try:
+            if end > HEAD_LIMIT_BYTES:
+                raise Refused(431, "head too large")
+            head = read_request_head(data[:end])
+            target = origin_form(head)
+        except Refused as refused:
+            log.info("request refused", status=refused.status, reason=str(refused))
+            self.refuse(refused.status)
+            return
+        self.busy = True
+        self.deadline = None
+        self._head = head
+        self._answer_begun = False
+        self._body_left = head.length or 0
+        self._body_scanner = ChunkScanner() if head.length is None else None
+        self._find_route(head, target)
+
+    def _find_route(self, head: RequestHead, target: bytes) -> None:
+        service = self._service
+        if target == b"/ready" or target == b"/":
+            self.answer(service.answer_without_token(target, close=self._must_close()))
+            return
+        if not service.host_is_ours(head.host):
+            self.answer_status(403)
+            return
+        wanted = split_target(target)
+        found = service.routes.known(wanted.token)
+        if found is None:
+            self._task = asyncio.ensure_future(self._ask(wanted.token, target, wanted.forwarded))
+        elif found == "gone":
+            self.answer_status(410)
+        else:
+            self._go(found, target, wanted.forwarded)
+
+    async def _ask(self, token: str, target: bytes, forwarded: bytes) -> None:
+        try:
+            route = await self._service.routes.ask(token)
+        except TimeoutError:
+            self._task = None
+            self.answer_status(504)
+            return
+        self._task = None
+        if route is None:
+            self.answer_status(410)
+        else:
+            self._go(route, target, forwarded)
+
+    def _go(self, route: Route, target: bytes, forwarded: bytes) -> None:
+        head = self._head
+        assert head is not None
+        if not host_belongs_to(head.host, route.accepted_host):
+            self.answer_status(403)
+            return
+        self._route = route
+        self._service.keeper.began(route.backend_id)
+        self._out = forwarded_head(head, target, forwarded, route, self._client_fields)
+        upstream = self._service.pool.take(route)
+        if upstream is None:
+            self._task = asyncio.ensure_future(self._connect(route))
+        else:
+            self._begin(upstream)
+
+    async def _connect(self, route: Route) -> None:
+        try:
+            upstream = await self._service.pool.connect(route)
+        except TimeoutError:
+            self._task = None
+            self.answer_status(504)
+            return
+        except OSError as error:
+            log.info("backend not reached", backend=route.backend_id, error=str(error))
+            self._task = None
+            self.answer_status(502)
+            return
+        self._task = None
+        if self._transport is None:
+            upstream.abort()
+            return
+        self._begin(upstream)
+
+    def _begin(self, upstream: UpstreamConnection) -> None:
+        assert self._head is not None
+        self._upstream = upstream
+        upstream.begin(self, self._out, is_head_request=self._head.method == b"HEAD")
+        if self._pending and not self.request_is_complete():
+            waiting, self._pending = self._pending, b""
+            self._pending = self._pass_body(waiting)
+        self._resume_reading()
+
+    def _pass_body(self, data: bytes) -> bytes:
+        """Send the backend what belongs to the request's body; returns the rest."""
+        upstream = self._upstream
+        assert upstream is not None
+        assert upstream.transport is not None
+        if self._body_scanner is None:
+            taken = min(self._body_left, len(data))
+            self._body_left -= taken
+        else:
+            try:
+                taken = self._body_scanner.feed(data)
+            except MalformedChunks as error:
+                log.info("request refused", status=400, reason=str(error))
+                self._drop_upstream()
+                if self._answer_begun:
+                    self._abort()
+                else:
+                    self.refuse(400)
+                return b""
+        upstream.transport.write(data if taken == len(data) else data[:taken])
+        return b"" if taken == len(data) else data[taken:]
+
+    def request_is_complete(self) -> bool:
+        """Whether the whole body has been passed on."""
+        return self._body_left == 0 and (self._body_scanner is None or self._body_scanner.done)
+
+    # From the backend's connection.
+
+    def interim(self, head: AnswerHead) -> None:
+        """An answer before the answer (1xx); HTTP/1.0 has none."""
+        assert self._head is not None
+        if not self._head.http_1_0:
+            self._write(head.status_line + b"\r\n\r\n")
+
+    def answer_begins(self, head: AnswerHead, body: bytes) -> None:
+        """The answer's head, and its body if that is whole already."""
+        route, request = self._route, self._head
+        assert route is not None
+        assert request is not None
+        if head.length is None and request.http_1_0:
+            # This client knows no chunks.
+            self.backend_failed(answered=False)
+            return
+        self._answer_begun = True
+        if head.length == UNTIL_CLOSE:
+            request.keep_alive = False
+        if self._must_close():
+            connection = b"\r\nConnection: close\r\n\r\n"
+        elif request.http_1_0:
+            connection = b"\r\nConnection: keep-alive\r\n\r\n"
+        else:
+            connection = b"\r\n\r\n"
+        self._write(b"".join((head.status_line, head.fields, route.answer_fields, connection, body)))
+
+    def answer_body(self, data: bytes) -> None:
+        """A part of the answer's body, framing included."""
+        self._write(data)
+
+    def answer_ends(self) -> None:
+        """The answer is complete."""
+        self._upstream = None
+        close = self._must_close()
+        self._end_use()
+        if close:
+            self._close()
+            return
+        self._head = None
+        self.busy = False
+        self.deadline = self._service.now() + IDLE_LIMIT_S
+        self._resume_reading()
+        if self._pending:
+            self._next_request()
+
+    def backend_failed(self, *, answered: bool) -> None:
+        """The backend's connection broke. An answer that has begun stays visibly cut."""
+        self._drop_upstream()
+        if answered or self._answer_begun:
+            self._end_use()
+            self._abort()
+        else:
+            self.answer_status(502)
+
+    def asked_for_upgrade(self) -> bool:
+        """Whether a 101 is what the client wants."""
+        return self._head is not None and self._head.upgrade is not None
+
+    def tunnel(self, head: AnswerHead, early: bytes, upstream: UpstreamConnection) -> None:
+        """The backend switches protocols: from now on bytes pass both ways."""
+        client, backend, route = self._transport, upstream.transport, self._route
+        assert route is not None
+        if client is None or backend is None:
+            upstream.abort()
+            return
+        upgrade = b"\r\nConnection: Upgrade\r\nUpgrade: " + (head.upgrade or b"")
+        client.write(b"".join((head.status_line, head.fields, route.answer_fields, upgrade, b"\r\n\r\n", early)))
+        if self._pending:
+            backend.write(self._pending)
+            self._pending = b""
+        self._upstream = None
+        self._route = None
+        self._service.connections.discard(self)
+        end = self._service.tunnels.begin(client, route.backend_id)
+        tunnel.join(client, backend, end)
+        self._resume_reading()
+
+    def may_retry(self) -> bool:
+        """Whether the request may be sent again on another connection: it did nothing, and is at hand whole."""
+        return (
+            self._head is not None
+            and self._head.method in _RETRIED
+            and self._head.length == 0
+            and not self._answer_begun
+        )
+
+    def retry(self) -> None:
+        """A pooled connection had gone stale: once more, on a new one."""
+        assert self._route is not None
+        self._upstream = None
+        self._task = asyncio.ensure_future(self._connect(self._route))
+
+    def pause_request(self) -> None:
+        """The backend reads slowly."""
+        self._pause_reading()
+
+    def resume_request(self) -> None:
+        """The backend reads again."""
+        self._resume_reading()
+
+    # Answers of the proxy's own, and the end.
+
+    def answer_status(self, status: int) -> None:
+        """An answer without a backend."""
+        self.answer(self._service.answer(status, close=self._must_close()))
+
+    def answer(self, whole: bytes) -> None:
+        """An answer without a backend, already written."""
+        self._answer_begun = True
+        if self._head is not None and self._head.method == b"HEAD":
+            whole = whole[: whole.index(b"\r\n\r\n") + 4]
+        self._write(whole)
+        self.answer_ends()
+
+    def refuse(self, status: int) -> None:
+        """A malformed request: answer, and close."""
+        self._write(self._service.answer(status, close=True))
+        self._end_use()
+        self._close()
+
+    def expire(self) -> None:
+        """The deadline is over: a request that began is told so, an idle connection just ends."""
+        if self._pending:
+            self.refuse(408)
+        else:
+            self._close()
+
+    def finish(self) -> None:
+        """The proxy stops: idle connections end now, others with their answer."""
+        if not self.busy:
+            self._close()
+
+    def cut(self) -> None:
+        """The proxy has stopped waiting."""
+        self._abort()
+
+    def _must_close(self) -> bool:
+        """Whether the connection ends with this answer. A body left unread is never read as a request."""
+        return (
+            self._head is None
+            or not self._head.keep_alive
+            or not self.request_is_complete()
+            or self._eof
+            or self._service.stopping
+        )
+
+    def _end_use(self) -> None:
+        route, self._route = self._route, None
+        if route is not None:
+            self._service.keeper.ended(route.backend_id)
+
+    def _drop_upstream(self) -> None:
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            upstream.abort()
+
+    def _write(self, data: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def _close(self) -> None:
+        self.deadline = None
+        self.busy = True  # reads no further request
+        if self._transport is not None:
+            self._transport.close()
+
+    def _abort(self) -> None:
+        self.busy = True
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _pause_reading(self) -> None:
+        if not self._reading_paused and self._transport is not None:
+            self._reading_paused = True
+            self._transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        if self._reading_paused and self._transport is not None and not self._transport.is_closing():
+            self._reading_paused = False
+            self._transport.resume_reading()

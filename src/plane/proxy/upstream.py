@@ -1,0 +1,264 @@
+"""Connections to backends: one exchange at a time on each, and a pool of those that are free.
+
+`UpstreamConnection` reads the answer and passes it to the client's connection; bodies pass untouched. A
+connection with bytes left over, or whose end is in doubt, is never used again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import structlog
+
+from plane.decisions.answer_head import UNTIL_CLOSE, AnswerHead, InvalidAnswer, read_answer_head
+from plane.decisions.chunk_scanner import ChunkScanner, MalformedChunks
+from plane.decisions.request_rewrite import Route
+
+if TYPE_CHECKING:
+    from plane.proxy.client_connection import ClientConnection
+
+__all__ = ["UpstreamConnection", "UpstreamPool"]
+
+HEAD_LIMIT_BYTES = 256 * 1024
+CONNECT_LIMIT_S = 10.0
+# Free connections kept per backend, and how long: shorter than servers commonly keep them.
+POOL_LIMIT = 64
+POOL_IDLE_S = 15.0
+
+log = structlog.get_logger("plane.proxy")
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """One connection to a backend. `begin` starts an exchange; the client's connection is told of its course."""
+
+    __slots__ = (
+        "_buffer", "_client", "_head", "_left", "_method_is_head", "_scanner", "answered", "closed", "freed_at",
+        "pool", "reused", "route", "transport",
+    )  # fmt: skip
+
+    def __init__(self, route: Route, pool: UpstreamPool) -> None:
+        self.route = route
+        self.pool = pool
+        self.transport: asyncio.Transport | None = None
+        self._client: ClientConnection | None = None
+        self._buffer = b""
+        self._head: AnswerHead | None = None
+        self._left = 0
+        self._scanner: ChunkScanner | None = None
+        self._method_is_head = False
+        # Whether anything of the answer has come.
+        self.answered = False
+        self.reused = False
+        self.closed = False
+        self.freed_at = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def begin(self, client: ClientConnection, head: bytes, *, is_head_request: bool) -> None:
+        """Send a request's head and expect its answer."""
+        assert self.transport is not None
+        self._client = client
+        self._head = None
+        self._method_is_head = is_head_request
+        self.answered = False
+        self.transport.write(head)
+
+    def data_received(self, data: bytes) -> None:
+        client = self._client
+        if client is None:
+            # Bytes that nobody asked for.
+            self.abort()
+            return
+        self.answered = True
+        if self._head is None:
+            self._take_head(client, self._buffer + data if self._buffer else data)
+        else:
+            self._take_body(client, data)
+
+    def _take_head(self, client: ClientConnection, data: bytes) -> None:
+        end = data.find(b"\r\n\r\n")
+        if end < 0:
+            if len(data) > HEAD_LIMIT_BYTES:
+                self._fail(client, "answer's head too large")
+            self._buffer = data
+            return
+        self._buffer = b""
+        try:
+            head = read_answer_head(data[:end], to_head_request=self._method_is_head)
+        except InvalidAnswer as error:
+            self._fail(client, str(error))
+            return
+        rest = data[end + 4 :]
+        if head.status == 101:
+            self._switch(client, head, rest)
+            return
+        if head.status < 200:
+            client.interim(head)
+            if rest:
+                self._take_head(client, rest)
+            return
+        self._head = head
+        if head.length == 0 or head.length == UNTIL_CLOSE or head.length is None:
+            self._left = 0
+        else:
+            self._left = head.length
+        self._scanner = ChunkScanner() if head.length is None else None
+        whole = head.length == 0 or (self._left and len(rest) == self._left)
+        client.answer_begins(head, rest if whole else b"")
+        if whole:
+            if head.length == 0 and rest:
+                # More than was announced: the answer is whole, the connection is not to be trusted.
+                self._finish(client, reusable=False)
+            else:
+                self._finish(client, reusable=True)
+        elif rest:
+            self._take_body(client, rest)
+
+    def _take_body(self, client: ClientConnection, data: bytes) -> None:
+        if self._scanner is not None:
+            self._take_chunks(client, self._scanner, data)
+        elif self._head is not None and self._head.length == UNTIL_CLOSE:
+            client.answer_body(data)
+        elif len(data) < self._left:
+            self._left -= len(data)
+            client.answer_body(data)
+        else:
+            clean = len(data) == self._left
+            client.answer_body(data if clean else data[: self._left])
+            self._finish(client, reusable=clean)
+
+    def _take_chunks(self, client: ClientConnection, scanner: ChunkScanner, data: bytes) -> None:
+        try:
+            taken = scanner.feed(data)
+        except MalformedChunks as error:
+            self._fail(client, str(error))
+            return
+        client.answer_body(data if taken == len(data) else data[:taken])
+        if scanner.done:
+            self._finish(client, reusable=taken == len(data))
+
+    def _switch(self, client: ClientConnection, head: AnswerHead, early: bytes) -> None:
+        if not client.asked_for_upgrade():
+            self._fail(client, "101 that was not asked for")
+            return
+        self._client = None
+        client.tunnel(head, early, self)
+
+    def _finish(self, client: ClientConnection, *, reusable: bool) -> None:
+        assert self._head is not None
+        keep = reusable and self._head.keep_alive
+        self._client = None
+        self._head = None
+        if keep and client.request_is_complete():
+            self.pool.put(self)
+        else:
+            self.abort()
+        client.answer_ends()
+
+    def _fail(self, client: ClientConnection, why: str) -> None:
+        log.warning("backend's answer is not HTTP", backend=self.route.backend_id, reason=why)
+        self._client = None
+        self.abort()
+        client.backend_failed(answered=self._head is not None)
+
+    def abort(self) -> None:
+        """End the connection now."""
+        self.closed = True
+        self._client = None
+        if self.transport is not None:
+            self.transport.abort()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.closed = True
+        self.pool.lost(self)
+        client, self._client = self._client, None
+        if client is None:
+            return
+        if self._head is not None and self._head.length == UNTIL_CLOSE and error is None:
+            client.answer_ends()
+        elif not self.answered and self.reused and client.may_retry():
+            client.retry()
+        else:
+            client.backend_failed(answered=self._head is not None)
+
+    def pause_writing(self) -> None:
+        if self._client is not None:
+            self._client.pause_request()
+
+    def resume_writing(self) -> None:
+        if self._client is not None:
+            self._client.resume_request()
+
+
+class UpstreamPool:
+    """Free connections per backend; the last one freed is used first."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._free: dict[str, list[UpstreamConnection]] = {}
+
+    def take(self, route: Route) -> UpstreamConnection | None:
+        """A free connection, if there is one."""
+        free = self._free.get(route.backend_id)
+        while free:
+            upstream = free.pop()
+            if not upstream.closed:
+                upstream.reused = True
+                return upstream
+        return None
+
+    async def connect(self, route: Route) -> UpstreamConnection:
+        """A new connection.
+
+        Raises:
+            OSError: refused or unreachable.
+            TimeoutError: not accepted in time.
+        """
+        async with asyncio.timeout(CONNECT_LIMIT_S):
+            _, upstream = await self._loop.create_connection(
+                lambda: UpstreamConnection(route, self), route.host, route.port
+            )
+        return upstream
+
+    def put(self, upstream: UpstreamConnection) -> None:
+        """An exchange is over; the connection is free."""
+        free = self._free.setdefault(upstream.route.backend_id, [])
+        if upstream.closed or len(free) >= POOL_LIMIT:
+            upstream.abort()
+            return
+        upstream.freed_at = self._loop.time()
+        free.append(upstream)
+
+    def lost(self, upstream: UpstreamConnection) -> None:
+        """A connection has ended."""
+        free = self._free.get(upstream.route.backend_id)
+        if free is not None and upstream in free:
+            free.remove(upstream)
+            if not free:
+                del self._free[upstream.route.backend_id]
+
+    def remove_backend(self, backend_id: str) -> None:
+        """The backend is no more."""
+        for upstream in self._free.pop(backend_id, ()):
+            upstream.abort()
+
+    def close_idle(self, now: float) -> None:
+        """Close those that have been free for long."""
+        for backend_id, free in list(self._free.items()):
+            for upstream in free[:]:
+                if now - upstream.freed_at >= POOL_IDLE_S:
+                    free.remove(upstream)
+                    upstream.abort()
+            if not free:
+                self._free.pop(backend_id, None)
+
+    def close(self) -> None:
+        """Close all."""
+        for backend_id in list(self._free):
+            self.remove_backend(backend_id)
