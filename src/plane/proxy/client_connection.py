@@ -7,7 +7,7 @@ a token is asked for or a backend connected to. What a request means is decided 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import structlog
 
@@ -67,8 +67,8 @@ class ClientConnection(asyncio.Protocol):
     # From the client's transport.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports are of no common class.
+        self._transport = cast("asyncio.Transport", transport)
         peer = transport.get_extra_info("peername")
         self._client_fields = self._service.client_fields(peer[0] if peer else "unknown")
         self.deadline = self._service.now() + HEAD_LIMIT_S

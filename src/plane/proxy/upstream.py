@@ -7,7 +7,7 @@ connection with bytes left over, or whose end is in doubt, is never used again.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import structlog
 
@@ -54,8 +54,8 @@ class UpstreamConnection(asyncio.Protocol):
         self.freed_at = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        # uvloop's transports are of no common class.
+        self.transport = cast("asyncio.Transport", transport)
 
     def begin(self, client: ClientConnection, head: bytes, *, is_head_request: bool) -> None:
         """Send a request's head and expect its answer."""
