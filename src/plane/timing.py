@@ -28,11 +28,13 @@ __all__: list[str] = [
     "NODE_SEND_LIMIT_S",
     "PENDING_ACTIONS_INTERVAL_S",
     "PROXY_SHUTDOWN_GRACE_S",
+    "QUIET_CHECK_INTERVAL_S",
     "READINESS_FIRST_DELAY_S",
     "READINESS_MAX_DELAY_S",
     "READINESS_TRY_LIMIT_S",
     "RECONNECT_EVERY_S",
     "RECONNECT_JITTER_S",
+    "SHORTEST_IDLE_S",
     "SOFT_TERMINATE_GRACE_S",
     "STARTUP_TIMEOUT_S",
     "SWEEP_INTERVAL_S",
@@ -58,6 +60,11 @@ KEY_LEASE_S: Final = 60.0
 SOFT_TERMINATE_GRACE_S: Final = 30.0
 # How often a controller looks for idle or expired backends of each connected drone.
 SWEEP_INTERVAL_S: Final = 5.0
+# A backend in use is kept alive every HEARTBEAT_INTERVAL_S, so a shorter idle time cannot be told from use; one
+# second for the way.
+SHORTEST_IDLE_S: Final = HEARTBEAT_INTERVAL_S + 1.0
+# How often a proxy looks which backends have become quiet.
+QUIET_CHECK_INTERVAL_S: Final = 0.5
 # How often a controller sends a drone again what it has not acknowledged.
 PENDING_ACTIONS_INTERVAL_S: Final = 5.0
 # After this a dynamic token opens no new connection.

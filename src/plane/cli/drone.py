@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
+from cyclopts import Parameter, validators
+
+from plane import timing
 from plane.cli.arguments import cluster_name, ip_address, node_name
 from plane.cli.serving import serve
 from plane.protocol.names import Prefix
@@ -23,6 +27,10 @@ def drone(
     db: Path | None = None,
     runtime: RuntimeKind = RuntimeKind.AUTO,
     docker_socket: Path = Path("/var/run/docker.sock"),
+    soft_terminate_grace: Annotated[float, Parameter(validator=validators.Number(gt=0))] = (
+        timing.SOFT_TERMINATE_GRACE_S
+    ),
+    startup_timeout: Annotated[float, Parameter(validator=validators.Number(gt=0))] = timing.STARTUP_TIMEOUT_S,
 ) -> None:
     """Run a drone: starts and ends backends on this machine as the controller orders.
 
@@ -44,6 +52,10 @@ def drone(
         What runs backends: docker, process, or auto for Docker where an engine answers, else processes.
     docker_socket
         Unix socket of the Docker engine.
+    soft_terminate_grace
+        Seconds from asking a backend to stop until it is killed.
+    startup_timeout
+        Seconds until a backend must answer HTTP.
     """
     from plane.drone.running import running_drone
 
@@ -58,6 +70,8 @@ def drone(
                 db_path=db,
                 runtime=runtime,
                 docker_socket=docker_socket,
+                soft_terminate_grace_s=soft_terminate_grace,
+                startup_timeout_s=startup_timeout,
             )
         )
     )

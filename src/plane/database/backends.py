@@ -8,11 +8,13 @@ from msgspec import UNSET
 
 from plane.database.pool import Database
 from plane.database.statements import statements
+from plane.decisions.idle_sweep import SweepCandidate
 from plane.protocol import codec
 from plane.protocol.backend_state import BackendState, BackendStatus, Ready, Waiting, state_from_json
 from plane.protocol.drone_messages import BackendMetrics
 from plane.protocol.proxy_messages import RouteInfo
 from plane.protocol.times import DbTime
+from plane.timing import SHORTEST_IDLE_S, SWEEP_INTERVAL_S
 
 __all__ = [
     "RouteRow",
@@ -79,10 +81,16 @@ async def keep_alive(db: Database, backend_id: str) -> bool:
     return await db.fetchrow(_SQL["keep_alive"], backend_id) is not None
 
 
-async def backends_to_sweep(db: Database, drone_id: int) -> list[str]:
-    """Ids of the drone's backends that are idle or past their lifetime, and not ending yet."""
-    rows = await db.fetch(_SQL["backends_to_sweep"], drone_id, BackendStatus.TERMINATING.number)
-    return [row["id"] for row in rows]
+async def backends_to_sweep(db: Database, drone_id: int) -> list[SweepCandidate]:
+    """The drone's backends that are, or within a sweep interval will be, idle for too long or past their lifetime."""
+    rows = await db.fetch(
+        _SQL["backends_to_sweep"],
+        drone_id,
+        BackendStatus.TERMINATING.number,
+        SWEEP_INTERVAL_S,
+        SHORTEST_IDLE_S,
+    )
+    return [SweepCandidate(row["id"], row["due_in_s"]) for row in rows]
 
 
 async def route(db: Database, token: str) -> RouteRow | None:

@@ -30,19 +30,26 @@ WHERE id = $1 AND last_status <> 'terminated'
 RETURNING id;
 
 -- name: backends_to_sweep
--- Backends of drone $1 that are idle for too long or past their lifetime, and that nobody has ordered to end yet.
-SELECT b.id
-FROM backend b
-WHERE b.drone_id = $1
-    AND b.last_status <> 'terminated'
-    AND coalesce(b.last_status_number, 0) < $2
-    AND (
-        b.expiration_time < now()
-        OR b.last_keepalive < now() - make_interval(secs => b.allowed_idle_seconds)
-    )
+-- Backends of drone $1 that will be idle for too long, or past their lifetime, in less than $3 seconds, and in how
+-- many (negative: they are so already). Not those that end already (status number $2) or were ordered to. An idle
+-- time shorter than $4 seconds counts as that, since keepalives of one in use come no more often.
+SELECT id, due_in_s FROM (
+    SELECT b.id, extract(epoch FROM least(
+        b.expiration_time,
+        b.last_keepalive + make_interval(secs => greatest(b.allowed_idle_seconds, CASE
+            WHEN b.allowed_idle_seconds IS NOT NULL THEN $4::float8 END))
+    ) - now())::float8 AS due_in_s
+    FROM backend b
+    WHERE b.drone_id = $1
+        AND b.last_status <> 'terminated'
+        AND coalesce(b.last_status_number, 0) < $2
+        AND (b.expiration_time IS NOT NULL OR b.allowed_idle_seconds IS NOT NULL)
+) candidate
+WHERE due_in_s < $3
     AND NOT EXISTS (
         SELECT FROM backend_action a
-        WHERE a.backend_id = b.id AND a.drone_id = $1 AND a.acked_at IS NULL AND a.action -> 'action' ? 'Terminate'
+        WHERE a.backend_id = candidate.id AND a.drone_id = $1 AND a.acked_at IS NULL
+            AND a.action -> 'action' ? 'Terminate'
     );
 
 -- name: route_of_token

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from plane.decisions.connection_monitor import ConnectionMonitor
-from plane.timing import HEARTBEAT_INTERVAL_S
+from plane.timing import QUIET_CHECK_INTERVAL_S
 
 __all__ = ["ConnectionKeeper"]
 
@@ -23,11 +23,12 @@ class ConnectionKeeper:
         self._monitor = ConnectionMonitor()
         self._new: list[str] = []
         self._wake = asyncio.Event()
+        self._clock = asyncio.get_running_loop().time
         self.ended = self._monitor.ended
 
     def began(self, backend_id: str) -> None:
         """A request or tunnel began."""
-        if self._monitor.began(backend_id):
+        if self._monitor.began(backend_id, self._clock()):
             self._new.append(backend_id)
             self._wake.set()
 
@@ -37,17 +38,16 @@ class ConnectionKeeper:
         self._wake.set()
 
     async def run(self) -> None:
-        """Send each backend when it begins to be used, and then each interval; until cancelled."""
-        clock = asyncio.get_running_loop().time
-        next_tick = clock() + HEARTBEAT_INTERVAL_S
+        """Send each backend when it begins to be used, each interval, and when it becomes quiet; until cancelled."""
+        next_look = self._clock() + QUIET_CHECK_INTERVAL_S
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout_at(next_tick):
+                async with asyncio.timeout_at(next_look):
                     await self._wake.wait()
             self._wake.clear()
-            new, self._new = self._new, []
-            if clock() >= next_tick:
-                new = self._monitor.tick()
-                next_tick = clock() + HEARTBEAT_INTERVAL_S
-            for backend_id in new:
+            due, self._new = self._new, []
+            if self._clock() >= next_look:
+                due += self._monitor.look(self._clock())
+                next_look = self._clock() + QUIET_CHECK_INTERVAL_S
+            for backend_id in due:
                 await self._send(backend_id)

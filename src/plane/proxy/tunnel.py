@@ -14,8 +14,9 @@ __all__ = ["join"]
 class _Side(asyncio.Protocol):
     """One end of a tunnel."""
 
-    def __init__(self, peer: asyncio.Transport, ended: Callable[[], None]) -> None:
+    def __init__(self, peer: asyncio.Transport, both_over: Callable[[], bool], ended: Callable[[], None]) -> None:
         self._peer = peer
+        self._both_over = both_over
         self._ended = ended
         # An attribute of the instance, so that the event loop calls the peer's transport itself.
         self.data_received = peer.write  # type: ignore[method-assign]
@@ -27,11 +28,11 @@ class _Side(asyncio.Protocol):
         self._peer.resume_reading()
 
     def eof_received(self) -> bool:
-        """One direction is over: pass that on, and keep the other open."""
-        if self._peer.can_write_eof():
-            self._peer.write_eof()
-            return True
-        return False
+        """One direction is over: pass that on, and keep the other open until it is over too."""
+        if self._both_over() or not self._peer.can_write_eof():
+            return False
+        self._peer.write_eof()
+        return True
 
     def connection_lost(self, error: Exception | None) -> None:
         # What has been written is still sent.
@@ -42,6 +43,7 @@ class _Side(asyncio.Protocol):
 def join(client: asyncio.Transport, backend: asyncio.Transport, ended: Callable[[], None]) -> None:
     """Tunnel between the two until both are closed; ``ended`` is called once, when the first is."""
     told = False
+    directions_over = 0
 
     def tell() -> None:
         nonlocal told
@@ -49,5 +51,10 @@ def join(client: asyncio.Transport, backend: asyncio.Transport, ended: Callable[
             told = True
             ended()
 
-    client.set_protocol(_Side(backend, tell))
-    backend.set_protocol(_Side(client, tell))
+    def both_over() -> bool:
+        nonlocal directions_over
+        directions_over += 1
+        return directions_over == 2
+
+    client.set_protocol(_Side(backend, both_over, tell))
+    backend.set_protocol(_Side(client, both_over, tell))

@@ -1,0 +1,46 @@
+# Needs Python 3.11 or newer with venv, git and make; everything else goes into .venv.
+.PHONY: help dev test check bench clean
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+help: ## Show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+dev: .venv/runtime ## Run a whole cluster on this machine (Ctrl-C ends it); OPTIONS="…" are passed on
+	$(BIN)/plane dev $(OPTIONS)
+
+test: .venv/development ## Set everything up and run all tests
+	./scripts/install_real_parts.sh
+	$(BIN)/pytest -n 2 --dist loadgroup $(OPTIONS)
+
+check: .venv/development ## Lint, types, import rules
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: .venv/development ## Run the benchmarks (minutes); results are explained in docs/performance.md
+	./scripts/install_real_parts.sh
+	$(BIN)/python -m bench.proxy
+	$(BIN)/python -m bench.connect
+
+clean: ## Remove what was made here
+	rm -rf .venv .plane site build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+.venv/made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+		{ echo "Python 3.11 or newer is needed; name one with: make PYTHON=/path/to/python3" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	touch $@
+
+.venv/runtime: .venv/made requirements.lock pyproject.toml
+	$(PIP) install --require-hashes -r requirements.lock
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	touch $@
+
+.venv/development: .venv/runtime requirements-dev.lock
+	$(PIP) install --require-hashes -r requirements-dev.lock
+	touch $@

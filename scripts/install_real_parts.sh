@@ -1,0 +1,33 @@
+#!/bin/sh
+# Installs what the tests and benchmarks use for real: PostgreSQL, Docker, Chromium, nginx, wrk, bubblewrap.
+# Only as root on Debian, and only what is missing; no service is started or left running.
+set -eu
+
+wanted="postgresql docker.io chromium nginx-light wrk bubblewrap busybox-static iproute2 iptables"
+
+if ! [ -e /etc/debian_version ] || [ "$(id -u)" -ne 0 ]; then
+    echo "install_real_parts: not root on Debian, so nothing is installed; tests that lack a part are skipped." >&2
+    echo "install_real_parts: the parts are: $wanted" >&2
+    exit 0
+fi
+
+missing=""
+for package in $wanted; do
+    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
+done
+[ -n "$missing" ] || exit 0
+
+echo "install_real_parts: installing$missing"
+# Packages start their services when installed; these are for the tests to start by hand.
+policy=/usr/sbin/policy-rc.d
+made_policy=no
+if ! [ -e "$policy" ]; then
+    printf '#!/bin/sh\nexit 101\n' > "$policy"
+    chmod +x "$policy"
+    made_policy=yes
+fi
+trap '[ "$made_policy" = no ] || rm -f "$policy"' EXIT
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+# shellcheck disable=SC2086
+apt-get install -y -qq --no-install-recommends $missing > /dev/null

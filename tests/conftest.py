@@ -1,0 +1,70 @@
+"""Fixtures that give tests their real parts; see `harness.real_parts`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from harness import real_parts
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The run's own process makes the folder in which its workers meet."""
+    if not hasattr(config, "workerinput"):
+        folder = tempfile.mkdtemp(prefix="plane-tests-")
+        # PostgreSQL runs as another user, and must get through.
+        Path(folder).chmod(0o755)
+        os.environ[real_parts.ROOT_VARIABLE] = folder
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        real_parts.end_all()
+
+
+@pytest.fixture
+def postgres_url() -> Iterator[str]:
+    """An empty database of the test's own."""
+    server = real_parts.postgres_server()
+    name = f"test_{secrets.token_hex(6)}"
+    asyncio.run(_execute(f"{server}/postgres", f"CREATE DATABASE {name}"))
+    yield f"{server}/{name}"
+    asyncio.run(_execute(f"{server}/postgres", f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+async def _execute(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+@pytest.fixture
+def docker_engine() -> Path:
+    """The Unix socket of a Docker engine."""
+    return real_parts.docker_engine()
+
+
+@pytest.fixture
+def docker_image() -> str:
+    """An image with Python, on that engine."""
+    return real_parts.docker_image()
+
+
+@pytest.fixture
+def chromium() -> str:
+    """The path of Debian's Chromium."""
+    path = shutil.which("chromium")
+    if path is None:
+        real_parts.missing("Chromium")
+    assert path is not None
+    return path

@@ -1,0 +1,168 @@
+"""Whole clusters of real programs for acceptance tests, and what a user does with one."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.program import Program, program
+
+__all__ = ["Cluster", "dev_cluster", "free_port", "separate_parts", "until"]
+
+BACKEND = (Path(__file__).parent / "backend_program.py").read_text()
+LIMIT_S = 30.0
+GRACE_S = 2.0
+
+
+def free_port() -> int:
+    """A port of loopback that nobody has."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def until(condition: Callable[[], object], limit_s: float = LIMIT_S) -> None:
+    """Wait until ``condition`` holds."""
+    end = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < end, "did not happen in time"
+        time.sleep(0.02)
+
+
+@dataclass
+class Answer:
+    """An HTTP answer."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass
+class Cluster:
+    """A running cluster. ``image``: of its Docker drone; None: it runs processes."""
+
+    control_urls: list[str]
+    proxy_port: int
+    image: str | None = None
+    programs: dict[str, Program] = field(default_factory=dict)
+
+    def executable(self, **env: str) -> dict[str, Any]:
+        """What runs the tests' backend program in this cluster."""
+        variables = {"CODE": BACKEND, **env}
+        if self.image is not None:
+            return {"image": self.image, "pull_policy": "Never", "env": variables}
+        command = [sys.executable, "-c", "import os; exec(os.environ['CODE'])"]
+        return {"command": command, "env": variables}
+
+    def call(self, method: str, path: str, body: Any = None, controller: int = 0) -> Answer:
+        data = None if body is None else json.dumps(body).encode()
+        url = self.control_urls[controller % len(self.control_urls)] + path
+        return self._request(urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method))
+
+    def connect(self, controller: int = 0, **request: Any) -> dict[str, Any]:
+        answer = self.call("POST", "/ctrl/connect", request, controller)
+        assert answer.status == 200, answer.body
+        body: dict[str, Any] = answer.json()
+        return body
+
+    def spawn(self, key: str | None = None, *, spawn: dict[str, Any] | None = None, **env: str) -> dict[str, Any]:
+        """A backend that runs the tests' program, for a key."""
+        config = {"executable": self.executable(**env), **(spawn or {})}
+        return self.connect(spawn_config=config, **({} if key is None else {"key": {"name": key}}))
+
+    def get(self, url: str, path: str = "", timeout_s: float = LIMIT_S) -> Answer:
+        """A browser's request: to the URL that Plane gave."""
+        return self._request(urllib.request.Request(url + path), timeout_s)
+
+    def _request(self, request: urllib.request.Request, timeout_s: float = LIMIT_S) -> Answer:
+        try:
+            with urllib.request.urlopen(request, timeout=timeout_s) as answer:
+                return Answer(answer.status, dict(answer.headers), answer.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                return Answer(error.code, dict(error.headers), error.read())
+
+    def status(self, backend: str) -> dict[str, Any]:
+        entry: dict[str, Any] = self.call("GET", f"/pub/b/{backend}/status").json()
+        return entry
+
+    def until_status(self, backend: str, status: str, limit_s: float = LIMIT_S) -> dict[str, Any]:
+        until(lambda: self.status(backend)["status"] == status, limit_s)
+        return self.status(backend)
+
+    def history(self, backend: str) -> list[dict[str, Any]]:
+        """All entries of the status stream, which must end by itself."""
+        text = self.call("GET", f"/pub/b/{backend}/status-stream").body.decode()
+        return [json.loads(line.removeprefix("data: ")) for line in text.splitlines() if line.startswith("data: ")]
+
+    def tunnel(self, url: str) -> socket.socket:
+        """An upgraded connection to the backend, through the proxy."""
+        client = socket.create_connection(("127.0.0.1", self.proxy_port), timeout=LIMIT_S)
+        path = "/" + url.split("/", 3)[3] + "upgrade"
+        client.sendall(
+            f"GET {path} HTTP/1.1\r\nHost: localhost:{self.proxy_port}\r\n"
+            "Connection: Upgrade\r\nUpgrade: echo\r\n\r\n".encode()
+        )
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += client.recv(1)
+        assert head.startswith(b"HTTP/1.1 101 "), head
+        return client
+
+
+@contextmanager
+def separate_parts(
+    db: str, folder: Path, *, controllers: int = 2, docker: tuple[Path, str] | None = None, drone: tuple[str, ...] = ()
+) -> Iterator[Cluster]:
+    """Controllers, a drone and a proxy as programs of their own. ``docker``: an engine's socket and an image."""
+    proxy_port = free_port()
+    name = f"localhost:{proxy_port}"
+    with ExitStack() as stack:
+        cluster = Cluster([], proxy_port, docker[1] if docker else None)
+
+        def start(part: str, *arguments: str) -> Program:
+            running = stack.enter_context(program([part.split("-")[0], *arguments], folder, part))
+            cluster.programs[part] = running
+            return running
+
+        for number in range(controllers):
+            port = free_port()
+            cluster.control_urls.append(f"http://127.0.0.1:{port}")
+            start(f"controller-{number}", "--db", db, "--port", str(port), "--default-cluster", name)
+        for number in range(controllers):
+            cluster.programs[f"controller-{number}"].says("controller listens")
+        runtime = ("docker", "--docker-socket", str(docker[0])) if docker else ("process",)
+        nodes = ("--controller-url", cluster.control_urls[0], "--cluster", name)
+        options = ("--soft-terminate-grace", str(GRACE_S), "--db", str(folder / "drone.sqlite"), *drone)
+        start("drone", *nodes, "--name", "dr-test", "--runtime", *runtime, *options)
+        start("proxy", *nodes, "--name", "px-test", "--host", "127.0.0.1", "--http-port", str(proxy_port))
+        until(lambda: _is_ready(cluster, name))
+        yield cluster
+
+
+def _is_ready(cluster: Cluster, name: str) -> bool:
+    state = cluster.call("GET", f"/ctrl/c/{name}/state").json()
+    return bool(state["drones"] and state["proxies"])
+
+
+@contextmanager
+def dev_cluster(folder: Path, *options: str) -> Iterator[Cluster]:
+    """`plane dev` in ``folder``."""
+    port, proxy_port = free_port(), free_port()
+    arguments = ["dev", "--port", str(port), "--proxy-port", str(proxy_port), *options]
+    with program(arguments, folder, "dev") as running:
+        running.says("Ctrl-C ends everything")
+        yield Cluster([f"http://127.0.0.1:{port}"], proxy_port, programs={"dev": running})

@@ -1,0 +1,185 @@
+"""The real parts that tests use: PostgreSQL and a Docker engine, started by hand once per test run.
+
+Shared by the workers of one run: the first that needs a part starts it, under a lock in the run's folder; the run's
+own process ends it. A part that is missing is a failure where ``CI`` is set, else a visible skip.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+__all__ = ["ROOT_VARIABLE", "docker_engine", "docker_image", "end_all", "missing", "postgres_server"]
+
+ROOT_VARIABLE = "PLANE_TEST_ROOT"
+START_LIMIT_S = 60.0
+STOP_LIMIT_S = 20.0
+IMAGE = "plane-test-python:latest"
+# Runs the program in $CODE, so that one image serves all tests.
+IMAGE_COMMAND = """CMD ["/usr/bin/python3", "-c", "import os; exec(os.environ['CODE'])"]"""
+
+
+def missing(part: str) -> None:
+    """Fail or skip the test that needs ``part``."""
+    text = f"{part} is missing; as root on Debian, scripts/install_real_parts.sh installs it"
+    if os.environ.get("CI"):
+        pytest.fail(text)
+    pytest.skip(text)
+
+
+def _root() -> Path:
+    return Path(os.environ[ROOT_VARIABLE])
+
+
+@contextlib.contextmanager
+def _lock(name: str) -> Iterator[None]:
+    with (_root() / f"{name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+# Kept, since they outlive the worker that started them.
+_servers: list[subprocess.Popen[bytes]] = []
+
+
+def _remember(name: str, server: subprocess.Popen[bytes]) -> None:
+    _servers.append(server)
+    (_root() / f"{name}.pid").write_text(str(server.pid))
+
+
+def end_all() -> None:
+    """End what this run started, by its ids."""
+    for file in _root().glob("*.pid"):
+        pid = int(file.read_text())
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGINT)
+            _until(functools.partial(_has_ended, pid), STOP_LIMIT_S)
+    shutil.rmtree(_root(), ignore_errors=True)
+
+
+def _has_ended(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z"
+    except OSError:
+        return True
+
+
+def _until(condition: Callable[[], bool], limit_s: float) -> None:
+    end = time.monotonic() + limit_s
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError
+        time.sleep(0.02)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def postgres_server() -> str:
+    """Start of the URL of a PostgreSQL server, without a database's name."""
+    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+    if not binaries:
+        missing("PostgreSQL")
+    with _lock("postgres"):
+        url_file = _root() / "postgres.url"
+        if not url_file.exists():
+            url_file.write_text(_start_postgres(binaries[-1].parent))
+        return url_file.read_text()
+
+
+def _start_postgres(binaries: Path) -> str:
+    folder = _root() / "postgres"
+    folder.mkdir()
+    user = "postgres" if os.geteuid() == 0 else None
+    if user:
+        shutil.chown(folder, user)
+    initdb = [binaries / "initdb", "-D", folder / "data", "-A", "trust", "-U", "postgres", "--no-sync"]
+    subprocess.run(initdb, check=True, user=user, cwd="/", capture_output=True)
+    port = _free_port()
+    # Durability is not tested with this server; the tests that kill PostgreSQL start their own.
+    settings = ("listen_addresses=127.0.0.1", "fsync=off", "max_connections=400")
+    command = [binaries / "postgres", "-D", folder / "data", "-p", str(port), "-k", folder]
+    command += [part for setting in settings for part in ("-c", setting)]
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen(command, user=user, cwd="/", stdout=log, stderr=log, start_new_session=True)
+    _remember("postgres", server)
+    _until(lambda: _accepts(port), START_LIMIT_S)
+    return f"postgresql://postgres@127.0.0.1:{port}"
+
+
+def _accepts(port: int) -> bool:
+    ready = [shutil.which("pg_isready") or "pg_isready", "-h", "127.0.0.1", "-p", str(port)]
+    return subprocess.run(ready, check=False, capture_output=True).returncode == 0
+
+
+def docker_engine() -> Path:
+    """The socket of a Docker engine of this run's own."""
+    if os.geteuid() != 0 or not shutil.which("dockerd"):
+        missing("a Docker engine that may be started (root, and Debian's docker.io)")
+    with _lock("docker"):
+        engine = _root() / "docker.sock"
+        if not engine.exists():
+            _start_dockerd(engine)
+        return engine
+
+
+def _start_dockerd(engine: Path) -> None:
+    folder = _root() / "docker"
+    folder.mkdir()
+    command = ["dockerd", "--data-root", folder / "data", "--exec-root", folder / "exec"]
+    command += ["--pidfile", folder / "pid", "-H", f"unix://{engine}"]
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    _remember("docker", server)
+    try:
+        _until(lambda: _docker(engine, "version", check=False).returncode == 0, START_LIMIT_S)
+    except TimeoutError:
+        pytest.fail(f"dockerd does not start:\n{(folder / 'log').read_text()[-3000:]}")
+
+
+def _docker(engine: Path, *args: str, check: bool = True) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(["docker", "-H", f"unix://{engine}", *args], check=check, capture_output=True)
+
+
+def docker_image() -> str:
+    """The name of an image with Python's interpreter and library, made from the files of this machine."""
+    engine = docker_engine()
+    with _lock("docker-image"):
+        if _docker(engine, "image", "inspect", IMAGE, check=False).returncode != 0:
+            archive = _root() / "image.tar"
+            _pack_python(archive)
+            _docker(engine, "import", "--change", IMAGE_COMMAND, str(archive), IMAGE)
+            archive.unlink()
+    return IMAGE
+
+
+def _pack_python(archive: Path) -> None:
+    """Python's interpreter, its library, a shell, and the shared objects that they need."""
+    python = Path("/usr/bin/python3.11")
+    library = Path("/usr/lib/python3.11")
+    programs = [python, Path("/bin/busybox"), *library.glob("lib-dynload/*.so")]
+    found = subprocess.run(["ldd", *programs], check=False, capture_output=True, text=True).stdout
+    objects = {word for line in found.splitlines() for word in line.split() if word.startswith("/lib")}
+    with tarfile.open(archive, "w", dereference=True) as tar:
+        for path in sorted({str(python), *objects} - {"/bin/busybox:"}):
+            if not path.endswith(":"):
+                tar.add(path)
+        tar.add(library, filter=lambda member: None if "/test" in member.name else member)
+        tar.add("/bin/busybox", "bin/sh")
+        tar.add("/bin/busybox", "bin/busybox")
+        tar.add(python, "usr/bin/python3")
