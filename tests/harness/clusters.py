@@ -163,6 +163,6 @@ def dev_cluster(folder: Path, *options: str) -> Iterator[Cluster]:
     """`plane dev` in ``folder``."""
     port, proxy_port = free_port(), free_port()
     arguments = ["dev", "--port", str(port), "--proxy-port", str(proxy_port), *options]
-    with program(arguments, folder, "dev") as running:
+    with program(arguments, folder, f"dev-{port}") as running:
         running.says("Ctrl-C ends everything")
         yield Cluster([f"http://127.0.0.1:{port}"], proxy_port, programs={"dev": running})

@@ -15,13 +15,14 @@ import signal
 import socket
 import subprocess
 import tarfile
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-__all__ = ["ROOT_VARIABLE", "docker_engine", "docker_image", "end_all", "missing", "postgres_server"]
+__all__ = ["ROOT_VARIABLE", "OwnPostgres", "docker_engine", "docker_image", "end_all", "missing", "postgres_server"]
 
 ROOT_VARIABLE = "PLANE_TEST_ROOT"
 START_LIMIT_S = 60.0
@@ -90,36 +91,55 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+class OwnPostgres:
+    """A PostgreSQL server that may be killed and started again; data in a folder of the run."""
+
+    def __init__(self, *settings: str) -> None:
+        binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+        if not binaries:
+            missing("PostgreSQL")
+        self._settings = ("listen_addresses=127.0.0.1", "max_connections=400", *settings)
+        self._user = "postgres" if os.geteuid() == 0 else None
+        self._folder = Path(tempfile.mkdtemp(prefix="postgres-", dir=_root()))
+        if self._user:
+            shutil.chown(self._folder, self._user)
+        self._binaries = binaries[-1].parent
+        self._port = _free_port()
+        self.server = f"postgresql://postgres@127.0.0.1:{self._port}"
+        self.url = f"{self.server}/postgres"
+        self.process: subprocess.Popen[bytes] | None = None
+        initdb = [self._binaries / "initdb", "-D", self._folder / "data", "-A", "trust", "-U", "postgres", "--no-sync"]
+        subprocess.run(initdb, check=True, user=self._user, cwd="/", capture_output=True)
+
+    def start(self) -> None:
+        """Start it, and return when it accepts connections."""
+        command = [self._binaries / "postgres", "-D", self._folder / "data", "-k", self._folder, "-p", str(self._port)]
+        command += [part for setting in self._settings for part in ("-c", setting)]
+        with (self._folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                command, user=self._user, cwd="/", stdout=log, stderr=log, start_new_session=True
+            )
+        _until(lambda: _accepts(self._port), START_LIMIT_S)
+
+    def stop(self, number: signal.Signals) -> None:
+        """SIGINT: fast; SIGQUIT: as if it had crashed."""
+        if self.process is not None:
+            self.process.send_signal(number)
+            self.process.wait(STOP_LIMIT_S)
+
+
 def postgres_server() -> str:
-    """Start of the URL of a PostgreSQL server, without a database's name."""
-    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
-    if not binaries:
-        missing("PostgreSQL")
+    """Start of the URL of the run's PostgreSQL server, without a database's name."""
     with _lock("postgres"):
         url_file = _root() / "postgres.url"
         if not url_file.exists():
-            url_file.write_text(_start_postgres(binaries[-1].parent))
+            # Durability is not tested with this one.
+            server = OwnPostgres("fsync=off")
+            server.start()
+            assert server.process is not None
+            _remember("postgres", server.process)
+            url_file.write_text(server.server)
         return url_file.read_text()
-
-
-def _start_postgres(binaries: Path) -> str:
-    folder = _root() / "postgres"
-    folder.mkdir()
-    user = "postgres" if os.geteuid() == 0 else None
-    if user:
-        shutil.chown(folder, user)
-    initdb = [binaries / "initdb", "-D", folder / "data", "-A", "trust", "-U", "postgres", "--no-sync"]
-    subprocess.run(initdb, check=True, user=user, cwd="/", capture_output=True)
-    port = _free_port()
-    # Durability is not tested with this server; the tests that kill PostgreSQL start their own.
-    settings = ("listen_addresses=127.0.0.1", "fsync=off", "max_connections=400")
-    command = [binaries / "postgres", "-D", folder / "data", "-p", str(port), "-k", folder]
-    command += [part for setting in settings for part in ("-c", setting)]
-    with (folder / "log").open("wb") as log:
-        server = subprocess.Popen(command, user=user, cwd="/", stdout=log, stderr=log, start_new_session=True)
-    _remember("postgres", server)
-    _until(lambda: _accepts(port), START_LIMIT_S)
-    return f"postgresql://postgres@127.0.0.1:{port}"
 
 
 def _accepts(port: int) -> bool:

@@ -1,0 +1,116 @@
+"""`plane dev`: one command, nothing installed, nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+from harness.clusters import Cluster, dev_cluster, free_port, until
+from harness.program import program
+
+
+def curl_line(cluster: Cluster) -> str:
+    lines = cluster.programs["dev"].out.read_text().splitlines()
+    return next(line for line in lines if line.startswith("curl "))
+
+
+def processes_of(folder: Path) -> list[str]:
+    """Command lines that name the folder, of processes that live."""
+    found = subprocess.run(["pgrep", "-af", str(folder)], check=False, capture_output=True, text=True).stdout
+    return [line for line in found.splitlines() if "pgrep" not in line]
+
+
+def test_the_pasted_curl_line_connects_and_the_url_answers(tmp_path: Path) -> None:
+    with dev_cluster(tmp_path) as cluster:
+        done = subprocess.run(["sh", "-c", curl_line(cluster)], check=True, capture_output=True, text=True)
+        answer = json.loads(done.stdout)
+        page = cluster.get(answer["url"])
+        assert page.status == 200
+        assert answer["backend_id"] in page.body.decode()
+        front = cluster.get(cluster.control_urls[0] + "/")
+        assert b"Open the demo" in front.body
+        assert cluster.programs["dev"].stop(signal.SIGINT) == 0
+        assert processes_of(tmp_path) == []
+        assert "Traceback" not in cluster.programs["dev"].log.read_text()
+
+
+def test_data_survives_and_a_killed_one_leaves_nothing_in_the_way(tmp_path: Path) -> None:
+    with dev_cluster(tmp_path) as cluster:
+        backend = cluster.spawn("k")["backend_id"]
+        cluster.until_status(backend, "ready")
+        cluster.programs["dev"].stop(signal.SIGKILL)
+        until(lambda: processes_of(tmp_path) == [])
+    with dev_cluster(tmp_path) as cluster:
+        assert cluster.until_status(backend, "terminated")["message"] == "its drone was restarted"
+        assert cluster.get(cluster.spawn("k")["url"]).status == 200
+
+
+def test_a_second_start_on_the_same_folder_names_the_first(tmp_path: Path) -> None:
+    with dev_cluster(tmp_path) as cluster:
+        pid = cluster.programs["dev"].process.pid
+        ports = ["--port", str(free_port()), "--proxy-port", str(free_port())]
+        with program(["dev", *ports], tmp_path, "second") as second:
+            assert second.process.wait(20) == 1
+            assert f"in use by another `plane dev` (process {pid})" in second.log.read_text()
+
+
+def test_a_port_in_use_is_named(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for flag, other in (("--port", "--proxy-port"), ("--proxy-port", "--port")):
+            arguments = ["dev", flag, str(port), other, str(free_port())]
+            with program(arguments, tmp_path, f"dev{flag}") as refused:
+                assert refused.process.wait(20) == 1
+                said = refused.log.read_text()
+                assert f"port {port} on 127.0.0.1 is in use by another program; choose another with {flag}" in said
+    assert processes_of(tmp_path) == []
+
+
+def test_on_a_database_of_ones_own(postgres_url: str, tmp_path: Path) -> None:
+    with dev_cluster(tmp_path, "--db", postgres_url) as cluster:
+        assert cluster.get(cluster.spawn("k")["url"]).status == 200
+        assert not (tmp_path / ".plane" / "postgres").exists()
+
+
+def test_auto_offers_containers_in_a_pool_where_an_engine_answers(
+    docker_engine: Path, docker_image: str, tmp_path: Path
+) -> None:
+    with dev_cluster(tmp_path, "--docker-socket", str(docker_engine)) as cluster:
+        said = cluster.programs["dev"].out.read_text()
+        assert 'docker (pool "docker")' in said
+        assert cluster.get(cluster.spawn("k")["url"]).status == 200
+        cluster.image = docker_image
+        contained = cluster.spawn("c", spawn={"pool": "docker"})
+        assert contained["drone"] == "dr-dev-docker"
+        assert cluster.get(contained["url"]).status == 200
+
+
+def test_only_docker(docker_engine: Path, docker_image: str, tmp_path: Path) -> None:
+    with dev_cluster(tmp_path, "--runtime", "docker", "--docker-socket", str(docker_engine)) as cluster:
+        cluster.image = docker_image
+        assert cluster.get(cluster.spawn("k")["url"]).status == 200
+        # The demo is a process: there is no page that could not open it.
+        assert cluster.get(cluster.control_urls[0] + "/").status == 404
+
+
+def test_docker_that_is_not_there_is_said(tmp_path: Path) -> None:
+    ports = ["--port", str(free_port()), "--proxy-port", str(free_port())]
+    arguments = ["dev", *ports, "--runtime", "docker", "--docker-socket", str(tmp_path / "none.sock")]
+    with program(arguments, tmp_path, "dev") as refused:
+        assert refused.process.wait(30) == 1
+        assert "no Docker engine answers at" in refused.log.read_text()
+
+
+def test_a_signal_in_the_middle_of_a_start_leaves_nothing(tmp_path: Path) -> None:
+    ports = ["--port", str(free_port()), "--proxy-port", str(free_port())]
+    for delay_s in (0.3, 0.6, 0.9):
+        with program(["dev", *ports], tmp_path, "dev") as interrupted:
+            time.sleep(delay_s)
+            interrupted.stop(signal.SIGTERM)
+        until(lambda: processes_of(tmp_path) == [])
+    with dev_cluster(tmp_path) as cluster:
+        assert cluster.get(cluster.spawn("k")["url"]).status == 200
