@@ -52,7 +52,7 @@ def read_answer_head(head: bytes, *, to_head_request: bool) -> AnswerHead:
         InvalidAnswer
     """
     line = _STATUS_LINE.match(head)
-    if line is None or not only_allowed_bytes(head) or not fields_are_valid(head, line.end()):
+    if line is None or not only_allowed_bytes(head) or not fields_are_valid(head[line.end() :]):
         raise InvalidAnswer("malformed head")
     status = int(line[2])
     http_1_0 = line[1] == b"0"

@@ -24,9 +24,9 @@ def only_allowed_bytes(head: bytes) -> bool:
     return not head.translate(None, _ALLOWED) and head.count(b"\n") == line_ends and head.count(b"\r") == line_ends
 
 
-def fields_are_valid(head: bytes, start: int) -> bool:
-    """Whether ``head`` from ``start`` (the line end after its first line) to its end is field lines."""
-    return _FIELDS.fullmatch(head, start) is not None
+def fields_are_valid(block: bytes) -> bool:
+    """Whether ``block`` is field lines, each begun by CR LF."""
+    return _FIELDS.fullmatch(block) is not None
 
 
 def parse_length(value: bytes) -> int | None:

@@ -1,7 +1,8 @@
 """What does a client ask for? Reads and checks the head of a request; what is wrong is refused with a status.
 
 `plane.proxy.client_connection` feeds it. The head is looked at once: one expression finds the fields that matter
-or must go, the others are never touched.
+or must go, the others are never touched. Requests of one connection mostly repeat their fields to the byte; then
+what was found in them is used again.
 """
 
 from __future__ import annotations
@@ -11,7 +12,15 @@ from dataclasses import dataclass
 
 from plane.decisions.http_grammar import TOKEN, fields_are_valid, only_allowed_bytes, parse_length
 
-__all__ = ["FIELDS_LIMIT", "HEAD_LIMIT_BYTES", "TARGET_LIMIT_BYTES", "Refused", "RequestHead", "read_request_head"]
+__all__ = [
+    "FIELDS_LIMIT",
+    "HEAD_LIMIT_BYTES",
+    "TARGET_LIMIT_BYTES",
+    "Refused",
+    "RequestFields",
+    "RequestHead",
+    "RequestReader",
+]
 
 # Defaults of common servers: large enough for cookies and signed URLs.
 HEAD_LIMIT_BYTES = 64 * 1024
@@ -38,53 +47,74 @@ class Refused(Exception):
 
 
 @dataclass(slots=True)
-class RequestHead:
-    """A checked head. ``fields`` are the field lines to pass on, each begun by CR LF.
+class RequestFields:
+    """What the field lines say. ``lines`` are those to pass on, each begun by CR LF.
 
     ``length`` is the body's, None for a chunked body.
     """
 
-    method: bytes
-    target: bytes
-    http_1_0: bool
+    lines: bytes
     host: bytes
-    fields: bytes
     length: int | None
     keep_alive: bool
     upgrade: bytes | None
 
 
-def read_request_head(head: bytes) -> RequestHead:
-    """Read a head, without the empty line at its end.
+@dataclass(slots=True)
+class RequestHead:
+    """A checked head."""
 
-    Raises:
-        Refused: 400, 414, 431, 501 or 505.
-    """
-    line = _REQUEST_LINE.match(head)
-    if line is None or not (head.startswith(b"\r\n", line.end()) or line.end() == len(head)):
-        raise Refused(400, "malformed request line")
-    method, target, major, minor = line.groups()
-    if major != b"1":
-        raise Refused(505, "only HTTP/1 is spoken")
-    if len(target) > TARGET_LIMIT_BYTES:
-        raise Refused(414, "request target too long")
-    if not only_allowed_bytes(head) or not fields_are_valid(head, line.end()):
+    method: bytes
+    target: bytes
+    http_1_0: bool
+    fields: RequestFields
+
+
+class RequestReader:
+    """Reads the heads of one connection's requests."""
+
+    __slots__ = ("_block", "_fields", "_http_1_0")
+
+    def __init__(self) -> None:
+        self._block = b""
+        self._http_1_0 = False
+        self._fields: RequestFields | None = None
+
+    def read(self, head: bytes) -> RequestHead:
+        """Read a head, without the empty line at its end.
+
+        Raises:
+            Refused: 400, 414, 431, 501 or 505.
+        """
+        line = _REQUEST_LINE.match(head)
+        if line is None or not (head.startswith(b"\r\n", line.end()) or line.end() == len(head)):
+            raise Refused(400, "malformed request line")
+        method, target, major, minor = line.groups()
+        if major != b"1":
+            raise Refused(505, "only HTTP/1 is spoken")
+        if len(target) > TARGET_LIMIT_BYTES:
+            raise Refused(414, "request target too long")
+        block, http_1_0 = head[line.end() :], minor == b"0"
+        if self._fields is None or block != self._block or http_1_0 != self._http_1_0:
+            self._fields = _read_fields(block, http_1_0)
+            self._block, self._http_1_0 = block, http_1_0
+        return RequestHead(method, target, http_1_0, self._fields)
+
+
+def _read_fields(block: bytes, http_1_0: bool) -> RequestFields:
+    """Read the field lines, each begun by CR LF."""
+    if not only_allowed_bytes(block) or not fields_are_valid(block):
         raise Refused(400, "malformed header field")
-    if head.count(b"\r\n") > FIELDS_LIMIT:
+    if block.count(b"\r\n") > FIELDS_LIMIT:
         raise Refused(431, "too many header fields")
-    http_1_0 = minor == b"0"
-    return _with_fields(head, line.end(), method, target, http_1_0)
-
-
-def _with_fields(head: bytes, start: int, method: bytes, target: bytes, http_1_0: bool) -> RequestHead:
     hosts: list[bytes] = []
     lengths: list[bytes] = []
     codings: list[bytes] = []
     connection = b""
     upgrade: bytes | None = None
     kept: list[bytes] = []
-    kept_from = start
-    for noted in _NOTED.finditer(head, start):
+    kept_from = 0
+    for noted in _NOTED.finditer(block):
         name = noted[1].lower()
         value = noted[2].rstrip(b" \t")
         if name == b"host":
@@ -101,34 +131,31 @@ def _with_fields(head: bytes, start: int, method: bytes, target: bytes, http_1_0
         elif name == b"upgrade":
             upgrade = value
         # All others are for one hop only, or only this proxy may say them.
-        kept.append(head[kept_from : noted.start()])
+        kept.append(block[kept_from : noted.start()])
         kept_from = noted.end()
-    kept.append(head[kept_from:])
-    fields = b"".join(kept) if len(kept) > 1 else kept[0]
+    kept.append(block[kept_from:])
+    lines = b"".join(kept)
     options = [option.strip(b" \t").lower() for option in connection.split(b",")] if connection else []
-    fields = _without_named(fields, options)
+    lines = _without_named(lines, options)
     if len(hosts) != 1 or not _HOST.match(hosts[0]):
         raise Refused(400, "exactly one well-formed Host is needed")
     wants_upgrade = upgrade is not None and b"upgrade" in options and not http_1_0
-    return RequestHead(
-        method=method,
-        target=target,
-        http_1_0=http_1_0,
+    return RequestFields(
+        lines=lines,
         host=hosts[0],
-        fields=fields,
         length=_body_length(lengths, codings, http_1_0),
         keep_alive=(b"keep-alive" in options) if http_1_0 else (b"close" not in options),
         upgrade=upgrade if wants_upgrade else None,
     )
 
 
-def _without_named(fields: bytes, options: list[bytes]) -> bytes:
+def _without_named(lines: bytes, options: list[bytes]) -> bytes:
     """Remove the fields that `Connection` names (RFC 9110, section 7.6.1)."""
     for name in options:
         if name in (b"close", b"keep-alive", b"", *_NOT_HOP_BY_HOP):
             continue
-        fields = re.sub(rb"\r\n(?i:" + re.escape(name) + rb"):[^\r\n]*", b"", fields)
-    return fields
+        lines = re.sub(rb"\r\n(?i:" + re.escape(name) + rb"):[^\r\n]*", b"", lines)
+    return lines
 
 
 def _body_length(lengths: list[bytes], codings: list[bytes], http_1_0: bool) -> int | None:

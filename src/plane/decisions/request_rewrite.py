@@ -13,7 +13,7 @@ from plane.protocol.addresses import parse_socket_address
 from plane.protocol.errors import MessageError
 from plane.protocol.proxy_messages import RouteInfo
 
-__all__ = ["Route", "Target", "forwarded_head", "host_belongs_to", "make_route", "origin_form", "split_target"]
+__all__ = ["Route", "forwarded_head", "host_belongs_to", "make_route", "origin_form", "split_target"]
 
 
 @dataclass(slots=True, frozen=True)
@@ -29,14 +29,6 @@ class Route:
     request_fields: bytes
     # Field lines that the client gets.
     answer_fields: bytes
-
-
-@dataclass(slots=True, frozen=True)
-class Target:
-    """A token, and the target that the backend gets."""
-
-    token: str
-    forwarded: bytes
 
 
 def make_route(info: RouteInfo, server_field: bytes) -> Route:
@@ -105,26 +97,26 @@ def origin_form(head: RequestHead) -> bytes:
     for scheme in (b"http://", b"https://"):
         if lower.startswith(scheme):
             authority, slash, path = target[len(scheme) :].partition(b"/")
-            if authority.lower() != head.host.lower():
+            if authority.lower() != head.fields.host.lower():
                 raise Refused(400, "target and Host differ")
             return slash + path if slash else b"/"
     raise Refused(400, "the target must be a path")
 
 
-def split_target(target: bytes) -> Target:
+def split_target(target: bytes) -> tuple[str, bytes]:
     """The token in the first segment, and what the backend gets as its target.
 
     ``/{token}/rest?query`` becomes ``/rest?query``; a static token's target stays as it is.
     """
-    end = len(target)
-    for stop in (target.find(b"/", 1), target.find(b"?", 1)):
-        if 0 < stop < end:
-            end = stop
+    path_end = target.find(b"?", 1)
+    end = target.find(b"/", 1, path_end if path_end > 0 else len(target))
+    if end < 0:
+        end = path_end if path_end > 0 else len(target)
     token = target[1:end].decode("latin-1")
     if token.startswith("s."):
-        return Target(token, target)
+        return token, target
     rest = target[end:]
-    return Target(token, rest if rest.startswith(b"/") else b"/" + rest)
+    return token, rest if rest.startswith(b"/") else b"/" + rest
 
 
 def forwarded_head(
@@ -134,9 +126,10 @@ def forwarded_head(
 
     ``client_fields`` are the lines about the client's connection (``x-forwarded-…``), each begun by CR LF.
     """
-    if head.upgrade is not None:
+    upgrade = head.fields.upgrade
+    if upgrade is not None:
         version = b" HTTP/1.1"
-        connection = b"\r\nConnection: Upgrade\r\nUpgrade: " + head.upgrade
+        connection = b"\r\nConnection: Upgrade\r\nUpgrade: " + upgrade
     elif head.http_1_0:
         # So that the backend answers in a way that this client understands.
         version = b" HTTP/1.0"
@@ -150,7 +143,7 @@ def forwarded_head(
             b" ",
             forwarded_target,
             version,
-            head.fields,
+            head.fields.lines,
             route.request_fields,
             b"\r\nx-verified-path: ",
             original_target,

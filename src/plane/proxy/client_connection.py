@@ -13,7 +13,7 @@ import structlog
 
 from plane.decisions.answer_head import UNTIL_CLOSE, AnswerHead
 from plane.decisions.chunk_scanner import ChunkScanner, MalformedChunks
-from plane.decisions.request_head import HEAD_LIMIT_BYTES, Refused, RequestHead, read_request_head
+from plane.decisions.request_head import HEAD_LIMIT_BYTES, Refused, RequestHead, RequestReader
 from plane.decisions.request_rewrite import Route, forwarded_head, host_belongs_to, origin_form, split_target
 from plane.proxy import tunnel
 from plane.proxy.upstream import UpstreamConnection
@@ -42,16 +42,34 @@ class ClientConnection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_answer_begun", "_body_left", "_body_scanner", "_client_fields", "_eof", "_head", "_out", "_pending",
-        "_reading_paused", "_route", "_service", "_task", "_transport", "_upstream", "busy", "deadline",
-    )  # fmt: skip
+        "_answer_begun",
+        "_body_left",
+        "_body_scanner",
+        "_client_fields",
+        "_eof",
+        "_head",
+        "_keep_alive",
+        "_out",
+        "_pending",
+        "_reader",
+        "_reading_paused",
+        "_route",
+        "_service",
+        "_task",
+        "_transport",
+        "_upstream",
+        "busy",
+        "deadline",
+    )
 
     def __init__(self, service: ProxyService) -> None:
         self._service = service
         self._transport: asyncio.Transport | None = None
         self._client_fields = b""
         self._pending = b""
+        self._reader = RequestReader()
         self._head: RequestHead | None = None
+        self._keep_alive = True
         self._out = b""
         self._route: Route | None = None
         self._upstream: UpstreamConnection | None = None
@@ -128,7 +146,7 @@ class ClientConnection(asyncio.Protocol):
         try:
             if end > HEAD_LIMIT_BYTES:
                 raise Refused(431, "head too large")
-            head = read_request_head(data[:end])
+            head = self._reader.read(data[:end])
             target = origin_form(head)
         except Refused as refused:
             log.info("request refused", status=refused.status, reason=str(refused))
@@ -138,8 +156,10 @@ class ClientConnection(asyncio.Protocol):
         self.deadline = None
         self._head = head
         self._answer_begun = False
-        self._body_left = head.length or 0
-        self._body_scanner = ChunkScanner() if head.length is None else None
+        length = head.fields.length
+        self._keep_alive = head.fields.keep_alive
+        self._body_left = length or 0
+        self._body_scanner = ChunkScanner() if length is None else None
         self._find_route(head, target)
 
     def _find_route(self, head: RequestHead, target: bytes) -> None:
@@ -147,17 +167,17 @@ class ClientConnection(asyncio.Protocol):
         if target == b"/ready" or target == b"/":
             self.answer(service.answer_without_token(target, close=self._must_close()))
             return
-        if not service.host_is_ours(head.host):
+        if not service.host_is_ours(head.fields.host):
             self.answer_status(403)
             return
-        wanted = split_target(target)
-        found = service.routes.known(wanted.token)
+        token, forwarded = split_target(target)
+        found = service.routes.known(token)
         if found is None:
-            self._task = asyncio.ensure_future(self._ask(wanted.token, target, wanted.forwarded))
+            self._task = asyncio.ensure_future(self._ask(token, target, forwarded))
         elif found == "gone":
             self.answer_status(410)
         else:
-            self._go(found, target, wanted.forwarded)
+            self._go(found, target, forwarded)
 
     async def _ask(self, token: str, target: bytes, forwarded: bytes) -> None:
         try:
@@ -175,7 +195,7 @@ class ClientConnection(asyncio.Protocol):
     def _go(self, route: Route, target: bytes, forwarded: bytes) -> None:
         head = self._head
         assert head is not None
-        if not host_belongs_to(head.host, route.accepted_host):
+        if not host_belongs_to(head.fields.host, route.accepted_host):
             self.answer_status(403)
             return
         self._route = route
@@ -259,7 +279,7 @@ class ClientConnection(asyncio.Protocol):
             return
         self._answer_begun = True
         if head.length == UNTIL_CLOSE:
-            request.keep_alive = False
+            self._keep_alive = False
         if self._must_close():
             connection = b"\r\nConnection: close\r\n\r\n"
         elif request.http_1_0:
@@ -298,7 +318,7 @@ class ClientConnection(asyncio.Protocol):
 
     def asked_for_upgrade(self) -> bool:
         """Whether a 101 is what the client wants."""
-        return self._head is not None and self._head.upgrade is not None
+        return self._head is not None and self._head.fields.upgrade is not None
 
     def tunnel(self, head: AnswerHead, early: bytes, upstream: UpstreamConnection) -> None:
         """The backend switches protocols: from now on bytes pass both ways."""
@@ -324,7 +344,7 @@ class ClientConnection(asyncio.Protocol):
         return (
             self._head is not None
             and self._head.method in _RETRIED
-            and self._head.length == 0
+            and self._head.fields.length == 0
             and not self._answer_begun
         )
 
@@ -382,7 +402,7 @@ class ClientConnection(asyncio.Protocol):
         """Whether the connection ends with this answer. A body left unread is never read as a request."""
         return (
             self._head is None
-            or not self._head.keep_alive
+            or not self._keep_alive
             or not self.request_is_complete()
             or self._eof
             or self._service.stopping

@@ -33,9 +33,22 @@ class UpstreamConnection(asyncio.Protocol):
     """One connection to a backend. `begin` starts an exchange; the client's connection is told of its course."""
 
     __slots__ = (
-        "_buffer", "_client", "_head", "_left", "_method_is_head", "_scanner", "answered", "closed", "freed_at",
-        "pool", "reused", "route", "transport",
-    )  # fmt: skip
+        "_buffer",
+        "_client",
+        "_head",
+        "_last_head",
+        "_last_read",
+        "_left",
+        "_method_is_head",
+        "_scanner",
+        "answered",
+        "closed",
+        "freed_at",
+        "pool",
+        "reused",
+        "route",
+        "transport",
+    )
 
     def __init__(self, route: Route, pool: UpstreamPool) -> None:
         self.route = route
@@ -47,6 +60,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._left = 0
         self._scanner: ChunkScanner | None = None
         self._method_is_head = False
+        self._last_read = (b"", False)
+        self._last_head: AnswerHead | None = None
         # Whether anything of the answer has come.
         self.answered = False
         self.reused = False
@@ -86,11 +101,17 @@ class UpstreamConnection(asyncio.Protocol):
             self._buffer = data
             return
         self._buffer = b""
-        try:
-            head = read_answer_head(data[:end], to_head_request=self._method_is_head)
-        except InvalidAnswer as error:
-            self._fail(client, str(error))
-            return
+        # A backend mostly repeats its answers' heads to the byte, within a second at least.
+        read = (data[:end], self._method_is_head)
+        if read == self._last_read and self._last_head is not None:
+            head = self._last_head
+        else:
+            try:
+                head = read_answer_head(read[0], to_head_request=read[1])
+            except InvalidAnswer as error:
+                self._fail(client, str(error))
+                return
+            self._last_read, self._last_head = read, head
         rest = data[end + 4 :]
         if head.status == 101:
             self._switch(client, head, rest)

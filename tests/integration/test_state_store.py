@@ -1,0 +1,233 @@
+"""The drone's state store against a dictionary as its model, and against SIGKILL at random moments."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
+
+from plane.drone.state_store import StateStore, UnknownBackend, open_state_store
+from plane.protocol import codec
+from plane.protocol.backend_state import BackendState, Loading, Ready, Scheduled, Terminated
+from plane.protocol.backend_state import BackendStatus as Status
+from plane.protocol.drone_messages import BackendEvent
+from plane.protocol.errors import ConfigurationError
+from plane.protocol.times import DroneTime
+
+RECORDED: dict[str, Any] = json.loads((Path(__file__).parents[1] / "contract/golden/state_store.json").read_text())
+STATES: list[BackendState] = [
+    Scheduled(),
+    Loading(),
+    Ready(address="127.0.0.1:1"),
+    Terminated(last_status=Status.READY, exit_code=3, message="why"),
+]
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """Any sequence of operations and restarts agrees with a dictionary."""
+
+    names = Bundle("names")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.folder = tempfile.TemporaryDirectory()
+        self.path = Path(self.folder.name) / "drone.sqlite"
+        self.states: dict[str, BackendState] = {}
+        self.unacknowledged: dict[int, BackendEvent] = {}
+        self.last_id = 0
+        self.heard: list[BackendEvent] | None = None
+        self.expected: list[BackendEvent] = []
+
+    @initialize()
+    def open(self) -> None:
+        self.manager = open_state_store(self.path)
+        self.store: StateStore = self.loop.run_until_complete(self.manager.__aenter__())
+
+    @rule(target=names, name=st.sampled_from(["a", "b", "c"]))
+    def name(self, name: str) -> str:
+        return name
+
+    @rule(name=names, state=st.sampled_from(STATES), at=st.integers(0, 10))
+    def register(self, name: str, state: BackendState, at: int) -> None:
+        event_id = self.loop.run_until_complete(self.store.register_event(name, state, DroneTime(at)))
+        assert event_id == self.last_id + 1
+        self.last_id = event_id
+        self.states[name] = state
+        event = BackendEvent(event_id, name, state, DroneTime(at))
+        self.unacknowledged[event_id] = event
+        self.expected.append(event)
+
+    @rule(name=names)
+    def read(self, name: str) -> None:
+        if name in self.states:
+            assert self.loop.run_until_complete(self.store.backend_state(name)) == self.states[name]
+        else:
+            with pytest.raises(UnknownBackend, match=f"'{name}'"):
+                self.loop.run_until_complete(self.store.backend_state(name))
+
+    @rule()
+    def listen(self) -> None:
+        """A new listener hears all that is unacknowledged, and replaces the former."""
+        self.heard, self.expected = [], list(self.unacknowledged.values())
+        self.loop.run_until_complete(self.store.register_listener(self.heard.append))
+
+    @rule(position=st.integers(0, 5))
+    def acknowledge(self, position: int) -> None:
+        if self.unacknowledged:
+            event_id = list(self.unacknowledged)[position % len(self.unacknowledged)]
+            self.loop.run_until_complete(self.store.ack_event(event_id))
+            del self.unacknowledged[event_id]
+
+    @rule()
+    def restart(self) -> None:
+        self.loop.run_until_complete(self.manager.__aexit__(None, None, None))
+        self.heard = None
+        self.open()
+
+    @invariant()
+    def heard_what_was_registered(self) -> None:
+        if self.heard is not None:
+            assert self.heard == self.expected
+
+    @invariant()
+    def knows_what_is_active(self) -> None:
+        if hasattr(self, "store"):
+            active = {name: state for name, state in self.states.items() if not isinstance(state, Terminated)}
+            assert self.loop.run_until_complete(self.store.active_backends()) == active
+            pending = self.loop.run_until_complete(self.store.has_unacknowledged())
+            assert pending == bool(self.unacknowledged)
+
+    def teardown(self) -> None:
+        if hasattr(self, "store"):
+            self.loop.run_until_complete(self.manager.__aexit__(None, None, None))
+        self.loop.close()
+        self.folder.cleanup()
+
+
+TestStore = StoreMachine.TestCase
+TestStore.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+
+CHILD = """
+import asyncio, sys
+from pathlib import Path
+from plane.drone.state_store import open_state_store
+from plane.protocol.backend_state import Loading
+from plane.protocol.times import DroneTime
+
+async def main(path):
+    async with open_state_store(path) as store:
+        number = 0
+        while True:
+            event_id = await store.register_event(f"b{number % 7}", Loading(), DroneTime(number))
+            print("registered", event_id, flush=True)
+            if number % 3 == 0:
+                await store.ack_event(event_id)
+                print("acknowledged", event_id, flush=True)
+            number += 1
+
+asyncio.run(main(Path(sys.argv[1])))
+"""
+
+
+async def test_nothing_acknowledged_is_lost_by_sigkill(tmp_path: Path) -> None:
+    chance = random.Random(20261124)
+    path = tmp_path / "drone.sqlite"
+    registered: set[int] = set()
+    acknowledged: set[int] = set()
+    last_of_each: set[int] = set()
+    for _ in range(100):
+        with subprocess.Popen([sys.executable, "-c", CHILD, path], stdout=subprocess.PIPE, text=True) as child:
+            assert child.stdout is not None
+            lines = [child.stdout.readline()]
+            time.sleep(chance.uniform(0, 0.02))
+            child.send_signal(signal.SIGKILL)
+            lines += child.stdout.readlines()
+        said = [line.split() for line in lines if line.endswith("\n")]
+        ids = [int(number) for what, number in said if what == "registered"]
+        # Ids rise, over all deaths: none is ever given twice.
+        assert ids == sorted(set(ids))
+        assert not registered or min(ids) > max(registered)
+        registered |= set(ids)
+        last_of_each |= set(ids[-1:])
+        acknowledged |= {int(number) for what, number in said if what == "acknowledged"}
+    replayed: list[BackendEvent] = []
+    async with open_state_store(path) as store:
+        await store.register_listener(replayed.append)
+    heard = [event.event_id for event in replayed]
+    assert heard == sorted(set(heard))
+    assert not acknowledged & set(heard)
+    # What is neither acknowledged nor replayed can only be the last one, whose acknowledgement was done but not told.
+    assert registered - acknowledged - set(heard) <= last_of_each
+    assert len(registered) > 300
+
+
+async def test_the_file_is_as_recorded_and_private(tmp_path: Path) -> None:
+    path = tmp_path / "drone.sqlite"
+    async with open_state_store(path) as store:
+        await store.register_event("b", Ready(address="127.0.0.1:22065"), DroneTime(1))
+    assert path.stat().st_mode & 0o777 == int(RECORDED["mode"], 8)
+    with sqlite3.connect(path) as connection:
+        for table in ("backend", "event"):
+            names = ("cid", "name", "type", "notnull", "default", "pk")
+            columns = [dict(zip(names, row, strict=True)) for row in connection.execute(f"PRAGMA table_info({table})")]
+            assert columns == RECORDED["tables"][table]["columns"]
+        stored = connection.execute("SELECT state FROM backend").fetchone()[0]
+    connection.close()
+    assert json.loads(stored) == json.loads(RECORDED["tables"]["backend"]["rows"][0][1])
+
+
+async def test_a_recorded_store_is_read(tmp_path: Path) -> None:
+    """A file that an original drone left is adopted."""
+    path = tmp_path / "drone.sqlite"
+    async with open_state_store(path):
+        pass
+    with sqlite3.connect(path) as connection:
+        for row in RECORDED["tables"]["backend"]["rows"]:
+            connection.execute("INSERT INTO backend VALUES (?, ?)", row)
+        connection.execute("PRAGMA foreign_keys = OFF")
+        for row in RECORDED["tables"]["event"]["rows"]:
+            connection.execute("INSERT INTO event VALUES (?, ?, ?, ?)", row)
+    connection.close()
+    replayed: list[BackendEvent] = []
+    async with open_state_store(path) as store:
+        assert list(await store.active_backends()) == ["k6xqveyu5dhqvw"]
+        await store.register_listener(replayed.append)
+    assert [codec.to_builtins(event.state)["exit_code"] for event in replayed] == [3]
+
+
+async def test_a_file_that_cannot_be_used_is_said(tmp_path: Path) -> None:
+    (tmp_path / "garbage").write_bytes(b"not a database" * 1000)
+    for path in (tmp_path / "garbage", tmp_path / "no" / "folder", tmp_path):
+        with pytest.raises(ConfigurationError, match="--db: the state store"):
+            async with open_state_store(path):
+                pass
+
+
+async def test_what_is_stored_is_told_even_if_the_caller_goes(tmp_path: Path) -> None:
+    async with open_state_store(None) as store:
+        heard: list[BackendEvent] = []
+        await store.register_listener(heard.append)
+        caller = asyncio.create_task(store.register_event("b", Loading(), DroneTime(1)))
+        await asyncio.sleep(0)
+        caller.cancel()
+        while not heard:
+            await asyncio.sleep(0.001)
+        assert heard[0].state == Loading()
+        replaced: list[BackendEvent] = []
+        await store.register_listener(replaced.append)
+        await store.register_event("b", Loading(), DroneTime(1))
+        assert (len(heard), len(replaced)) == (1, 2)

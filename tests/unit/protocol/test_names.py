@@ -1,0 +1,136 @@
+"""Names, cluster names, subdomains, addresses: what may be one, and what is said of what may not."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from plane.identity import random_name, random_static_token, random_token
+from plane.protocol.addresses import format_socket_address, parse_socket_address
+from plane.protocol.errors import (
+    InvalidCharacter,
+    InvalidClusterName,
+    InvalidName,
+    MessageError,
+    NameTooLong,
+    WrongPrefix,
+)
+from plane.protocol.names import (
+    NodeKind,
+    Prefix,
+    check_name,
+    check_subdomain,
+    cluster_url_scheme,
+    container_name,
+    parse_cluster_name,
+    parse_node_name,
+)
+
+
+@pytest.mark.parametrize("prefix", list(Prefix))
+def test_random_names_are_names(prefix: Prefix) -> None:
+    name = random_name(prefix)
+    assert check_name(name, prefix) == name
+    assert re.fullmatch((f"{prefix}-" if prefix else "") + "[a-z0-9]{14}", name)
+
+
+def test_random_tokens() -> None:
+    assert re.fullmatch(r"[A-Za-z0-9_-]{43}", random_token())
+    assert re.fullmatch(r"s\.[A-Za-z0-9_-]{43}", random_static_token())
+
+
+def test_each_rule_has_its_own_error() -> None:
+    with pytest.raises(WrongPrefix, match="'dr-'"):
+        check_name("px-a", Prefix.DRONE)
+    with pytest.raises(InvalidCharacter, match="'_' at position 4") as caught:
+        check_name("dr-a_b", Prefix.DRONE)
+    assert (caught.value.character, caught.value.position) == ("_", 4)
+    with pytest.raises(NameTooLong, match="46 characters"):
+        check_name("a" * 46, Prefix.BACKEND)
+    assert check_name("a" * 45, Prefix.BACKEND)
+    with pytest.raises(InvalidName, match="empty"):
+        check_name("", Prefix.BACKEND)
+
+
+def test_a_nodes_name_tells_its_kind() -> None:
+    assert parse_node_name("dr-a") == (NodeKind.DRONE, "dr-a")
+    assert parse_node_name("px-a") == (NodeKind.PROXY, "px-a")
+    assert parse_node_name("ns-a") == (NodeKind.ACME_DNS_SERVER, "ns-a")
+    with pytest.raises(InvalidName, match="must start with one of"):
+        parse_node_name("co-a")
+
+
+@pytest.mark.parametrize(
+    ("name", "scheme"),
+    [
+        ("plane.example.com", "https"),
+        ("localhost:9090", "http"),
+        ("a.b:443", "https"),
+        ("1.2.3.4:80", "http"),
+        ("[::1]:80", "http"),
+        ("[::1]", "https"),
+        ("x:0", "http"),
+        ("x:65535", "http"),
+    ],
+)
+def test_cluster_names(name: str, scheme: str) -> None:
+    assert parse_cluster_name(name) == name
+    assert cluster_url_scheme(name) == scheme
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "-a",
+        "a-",
+        "a b",
+        "a:65536",
+        "a:x",
+        "a:",
+        ":80",
+        "a/b",
+        "http://a",
+        "a..b",
+        "a" * 64,
+        "[::1",
+        "::1",
+        "a\n",
+        "é",
+    ],
+)
+def test_what_is_no_cluster_name(name: str) -> None:
+    with pytest.raises(InvalidClusterName, match="Invalid cluster name"):
+        parse_cluster_name(name)
+
+
+@pytest.mark.parametrize("name", ["a", "a-b", "0", "a" * 63])
+def test_subdomains(name: str) -> None:
+    assert check_subdomain(name) == name
+
+
+@pytest.mark.parametrize("name", ["", "-a", "a-", "A", "a.b", "a" * 64, "a_b", "é"])
+def test_what_is_no_subdomain(name: str) -> None:
+    with pytest.raises(InvalidName, match="subdomain"):
+        check_subdomain(name)
+
+
+@given(st.ip_addresses(), st.integers(0, 65535))
+def test_addresses_make_the_round_trip(address: object, port: int) -> None:
+    text = format_socket_address(str(address), port)
+    assert parse_socket_address(text) == (str(address), port)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "1.2.3.4", "1.2.3.4:", "1.2.3.4:65536", "::1:80", "[1.2.3.4]:80", "host:80", "1.2.3.4:-1"]
+)
+def test_what_is_no_address(text: str) -> None:
+    with pytest.raises(MessageError):
+        parse_socket_address(text)
+
+
+def test_the_container_of_a_backend() -> None:
+    assert container_name("x") == "plane-x"

@@ -1,0 +1,31 @@
+"""The order of the durations, on which safety rests."""
+
+from __future__ import annotations
+
+from plane import timing
+
+
+def test_a_lease_is_over_on_the_drone_before_it_is_in_the_database() -> None:
+    assert (
+        timing.HEARTBEAT_INTERVAL_S
+        < timing.KEY_RENEW_AFTER_S
+        < timing.KEY_SOFT_TERMINATE_AFTER_S
+        < timing.KEY_HARD_TERMINATE_AFTER_S
+        < timing.KEY_LEASE_S
+        < timing.DRONE_LOST_AFTER_S
+    )
+
+
+def test_several_heartbeats_may_be_missed() -> None:
+    assert timing.HEARTBEAT_INTERVAL_S * 3 < timing.UNHEALTHY_AFTER_S < timing.DRONE_LOST_AFTER_S
+
+
+def test_use_is_told_before_idleness_is_believed() -> None:
+    assert timing.QUIET_CHECK_INTERVAL_S < timing.HEARTBEAT_INTERVAL_S < timing.SHORTEST_IDLE_S
+
+
+def test_probes_and_backoff_rise() -> None:
+    assert timing.READINESS_FIRST_DELAY_S < timing.READINESS_MAX_DELAY_S < timing.READINESS_TRY_LIMIT_S
+    assert timing.BACKOFF_FIRST_S < timing.BACKOFF_CAP_S
+    assert timing.BACKOFF_FACTOR > 1
+    assert timing.RECONNECT_JITTER_S < timing.RECONNECT_EVERY_S
