@@ -7,6 +7,7 @@ Traffic stays on loopback and ends by itself. Needs nginx and wrk.
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import os
 import shutil
@@ -87,12 +88,16 @@ class Ping(asyncio.Protocol):
         self.transport.write(self.MESSAGE)  # type: ignore[attr-defined]
 
 
+def _itself(ping: Ping) -> Ping:
+    return ping
+
+
 async def ping_for(port: int, path: str, connections: int) -> float:
     """Messages a second through ``port``."""
     loop = asyncio.get_running_loop()
     pings = [Ping(path, f"localhost:{PROXY_PORT}") for _ in range(connections)]
     for ping in pings:
-        await loop.create_connection(lambda ping=ping: ping, "127.0.0.1", port)
+        await loop.create_connection(functools.partial(_itself, ping), "127.0.0.1", port)
     await asyncio.sleep(0.5)
     before, start = sum(ping.count for ping in pings), time.perf_counter()
     await asyncio.sleep(SECONDS)

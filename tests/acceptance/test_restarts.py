@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 import socket
 import subprocess
@@ -20,6 +21,10 @@ from harness.relay import Relay
 def still_echoes(tunnel: socket.socket, text: bytes) -> None:
     tunnel.sendall(text)
     assert tunnel.recv(100) == text
+
+
+def is_healthy(cluster: Cluster, controller: int) -> bool:
+    return cluster.call("GET", "/pub/health", controller=controller).status == 200
 
 
 def may_spawn(cluster: Cluster) -> bool:
@@ -117,7 +122,7 @@ def test_postgresql_restarts(own_postgres: real_parts.OwnPostgres, tmp_path: Pat
 
         own_postgres.start()
         for number in range(2):
-            until(lambda number=number: cluster.call("GET", "/pub/health", controller=number).status == 200)
+            until(functools.partial(is_healthy, cluster, number))
         still_echoes(tunnel, b"with it again")
         assert "exited with code 7" in cluster.until_status(ends["backend_id"], "terminated")["message"]
         assert cluster.status(kept["backend_id"])["status"] == "ready"

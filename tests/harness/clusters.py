@@ -81,7 +81,7 @@ class Cluster:
     def spawn(self, key: str | None = None, *, spawn: dict[str, Any] | None = None, **env: str) -> dict[str, Any]:
         """A backend that runs the tests' program, for a key."""
         config = {"executable": self.executable(**env), **(spawn or {})}
-        return self.connect(spawn_config=config, **({} if key is None else {"key": {"name": key}}))
+        return self.connect(spawn_config=config, key=None if key is None else {"name": key})
 
     def get(self, url: str, path: str = "", timeout_s: float = LIMIT_S) -> Answer:
         """A browser's request: to the URL that Plane gave."""

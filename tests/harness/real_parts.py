@@ -108,12 +108,29 @@ class OwnPostgres:
         self.server = f"postgresql://postgres@127.0.0.1:{self._port}"
         self.url = f"{self.server}/postgres"
         self.process: subprocess.Popen[bytes] | None = None
-        initdb = [self._binaries / "initdb", "-D", self._folder / "data", "-A", "trust", "-U", "postgres", "--no-sync"]
+        initdb: list[str | Path] = [
+            self._binaries / "initdb",
+            "-D",
+            self._folder / "data",
+            "-A",
+            "trust",
+            "-U",
+            "postgres",
+            "--no-sync",
+        ]
         subprocess.run(initdb, check=True, user=self._user, cwd="/", capture_output=True)
 
     def start(self) -> None:
         """Start it, and return when it accepts connections."""
-        command = [self._binaries / "postgres", "-D", self._folder / "data", "-k", self._folder, "-p", str(self._port)]
+        command: list[str | Path] = [
+            self._binaries / "postgres",
+            "-D",
+            self._folder / "data",
+            "-k",
+            self._folder,
+            "-p",
+            str(self._port),
+        ]
         command += [part for setting in self._settings for part in ("-c", setting)]
         with (self._folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
@@ -161,7 +178,7 @@ def docker_engine() -> Path:
 def _start_dockerd(engine: Path) -> None:
     folder = _root() / "docker"
     folder.mkdir()
-    command = ["dockerd", "--data-root", folder / "data", "--exec-root", folder / "exec"]
+    command: list[str | Path] = ["dockerd", "--data-root", folder / "data", "--exec-root", folder / "exec"]
     command += ["--pidfile", folder / "pid", "-H", f"unix://{engine}"]
     with (folder / "log").open("wb") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)

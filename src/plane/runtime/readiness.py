@@ -6,6 +6,7 @@ Probes start close together and back off, so a fast backend is seen at once and 
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 from plane.protocol.addresses import format_socket_address
 from plane.runtime.base import StartupTimedOut
@@ -44,5 +45,7 @@ async def _answers(host: str, port: int) -> bool:
                 return await reader.readexactly(5) == b"HTTP/"
             finally:
                 writer.close()
+                with suppress(OSError):
+                    await writer.wait_closed()
     except (OSError, TimeoutError, asyncio.IncompleteReadError):
         return False

@@ -1,0 +1,155 @@
+"""Every runtime keeps the same promises: the fake that ships, processes with and without bubblewrap, and Docker."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import real_parts
+from harness.clusters import BACKEND
+from plane.runtime.base import BackendFailed, Runtime, StartupTimedOut
+from plane.runtime.docker import DockerRuntime, engine_answers
+from plane.runtime.memory import MemoryRuntime
+from plane.runtime.process import ProcessRuntime, bubblewrap_works
+
+LIMIT_S = 20.0
+
+
+class Subject:
+    """A runtime, what it told, and how to ask it for a backend."""
+
+    def __init__(self) -> None:
+        self.exits: list[tuple[str, int | None, str | None]] = []
+        self.runtime: Runtime
+        self.image: str | None = None
+
+    def told(self, backend: str, code: int | None, message: str | None) -> None:
+        self.exits.append((backend, code, message))
+
+    def executable(self, mode: str = "") -> dict[str, Any]:
+        if isinstance(self.runtime, MemoryRuntime):
+            return {"ignores_stop": mode == "stubborn", "fail": "start" if mode == "silent" else None}
+        env = {"CODE": BACKEND, "MODE": mode}
+        if self.image is not None:
+            return {"image": self.image, "pull_policy": "Never", "env": env}
+        return {"command": [sys.executable, "-c", "import os; exec(os.environ['CODE'])"], "env": env}
+
+    async def start(self, backend: str, mode: str = "") -> int:
+        await self.runtime.prepare(self.executable(mode))
+        port = await self.runtime.spawn(backend, self.executable(mode), None, None)
+        await self.runtime.wait_for_backend(backend, "127.0.0.1", port)
+        return port
+
+    async def until_exit(self) -> tuple[str, int | None, str | None]:
+        async with asyncio.timeout(LIMIT_S):
+            while not self.exits:
+                await asyncio.sleep(0.01)
+        return self.exits[0]
+
+
+@pytest.fixture(params=["memory", "process", "bubblewrap", "docker"])
+async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
+    it = Subject()
+    match request.param:
+        case "memory":
+            it.runtime = MemoryRuntime(it.told)
+        case "docker":
+            it.image = request.getfixturevalue("docker_image")
+            docker = DockerRuntime(it.told, request.getfixturevalue("docker_engine"), grace_s=2.0, startup_limit_s=2.0)
+            await docker.start()
+            it.runtime = docker
+        case kind:
+            if kind == "bubblewrap" and not await bubblewrap_works():
+                real_parts.missing("bubblewrap")
+            bubblewrap = kind == "bubblewrap"
+            it.runtime = ProcessRuntime(it.told, bubblewrap=bubblewrap, grace_s=1.5, startup_limit_s=1.0)
+    yield it
+    await it.runtime.close()
+
+
+def name(subject: Subject, what: str) -> str:
+    return f"{what}-{subject.runtime.name}-{os.getpid()}"
+
+
+async def test_a_soft_end_and_one_exit(subject: Subject) -> None:
+    backend = name(subject, "soft")
+    await subject.start(backend, "graceful")
+    assert await subject.runtime.terminate(backend, hard=False) is True
+    assert (await subject.until_exit())[:2] == (backend, 0)
+    await asyncio.sleep(0.2)
+    assert len(subject.exits) == 1
+    assert await subject.runtime.terminate(backend, hard=True) is False
+
+
+async def test_a_stubborn_one_is_killed_after_the_grace(subject: Subject) -> None:
+    backend = name(subject, "stubborn")
+    await subject.start(backend, "stubborn")
+    assert await subject.runtime.terminate(backend, hard=False) is True
+    assert (await subject.until_exit())[:2] == (backend, 137)
+
+
+async def test_a_hard_end(subject: Subject) -> None:
+    backend = name(subject, "hard")
+    await subject.start(backend, "stubborn")
+    assert await subject.runtime.terminate(backend, hard=True) is True
+    assert (await subject.until_exit())[:2] == (backend, 137)
+
+
+async def test_one_that_never_listens_and_one_that_is_unknown(subject: Subject) -> None:
+    backend = name(subject, "silent")
+    with pytest.raises(StartupTimedOut):
+        await subject.start(backend, "silent")
+    assert await subject.runtime.terminate(backend, hard=True) is True
+    await subject.until_exit()
+    assert await subject.runtime.terminate("unknown", hard=False) is False
+    await subject.runtime.remove_leftover("unknown")
+
+
+async def test_a_caller_that_goes_while_it_starts_leaves_nothing(subject: Subject) -> None:
+    backend = name(subject, "cancelled")
+    caller = asyncio.create_task(subject.runtime.spawn(backend, subject.executable("stubborn"), None, None))
+    await asyncio.sleep(0)
+    caller.cancel()
+    await asyncio.wait([caller])
+    if await subject.runtime.terminate(backend, hard=True):
+        await subject.until_exit()
+    assert await subject.runtime.terminate(backend, hard=True) is False
+
+
+async def test_what_cannot_run_is_said(subject: Subject) -> None:
+    if isinstance(subject.runtime, MemoryRuntime):
+        with pytest.raises(BackendFailed):
+            await subject.runtime.prepare({"fail": "prepare"})
+        return
+    for executable in ({}, {"command": 1, "image": 1}, "x", None, {"command": ["a"], "image": "b", "mount": "x"}):
+        with pytest.raises(BackendFailed, match="executable"):
+            await subject.runtime.prepare(executable)
+
+
+async def test_an_engine_that_is_not_there(tmp_path: Path) -> None:
+    assert not await engine_answers(tmp_path / "none")
+
+
+async def test_limits_of_processes_hold(tmp_path: Path) -> None:
+    exits: list[tuple[str, int | None, str | None]] = []
+    runtime = ProcessRuntime(lambda *told: exits.append(told), bubblewrap=await bubblewrap_works())
+    code = "open('big', 'wb').write(b'x' * 10_000_000)"
+    executable = {
+        "command": [sys.executable, "-c", code],
+        "cwd": str(tmp_path),
+        "resource_limits": {"disk_limit_bytes": 1_000_000, "memory_limit_bytes": 2**32, "cpu_time_limit": 5},
+    }
+    await runtime.prepare(executable)
+    await runtime.spawn("limited", executable, None, None)
+    async with asyncio.timeout(LIMIT_S):
+        while not exits:
+            await asyncio.sleep(0.01)
+    assert exits[0][1] != 0
+    assert (tmp_path / "big").stat().st_size <= 1_000_000
+    await runtime.close()

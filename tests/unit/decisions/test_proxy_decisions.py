@@ -1,0 +1,164 @@
+"""The route cache, the connection monitor, the sweep, the chunk scanner, and the header rules as properties."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from plane.decisions.chunk_scanner import ChunkScanner, MalformedChunks
+from plane.decisions.connection_monitor import ConnectionMonitor
+from plane.decisions.idle_sweep import SweepCandidate, sweep
+from plane.decisions.request_head import Refused, RequestReader
+from plane.decisions.request_rewrite import forwarded_head, make_route, origin_form, split_target
+from plane.decisions.route_cache import NEGATIVE_LIFETIME_S, RouteCache
+from plane.protocol.errors import MessageError
+from plane.protocol.proxy_messages import RouteInfo
+from plane.timing import HEARTBEAT_INTERVAL_S, SWEEP_INTERVAL_S
+
+
+def test_a4_an_expired_token_leads_nowhere_cached_or_not() -> None:
+    cache: RouteCache[str] = RouteCache()
+    cache.put("t", "route", "b", expires_at=10.0)
+    assert cache.get("t", 9.9) == "route"
+    assert cache.get("t", 10.0) is None
+
+
+def test_a5_bad_tokens_are_forgotten_soon_and_evict_no_route() -> None:
+    cache: RouteCache[str] = RouteCache(routes_limit=2, negatives_limit=2)
+    cache.put("good", "route", "b", None)
+    for number in range(100):
+        cache.put_gone(f"bad{number}", now=0.0)
+    assert cache.get("good", 0.0) == "route"
+    assert cache.get("bad99", 0.0) == "gone"
+    assert cache.get("bad0", 0.0) is None
+    assert cache.get("bad99", NEGATIVE_LIFETIME_S) is None
+
+
+def test_the_least_recently_used_route_goes_first() -> None:
+    cache: RouteCache[str] = RouteCache(routes_limit=2)
+    for token in ("a", "b"):
+        cache.put(token, token, "backend", None)
+    cache.get("a", 0.0)
+    cache.put("c", "c", "backend", None)
+    assert [cache.get(token, 0.0) for token in ("a", "b", "c")] == ["a", None, "c"]
+    cache.remove_backend("backend")
+    assert [cache.get(token, 0.0) for token in ("a", "c")] == [None, None]
+
+
+def test_a_tunnel_is_kept_alive_each_interval_and_once_more_when_it_ends() -> None:
+    monitor = ConnectionMonitor()
+    assert monitor.began("b", 0.0) is True
+    sent = [now / 2 for now in range(1, 41) if monitor.look(now / 2)]
+    assert sent == [HEARTBEAT_INTERVAL_S * number for number in range(1, 5)]
+    monitor.ended("b")
+    looks = [monitor.look(20.5 + n / 2) for n in range(6)]
+    assert looks.count(["b"]) == 1
+    assert monitor.in_use() == []
+
+
+def test_a_burst_of_requests_is_told_at_once_and_when_it_is_over() -> None:
+    monitor = ConnectionMonitor()
+    told = [monitor.began("b", 0.0) for _ in range(3)]
+    assert told == [True, False, False]
+    for _ in range(3):
+        monitor.ended("b")
+    looks = [monitor.look(0.5 * n) for n in range(1, 6)]
+    assert looks.count(["b"]) == 1
+
+
+def test_the_sweep_looks_again_when_the_next_is_due() -> None:
+    assert sweep([]) == ([], SWEEP_INTERVAL_S)
+    assert sweep([SweepCandidate("a", -1.0), SweepCandidate("b", 2.5)]) == (["a"], 2.5)
+    assert sweep([SweepCandidate("b", 0.001)])[1] > 0.1
+
+
+CHUNKED = b"3;a=b\r\nabc\r\n0a\r\n0123456789\r\n0\r\nX-T: 1\r\n\r\n"
+
+
+@given(st.lists(st.integers(1, len(CHUNKED) + 4), max_size=10), st.binary(max_size=5))
+def test_a_chunked_body_ends_where_it_ends_however_it_is_cut(cuts: list[int], rest: bytes) -> None:
+    data = CHUNKED + rest
+    scanner, taken = ChunkScanner(), 0
+    for start, end in zip([0, *sorted(cuts)], [*sorted(cuts), len(data)], strict=True):
+        piece = data[start:end]
+        if scanner.done or not piece:
+            continue
+        taken += scanner.feed(piece)
+    assert scanner.done
+    assert taken == len(CHUNKED)
+
+
+@given(st.binary(max_size=200), st.integers(0, 200))
+def test_no_bytes_make_the_scanner_take_more_than_there_is(data: bytes, cut: int) -> None:
+    scanner = ChunkScanner()
+    for piece in (data[:cut], data[cut:]):
+        try:
+            assert 0 <= scanner.feed(piece) <= len(piece)
+        except MalformedChunks:
+            return
+
+
+INFO = RouteInfo(
+    backend_id="b", address="127.0.0.1:1", secret_token="secret", cluster="c:1", user="ann", user_data={"ü": "\x7f"}
+)
+ROUTE = make_route(INFO, b"\r\nserver: x")
+NAMES = st.sampled_from(
+    ["x-verified-username", "X_Verified_Username", "x-Verified_secret", "X-FORWARDED-FOR", "x_forwarded_proto",
+     "x-verified-path", "Accept", "Cookie", "Connection", "Keep-Alive", "x-custom"]
+)  # fmt: skip
+VALUES = st.sampled_from(["forged", "close", "x-verified-username, x-custom", "x-forwarded-for", "a, b"])
+
+
+@given(st.lists(st.tuples(NAMES, VALUES), max_size=12))
+def test_a12_the_backend_sees_exactly_one_of_each_of_ours_with_our_value(fields: list[tuple[str, str]]) -> None:
+    lines = "".join(f"\r\n{name}: {value}" for name, value in fields)
+    head = RequestReader().read(f"GET /t/p HTTP/1.1\r\nHost: c:1{lines}".encode())
+    seen = forwarded_head(
+        head, b"/t/p", b"/p", ROUTE, b"\r\nx-forwarded-for: 1.2.3.4\r\nx-forwarded-proto: http"
+    ).decode()
+    for name, value in (
+        ("x-verified-username", "ann"),
+        ("x-verified-secret", "secret"),
+        ("x-verified-backend", "b"),
+        ("x-verified-path", "/t/p"),
+        ("x-verified-user-data", '{"\\u00fc":"\\u007f"}'),
+        ("x-forwarded-for", "1.2.3.4"),
+        ("x-forwarded-proto", "http"),
+    ):
+        pattern = re.escape(name).replace("\\-", "[-_]")
+        found = re.findall(rf"\r\n(?i:{pattern}): ?([^\r\n]*)", seen)
+        assert found == [value], name
+    assert seen.isascii()
+
+
+@given(st.binary(max_size=300))
+def test_no_bytes_make_the_reader_fail_in_another_way_than_refusing(data: bytes) -> None:
+    for head in (data, b"GET /t HTTP/1.1\r\nHost: c:1" + data, b"GET /" + data + b" HTTP/1.1\r\nHost: c:1"):
+        try:
+            read = RequestReader().read(head)
+            token, forwarded = split_target(origin_form(read))
+        except Refused:
+            continue
+        assert forwarded.startswith(b"/")
+        assert "/" not in token
+        assert b"\r\n\r\n" not in head
+
+
+def test_a_reader_does_not_mix_up_what_it_remembers() -> None:
+    reader = RequestReader()
+    first = reader.read(b"GET /a HTTP/1.1\r\nHost: c:1\r\nConnection: close")
+    again = reader.read(b"GET /b HTTP/1.1\r\nHost: c:1\r\nConnection: close")
+    older = reader.read(b"GET /b HTTP/1.0\r\nHost: c:1\r\nConnection: close")
+    other = reader.read(b"GET /b HTTP/1.1\r\nHost: c:1")
+    assert (again.target, again.fields) == (b"/b", first.fields)
+    assert older.http_1_0
+    assert other.fields.keep_alive
+    assert not again.fields.keep_alive
+
+
+def test_a13_a_value_that_no_header_can_carry_is_no_route() -> None:
+    with pytest.raises(MessageError, match="x-verified-username"):
+        make_route(RouteInfo(backend_id="b", address="127.0.0.1:1", secret_token="", cluster="c", user="a\nb"), b"")
