@@ -71,6 +71,8 @@ async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
             it.runtime = ProcessRuntime(it.told, bubblewrap=bubblewrap, grace_s=1.5, startup_limit_s=1.0)
     yield it
     await it.runtime.close()
+    # The HTTP client of Docker closes its sockets a moment after itself.
+    await asyncio.sleep(0.1)
 
 
 def name(subject: Subject, what: str) -> str:

@@ -1,0 +1,68 @@
+"""The documentation builds, its commands run, and its options are those of the program."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.program import PLANE
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = ("controller", "drone", "proxy", "dev", "migrate")
+
+
+def test_it_builds_without_warnings(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", tmp_path]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "index.html").exists()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_is_documented_and_every_documented_one_exists(command: str) -> None:
+    text = subprocess.run([PLANE, command, "--help"], capture_output=True, text=True, check=True).stdout
+    offered = set(re.findall(r"(--[a-z][a-z-]+)", text)) - {"--help"}
+    rows = (ROOT / "docs" / "settings.md").read_text().splitlines()
+    documented = set(re.findall(r"`(--[a-z-]+)`", "".join(row for row in rows if row.startswith(f"| {command} |"))))
+    offered = {option for option in offered if not option.startswith("--no-")}
+    assert documented == offered
+
+
+def test_the_commands_of_the_readme_are_targets_of_the_makefile() -> None:
+    readme = (ROOT / "README.md").read_text()
+    commands = re.findall(r"```sh\n(.*?)\n```", readme, re.S)
+    assert commands == ["make dev", "make test"]
+    for command in commands:
+        done = subprocess.run([*command.split(), "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    assert (
+        ".venv/bin/plane dev"
+        in subprocess.run(["make", "dev", "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    )
+
+
+def test_the_lists_of_commands_agree() -> None:
+    text = subprocess.run([PLANE], capture_output=True, text=True, check=True).stdout
+    for command in (*COMMANDS, "version"):
+        assert re.search(rf"│ {command} ", text)
+    assert "plane 0." in subprocess.run([PLANE, "version"], capture_output=True, text=True, check=True).stdout
+
+
+def test_malformed_flags_exit_with_2_and_impossible_ones_with_1() -> None:
+    for arguments, status in (
+        (["controller", "--prot", "1"], 2),
+        (["controller", "--db", "postgresql://127.0.0.1:1/x", "--port", "notaport"], 2),
+        (["nonsense"], 2),
+        (["migrate", "--db", "postgresql://nobody@127.0.0.1:1/x"], 1),
+        (["drone", "--controller-url", "nonsense", "--cluster", "c"], 1),
+        (["drone", "--controller-url", "http://c", "--cluster", "not a cluster"], 1),
+        (["proxy", "--controller-url", "http://c", "--cluster", "c", "--name", "dr-x"], 1),
+    ):
+        done = subprocess.run([PLANE, *arguments], capture_output=True, text=True, check=False, timeout=30)
+        assert done.returncode == status, (arguments, done.stderr)
+        assert done.stderr.strip() or done.stdout.strip()
+        assert "Traceback" not in done.stderr
