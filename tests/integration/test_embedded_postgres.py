@@ -1,0 +1,87 @@
+"""The embedded PostgreSQL: first and second start, a killed owner, two at once."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from harness.clusters import until
+from plane.database import embedded_postgres as module
+from plane.database.embedded_postgres import embedded_postgres
+from plane.protocol.errors import ConfigurationError
+
+OWNER = """
+import asyncio, sys
+from pathlib import Path
+from plane.database.embedded_postgres import embedded_postgres
+
+async def main():
+    async with embedded_postgres(Path(sys.argv[1])):
+        print("runs", flush=True)
+        await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+
+
+async def ask(url: str, statement: str) -> object:
+    connection = await asyncpg.connect(url)
+    try:
+        return await connection.fetchval(statement)
+    finally:
+        await connection.close()
+
+
+def servers(folder: Path) -> int:
+    found = subprocess.run(["pgrep", "-f", str(folder)], check=False, capture_output=True, text=True)
+    return len(found.stdout.split())
+
+
+async def test_data_survives_and_no_process_does(tmp_path: Path) -> None:
+    async with embedded_postgres(tmp_path / "pg") as url:
+        await ask(url, "CREATE TABLE kept AS SELECT 7 AS n")
+        assert await ask(url, "SHOW fsync") == "on"
+        assert await ask(url, "SHOW listen_addresses") == ""
+    until(lambda: servers(tmp_path) == 0)
+    async with embedded_postgres(tmp_path / "pg") as url:
+        assert await ask(url, "SELECT n FROM kept") == 7
+
+
+async def test_it_ends_with_a_killed_owner_and_starts_again(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", OWNER, str(tmp_path / "pg")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as owner:
+        assert owner.stdout is not None
+        assert owner.stdout.readline() == b"runs\n"
+        owner.send_signal(signal.SIGKILL)
+    async with embedded_postgres(tmp_path / "pg") as url:
+        assert await ask(url, "SELECT 1") == 1
+
+
+async def test_two_at_once_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with embedded_postgres(tmp_path / "pg"):
+        monkeypatch.setattr(module, "STOP_LIMIT_S", 0.3)
+        with pytest.raises(ConfigurationError, match=r"in use by another PostgreSQL \(process \d+\)"):
+            async with embedded_postgres(tmp_path / "pg"):
+                pass
+
+
+async def test_a_folder_that_others_may_not_enter_and_one_with_a_long_name(tmp_path: Path) -> None:
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    for folder in (private / "pg", tmp_path / ("x" * 120) / "pg"):
+        async with embedded_postgres(folder) as url:
+            assert await ask(url, "SELECT 1") == 1
+
+
+async def test_what_keeps_it_from_starting_is_said(tmp_path: Path) -> None:
+    async with embedded_postgres(tmp_path / "pg"):
+        pass
+    (tmp_path / "pg" / "data" / "postgresql.conf").write_text("nonsense = 1\n")
+    with pytest.raises(ConfigurationError, match="unrecognized configuration parameter"):
+        async with embedded_postgres(tmp_path / "pg"):
+            pass
