@@ -85,7 +85,8 @@ def with_unknown_fields(value: Any) -> Any:
     """The same with a field that nobody knows, wherever an object is no externally tagged enumeration."""
     if not isinstance(value, dict):
         return value
-    changed = {name: with_unknown_fields(member) for name, member in value.items()}
+    # `env` is a map, in which no field is unknown.
+    changed = {name: member if name == "env" else with_unknown_fields(member) for name, member in value.items()}
     tagged = len(value) == 1 and next(iter(value))[:1].isupper()
     return changed if tagged else {**changed, "unknown_field": {"of": ["a later version"]}}
 

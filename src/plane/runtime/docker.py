@@ -50,7 +50,7 @@ async def engine_answers(engine: Path) -> bool:
             try:
                 await docker.version()
             finally:
-                await docker.close()
+                await _hang_up(docker)
     except (OSError, TimeoutError, aiohttp.ClientError, aiodocker.DockerError):
         return False
     return True
@@ -59,6 +59,14 @@ async def engine_answers(engine: Path) -> bool:
 def _client(engine: Path) -> aiodocker.Docker:
     # No limit: every wait and event stream holds a connection.
     return aiodocker.Docker(url="http://docker", connector=aiohttp.UnixConnector(path=str(engine), limit=0))
+
+
+async def _hang_up(docker: aiodocker.Docker) -> None:
+    # The client closes its session, but no connector that it was given.
+    connector = docker.session.connector
+    await docker.close()
+    if connector is not None:
+        await connector.close()
 
 
 class DockerRuntime:
@@ -227,7 +235,7 @@ class DockerRuntime:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
-        await self._docker.close()
+        await _hang_up(self._docker)
 
     async def _listen(self) -> None:
         """Hear of exits; after a lost connection subscribe again, then look what has ended meanwhile."""
