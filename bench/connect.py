@@ -52,8 +52,17 @@ class Bench:
     def __init__(self, http: aiohttp.ClientSession, sql: asyncpg.Connection[Any]) -> None:
         self.http = http
         self.sql = sql
+        self.drone = 0
         self.look_up = statements("connect")["look_up_key"]
         self.spawn = statements("connect")["spawn_backend"]
+
+    async def add_silent_drone(self) -> None:
+        """A drone that is never connected, for the bare statements."""
+        self.drone = await self.sql.fetchval(
+            "WITH n AS (INSERT INTO node (kind, name, cluster, plane_version, plane_hash, ip)"
+            " VALUES ('Drone', 'dr-bare', 'bench', '', '', '127.0.0.1') RETURNING id)"
+            " INSERT INTO drone (id, ready) SELECT id, false FROM n RETURNING id"
+        )
 
     async def connect(self, **request: Any) -> dict[str, Any]:
         """A connect request."""
@@ -73,9 +82,8 @@ class Bench:
         key, backend = random_name(), random_name()
         await self.bare_look_up(key)
         action = json.dumps({"action_id": backend, "backend_id": backend, "drone_id": 0, "action": {"Bench": {}}})
-        drone = await self.sql.fetchval("SELECT max(id) FROM drone")
         await self.sql.execute(
-            self.spawn, backend, "bench", drone, None, None, '{"status":"scheduled"}', "", key, "",
+            self.spawn, backend, "bench", self.drone, None, None, '{"status":"scheduled"}', "", key, "",
             int(time.time() * 1000), True, None, None, 60.0, f"ak-{backend}", action, random_token(), None, "{}",
             10, 3600.0, random_token(),
         )  # fmt: skip
@@ -113,6 +121,7 @@ async def measure(url: str) -> None:
     sql = await asyncpg.connect(url)
     async with aiohttp.ClientSession() as http:
         bench = Bench(http, sql)
+        await bench.add_silent_drone()
         held = {"key": {"name": "held"}, "spawn_config": {"executable": {"command": ["sleep", "600"]}}}
         await bench.connect(**held)
         rows: dict[str, tuple[list[float], list[float]]] = {

@@ -121,6 +121,22 @@ async def test_a9_more_than_fifty_pending_actions_all_come_in_order(postgres_url
     assert "Terminate" in heard[-1]["action"]
 
 
+async def test_an_action_of_a_later_version_does_not_keep_the_others_back(postgres_url: str) -> None:
+    async with controller_api(postgres_url) as api:
+        async with fake_drone(api.base) as drone:
+            sql = await asyncpg.connect(postgres_url)
+            await sql.execute(
+                "WITH stored AS (INSERT INTO backend_action (id, drone_id, action)"
+                " SELECT 'ak-later', id, '{\"action\": {\"Freeze\": 1}}' FROM drone RETURNING *)"
+                " SELECT plane_emit('backend_action', drone_id::text, action) FROM stored"
+            )
+            await sql.close()
+            first = (await api.connect(spawn_config=IMAGE))["backend_id"]
+            assert (await drone.hear("Action"))["backend_id"] == first
+        async with fake_drone(api.base) as drone:
+            assert (await drone.hear("Action"))["backend_id"] == first
+
+
 async def test_terminations(postgres_url: str) -> None:
     async with controller_api(postgres_url) as api, fake_drone(api.base) as drone:
         backend = (await api.connect(spawn_config=IMAGE))["backend_id"]

@@ -31,8 +31,9 @@ from plane.protocol.drone_messages import (
     RenewKey,
     RenewKeyResponse,
 )
+from plane.protocol.errors import MessageError
 from plane.protocol.names import NodeKind
-from plane.protocol.notifications import EventKind
+from plane.protocol.notifications import Event, EventKind
 from plane.transport.node_socket import NodeSocket
 
 __all__ = ["handle_drone_socket"]
@@ -124,8 +125,16 @@ async def _send_actions(context: Context, socket: DroneSocket, drone_id: int, or
             next_poll = clock() + timing.PENDING_ACTIONS_INTERVAL_S
         with suppress(TimeoutError):
             async with asyncio.timeout_at(next_poll):
-                event = await ordered.next()
-                action = codec.convert(event.payload, BackendAction)
-                if action.action_id not in sent_at:
-                    sent_at[action.action_id] = clock()
-                    await socket.send(MessageToDrone(action=action))
+                new = _action(await ordered.next())
+                if new is not None and new.action_id not in sent_at:
+                    sent_at[new.action_id] = clock()
+                    await socket.send(MessageToDrone(action=new))
+
+
+def _action(event: Event) -> BackendAction | None:
+    """The event's action; None, and a warning, if it is none that is known here."""
+    try:
+        return codec.convert(event.payload, BackendAction)
+    except MessageError as error:
+        log.warning("action not understood", drone=event.key, error=str(error))
+        return None

@@ -5,14 +5,19 @@ from __future__ import annotations
 import datetime
 from collections.abc import AsyncIterator
 
+import structlog
+
 from plane.database.pool import Database
 from plane.database.statements import statements
 from plane.protocol import codec
 from plane.protocol.drone_messages import BackendAction
+from plane.protocol.errors import MessageError
 
 __all__ = ["acknowledge", "order", "pending"]
 
 PAGE = 50
+
+log = structlog.get_logger("plane.database")
 
 _SQL = statements("actions")
 _BEGINNING = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
@@ -30,12 +35,16 @@ async def order(db: Database, action: BackendAction) -> None:
 
 
 async def pending(db: Database, drone_id: int) -> AsyncIterator[BackendAction]:
-    """All actions that the drone has not acknowledged, oldest first, read in pages."""
+    """All actions that the drone has not acknowledged, oldest first, read in pages; unknown ones are skipped."""
     after: tuple[datetime.datetime, str] = (_BEGINNING, "")
     while True:
         rows = await db.fetch(_SQL["pending_actions"], drone_id, *after, PAGE)
         for row in rows:
-            yield codec.decode(row["action"], BackendAction)
+            try:
+                yield codec.decode(row["action"], BackendAction)
+            except MessageError as error:
+                # Of a later version, say: the others must not wait for it.
+                log.warning("pending action not understood", action=row["id"], error=str(error))
         if len(rows) < PAGE:
             return
         after = (rows[-1]["created_at"], rows[-1]["id"])
