@@ -12,7 +12,7 @@ import os
 import shutil
 import signal
 import socket
-from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
+from asyncio.subprocess import DEVNULL
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from plane.protocol.errors import MessageError
 from plane.protocol.keys import AcquiredKey
 from plane.protocol.spawn import ProcessExecutable, ResourceLimits
 from plane.runtime.base import BackendFailed, ExitListener, session_environment
+from plane.runtime.child_process import ChildProcess
 from plane.runtime.output_tail import OutputTail
 from plane.runtime.processes import first_descendant, kill_marked
 from plane.runtime.readiness import until_it_answers
@@ -44,7 +45,7 @@ log = structlog.get_logger("plane.runtime")
 class _Running:
     """One backend's process; ``ended`` is set once nothing of it runs any more."""
 
-    process: Process
+    process: ChildProcess
     output: OutputTail
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
@@ -123,16 +124,7 @@ class ProcessRuntime:
         # Either way the process ends with this one.
         prefix = _BUBBLEWRAP if self._bubblewrap else ("setpriv", "--pdeathsig", "SIGKILL", "--")
         try:
-            process = await asyncio.create_subprocess_exec(
-                *prefix,
-                *command,
-                stdin=DEVNULL,
-                stdout=PIPE,
-                stderr=STDOUT,
-                cwd=wanted.cwd or "/",
-                env=environment,
-                start_new_session=True,
-            )
+            process = await ChildProcess.start([*prefix, *command], cwd=wanted.cwd or "/", env=environment)
         except (OSError, ValueError) as error:
             raise BackendFailed(f"executable.command: {wanted.command[0]!r} cannot be started: {error}") from error
         running = _Running(process, OutputTail())
@@ -189,8 +181,7 @@ class ProcessRuntime:
     async def _watch(self, backend_id: str, running: _Running) -> None:
         """Keep the tail of the output, wait for the exit, end what is left, and tell."""
         process, output = running.process, running.output
-        assert process.stdout is not None
-        reading = asyncio.create_task(output.read_from(process.stdout))
+        reading = asyncio.create_task(output.read_from(process.output))
         status = await process.wait()
         if not self._bubblewrap:
             await asyncio.to_thread(kill_marked, backend_id)
