@@ -9,4 +9,5 @@ Map of the package (docs/architecture.md has the rules):
 - ``controller``, ``drone``, ``runtime``, ``proxy``: the shells that do it, one folder per role.
 - ``dev``: all of them in one process. ``cli``: one file per command.
 - ``timing``: every duration. ``settings``: every setting. ``identity``: random names. ``version``.
+- ``ownership``: how tasks are run together and ended.
 """

@@ -19,6 +19,7 @@ from plane.database import actions, backends, keys, nodes
 from plane.database.nodes import Registration
 from plane.database.notifications import Subscription
 from plane.decisions.lease_terms import lease_deadlines
+from plane.ownership import run_together
 from plane.protocol import codec
 from plane.protocol.drone_messages import (
     AckAction,
@@ -60,19 +61,11 @@ async def handle_drone_socket(request: web.Request) -> web.StreamResponse:
 
 async def _serve(context: Context, socket: DroneSocket, drone_id: int, ordered: Subscription) -> None:
     """Run what a drone's connection needs until it ends, or one part fails."""
-    parts = [
-        asyncio.create_task(_hear(context, socket, drone_id)),
-        asyncio.create_task(_send_actions(context, socket, drone_id, ordered)),
-        asyncio.create_task(sweep_for_ever(context, drone_id)),
-    ]
-    try:
-        done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
-        for part in done:
-            part.result()
-    finally:
-        for part in parts:
-            part.cancel()
-        await asyncio.wait(parts)
+    await run_together(
+        _hear(context, socket, drone_id),
+        _send_actions(context, socket, drone_id, ordered),
+        sweep_for_ever(context, drone_id),
+    )
 
 
 async def _hear(context: Context, socket: DroneSocket, drone_id: int) -> None:

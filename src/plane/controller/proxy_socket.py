@@ -16,6 +16,7 @@ from plane.database import backends
 from plane.database.nodes import Registration
 from plane.database.notifications import Overflowed, Subscription
 from plane.database.pool import DatabaseUnavailable
+from plane.ownership import end_tasks, run_together
 from plane.protocol.backend_state import BackendStatus
 from plane.protocol.names import NodeKind
 from plane.protocol.notifications import EventKind
@@ -49,18 +50,7 @@ async def handle_proxy_socket(request: web.Request) -> web.StreamResponse:
 
 async def _serve(context: Context, socket: ProxySocket, registration: Registration) -> None:
     with context.bus.subscribe(EventKind.BACKEND_STATE) as states:
-        parts = {
-            asyncio.create_task(_hear(context, socket)),
-            asyncio.create_task(_tell_removals(socket, states)),
-        }
-        try:
-            done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
-            for part in done:
-                part.result()
-        finally:
-            for part in parts:
-                part.cancel()
-            await asyncio.wait(parts)
+        await run_together(_hear(context, socket), _tell_removals(socket, states))
 
 
 async def _hear(context: Context, socket: ProxySocket) -> None:
@@ -81,10 +71,7 @@ async def _hear(context: Context, socket: ProxySocket) -> None:
                 case other:
                     log.warning("certificates are not served", proxy=socket.peer.name, asked=type(other).__name__)
     finally:
-        for task in waiting:
-            task.cancel()
-        if waiting:
-            await asyncio.wait(waiting)
+        await end_tasks(waiting)
 
 
 async def _answer_route(context: Context, socket: ProxySocket, token: str) -> None:

@@ -19,6 +19,7 @@ from plane.database import nodes
 from plane.database.migrate import migrate
 from plane.database.notifications import EventBus
 from plane.database.pool import Database, DatabaseUnavailable, open_database
+from plane.ownership import end_tasks, until_one_ends
 from plane.protocol.addresses import format_socket_address
 from plane.protocol.errors import ConfigurationError
 from plane.settings import ControllerSettings
@@ -41,9 +42,7 @@ class RunningController:
 
     async def wait(self) -> None:
         """Never returns; raises when a part of the controller died."""
-        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
+        await until_one_ends(self._tasks)
 
 
 @asynccontextmanager
@@ -78,9 +77,7 @@ async def running_controller(settings: ControllerSettings) -> AsyncIterator[Runn
                 yield RunningController(port, tasks)
                 await _say_offline(context)
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
+            await end_tasks(tasks)
 
 
 async def _beat(db: Database, settings: ControllerSettings) -> None:

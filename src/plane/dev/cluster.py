@@ -20,6 +20,7 @@ from plane.database.embedded_postgres import embedded_postgres
 from plane.dev.demo import demo_command
 from plane.dev.folder import held_folder
 from plane.drone.running import RunningDrone, running_drone
+from plane.ownership import run_together
 from plane.protocol import codec
 from plane.protocol.connect import ClusterState
 from plane.protocol.errors import ConfigurationError
@@ -68,16 +69,8 @@ class DevCluster:
 
     async def wait(self) -> None:
         """Never returns; raises when a part died."""
-        waits = [asyncio.ensure_future(part.wait()) for part in (self.controller, self.proxy)]
-        waits += [asyncio.ensure_future(drone.wait()) for drone in self.drones.values()]
-        try:
-            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-        finally:
-            for task in waits:
-                task.cancel()
-            await asyncio.wait(waits)
+        drones = (drone.wait() for drone in self.drones.values())
+        await run_together(self.controller.wait(), self.proxy.wait(), *drones)
 
 
 @asynccontextmanager

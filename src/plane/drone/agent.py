@@ -13,6 +13,7 @@ from plane import timing
 from plane.drone.clock import DroneClock
 from plane.drone.executor import Executor
 from plane.drone.state_store import StateStore
+from plane.ownership import run_together
 from plane.protocol.drone_messages import (
     AckAction,
     AckEvent,
@@ -48,17 +49,13 @@ class Agent:
     async def session(self, socket: DroneSocket) -> None:
         """Serve one connection to its end."""
         outbox: asyncio.Queue[BackendEvent] = asyncio.Queue(OUTBOX_LIMIT)
-        parts = [
-            asyncio.create_task(self._beat(socket)),
-            asyncio.create_task(self._send_events(socket, outbox)),
-            asyncio.create_task(self._hear(socket)),
-        ]
+        overflowed = asyncio.Event()
 
         def listener(event: BackendEvent) -> None:
             try:
                 outbox.put_nowait(event)
             except asyncio.QueueFull:
-                parts[1].cancel()  # ends the session; the next one replays
+                overflowed.set()
 
         async def renew(request: RenewKey) -> None:
             try:
@@ -69,16 +66,15 @@ class Agent:
         try:
             await self._store.register_listener(listener)
             self._executor.keys.connected(renew)
-            done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
-            for part in done:
-                if not part.cancelled():
-                    part.result()
+            await run_together(
+                self._beat(socket),
+                self._send_events(socket, outbox),
+                self._hear(socket),
+                _until_set(overflowed),
+            )
         finally:
             self._executor.keys.disconnected()
             self._store.remove_listener(listener)
-            for part in parts:
-                part.cancel()
-            await asyncio.wait(parts)
 
     async def _beat(self, socket: DroneSocket) -> None:
         while True:
@@ -122,3 +118,9 @@ class Agent:
         finally:
             if not turn.locked():
                 self._turns.pop(action.backend_id, None)
+
+
+async def _until_set(overflowed: asyncio.Event) -> None:
+    """Ends the session of a controller that takes events too slowly; the next one replays them."""
+    await overflowed.wait()
+    log.warning("the controller takes events too slowly; connecting anew")

@@ -13,6 +13,7 @@ from plane.drone.agent import Agent
 from plane.drone.clock import DroneClock
 from plane.drone.executor import Executor
 from plane.drone.state_store import StateStore, open_state_store
+from plane.ownership import end_tasks, until_one_ends
 from plane.protocol.drone_messages import MessageFromDrone, MessageToDrone
 from plane.protocol.errors import ConfigurationError
 from plane.runtime.base import ExitListener, Runtime
@@ -41,9 +42,7 @@ class RunningDrone:
 
     async def wait(self) -> None:
         """Never returns; raises when a part of the drone died."""
-        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
+        await until_one_ends(self._tasks)
 
 
 @asynccontextmanager
@@ -79,9 +78,7 @@ async def running_drone(settings: DroneSettings) -> AsyncIterator[RunningDrone]:
             await executor.end_all(STOP_GRACE_S)
             await executor.runtime.close()
             await _until_acknowledged(store)
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
+            await end_tasks(tasks)
 
 
 async def _make_runtime(settings: DroneSettings, on_exit: ExitListener) -> Runtime:

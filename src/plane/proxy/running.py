@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 import structlog
 
 from plane import timing
+from plane.ownership import end_tasks, until_one_ends
 from plane.protocol.errors import ConfigurationError
 from plane.protocol.proxy_messages import (
     BackendRemoved,
@@ -46,9 +47,7 @@ class RunningProxy:
 
     async def wait(self) -> None:
         """Never returns; raises when a part of the proxy died."""
-        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
+        await until_one_ends(self._tasks)
 
 
 class _Controller:
@@ -128,9 +127,7 @@ async def running_proxy(settings: ProxySettings) -> AsyncIterator[RunningProxy]:
         log.info("proxy stops", name=settings.name)
         server.close()
         await service.drain(timing.PROXY_SHUTDOWN_GRACE_S)
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
+        await end_tasks(tasks)
 
 
 async def _listen(settings: ProxySettings, service: ProxyService) -> asyncio.Server:
