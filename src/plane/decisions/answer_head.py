@@ -8,7 +8,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from plane.decisions.http_grammar import fields_are_valid, only_allowed_bytes, parse_length
+from plane.decisions.http_grammar import (
+    connection_options,
+    fields_are_valid,
+    only_allowed_bytes,
+    parse_length,
+    without_named,
+)
 
 __all__ = ["CORS_FIELDS", "UNTIL_CLOSE", "AnswerHead", "InvalidAnswer", "read_answer_head"]
 
@@ -32,7 +38,8 @@ class InvalidAnswer(Exception):
 
 @dataclass(slots=True)
 class AnswerHead:
-    """A checked head. ``fields`` are the field lines to pass on, our defaults included, each begun by CR LF.
+    """A checked head. ``fields`` are the field lines to pass on, each begun by CR LF; our defaults are among them,
+    but not in an answer before the answer.
 
     ``length`` is the body's: bytes, None for chunked, `UNTIL_CLOSE` for what ends with the connection.
     """
@@ -82,13 +89,14 @@ def read_answer_head(head: bytes, *, to_head_request: bool) -> AnswerHead:
         kept.append(head[kept_from : noted.start()])
         kept_from = noted.end()
     kept.append(head[kept_from:])
-    if not has_cors:
-        kept.append(CORS_FIELDS)
-    options = connection.lower()
+    options = connection_options(connection)
+    fields = without_named(b"".join(kept), options)
+    if not has_cors and (status >= 200 or status == 101):
+        fields += CORS_FIELDS
     return AnswerHead(
         status=status,
         status_line=b"HTTP/1.1" + line[0][8:],
-        fields=b"".join(kept),
+        fields=fields,
         length=_body_length(status, lengths, codings, http_1_0, to_head_request),
         keep_alive=(b"keep-alive" in options) if http_1_0 else (b"close" not in options),
         upgrade=upgrade,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["TOKEN", "fields_are_valid", "only_allowed_bytes", "parse_length"]
+__all__ = ["TOKEN", "connection_options", "fields_are_valid", "only_allowed_bytes", "parse_length", "without_named"]
 
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 
@@ -16,6 +16,11 @@ _ALLOWED = bytes([0x09, 0x0A, 0x0D, *range(0x20, 0x7F), *range(0x80, 0x100)])
 # Field lines, each with the line end before it: no space before the colon, no folded line (both begin a
 # line with a byte that is no token's).
 _FIELDS = re.compile(rb"(?:\r\n" + TOKEN + rb":[^\r\n]*)*")
+
+# Options that name no field, and fields that frame or route the message: not removed, whatever `Connection` names.
+_NEVER_FOR_ONE_HOP = frozenset(
+    (b"", b"close", b"keep-alive", b"host", b"content-length", b"transfer-encoding", b"upgrade")
+)
 
 
 def only_allowed_bytes(head: bytes) -> bool:
@@ -27,6 +32,25 @@ def only_allowed_bytes(head: bytes) -> bool:
 def fields_are_valid(block: bytes) -> bool:
     """Whether ``block`` is field lines, each begun by CR LF."""
     return _FIELDS.fullmatch(block) is not None
+
+
+def connection_options(connection: bytes) -> frozenset[bytes]:
+    """What a `Connection` field says, in lower case."""
+    if not connection:
+        return frozenset()
+    return frozenset(option.strip(b" \t").lower() for option in connection.split(b","))
+
+
+def without_named(lines: bytes, options: frozenset[bytes]) -> bytes:
+    """``lines``, each begun by CR LF, without those that `Connection` names (RFC 9110, section 7.6.1).
+
+    One pass however many are named: a client may name thousands.
+    """
+    named = options - _NEVER_FOR_ONE_HOP
+    if not named:
+        return lines
+    kept = [line for line in lines.split(b"\r\n")[1:] if line.partition(b":")[0].lower() not in named]
+    return b"".join(b"\r\n" + line for line in kept)
 
 
 def parse_length(value: bytes) -> int | None:

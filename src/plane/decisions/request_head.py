@@ -10,7 +10,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from plane.decisions.http_grammar import TOKEN, fields_are_valid, only_allowed_bytes, parse_length
+from plane.decisions.http_grammar import (
+    TOKEN,
+    connection_options,
+    fields_are_valid,
+    only_allowed_bytes,
+    parse_length,
+    without_named,
+)
 
 __all__ = [
     "FIELDS_LIMIT",
@@ -34,8 +41,8 @@ _NOTED = re.compile(
     rb"\r\n(?i:(host|connection|content-length|transfer-encoding|upgrade|keep-alive|te|proxy-[a-z-]+"
     rb"|x[-_]forwarded[-_](?:for|proto)|x[-_]verified[-_][^:\r\n]*)):[ \t]*([^\r\n]*)"
 )
-# Never removed because `Connection` names them: they frame or route the message.
-_NOT_HOP_BY_HOP = frozenset((b"host", b"content-length", b"transfer-encoding", b"upgrade"))
+# A tunnel of HTTP/2 would carry requests past every rule about headers (A12); RFC 9113 has given it up.
+_HTTP_2 = re.compile(rb"(?i:(?:^|[, \t])h2c(?:$|[, \t]))")
 
 
 class Refused(Exception):
@@ -134,28 +141,20 @@ def _read_fields(block: bytes, http_1_0: bool) -> RequestFields:
         kept.append(block[kept_from : noted.start()])
         kept_from = noted.end()
     kept.append(block[kept_from:])
-    lines = b"".join(kept)
-    options = [option.strip(b" \t").lower() for option in connection.split(b",")] if connection else []
-    lines = _without_named(lines, options)
+    options = connection_options(connection)
+    lines = without_named(b"".join(kept), options)
     if len(hosts) != 1 or not _HOST.match(hosts[0]):
         raise Refused(400, "exactly one well-formed Host is needed")
-    wants_upgrade = upgrade is not None and b"upgrade" in options and not http_1_0
+    if upgrade is not None and (http_1_0 or b"upgrade" not in options or _HTTP_2.search(upgrade)):
+        # Served as if it had not been asked for (RFC 9110, section 7.8).
+        upgrade = None
     return RequestFields(
         lines=lines,
         host=hosts[0],
         length=_body_length(lengths, codings, http_1_0),
         keep_alive=(b"keep-alive" in options) if http_1_0 else (b"close" not in options),
-        upgrade=upgrade if wants_upgrade else None,
+        upgrade=upgrade,
     )
-
-
-def _without_named(lines: bytes, options: list[bytes]) -> bytes:
-    """Remove the fields that `Connection` names (RFC 9110, section 7.6.1)."""
-    for name in options:
-        if name in (b"close", b"keep-alive", b"", *_NOT_HOP_BY_HOP):
-            continue
-        lines = re.sub(rb"\r\n(?i:" + re.escape(name) + rb"):[^\r\n]*", b"", lines)
-    return lines
 
 
 def _body_length(lengths: list[bytes], codings: list[bytes], http_1_0: bool) -> int | None:

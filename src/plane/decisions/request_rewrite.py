@@ -13,7 +13,18 @@ from plane.protocol.addresses import parse_socket_address
 from plane.protocol.errors import MessageError
 from plane.protocol.proxy_messages import RouteInfo
 
-__all__ = ["Route", "forwarded_head", "host_belongs_to", "make_route", "origin_form", "split_target"]
+__all__ = [
+    "Route",
+    "could_be_token",
+    "forwarded_head",
+    "host_belongs_to",
+    "make_route",
+    "origin_form",
+    "split_target",
+]
+
+# Of the column that holds them; random ones are 43 and 45 long.
+TOKEN_LIMIT = 256
 
 
 @dataclass(slots=True, frozen=True)
@@ -101,6 +112,11 @@ def origin_form(head: RequestHead) -> bytes:
                 raise Refused(400, "target and Host differ")
             return slash + path if slash else b"/"
     raise Refused(400, "the target must be a path")
+
+
+def could_be_token(token: str) -> bool:
+    """Whether a controller may know it. What cannot be a token is neither asked for nor remembered."""
+    return 0 < len(token) <= TOKEN_LIMIT and token.isascii()
 
 
 def split_target(target: bytes) -> tuple[str, bytes]:

@@ -14,19 +14,21 @@ import structlog
 from plane.decisions.answer_head import UNTIL_CLOSE, AnswerHead
 from plane.decisions.chunk_scanner import ChunkScanner, MalformedChunks
 from plane.decisions.request_head import HEAD_LIMIT_BYTES, Refused, RequestHead, RequestReader
-from plane.decisions.request_rewrite import Route, forwarded_head, host_belongs_to, origin_form, split_target
-from plane.proxy import tunnel
+from plane.decisions.request_rewrite import (
+    Route,
+    could_be_token,
+    forwarded_head,
+    host_belongs_to,
+    origin_form,
+    split_target,
+)
+from plane.proxy import limits, tunnel
 from plane.proxy.upstream import UpstreamConnection
 
 if TYPE_CHECKING:
     from plane.proxy.service import ProxyService
 
 __all__ = ["ClientConnection"]
-
-# Bytes of later requests that may wait while one is served.
-PENDING_LIMIT_BYTES = 64 * 1024
-HEAD_LIMIT_S = 10.0
-IDLE_LIMIT_S = 75.0
 
 _RETRIED = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))
 
@@ -39,6 +41,7 @@ class ClientConnection(asyncio.Protocol):
     Attributes:
         deadline: when it is closed if nothing changes (monotonic; None: not limited). See `ProxyService.sweep`.
         busy: whether a request is being served.
+        writing_paused: the client reads more slowly than its answers come. No further request is begun then.
     """
 
     __slots__ = (
@@ -48,6 +51,7 @@ class ClientConnection(asyncio.Protocol):
         "_client_fields",
         "_eof",
         "_head",
+        "_head_begun",
         "_keep_alive",
         "_out",
         "_pending",
@@ -55,11 +59,13 @@ class ClientConnection(asyncio.Protocol):
         "_reading_paused",
         "_route",
         "_service",
+        "_serving",
         "_task",
         "_transport",
         "_upstream",
         "busy",
         "deadline",
+        "writing_paused",
     )
 
     def __init__(self, service: ProxyService) -> None:
@@ -79,8 +85,12 @@ class ClientConnection(asyncio.Protocol):
         self._answer_begun = False
         self._reading_paused = False
         self._eof = False
+        self._serving = False
+        # Whether the deadline is that of a head.
+        self._head_begun = True
         self.busy = False
         self.deadline: float | None = None
+        self.writing_paused = False
 
     # From the client's transport.
 
@@ -89,7 +99,7 @@ class ClientConnection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         peer = transport.get_extra_info("peername")
         self._client_fields = self._service.client_fields(peer[0] if peer else "unknown")
-        self.deadline = self._service.now() + HEAD_LIMIT_S
+        self.deadline = self._service.now() + limits.HEAD_LIMIT_S
         self._service.connections.add(self)
 
     def data_received(self, data: bytes) -> None:
@@ -98,14 +108,15 @@ class ClientConnection(asyncio.Protocol):
             if not data:
                 return
         self._pending = self._pending + data if self._pending else data
-        if not self.busy:
-            self._next_request()
-        elif len(self._pending) > PENDING_LIMIT_BYTES:
+        if not self.busy and not self.writing_paused:
+            self._serve()
+        elif len(self._pending) > limits.PENDING_LIMIT_BYTES:
             self._pause_reading()
 
     def eof_received(self) -> bool:
         """The client sends no more; an answer that is under way is still finished."""
         self._eof = True
+        self.deadline = self._service.now() + limits.HALF_CLOSED_LIMIT_S
         return self.busy and self.request_is_complete()
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -119,29 +130,56 @@ class ClientConnection(asyncio.Protocol):
         self._end_use()
 
     def pause_writing(self) -> None:
+        self.writing_paused = True
+        if self._eof:
+            # It is there, or a write will tell that it is not.
+            self.deadline = self._service.now() + limits.CLOSING_LIMIT_S
         if self._upstream is not None and self._upstream.transport is not None:
             self._upstream.transport.pause_reading()
 
     def resume_writing(self) -> None:
+        self.writing_paused = False
+        if self._eof:
+            self.deadline = self._service.now() + limits.HALF_CLOSED_LIMIT_S
         if self._upstream is not None and self._upstream.transport is not None:
             self._upstream.transport.resume_reading()
+        elif not self.busy:
+            self._serve()
 
     # One request.
 
-    def _next_request(self) -> None:
-        """Begin with the request at the start of what waits, once its head is complete."""
+    def _serve(self) -> None:
+        """Begin with what waits; one request after the other, for as long as they are answered without a backend."""
+        if self._serving:
+            # An answer of the proxy's own, given in the loop below.
+            return
+        self._serving = True
+        try:
+            while self._pending and not self.busy and not self.writing_paused and self._next_request():
+                pass
+        finally:
+            self._serving = False
+        if not self.busy and not self.writing_paused:
+            self._resume_reading()
+
+    def _next_request(self) -> bool:
+        """Begin with the request at the start of what waits. False if its head is not complete."""
         data = self._pending
-        # Empty lines before a request are allowed (RFC 9112, section 2.2).
-        while data.startswith(b"\r\n"):
+        # One empty line before a request is allowed (RFC 9112, section 2.2).
+        if data.startswith(b"\r\n"):
             data = data[2:]
         end = data.find(b"\r\n\r\n")
         if end < 0:
             self._pending = data
             if len(data) > HEAD_LIMIT_BYTES:
                 self.refuse(431)
-            elif data and self.deadline is None:
-                self.deadline = self._service.now() + HEAD_LIMIT_S
-            return
+            elif data.count(b"\n") != data.count(b"\r\n"):
+                # Else lines that end otherwise would wait for their end until the deadline.
+                self.refuse(400)
+            elif data and not self._head_begun:
+                self._head_begun = True
+                self.deadline = self._service.now() + limits.HEAD_LIMIT_S
+            return False
         self._pending = data[end + 4 :]
         try:
             if end > HEAD_LIMIT_BYTES:
@@ -151,7 +189,7 @@ class ClientConnection(asyncio.Protocol):
         except Refused as refused:
             log.info("request refused", status=refused.status, reason=str(refused))
             self.refuse(refused.status)
-            return
+            return True
         self.busy = True
         self.deadline = None
         self._head = head
@@ -161,10 +199,11 @@ class ClientConnection(asyncio.Protocol):
         self._body_left = length or 0
         self._body_scanner = ChunkScanner() if length is None else None
         self._find_route(head, target)
+        return True
 
     def _find_route(self, head: RequestHead, target: bytes) -> None:
         service = self._service
-        if target == b"/ready" or target == b"/":
+        if target == b"/ready" or target == b"/" or target.startswith(b"/?"):
             self.answer(service.answer_without_token(target, close=self._must_close()))
             return
         if not service.host_is_ours(head.fields.host):
@@ -172,7 +211,9 @@ class ClientConnection(asyncio.Protocol):
             return
         token, forwarded = split_target(target)
         found = service.routes.known(token)
-        if found is None:
+        if not could_be_token(token):
+            self.answer_status(410)
+        elif found is None:
             self._task = asyncio.ensure_future(self._ask(token, target, forwarded))
         elif found == "gone":
             self.answer_status(410)
@@ -210,14 +251,12 @@ class ClientConnection(asyncio.Protocol):
     async def _connect(self, route: Route) -> None:
         try:
             upstream = await self._service.pool.connect(route)
-        except TimeoutError:
-            self._task = None
-            self.answer_status(504)
-            return
         except OSError as error:
+            # A TimeoutError is one. The controller may know better by now.
             log.info("backend not reached", backend=route.backend_id, error=str(error))
+            self._service.routes.forget_backend(route.backend_id)
             self._task = None
-            self.answer_status(502)
+            self.answer_status(504 if isinstance(error, TimeoutError) else 502)
             return
         self._task = None
         if self._transport is None:
@@ -232,7 +271,8 @@ class ClientConnection(asyncio.Protocol):
         if self._pending and not self.request_is_complete():
             waiting, self._pending = self._pending, b""
             self._pending = self._pass_body(waiting)
-        self._resume_reading()
+        if not upstream.writing_paused:
+            self._resume_reading()
 
     def _pass_body(self, data: bytes) -> bytes:
         """Send the backend what belongs to the request's body; returns the rest."""
@@ -266,7 +306,7 @@ class ClientConnection(asyncio.Protocol):
         """An answer before the answer (1xx); HTTP/1.0 has none."""
         assert self._head is not None
         if not self._head.http_1_0:
-            self._write(head.status_line + b"\r\n\r\n")
+            self._write(b"".join((head.status_line, head.fields, b"\r\n\r\n")))
 
     def answer_begins(self, head: AnswerHead, body: bytes) -> None:
         """The answer's head, and its body if that is whole already."""
@@ -281,6 +321,8 @@ class ClientConnection(asyncio.Protocol):
         if head.length == UNTIL_CLOSE:
             self._keep_alive = False
         if self._must_close():
+            # What is announced is done, also if the request is whole by then.
+            self._keep_alive = False
             connection = b"\r\nConnection: close\r\n\r\n"
         elif request.http_1_0:
             connection = b"\r\nConnection: keep-alive\r\n\r\n"
@@ -290,6 +332,8 @@ class ClientConnection(asyncio.Protocol):
 
     def answer_body(self, data: bytes) -> None:
         """A part of the answer's body, framing included."""
+        if self._eof:
+            self.deadline = self._service.now() + limits.HALF_CLOSED_LIMIT_S
         self._write(data)
 
     def answer_ends(self) -> None:
@@ -302,10 +346,12 @@ class ClientConnection(asyncio.Protocol):
             return
         self._head = None
         self.busy = False
-        self.deadline = self._service.now() + IDLE_LIMIT_S
-        self._resume_reading()
+        self._head_begun = False
+        self.deadline = self._service.now() + limits.IDLE_LIMIT_S
         if self._pending:
-            self._next_request()
+            self._serve()
+        elif not self.writing_paused:
+            self._resume_reading()
 
     def backend_failed(self, *, answered: bool) -> None:
         """The backend's connection broke. An answer that has begun stays visibly cut."""
@@ -337,7 +383,10 @@ class ClientConnection(asyncio.Protocol):
         self._service.connections.discard(self)
         end = self._service.tunnels.begin(client, route.backend_id)
         tunnel.join(client, backend, end)
-        self._resume_reading()
+        if upstream.writing_paused:
+            self._pause_reading()
+        else:
+            self._resume_reading()
 
     def may_retry(self) -> bool:
         """Whether the request may be sent again on another connection: it did nothing, and is at hand whole."""
@@ -383,8 +432,13 @@ class ClientConnection(asyncio.Protocol):
         self._close()
 
     def expire(self) -> None:
-        """The deadline is over: a request that began is told so, an idle connection just ends."""
-        if self._pending:
+        """The deadline is over: a request that began is told so, an idle connection just ends.
+
+        One that was closing, or whose client has gone away, is cut.
+        """
+        if self.busy or self.writing_paused:
+            self._abort()
+        elif self._pending:
             self.refuse(408)
         else:
             self._close()
@@ -423,7 +477,7 @@ class ClientConnection(asyncio.Protocol):
             self._transport.write(data)
 
     def _close(self) -> None:
-        self.deadline = None
+        self.deadline = self._service.now() + limits.CLOSING_LIMIT_S
         self.busy = True  # reads no further request
         if self._transport is not None:
             self._transport.close()

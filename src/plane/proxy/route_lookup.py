@@ -1,31 +1,28 @@
 """Where does a token lead? From the cache, else from the controller: one question per token, however many wait.
 
-Cached by `plane.decisions.route_cache`. Every wait is bounded (A23): without a connection a question fails
-soon; with one it may wait as long as a backend may take to start. A new connection is asked again.
+Cached by `plane.decisions.route_cache`; what is asked, again or no more, by `plane.decisions.route_questions`. All
+sending is done by `run`: a request that ends while it waits leaves no question half sent.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Literal
 
 import structlog
 
 from plane.decisions.request_rewrite import Route, make_route
 from plane.decisions.route_cache import RouteCache
+from plane.decisions.route_questions import QUESTIONS_LIMIT, RouteQuestions
 from plane.protocol.errors import MessageError
 from plane.protocol.proxy_messages import RouteInfoResponse
-from plane.timing import STARTUP_TIMEOUT_S
 
 __all__ = ["RouteLookup"]
 
-# Questions that the controller has not answered yet; above this a request fails at once.
-QUESTIONS_LIMIT = 1_000
-# While there is no connection to a controller.
-DISCONNECTED_LIMIT_S = 10.0
-# With one: the controller answers when the backend is ready, or has ended.
-ANSWER_LIMIT_S = STARTUP_TIMEOUT_S + 90
+# How often is looked for questions that have failed or are to be sent again.
+LOOK_INTERVAL_S = 1.0
 
 log = structlog.get_logger("plane.proxy")
 
@@ -42,9 +39,11 @@ class RouteLookup:
         self._send = send
         self._server_field = server_field
         self._cache: RouteCache[Route] = RouteCache()
-        self._questions: dict[str, asyncio.Future[Route | None]] = {}
         self._clock = asyncio.get_running_loop().time
-        self._connected = asyncio.Event()
+        self._questions = RouteQuestions(self._clock())
+        self._answers: dict[str, asyncio.Future[Route | Literal["failed"] | None]] = {}
+        self._to_send: list[str] = []
+        self._wake = asyncio.Event()
 
     def known(self, token: str) -> Route | Literal["gone"] | None:
         """What the cache says; None if the controller must be asked."""
@@ -56,22 +55,24 @@ class RouteLookup:
         Raises:
             TimeoutError: no answer in time; the next request asks again.
         """
-        answer = self._questions.get(token)
-        if answer is None:
-            if len(self._questions) >= QUESTIONS_LIMIT:
-                log.warning("too many tokens are asked for at once; one more is refused", limit=QUESTIONS_LIMIT)
-                raise TimeoutError
-            answer = self._questions[token] = asyncio.get_running_loop().create_future()
-            await self._send(token)
+        is_new = self._questions.join(token, self._clock())
+        if is_new is None:
+            log.warning("too many tokens are asked for at once; one more is refused", limit=QUESTIONS_LIMIT)
+            raise TimeoutError
+        if is_new:
+            self._answers[token] = asyncio.get_running_loop().create_future()
+            self._to_send.append(token)
+            self._wake.set()
+        answer = self._answers[token]
         try:
-            async with asyncio.timeout(DISCONNECTED_LIMIT_S):
-                await self._connected.wait()
-            async with asyncio.timeout(ANSWER_LIMIT_S):
-                return await asyncio.shield(answer)
-        except TimeoutError:
-            self._questions.pop(token, None)
-            log.warning("no controller said where a token leads", token=f"{token[:6]}…")
-            raise
+            route = await asyncio.shield(answer)
+        finally:
+            # An answered question is another one, if it is asked again meanwhile.
+            if self._answers.get(token) is answer:
+                self._questions.leave(token)
+        if route == "failed":
+            raise TimeoutError
+        return route
 
     def answered(self, response: RouteInfoResponse) -> None:
         """The controller has answered."""
@@ -89,20 +90,45 @@ class RouteLookup:
             assert info is not None
             expires_at = now + info.expires_in_ms / 1000 if isinstance(info.expires_in_ms, int) else None
             self._cache.put(response.token, route, info.backend_id, expires_at)
-        answer = self._questions.pop(response.token, None)
-        if answer is not None and not answer.done():
-            answer.set_result(route)
+        self._questions.answered(response.token)
+        self._resolve(response.token, route)
 
-    def backend_removed(self, backend_id: str) -> None:
-        """The backend is no more."""
+    def forget_backend(self, backend_id: str) -> None:
+        """The backend is no more, or cannot be reached: the next request asks where its token leads."""
         self._cache.remove_backend(backend_id)
 
-    async def connected(self) -> None:
+    def connected(self) -> None:
         """A new connection: what is unanswered is asked again."""
-        self._connected.set()
-        for token in list(self._questions):
-            await self._send(token)
+        self._to_send = self._questions.connected(self._clock())
+        self._wake.set()
 
     def disconnected(self) -> None:
         """There is no connection."""
-        self._connected.clear()
+        self._questions.disconnected(self._clock())
+
+    async def run(self) -> None:
+        """Send questions, and end those that have waited too long; until cancelled."""
+        next_look = self._clock() + LOOK_INTERVAL_S
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(next_look):
+                    await self._wake.wait()
+            self._wake.clear()
+            due, self._to_send = self._to_send, []
+            if self._clock() >= next_look:
+                again, failed, abandoned = self._questions.look(self._clock())
+                due += again
+                for token in failed:
+                    log.warning("no controller said where a token leads", token=f"{token[:6]}…")
+                    self._resolve(token, "failed")
+                for token in abandoned:
+                    del self._answers[token]
+                next_look = self._clock() + LOOK_INTERVAL_S
+            for token in due:
+                await self._send(token)
+
+    def _resolve(self, token: str, result: Route | Literal["failed"] | None) -> None:
+        """Wake those who wait."""
+        answer = self._answers.pop(token, None)
+        if answer is not None:
+            answer.set_result(result)

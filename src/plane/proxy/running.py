@@ -6,6 +6,7 @@ import asyncio
 import ctypes
 import errno
 import gc
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -21,6 +22,7 @@ from plane.protocol.proxy_messages import (
     RouteInfoRequest,
     RouteInfoResponse,
 )
+from plane.proxy.limits import CLIENT_PROBE_AFTER_S, CLIENT_PROBE_INTERVAL_S, CLIENT_PROBES
 from plane.proxy.service import ProxyService
 from plane.settings import ProxySettings
 from plane.transport.node_socket import NodeConnector, NodeSocket, SocketClosed
@@ -80,13 +82,13 @@ class _Controller:
         service.ready = True
         try:
             service.keeper.connected()
-            await service.routes.connected()
+            service.routes.connected()
             async for message in socket.messages():
                 match message.content:
                     case RouteInfoResponse() as response:
                         service.routes.answered(response)
                     case BackendRemoved(backend):
-                        service.routes.backend_removed(backend)
+                        service.routes.forget_backend(backend)
                         service.pool.remove_backend(backend)
         finally:
             self._socket = None
@@ -116,6 +118,7 @@ async def running_proxy(settings: ProxySettings) -> AsyncIterator[RunningProxy]:
     tasks = [
         asyncio.create_task(connector.run(), name="controller connection"),
         asyncio.create_task(service.keeper.run(), name="keepalive"),
+        asyncio.create_task(service.routes.run(), name="questions"),
         asyncio.create_task(service.sweep(), name="deadlines"),
     ]
     log.info("proxy listens", name=settings.name, cluster=settings.cluster, host=settings.host, port=port)
@@ -133,7 +136,7 @@ async def running_proxy(settings: ProxySettings) -> AsyncIterator[RunningProxy]:
 async def _listen(settings: ProxySettings, service: ProxyService) -> asyncio.Server:
     loop = asyncio.get_running_loop()
     try:
-        return await loop.create_server(
+        server = await loop.create_server(
             service.new_connection, settings.host, settings.http_port, backlog=ACCEPT_BACKLOG
         )
     except OSError as error:
@@ -141,6 +144,13 @@ async def _listen(settings: ProxySettings, service: ProxyService) -> asyncio.Ser
         raise ConfigurationError(
             f"port {settings.http_port} on {settings.host} {why}; choose another with --http-port"
         ) from error
+    for listening in server.sockets:
+        # Accepted connections inherit these.
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, CLIENT_PROBE_AFTER_S)
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, CLIENT_PROBE_INTERVAL_S)
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, CLIENT_PROBES)
+    return server
 
 
 def _keep_large_buffers() -> None:

@@ -14,6 +14,7 @@ import structlog
 from plane.decisions.answer_head import UNTIL_CLOSE, AnswerHead, InvalidAnswer, read_answer_head
 from plane.decisions.chunk_scanner import ChunkScanner, MalformedChunks
 from plane.decisions.request_rewrite import Route
+from plane.proxy.limits import CONNECT_LIMIT_S, POOL_IDLE_S, POOL_LIMIT
 
 if TYPE_CHECKING:
     from plane.proxy.client_connection import ClientConnection
@@ -21,10 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["UpstreamConnection", "UpstreamPool"]
 
 HEAD_LIMIT_BYTES = 256 * 1024
-CONNECT_LIMIT_S = 10.0
-# Free connections kept per backend, and how long: shorter than servers commonly keep them.
-POOL_LIMIT = 64
-POOL_IDLE_S = 15.0
 
 log = structlog.get_logger("plane.proxy")
 
@@ -48,6 +45,7 @@ class UpstreamConnection(asyncio.Protocol):
         "reused",
         "route",
         "transport",
+        "writing_paused",
     )
 
     def __init__(self, route: Route, pool: UpstreamPool) -> None:
@@ -67,6 +65,8 @@ class UpstreamConnection(asyncio.Protocol):
         self.reused = False
         self.closed = False
         self.freed_at = 0.0
+        # The backend reads more slowly than the request comes.
+        self.writing_paused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are of no common class.
@@ -94,32 +94,27 @@ class UpstreamConnection(asyncio.Protocol):
             self._take_body(client, data)
 
     def _take_head(self, client: ClientConnection, data: bytes) -> None:
-        end = data.find(b"\r\n\r\n")
-        if end < 0:
-            if len(data) > HEAD_LIMIT_BYTES:
-                self._fail(client, "answer's head too large")
-            self._buffer = data
-            return
-        self._buffer = b""
-        # A backend mostly repeats its answers' heads to the byte, within a second at least.
-        read = (data[:end], self._method_is_head)
-        if read == self._last_read and self._last_head is not None:
-            head = self._last_head
-        else:
+        start = 0
+        while True:
+            end = data.find(b"\r\n\r\n", start)
+            if end < 0:
+                self._buffer = data[start:] if start else data
+                if len(self._buffer) > HEAD_LIMIT_BYTES:
+                    self._fail(client, "answer's head too large")
+                return
             try:
-                head = read_answer_head(read[0], to_head_request=read[1])
+                head = self._read_head(data[start:end])
             except InvalidAnswer as error:
                 self._fail(client, str(error))
                 return
-            self._last_read, self._last_head = read, head
-        rest = data[end + 4 :]
+            start = end + 4
+            if head.status >= 200 or head.status == 101:
+                break
+            client.interim(head)
+        self._buffer = b""
+        rest = data[start:]
         if head.status == 101:
             self._switch(client, head, rest)
-            return
-        if head.status < 200:
-            client.interim(head)
-            if rest:
-                self._take_head(client, rest)
             return
         self._head = head
         if head.length == 0 or head.length == UNTIL_CLOSE or head.length is None:
@@ -129,6 +124,9 @@ class UpstreamConnection(asyncio.Protocol):
         self._scanner = ChunkScanner() if head.length is None else None
         whole = head.length == 0 or (self._left and len(rest) == self._left)
         client.answer_begins(head, rest if whole else b"")
+        if self._client is None:
+            # The client cannot have this answer.
+            return
         if whole:
             if head.length == 0 and rest:
                 # More than was announced: the answer is whole, the connection is not to be trusted.
@@ -137,6 +135,15 @@ class UpstreamConnection(asyncio.Protocol):
                 self._finish(client, reusable=True)
         elif rest:
             self._take_body(client, rest)
+
+    def _read_head(self, head: bytes) -> AnswerHead:
+        """Read a head. A backend mostly repeats its answers' heads to the byte, within a second at least."""
+        read = (head, self._method_is_head)
+        if read == self._last_read and self._last_head is not None:
+            return self._last_head
+        self._last_head = read_answer_head(head, to_head_request=self._method_is_head)
+        self._last_read = read
+        return self._last_head
 
     def _take_body(self, client: ClientConnection, data: bytes) -> None:
         if self._scanner is not None:
@@ -173,7 +180,11 @@ class UpstreamConnection(asyncio.Protocol):
         keep = reusable and self._head.keep_alive
         self._client = None
         self._head = None
-        if keep and client.request_is_complete():
+        if keep and client.request_is_complete() and not self.writing_paused:
+            if client.writing_paused:
+                # The next client is not to wait for this one's reading.
+                assert self.transport is not None
+                self.transport.resume_reading()
             self.pool.put(self)
         else:
             self.abort()
@@ -193,6 +204,8 @@ class UpstreamConnection(asyncio.Protocol):
             self.transport.abort()
 
     def eof_received(self) -> bool:
+        """The backend sends no more; `connection_lost` follows."""
+        self.closed = True
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -209,10 +222,12 @@ class UpstreamConnection(asyncio.Protocol):
             client.backend_failed(answered=self._head is not None)
 
     def pause_writing(self) -> None:
+        self.writing_paused = True
         if self._client is not None:
             self._client.pause_request()
 
     def resume_writing(self) -> None:
+        self.writing_paused = False
         if self._client is not None:
             self._client.resume_request()
 

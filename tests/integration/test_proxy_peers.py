@@ -1,0 +1,287 @@
+"""What slow, vanishing, hostile and merely unusual peers can do to the proxy, and to each other: nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import pytest
+
+from harness.proxy_world import CLUSTER, LIMIT_S, OK, get, status, world
+from plane.decisions import route_questions
+from plane.proxy import limits, route_lookup
+
+BIG = 8_000_000
+
+
+async def test_a_slow_reader_harms_no_later_request() -> None:
+    async with world() as it:
+
+        async def big_or_small(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while True:
+                if (await reader.readuntil(b"\r\n\r\n")).startswith(b"GET /big"):
+                    writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: {BIG}\r\n\r\n".encode() + bytes(BIG))
+                else:
+                    writer.write(OK)
+                await writer.drain()
+
+        it.exchange = big_or_small
+        slow = socket.socket()
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(slow, ("127.0.0.1", it.port))
+        reader, writer = await asyncio.open_connection(sock=slow, limit=1024)
+        writer.write(get("/t/big"))
+        async with asyncio.timeout(60):
+            got = 0
+            while got < BIG:
+                got += len(await reader.read(65536))
+        for _ in range(3):
+            assert status(await it.send(get("/t/small", "Connection: close"))) == 200
+        writer.close()
+
+
+async def test_thousands_of_pipelined_requests_are_all_answered() -> None:
+    async with world() as it:
+        answer = await it.send(get("/ready") * 3_000)
+        assert answer.count(b"HTTP/1.1 200 ") == 3_000
+
+
+async def test_a_client_of_http_1_0_gets_one_answer_when_the_backend_chunks() -> None:
+    async with world() as it:
+
+        async def chunks(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n")
+            await writer.drain()
+
+        it.exchange = chunks
+        answer = await it.send(
+            f"GET /t/ HTTP/1.0\r\nHost: {CLUSTER}\r\nConnection: keep-alive\r\n\r\n".encode() + get("/ready")
+        )
+        assert status(answer) == 502
+        assert b"\r\nok\r\n" not in answer
+
+
+async def test_answers_before_the_answer_keep_their_fields_however_many() -> None:
+    async with world() as it:
+
+        async def hint(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\n\r\n" * 2_000 + OK)
+            await writer.drain()
+
+        it.exchange = hint
+        answer = await it.send(get())
+        assert answer.count(b"HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\n\r\n") == 2_000
+        assert answer.endswith(b"\r\n\r\nok")
+
+
+async def test_fields_that_the_backends_connection_names_are_for_one_hop() -> None:
+    async with world() as it:
+
+        async def name(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nConnection: X-Hop, content-length\r\nX-Hop: 1\r\nX-End: 2\r\n" + OK[17:])
+
+        it.exchange = name
+        answer = await it.send(get())
+        assert b"X-Hop" not in answer
+        assert b"X-End: 2" in answer
+        assert answer.endswith(b"ok")
+
+
+async def test_a_root_with_a_query_is_the_root_and_what_is_no_token_is_not_asked_for() -> None:
+    async with world() as it:
+        assert status(await it.send(get("/?from=mail"))) == 400
+        assert status(await it.send(get("//x"))) == 410
+        assert status(await it.send(get("/" + "a" * 300 + "/"))) == 410
+        assert it.asked == []
+
+
+async def test_a_tunnel_of_http_2_is_not_given() -> None:
+    async with world() as it:
+        asked = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: websocket, H2C", "HTTP2-Settings: AAMAAABk")
+        assert status(await it.send(get("/t/", *asked))) == 200
+        heard = it.heard[0].lower()
+        assert b"upgrade" not in heard
+        assert b"http2-settings" not in heard
+
+
+async def test_an_end_that_was_announced_comes() -> None:
+    async with world() as it:
+
+        async def early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab")
+            await reader.readexactly(5)
+            writer.write(b"cd")
+            await reader.read(-1)
+
+        it.exchange = early
+        reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
+        writer.write(get("/t/", "Content-Length: 5", method="POST"))
+        async with asyncio.timeout(LIMIT_S):
+            assert b"Connection: close" in await reader.readuntil(b"ab")
+            writer.write(b"hello")
+            assert await reader.read(-1) == b"cd"
+        writer.close()
+
+
+async def test_a_client_that_closes_during_a_quiet_answer_ends_the_use() -> None:
+    async with world() as it:
+        gone = asyncio.Event()
+
+        async def quiet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
+            await reader.read(-1)
+            gone.set()
+
+        it.exchange = quiet
+        reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
+        writer.write(get("/t/events"))
+        async with asyncio.timeout(LIMIT_S):
+            await reader.readuntil(b"a\r\n")
+            writer.close()
+            await gone.wait()
+
+
+async def test_a_client_that_only_half_closes_gets_an_answer_that_keeps_coming(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "HALF_CLOSED_LIMIT_S", 0.5)
+    async with world() as it:
+
+        async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n")
+            for _ in range(20):
+                await asyncio.sleep(0.15)
+                writer.write(b"x")
+
+        it.exchange = drip
+        reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
+        writer.write(get())
+        writer.write_eof()
+        async with asyncio.timeout(LIMIT_S):
+            assert (await reader.read(-1)).endswith(b"\r\n\r\n" + b"x" * 20)
+        writer.close()
+
+
+async def test_half_a_head_is_ended_on_a_used_connection_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "HEAD_LIMIT_S", 0.2)
+    async with world() as it:
+        reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
+        writer.write(get())
+        async with asyncio.timeout(LIMIT_S):
+            await reader.readuntil(b"\r\n\r\nok")
+            writer.write(b"GET /t/ HT")
+            assert status(await reader.read(-1)) == 408
+        writer.close()
+
+
+async def test_a_client_that_never_reads_its_last_answer_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "CLOSING_LIMIT_S", 0.2)
+    async with world() as it:
+        sent = asyncio.Event()
+
+        async def big(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+            await writer.drain()
+            sent.set()
+
+        it.exchange = big
+        slow = socket.socket()
+        slow.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(slow, ("127.0.0.1", it.port))
+        await loop.sock_sendall(slow, get("/t/", "Connection: close"))
+        async with asyncio.timeout(LIMIT_S):
+            await sent.wait()
+            while chunk := await loop.sock_recv(slow, 65536):
+                assert chunk
+        slow.close()
+
+
+async def test_a_question_that_was_lost_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(route_questions, "ASK_AGAIN_S", 0.2)
+    async with world() as it:
+        it.silent = True
+        reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
+        writer.write(get())
+        async with asyncio.timeout(LIMIT_S):
+            while not it.asked:
+                await asyncio.sleep(0.01)
+            it.silent = False
+            assert status(await reader.readuntil(b"ok")) == 200
+        writer.close()
+
+
+async def test_a_client_that_leaves_takes_its_question_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(route_lookup, "LOOK_INTERVAL_S", 0.05)
+    async with world() as it:
+        it.silent = True
+        # Its question is never answered; the next request's is sent as soon as it is forgotten. A client that leaves
+        # without a reset might only have half-closed, so the proxy waits that long.
+        async with asyncio.timeout(LIMIT_S):
+            while len(it.asked) < 2:
+                _, writer = await asyncio.open_connection("127.0.0.1", it.port)
+                writer.write(get())
+                await asyncio.sleep(0.1)
+                writer.transport.abort()
+                await asyncio.sleep(HALF_CLOSED_LIMIT_S + 1.5)
+        assert set(it.asked) == {"t"}
+
+
+async def test_a_controller_that_goes_away_ends_the_wait_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(route_questions, "DISCONNECTED_LIMIT_S", 0.3)
+    async with world() as it:
+        it.silent = it.gone = True
+        reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
+        writer.write(get())
+        async with asyncio.timeout(LIMIT_S):
+            while not it.asked:
+                await asyncio.sleep(0.01)
+            assert it.controller is not None
+            await it.controller.close()
+            assert status(await reader.readuntil(b"\r\n\r\n")) == 504
+        writer.close()
+
+
+async def test_a_backend_that_cannot_be_reached_is_asked_for_again() -> None:
+    async with world() as it:
+        it.add_route("t", address="127.0.0.1:1")
+        assert status(await it.send(get("/t/", "Connection: close"))) == 502
+        # It ended while the proxy had no connection to a controller: BackendRemoved was missed.
+        it.routes["t"] = None
+        assert status(await it.send(get("/t/", "Connection: close"))) == 410
+        assert it.asked == ["t", "t"]
+
+
+async def test_a_tunnel_outlives_the_controller() -> None:
+    async with world() as it:
+
+        async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: raw\r\n\r\n")
+            while data := await reader.read(100):
+                writer.write(data)
+
+        it.exchange = echo
+        reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
+        writer.write(get("/t/", "Connection: Upgrade", "Upgrade: raw"))
+        async with asyncio.timeout(LIMIT_S):
+            await reader.readuntil(b"\r\n\r\n")
+            first = it.controller
+            assert first is not None
+            it.kept_alive.clear()
+            await first.close(code=1001)
+            writer.write(b"still here")
+            assert await reader.readexactly(10) == b"still here"
+            # The next controller is told at once that the backend is in use.
+            while it.kept_alive != ["b-t"]:
+                await asyncio.sleep(0.02)
+            assert it.controller is not first
+        # A cached route needs no question.
+        assert it.asked == ["t"]
+        writer.close()
