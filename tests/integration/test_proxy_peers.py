@@ -229,7 +229,7 @@ async def test_a_client_that_leaves_takes_its_question_along(monkeypatch: pytest
                 writer.write(get())
                 await asyncio.sleep(0.1)
                 writer.transport.abort()
-                await asyncio.sleep(HALF_CLOSED_LIMIT_S + 1.5)
+                await asyncio.sleep(limits.HALF_CLOSED_LIMIT_S + 1.5)
         assert set(it.asked) == {"t"}
 
 

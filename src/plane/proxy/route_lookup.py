@@ -55,6 +55,10 @@ class RouteLookup:
         Raises:
             TimeoutError: no answer in time; the next request asks again.
         """
+        # The answer may have come between the caller's look at the cache and this task's first step.
+        known = self.known(token)
+        if known is not None:
+            return None if known == "gone" else known
         is_new = self._questions.join(token, self._clock())
         if is_new is None:
             log.warning("too many tokens are asked for at once; one more is refused", limit=QUESTIONS_LIMIT)
