@@ -76,6 +76,8 @@ def from_info(info: Any) -> st.SearchStrategy[Any]:  # noqa: C901 - a table of m
             return st.dictionaries(TEXT, from_info(info.value_type), max_size=3)
         case inspect.ListType():
             return st.lists(from_info(info.item_type), max_size=3)
+        case inspect.VarTupleType():
+            return st.lists(from_info(info.item_type), max_size=3).map(tuple)
         case inspect.TupleType():
             return st.tuples(*(from_info(each) for each in info.item_types))
         case inspect.DateTimeType():

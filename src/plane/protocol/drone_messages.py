@@ -25,6 +25,7 @@ __all__ = [
     "RenewKey",
     "RenewKeyResponse",
     "SpawnOrder",
+    "Stopping",
     "TerminateOrder",
 ]
 
@@ -71,6 +72,10 @@ class RenewKey(msgspec.Struct, frozen=True):
     local_time: DroneTime
 
 
+class Stopping(msgspec.Struct, frozen=True):
+    """The drone is about to stop, and takes no more work (A14; extension "stopping")."""
+
+
 class MessageFromDrone(Variants, frozen=True, kw_only=True):
     """One frame from a drone."""
 
@@ -79,6 +84,7 @@ class MessageFromDrone(Variants, frozen=True, kw_only=True):
     backend_metrics: BackendMetrics | UnsetType = UNSET
     ack_action: AckAction | UnsetType = UNSET
     renew_key: RenewKey | UnsetType = UNSET
+    stopping: Stopping | UnsetType = UNSET
 
 
 class SpawnOrder(msgspec.Struct, frozen=True):

@@ -22,6 +22,7 @@ __all__ = [
     "SetTxtRecord",
     "SetTxtRecordRequest",
     "SetTxtRecordResponse",
+    "TokensRevoked",
 ]
 
 
@@ -95,6 +96,13 @@ class BackendRemoved(msgspec.Struct, frozen=True):
     backend: str
 
 
+class TokensRevoked(msgspec.Struct, frozen=True):
+    """Forget the routes of these tokens and cut what was opened with them (A3; extension "revocation")."""
+
+    backend: str
+    tokens: tuple[str, ...]
+
+
 class MessageFromProxy(Variants, frozen=True, kw_only=True):
     """One frame from a proxy. ``keep_alive`` is a backend's id."""
 
@@ -109,3 +117,4 @@ class MessageToProxy(Variants, frozen=True, kw_only=True):
     route_info_response: RouteInfoResponse | UnsetType = UNSET
     cert_manager_response: CertManagerResponse | UnsetType = UNSET
     backend_removed: BackendRemoved | UnsetType = UNSET
+    tokens_revoked: TokensRevoked | UnsetType = UNSET

@@ -15,12 +15,13 @@ from typing import Generic, TypeVar
 import aiohttp
 import structlog
 from aiohttp import web
+from msgspec import UNSET
 
 from plane import timing
 from plane.decisions.reconnect_backoff import ReconnectBackoff
 from plane.protocol import codec
 from plane.protocol.errors import MessageError, PlaneError
-from plane.protocol.handshake import Handshake
+from plane.protocol.handshake import Extension, Handshake
 from plane.transport.controller_url import ControllerUrl
 from plane.version import this_version
 
@@ -89,6 +90,7 @@ class NodeConnector(Generic[In, Out]):
         kind: type of the messages that come in.
         session: runs once per connection, reads `NodeSocket.messages` to their end, and returns then.
             It is cancelled when the connector is.
+        extensions: what this node understands beyond Plane 0.5.5.
     """
 
     def __init__(
@@ -98,12 +100,14 @@ class NodeConnector(Generic[In, Out]):
         name: str,
         kind: type[In],
         session: Callable[[NodeSocket[In, Out]], Awaitable[None]],
+        extensions: tuple[Extension, ...] = (),
     ) -> None:
         self._url = url
         self._path = path
         self._name = name
         self._kind = kind
         self._session = session
+        self._extensions = extensions
 
     async def run(self) -> None:
         """Connect, serve, reconnect; until cancelled, which closes the connection in good order."""
@@ -152,7 +156,7 @@ class NodeConnector(Generic[In, Out]):
             return ws.close_code in (aiohttp.WSCloseCode.GOING_AWAY, aiohttp.WSCloseCode.SERVICE_RESTART)
 
     async def _handshake(self, ws: aiohttp.ClientWebSocketResponse) -> Handshake:
-        mine = Handshake(version=this_version(), name=self._name)
+        mine = Handshake(version=this_version(), name=self._name, extensions=self._extensions or UNSET)
         async with asyncio.timeout(timing.NODE_HANDSHAKE_LIMIT_S):
             await ws.send_str(codec.encode(mine).decode())
             try:
