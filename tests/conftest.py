@@ -33,6 +33,16 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 @pytest.fixture
 def postgres_url() -> Iterator[str]:
     """An empty database of the test's own."""
+    yield from _database()
+
+
+@pytest.fixture(scope="module")
+def module_postgres_url() -> Iterator[str]:
+    """An empty database for all tests of a module."""
+    yield from _database()
+
+
+def _database() -> Iterator[str]:
     server = real_parts.postgres_server()
     name = f"test_{secrets.token_hex(6)}"
     asyncio.run(_execute(f"{server}/postgres", f"CREATE DATABASE {name}"))

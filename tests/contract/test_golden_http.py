@@ -24,6 +24,8 @@ CHANGED = {
     "no JSON content type": 415,
     "missing executable": 422,
     "wrong type": 422,
+    "missing field": 422,
+    "path used by the original's own client": 200,  # A3
 }
 NOTES = (
     "no key",
@@ -44,13 +46,17 @@ NOTES = (
     "unknown cluster",
     "malformed cluster",
     "without upgrade",
+    "nothing to revoke",
+    "missing field",
+    "path used by the original's own client",
+    "unknown drone",
     "static token, subdomain, chosen id",
     "everything usual",
 )
 EXCHANGES = [
     line
     for line in RECORDED
-    if (line.get("note") in NOTES and "/drain" not in line["path"] and "status-stream" not in line["path"])
+    if (line.get("note") in NOTES and "status-stream" not in line["path"])
     or (line.get("path") in ("/pub/health", "/ctrl/status") and line.get("status") == 200 and "note" not in line)
 ]
 

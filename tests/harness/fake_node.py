@@ -56,9 +56,10 @@ class FakeNode:
 
 
 @asynccontextmanager
-async def _node(base: str, path: str, name: str) -> AsyncIterator[FakeNode]:
+async def _node(base: str, path: str, name: str, extensions: list[str] | None = None) -> AsyncIterator[FakeNode]:
+    handshake = {"version": VERSION, "name": name} | ({} if extensions is None else {"extensions": extensions})
     async with aiohttp.ClientSession() as http, http.ws_connect(base + path) as ws:
-        await ws.send_str(json.dumps({"version": VERSION, "name": name}))
+        await ws.send_str(json.dumps(handshake))
         async with asyncio.timeout(LIMIT_S):
             controller = json.loads(await ws.receive_str())
         yield FakeNode(ws, controller)
@@ -89,8 +90,10 @@ async def _until_heard(base: str, cluster: str, name: str) -> None:
 
 
 @asynccontextmanager
-async def fake_proxy(base: str, name: str = "px-fake", *, cluster: str = CLUSTER) -> AsyncIterator[FakeNode]:
-    async with _node(base, f"/ctrl/c/{cluster}/proxy-socket", name) as node:
+async def fake_proxy(
+    base: str, name: str = "px-fake", *, cluster: str = CLUSTER, extensions: list[str] | None = None
+) -> AsyncIterator[FakeNode]:
+    async with _node(base, f"/ctrl/c/{cluster}/proxy-socket", name, extensions) as node:
         yield node
 
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import structlog
 from aiohttp import web
 
-from plane.database.pool import DatabaseUnavailable
+from plane.database.pool import DatabaseUnavailable, Unstorable
 from plane.identity import random_name
 from plane.protocol import codec
 from plane.protocol.errors import ApiError, ApiErrorKind, ApiFailure, InvalidClusterName, MessageError
@@ -74,6 +74,8 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     except DatabaseUnavailable as error:
         log.warning("database not available", error=str(error))
         return _error_answer(request, ApiFailure(500, ApiErrorKind.DATABASE_ERROR, str(error)))
+    except Unstorable as error:
+        return _error_answer(request, ApiFailure(400, ApiErrorKind.OTHER, str(error)))
     except web.HTTPRequestEntityTooLarge as error:
         return _error_answer(request, ApiFailure(413, ApiErrorKind.OTHER, error.text or error.reason))
     except (web.HTTPNotFound, web.HTTPMethodNotAllowed) as error:

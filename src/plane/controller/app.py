@@ -1,27 +1,44 @@
-"""The route table of the controller's HTTP API (page 2, "HTTP endpoints of the controller")."""
+"""The controller's application: all endpoints of the HTTP API, and what every request passes through.
+
+Page 2, "HTTP endpoints of the controller".
+"""
 
 from __future__ import annotations
 
 from aiohttp import web
 
-from plane.controller.answers import add_cors_headers, answer_errors, answer_preflight, json_answer
-from plane.controller.backend_api import handle_status, handle_status_stream, handle_terminate
-from plane.controller.connect_api import handle_connect
+from plane.controller.answers import add_cors_headers, answer_errors, answer_preflight
+from plane.controller.backend_api import BACKEND_ENDPOINTS
+from plane.controller.cluster_api import CLUSTER_ENDPOINTS
+from plane.controller.connect_api import CONNECT_ENDPOINTS
 from plane.controller.context import CONTEXT, Context
-from plane.controller.drone_socket import handle_drone_socket
+from plane.controller.drone_socket import DRONE_SOCKET_ENDPOINTS
+from plane.controller.endpoints import Endpoint
 from plane.controller.front_page import front_page_routes
-from plane.controller.proxy_socket import handle_proxy_socket
-from plane.database import nodes
-from plane.database.pool import DatabaseUnavailable
-from plane.protocol.connect import ControllerStatus, PublicHealth
-from plane.protocol.errors import ApiErrorKind, ApiFailure
-from plane.protocol.names import parse_cluster_name
-from plane.version import this_version
+from plane.controller.health_api import HEALTH_ENDPOINTS
+from plane.controller.openapi import describe
+from plane.controller.proxy_socket import PROXY_SOCKET_ENDPOINTS
+from plane.controller.revocation_api import REVOCATION_ENDPOINTS
+from plane.decisions.access import Role
+from plane.protocol import codec
 
-__all__ = ["make_app"]
+__all__ = ["all_endpoints", "make_app"]
 
 # Far above any sensible connect request; large files belong into the image or a mount.
 BODY_LIMIT_BYTES = 1024 * 1024
+
+
+def all_endpoints() -> tuple[Endpoint, ...]:
+    """Every endpoint of the HTTP API, its own description excepted."""
+    return (
+        *HEALTH_ENDPOINTS,
+        *CONNECT_ENDPOINTS,
+        *BACKEND_ENDPOINTS,
+        *REVOCATION_ENDPOINTS,
+        *CLUSTER_ENDPOINTS,
+        *DRONE_SOCKET_ENDPOINTS,
+        *PROXY_SOCKET_ENDPOINTS,
+    )
 
 
 def make_app(context: Context) -> web.Application:
@@ -29,47 +46,28 @@ def make_app(context: Context) -> web.Application:
     app = web.Application(middlewares=[answer_errors, answer_preflight], client_max_size=BODY_LIMIT_BYTES)
     app[CONTEXT] = context
     app.on_response_prepare.append(add_cors_headers)
-    app.add_routes(
-        [
-            web.get("/pub/health", _public_health),
-            web.get("/ctrl/status", _controller_status),
-            web.post("/ctrl/connect", handle_connect),
-            web.get("/ctrl/c/{cluster}/state", _cluster_state),
-            web.get("/ctrl/c/{cluster}/drone-socket", handle_drone_socket),
-            web.get("/ctrl/c/{cluster}/proxy-socket", handle_proxy_socket),
-        ]
-    )
-    for cluster in ("", "/c/{cluster}"):
-        app.add_routes(
-            [
-                web.get(f"/pub{cluster}/b/{{backend}}/status", handle_status),
-                web.get(f"/pub{cluster}/b/{{backend}}/status-stream", handle_status_stream),
-                web.post(f"/ctrl{cluster}/b/{{backend}}/{{kind:soft|hard}}-terminate", handle_terminate),
-            ]
-        )
+    for endpoint in (*all_endpoints(), _openapi()):
+        for path in endpoint.paths:
+            if endpoint.method == "GET":
+                app.router.add_get(path, endpoint.handle)
+            else:
+                app.router.add_route(endpoint.method, path, endpoint.handle)
     if context.settings.demo_command is not None:
         app.add_routes(front_page_routes())
     return app
 
 
-async def _public_health(request: web.Request) -> web.Response:
-    await _require_database(request)
-    return json_answer(PublicHealth())
+def _openapi() -> Endpoint:
+    document = codec.encode(describe(all_endpoints()))
 
+    async def serve(_: web.Request) -> web.Response:
+        return web.Response(body=document, content_type="application/json")
 
-async def _controller_status(request: web.Request) -> web.Response:
-    await _require_database(request)
-    version = this_version()
-    return json_answer(ControllerStatus(version=version.version, hash=version.git_hash))
-
-
-async def _cluster_state(request: web.Request) -> web.Response:
-    cluster = parse_cluster_name(request.match_info["cluster"])
-    return json_answer(await nodes.cluster_state(request.app[CONTEXT].db, cluster))
-
-
-async def _require_database(request: web.Request) -> None:
-    try:
-        await nodes.answers(request.app[CONTEXT].db)
-    except DatabaseUnavailable as error:
-        raise ApiFailure(500, ApiErrorKind.OTHER, "Database health check failed") from error
+    return Endpoint(
+        method="GET",
+        path="/ctrl/openapi.json",
+        handle=serve,
+        summary="This API as an OpenAPI 3.1 document",
+        role=Role.READ,
+        answer=dict,
+    )

@@ -8,8 +8,10 @@ from aiohttp import ClientConnectionResetError, web
 
 from plane.controller.answers import json_answer
 from plane.controller.context import CONTEXT, Context
+from plane.controller.endpoints import EVENT_STREAM, Endpoint, Parameter
 from plane.database import actions, backends
 from plane.database.notifications import Overflowed, Subscription
+from plane.decisions.access import Role
 from plane.identity import random_name
 from plane.protocol import codec
 from plane.protocol.backend_state import (
@@ -26,7 +28,7 @@ from plane.protocol.names import Prefix
 from plane.protocol.notifications import EventKind
 from plane.protocol.times import DbTime
 
-__all__ = ["handle_status", "handle_status_stream", "handle_terminate", "order_termination"]
+__all__ = ["BACKEND_ENDPOINTS", "order_termination"]
 
 KEEP_ALIVE_INTERVAL_S = 15.0
 # A reader that takes nothing for this long is dropped; it comes back with Last-Event-ID.
@@ -35,8 +37,7 @@ WRITE_LIMIT_S = 15.0
 _NO_SUCH_BACKEND = ApiFailure(404, ApiErrorKind.NOT_FOUND, "Backend does not exist")
 
 
-async def handle_status(request: web.Request) -> web.Response:
-    """``GET /pub/b/{backend}/status``."""
+async def _status(request: web.Request) -> web.Response:
     found = await backends.state_now(request.app[CONTEXT].db, request.match_info["backend"])
     if found is None:
         raise _NO_SUCH_BACKEND
@@ -44,9 +45,15 @@ async def handle_status(request: web.Request) -> web.Response:
     return json_answer(public_entry(row.state, row.time))
 
 
-async def handle_terminate(request: web.Request) -> web.Response:
-    """``POST /ctrl/b/{backend}/soft-terminate`` and ``/hard-terminate``; a body is ignored."""
-    kind = TerminationKind(request.match_info["kind"])
+async def _soft_terminate(request: web.Request) -> web.Response:
+    return await _terminate(request, TerminationKind.SOFT)
+
+
+async def _hard_terminate(request: web.Request) -> web.Response:
+    return await _terminate(request, TerminationKind.HARD)
+
+
+async def _terminate(request: web.Request, kind: TerminationKind) -> web.Response:
     context = request.app[CONTEXT]
     backend_id = request.match_info["backend"]
     found = await backends.state_now(context.db, backend_id)
@@ -71,8 +78,8 @@ async def order_termination(
     await actions.order(context.db, action)
 
 
-async def handle_status_stream(request: web.Request) -> web.StreamResponse:
-    """``GET /pub/b/{backend}/status-stream``: past states, then each as it comes, as server-sent events.
+async def _status_stream(request: web.Request) -> web.StreamResponse:
+    """Past states, then each as it comes, as server-sent events.
 
     Ends after `terminated`. ``Last-Event-ID`` skips what the client has seen. An unknown backend gives an
     empty stream that stays open.
@@ -136,3 +143,45 @@ def _status_number(last_event_id: str | None) -> int:
         return BackendStatus(last_event_id).number if last_event_id else 0
     except ValueError:
         return 0
+
+
+BACKEND_ENDPOINTS = (
+    Endpoint(
+        method="GET",
+        path="/pub/b/{backend}/status",
+        also=("/pub/c/{cluster}/b/{backend}/status",),
+        handle=_status,
+        summary="The status of a backend",
+        role=None,
+        answer=BackendStatusStreamEntry,
+        refusals=(404,),
+    ),
+    Endpoint(
+        method="GET",
+        path="/pub/b/{backend}/status-stream",
+        also=("/pub/c/{cluster}/b/{backend}/status-stream",),
+        handle=_status_stream,
+        summary="Past states of a backend, then each as it comes, until it has ended",
+        role=None,
+        media=EVENT_STREAM,
+        parameters=(Parameter("Last-Event-ID", "header", str, "Skip what comes up to this status"),),
+    ),
+    Endpoint(
+        method="POST",
+        path="/ctrl/b/{backend}/soft-terminate",
+        also=("/ctrl/c/{cluster}/b/{backend}/soft-terminate",),
+        handle=_soft_terminate,
+        summary="Ask a backend to stop",
+        role=Role.CONNECT,
+        refusals=(404,),
+    ),
+    Endpoint(
+        method="POST",
+        path="/ctrl/b/{backend}/hard-terminate",
+        also=("/ctrl/c/{cluster}/b/{backend}/hard-terminate",),
+        handle=_hard_terminate,
+        summary="Kill a backend",
+        role=Role.CONNECT,
+        refusals=(404,),
+    ),
+)

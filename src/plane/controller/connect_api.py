@@ -10,8 +10,10 @@ from aiohttp import web
 
 from plane.controller.answers import json_answer, json_body
 from plane.controller.context import CONTEXT, Context
+from plane.controller.endpoints import Endpoint
 from plane.database import connecting
 from plane.database.connecting import BackendExists, KeyTaken, NewBackend, TokenGrant
+from plane.decisions.access import Role
 from plane.decisions.connect_limits import check_connect_request
 from plane.decisions.connect_request import Reuse, Spawn, TryAgain, decide, next_fencing_token
 from plane.decisions.lease_terms import lease_deadlines
@@ -25,14 +27,14 @@ from plane.protocol.keys import AcquiredKey, KeyConfig
 from plane.protocol.names import Prefix, cluster_url_scheme
 from plane.timing import CONNECT_ATTEMPTS
 
-__all__ = ["connect", "handle_connect"]
+__all__ = ["CONNECT_ENDPOINTS", "connect"]
 
 log = structlog.get_logger("plane.controller")
 
 _FAILED_TO_ACQUIRE = ApiFailure(500, ApiErrorKind.FAILED_TO_ACQUIRE_KEY, "Failed to acquire lock.")
 
 
-async def handle_connect(request: web.Request) -> web.Response:
+async def _handle(request: web.Request) -> web.Response:
     """The endpoint."""
     body = await json_body(request, ConnectRequest)
     return json_answer(await connect(request.app[CONTEXT], body))
@@ -161,3 +163,17 @@ def _answer(
         status_url=f"{context.public_url}/pub/b/{backend_id}/status",
         drone=drone,
     )
+
+
+CONNECT_ENDPOINTS = (
+    Endpoint(
+        method="POST",
+        path="/ctrl/connect",
+        handle=_handle,
+        summary="The URL of the process that holds a key, which is started if nobody has",
+        role=Role.CONNECT,
+        body=ConnectRequest,
+        answer=ConnectResponse,
+        refusals=(409,),
+    ),
+)

@@ -13,11 +13,13 @@ from aiohttp import web
 
 from plane import timing
 from plane.controller.context import Context
+from plane.controller.endpoints import Endpoint, Parameter
 from plane.controller.node_session import serve_node
 from plane.controller.sweeper import sweep_for_ever
 from plane.database import actions, backends, keys, nodes
 from plane.database.nodes import Registration
 from plane.database.notifications import Subscription
+from plane.decisions.access import Role
 from plane.decisions.lease_terms import lease_deadlines
 from plane.ownership import run_together
 from plane.protocol import codec
@@ -31,13 +33,15 @@ from plane.protocol.drone_messages import (
     MessageToDrone,
     RenewKey,
     RenewKeyResponse,
+    Stopping,
 )
 from plane.protocol.errors import MessageError
+from plane.protocol.handshake import Extension
 from plane.protocol.names import NodeKind
 from plane.protocol.notifications import Event, EventKind
 from plane.transport.node_socket import NodeSocket
 
-__all__ = ["handle_drone_socket"]
+__all__ = ["DRONE_SOCKET_ENDPOINTS"]
 
 DroneSocket = NodeSocket[MessageFromDrone, MessageToDrone]
 
@@ -47,7 +51,7 @@ RESEND_AFTER_S = 30.0
 log = structlog.get_logger("plane.controller")
 
 
-async def handle_drone_socket(request: web.Request) -> web.StreamResponse:
+async def _handle(request: web.Request) -> web.StreamResponse:
     """The endpoint."""
     pool = request.query.get("pool", "")
 
@@ -56,7 +60,7 @@ async def handle_drone_socket(request: web.Request) -> web.StreamResponse:
         with context.bus.subscribe(EventKind.BACKEND_ACTION, str(registration.node_id)) as ordered:
             await _serve(context, socket, registration.node_id, ordered)
 
-    return await serve_node(request, NodeKind.DRONE, MessageFromDrone, serve)
+    return await serve_node(request, NodeKind.DRONE, MessageFromDrone, serve, extensions=(Extension.STOPPING,))
 
 
 async def _serve(context: Context, socket: DroneSocket, drone_id: int, ordered: Subscription) -> None:
@@ -80,6 +84,9 @@ async def _hear(context: Context, socket: DroneSocket, drone_id: int) -> None:
                 await actions.acknowledge(context.db, action_id, drone_id)
             case RenewKey() as renewal:
                 await socket.send(MessageToDrone(renew_key_response=await _renewed(context, renewal)))
+            case Stopping():
+                log.info("drone stops; it gets no more backends", drone=socket.peer.name)
+                await nodes.drone_stops(context.db, drone_id)
             case metrics:
                 await backends.publish_metrics(context.db, metrics)
 
@@ -131,3 +138,16 @@ def _action(event: Event) -> BackendAction | None:
     except MessageError as error:
         log.warning("action not understood", drone=event.key, error=str(error))
         return None
+
+
+DRONE_SOCKET_ENDPOINTS = (
+    Endpoint(
+        method="GET",
+        path="/ctrl/c/{cluster}/drone-socket",
+        handle=_handle,
+        summary="Where a drone connects",
+        role=Role.ADMIN,
+        parameters=(Parameter("pool", "query", str, "The drone's pool"),),
+        is_socket=True,
+    ),
+)

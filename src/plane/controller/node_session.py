@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import structlog
 from aiohttp import WSCloseCode, web
+from msgspec import UNSET
 
 from plane import timing
 from plane.controller.context import CONTEXT, Context
@@ -20,7 +21,7 @@ from plane.database.notifications import Overflowed
 from plane.database.pool import DatabaseUnavailable
 from plane.protocol import codec
 from plane.protocol.errors import InvalidName, MessageError
-from plane.protocol.handshake import Handshake
+from plane.protocol.handshake import Extension, Handshake
 from plane.protocol.names import ClusterName, NodeKind, parse_cluster_name, parse_node_name
 from plane.transport.node_socket import MAX_MESSAGE_BYTES, NodeSocket, SocketClosed
 from plane.version import this_version
@@ -37,8 +38,11 @@ async def serve_node(
     kind: NodeKind,
     message: type[In],
     serve: Callable[[Context, NodeSocket[In, Any], Registration], Awaitable[None]],
+    extensions: tuple[Extension, ...] = (),
 ) -> web.StreamResponse:
     """Shake hands with a node, keep it registered, and call ``serve`` until the connection ends.
+
+    ``extensions``: what this controller understands from such a node beyond Plane 0.5.5.
 
     Raises:
         InvalidClusterName: refused before the upgrade.
@@ -53,7 +57,7 @@ async def serve_node(
         timeout=timing.NODE_SEND_LIMIT_S,
     )
     await ws.prepare(request)
-    handshake = await _handshake(ws, context.settings.name, kind)
+    handshake = await _handshake(ws, context.settings.name, kind, extensions)
     if handshake is None:
         return ws
     socket: NodeSocket[In, Any] = NodeSocket(ws, handshake, message)
@@ -86,9 +90,11 @@ async def _registered(
         await asyncio.shield(nodes.node_left(context.db, registration, context.settings.name))
 
 
-async def _handshake(ws: web.WebSocketResponse, controller: str, kind: NodeKind) -> Handshake | None:
+async def _handshake(
+    ws: web.WebSocketResponse, controller: str, kind: NodeKind, extensions: tuple[Extension, ...]
+) -> Handshake | None:
     """Read the node's handshake and answer it; None, and the socket closed, for anything else."""
-    mine = Handshake(version=this_version(), name=controller)
+    mine = Handshake(version=this_version(), name=controller, extensions=extensions or UNSET)
     try:
         async with asyncio.timeout(timing.NODE_HANDSHAKE_LIMIT_S):
             theirs = codec.decode(await ws.receive_str(), Handshake)

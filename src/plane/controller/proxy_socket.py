@@ -11,13 +11,18 @@ import structlog
 from aiohttp import web
 
 from plane.controller.context import Context
+from plane.controller.endpoints import Endpoint
 from plane.controller.node_session import serve_node
 from plane.database import backends
 from plane.database.nodes import Registration
 from plane.database.notifications import Overflowed, Subscription
 from plane.database.pool import DatabaseUnavailable
+from plane.decisions.access import Role
 from plane.ownership import end_tasks, run_together
+from plane.protocol import codec
 from plane.protocol.backend_state import BackendStatus
+from plane.protocol.errors import MessageError
+from plane.protocol.handshake import Extension
 from plane.protocol.names import NodeKind
 from plane.protocol.notifications import EventKind
 from plane.protocol.proxy_messages import (
@@ -27,11 +32,12 @@ from plane.protocol.proxy_messages import (
     RouteInfo,
     RouteInfoRequest,
     RouteInfoResponse,
+    TokensRevoked,
 )
 from plane.timing import STARTUP_TIMEOUT_S
 from plane.transport.node_socket import NodeSocket, SocketClosed
 
-__all__ = ["handle_proxy_socket"]
+__all__ = ["PROXY_SOCKET_ENDPOINTS"]
 
 ProxySocket = NodeSocket[MessageFromProxy, MessageToProxy]
 
@@ -43,47 +49,81 @@ WAIT_LIMIT_S = STARTUP_TIMEOUT_S + 60
 log = structlog.get_logger("plane.controller")
 
 
-async def handle_proxy_socket(request: web.Request) -> web.StreamResponse:
+async def _handle(request: web.Request) -> web.StreamResponse:
     """The endpoint."""
     return await serve_node(request, NodeKind.PROXY, MessageFromProxy, _serve)
 
 
 async def _serve(context: Context, socket: ProxySocket, registration: Registration) -> None:
-    with context.bus.subscribe(EventKind.BACKEND_STATE) as states:
-        await run_together(_hear(context, socket), _tell_removals(socket, states))
+    questions = _Questions(context, socket)
+    with (
+        context.bus.subscribe(EventKind.BACKEND_STATE) as states,
+        context.bus.subscribe(EventKind.TOKENS_REVOKED) as revocations,
+    ):
+        await run_together(
+            _hear(context, socket, questions),
+            _tell_removals(socket, states),
+            _tell_revocations(socket, revocations, questions),
+        )
 
 
-async def _hear(context: Context, socket: ProxySocket) -> None:
-    waiting: set[asyncio.Task[None]] = set()
+async def _hear(context: Context, socket: ProxySocket, questions: _Questions) -> None:
     try:
         async for message in socket.messages():
             match message.content:
                 case RouteInfoRequest(token):
-                    if len(waiting) < WAITING_LIMIT:
-                        task = asyncio.create_task(_answer_route(context, socket, token))
-                        waiting.add(task)
-                        task.add_done_callback(waiting.discard)
-                    else:
-                        log.warning("proxy asks too much at once", proxy=socket.peer.name)
+                    questions.ask(token)
                 case str(backend_id):
                     if not await backends.keep_alive(context.db, backend_id):
                         await socket.send(MessageToProxy(backend_removed=BackendRemoved(backend_id)))
                 case other:
                     log.warning("certificates are not served", proxy=socket.peer.name, asked=type(other).__name__)
     finally:
-        await end_tasks(waiting)
+        await questions.end()
 
 
-async def _answer_route(context: Context, socket: ProxySocket, token: str) -> None:
-    """Answer a question; a failure here is not the proxy's other questions' failure: it asks again."""
-    try:
-        route = await _route(context, token)
-        await socket.send(MessageToProxy(route_info_response=RouteInfoResponse(token, route)))
-    except (DatabaseUnavailable, Overflowed, SocketClosed) as error:
-        log.warning("route question not answered", proxy=socket.peer.name, error=str(error))
-    except Exception:
-        # Nobody awaits this task; without this its failure would be seen only when it is collected.
-        log.exception("route question failed", proxy=socket.peer.name)
+class _Questions:
+    """What one proxy has asked and was not told yet: a task each, since a backend may take its time to start."""
+
+    def __init__(self, context: Context, socket: ProxySocket) -> None:
+        self._context = context
+        self._socket = socket
+        self._waiting: dict[asyncio.Task[None], str] = {}
+        self._revoked: set[asyncio.Task[None]] = set()
+
+    def ask(self, token: str) -> None:
+        """Answer as soon as it is known where the token leads."""
+        if len(self._waiting) >= WAITING_LIMIT:
+            log.warning("proxy asks too much at once", proxy=self._socket.peer.name)
+            return
+        task = asyncio.create_task(self._answer(token))
+        self._waiting[task] = token
+        task.add_done_callback(self._forget)
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        del self._waiting[task]
+        self._revoked.discard(task)
+
+    def revoked(self, tokens: tuple[str, ...]) -> None:
+        """These lead nowhere any more, whatever the database said of them a moment ago."""
+        self._revoked |= {task for task, token in self._waiting.items() if token in tokens}
+
+    async def end(self) -> None:
+        """The connection is over."""
+        await end_tasks(list(self._waiting))
+
+    async def _answer(self, token: str) -> None:
+        """Answer a question; a failure here is not the proxy's other questions' failure: it asks again."""
+        try:
+            route = await _route(self._context, token)
+            if asyncio.current_task() in self._revoked:
+                route = None
+            await self._socket.send(MessageToProxy(route_info_response=RouteInfoResponse(token, route)))
+        except (DatabaseUnavailable, Overflowed, SocketClosed) as error:
+            log.warning("route question not answered", proxy=self._socket.peer.name, error=str(error))
+        except Exception:
+            # Nobody awaits this task; without this its failure would be seen only when it is collected.
+            log.exception("route question failed", proxy=self._socket.peer.name)
 
 
 async def _route(context: Context, token: str) -> RouteInfo | None:
@@ -112,3 +152,28 @@ async def _tell_removals(socket: ProxySocket, states: Subscription) -> None:
     async for event in states:
         if event.key is not None and event.payload.get("status") == BackendStatus.TERMINATED:
             await socket.send(MessageToProxy(backend_removed=BackendRemoved(event.key)))
+
+
+async def _tell_revocations(socket: ProxySocket, revocations: Subscription, questions: _Questions) -> None:
+    understood = socket.peer.understands(Extension.REVOCATION)
+    async for event in revocations:
+        try:
+            revoked = codec.convert(event.payload, TokensRevoked)
+        except MessageError as error:
+            log.warning("revocation not understood", backend=event.key, error=str(error))
+            continue
+        questions.revoked(revoked.tokens)
+        if understood:
+            await socket.send(MessageToProxy(tokens_revoked=revoked))
+
+
+PROXY_SOCKET_ENDPOINTS = (
+    Endpoint(
+        method="GET",
+        path="/ctrl/c/{cluster}/proxy-socket",
+        handle=_handle,
+        summary="Where a proxy connects",
+        role=Role.ADMIN,
+        is_socket=True,
+    ),
+)

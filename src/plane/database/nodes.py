@@ -20,9 +20,11 @@ __all__ = [
     "cluster_state",
     "controller_heartbeat",
     "drone_heartbeat",
+    "drone_stops",
     "node_left",
     "register",
     "register_drone",
+    "set_draining",
 ]
 
 _SQL = statements("nodes")
@@ -60,6 +62,17 @@ async def node_left(db: Database, registration: Registration, controller: str) -
 async def register_drone(db: Database, node_id: int, pool: str) -> None:
     """The node is a drone of that pool and takes work."""
     await db.execute(_SQL["register_drone"], node_id, pool)
+
+
+async def drone_stops(db: Database, node_id: int) -> None:
+    """The drone is about to stop and takes no more work; it does again once it has connected anew."""
+    await db.execute(_SQL["drone_stops"], node_id)
+
+
+async def set_draining(db: Database, cluster: str, drone: str, draining: bool) -> bool | None:
+    """Give the drone no more backends, or some again. False if it was so already; None if there is no such drone."""
+    row = await db.fetchrow(_SQL["set_draining"], cluster, drone, draining)
+    return None if row is None else row["updated"]
 
 
 async def drone_heartbeat(db: Database, node_id: int, local_time: DroneTime) -> None:

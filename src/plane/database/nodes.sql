@@ -35,6 +35,21 @@ SELECT plane_emit('node_connection', NULL, jsonb_build_object('node_id', $1::int
 INSERT INTO drone (id, ready, pool) VALUES ($1, true, $2)
 ON CONFLICT (id) DO UPDATE SET ready = true, pool = excluded.pool;
 
+-- name: drone_stops
+-- Drone $1 is about to stop and takes no more work, until it connects again (A14).
+UPDATE drone SET ready = false WHERE id = $1;
+
+-- name: set_draining
+-- The drone named $2 of cluster $1 gets no more backends ($3 true), or some again. No row: there is no such drone;
+-- else whether this changed anything.
+WITH before AS (
+    SELECT drone.id, drone.draining FROM drone JOIN node ON node.id = drone.id
+    WHERE node.cluster = $1 AND node.name = $2
+    FOR UPDATE OF drone
+)
+UPDATE drone SET draining = $3 FROM before WHERE drone.id = before.id
+RETURNING before.draining <> $3 AS updated;
+
 -- name: drone_heartbeat
 -- Drone $1 lives, and its clock says $2 (milliseconds since the epoch).
 UPDATE drone SET last_heartbeat = now(), last_local_time = to_timestamp($2::bigint / 1000.0) WHERE id = $1;

@@ -18,6 +18,8 @@ __all__ = [
     "CANNOT_CONNECT",
     "Database",
     "DatabaseUnavailable",
+    "Transaction",
+    "Unstorable",
     "cannot_connect",
     "connect",
     "open_database",
@@ -36,6 +38,10 @@ _NOT_NOW = (asyncpg.CannotConnectNowError, asyncpg.AdminShutdownError, asyncpg.T
 
 class DatabaseUnavailable(PlaneError):
     """The database did not answer; what was asked may or may not have been done."""
+
+
+class Unstorable(PlaneError):
+    """A value that no column can hold, as text with NUL. Nothing was stored."""
 
 
 class Database:
@@ -75,12 +81,36 @@ class Database:
             await connection.execute(statement, *args, timeout=STATEMENT_LIMIT_S)
 
     @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """Several statements, all or nothing.
+
+        Raises:
+            DatabaseUnavailable
+        """
+        async with self._connection() as connection, connection.transaction():
+            yield Transaction(connection)
+
+    @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Any]:
         try:
             async with self._pool.acquire(timeout=ACQUIRE_LIMIT_S) as connection:
                 yield connection
         except (*_LOST, *_NOT_NOW) as error:
             raise DatabaseUnavailable(f"the database does not answer: {_text(error)}") from error
+        except (asyncpg.DataError, UnicodeEncodeError) as error:
+            raise Unstorable(f"the database cannot hold this: {error}") from error
+
+
+class Transaction:
+    """An open transaction; see `Database.transaction`."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    async def fetch(self, statement: str, *args: Any) -> list[asyncpg.Record]:
+        """All rows of one statement."""
+        rows: list[asyncpg.Record] = await self._connection.fetch(statement, *args, timeout=STATEMENT_LIMIT_S)
+        return rows
 
 
 CANNOT_CONNECT = (OSError, ValueError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
@@ -111,6 +141,10 @@ async def connect(url: str) -> asyncpg.Connection[asyncpg.Record]:
 _SERVER_SETTINGS = {"timezone": "UTC", "application_name": "plane", "jit": "off"}
 
 
+async def _keep_as_it_is(_: object) -> None:
+    """asyncpg would reset a connection after each use, one more trip; no statement here leaves anything to reset."""
+
+
 @asynccontextmanager
 async def open_database(url: str, *, pool_size: int = POOL_SIZE) -> AsyncIterator[Database]:
     """A pool on ``url``, open until the block ends.
@@ -125,6 +159,7 @@ async def open_database(url: str, *, pool_size: int = POOL_SIZE) -> AsyncIterato
             max_size=pool_size,
             timeout=CONNECT_LIMIT_S,
             server_settings=_SERVER_SETTINGS,
+            reset=_keep_as_it_is,
         )
     except CANNOT_CONNECT as error:
         raise cannot_connect(error) from error

@@ -23,6 +23,7 @@ class EventKind(enum.StrEnum):
     BACKEND_ACTION = "backend_action"  # the drone's integer id, as text
     NODE_CONNECTION = "node_connection"  # none
     BACKEND_METRICS = "backend_metrics"  # the backend's id
+    TOKENS_REVOKED = "tokens_revoked"  # the backend's id; ours, and ignored by originals
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):

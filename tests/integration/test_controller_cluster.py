@@ -1,0 +1,129 @@
+"""Drain and undrain, drones that stop, revocation: what keeps work from a drone, and users from a backend."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import aiohttp
+
+from harness.controllers import Api, controller_api
+from harness.fake_node import CLUSTER, FakeNode, fake_drone, fake_proxy
+
+IMAGE: dict[str, Any] = {"executable": {"image": "example/image"}}
+READY = {"status": "ready", "address": "127.0.0.1:4567"}
+
+
+async def drain(api: Api, drone: str, order: str = "drain") -> tuple[int, Any]:
+    return await api.call("POST", f"/ctrl/c/{CLUSTER}/d/{drone}/{order}")
+
+
+async def drone_state(api: Api) -> dict[str, Any]:
+    _, state = await api.call("GET", f"/ctrl/c/{CLUSTER}/state")
+    drone: dict[str, Any] = state["drones"][0]
+    return drone
+
+
+async def test_a14_draining_can_be_undone(postgres_url: str) -> None:
+    async with controller_api(postgres_url) as api, fake_drone(api.base):
+        assert await drain(api, "dr-fake") == (200, {"updated": True})
+        assert await drain(api, "dr-fake") == (200, {"updated": False})
+        assert (await drone_state(api))["draining"] is True
+        assert await api.refused(spawn_config=IMAGE) == (500, "NoDroneAvailable")
+        assert await drain(api, "dr-fake", "undrain") == (200, {"updated": True})
+        assert await drain(api, "dr-fake", "undrain") == (200, {"updated": False})
+        await api.connect(spawn_config=IMAGE)
+        status, body = await drain(api, "dr-unknown")
+        assert (status, body["kind"], body["message"]) == (404, "NotFound", "Drone does not exist")
+
+
+async def test_a14_a_drone_that_stops_gets_no_more_work_until_it_is_back(postgres_url: str) -> None:
+    async with controller_api(postgres_url) as api:
+        async with fake_drone(api.base) as drone:
+            assert drone.controller["extensions"] == ["stopping"]
+            await drone.say("Stopping", {})
+            async with asyncio.timeout(10):
+                while (await drone_state(api))["ready"]:
+                    await asyncio.sleep(0.02)
+            assert await api.refused(spawn_config=IMAGE) == (500, "NoDroneAvailable")
+        async with fake_drone(api.base):
+            assert (await drone_state(api))["ready"] is True
+            await api.connect(spawn_config=IMAGE)
+
+
+async def ready_backend(api: Api, drone: FakeNode, user: str) -> dict[str, Any]:
+    answer = await api.connect(key={"name": "k"}, spawn_config=IMAGE, user=user)
+    content = {"event_id": 1, "backend_id": answer["backend_id"], "state": READY, "timestamp": 1}
+    await drone.say("BackendEvent", content)
+    await drone.hear("AckEvent")
+    return answer
+
+
+async def route(proxy: FakeNode, token: str) -> Any:
+    await proxy.say("RouteInfoRequest", {"token": token})
+    return (await proxy.hear("RouteInfoResponse"))["route_info"]
+
+
+async def test_a3_revocation_works_on_both_paths_and_reaches_every_proxy(postgres_url: str) -> None:
+    async with (
+        controller_api(postgres_url) as api,
+        controller_api(postgres_url) as other,
+        fake_drone(api.base) as drone,
+        fake_proxy(api.base, "px-one", extensions=["revocation"]) as near,
+        fake_proxy(other.base, "px-two", extensions=["revocation", "of the future"]) as far,
+        fake_proxy(other.base, "px-original") as original,
+    ):
+        anns = await ready_backend(api, drone, "ann")
+        bobs = await api.connect(key={"name": "k"}, user="bob")
+        again = await api.connect(key={"name": "k"}, user="bob")
+        backend = anns["backend_id"]
+        assert (await route(near, bobs["token"]))["user"] == "bob"
+        done = await api.call("POST", "/ctrl/b/revoke", {"backend_id": backend, "user": "bob"})
+        assert done == (200, "Token revoked successfully")
+        for proxy in (near, far):
+            told = await proxy.hear("TokensRevoked")
+            assert told["backend"] == backend
+            assert sorted(told["tokens"]) == sorted([bobs["token"], again["token"]])
+            assert await route(proxy, bobs["token"]) is None
+            assert (await route(proxy, anns["token"]))["user"] == "ann"
+        done = await api.call("POST", "/ctrl/revoke", {"backend_id": backend, "user": "ann"})
+        assert done == (200, "Token revoked successfully")
+        assert (await near.hear("TokensRevoked"))["tokens"] == [anns["token"]]
+        # Nothing to revoke is no error, and tells nobody.
+        done = await api.call("POST", "/ctrl/revoke", {"backend_id": "unknown", "user": "ann"})
+        assert done == (200, "Token revoked successfully")
+        assert await route(original, anns["token"]) is None
+        assert await original.hears_nothing("TokensRevoked", for_s=0.2)
+
+
+async def test_a3_a_token_revoked_while_its_question_waits_leads_nowhere(postgres_url: str) -> None:
+    async with (
+        controller_api(postgres_url) as api,
+        fake_drone(api.base) as drone,
+        fake_proxy(api.base, extensions=["revocation"]) as proxy,
+    ):
+        answer = await api.connect(spawn_config=IMAGE, user="ann")
+        await proxy.say("RouteInfoRequest", {"token": answer["token"]})
+        await api.call("POST", "/ctrl/b/revoke", {"backend_id": answer["backend_id"], "user": "ann"})
+        await proxy.hear("TokensRevoked")
+        content = {"event_id": 1, "backend_id": answer["backend_id"], "state": READY, "timestamp": 1}
+        await drone.say("BackendEvent", content)
+        assert (await proxy.hear("RouteInfoResponse"))["route_info"] is None
+
+
+async def test_every_endpoint_is_described(postgres_url: str) -> None:
+    async with controller_api(postgres_url) as api:
+        status, document = await api.call("GET", "/ctrl/openapi.json")
+        assert status == 200
+        assert document["openapi"] == "3.1.0"
+        connect = document["paths"]["/ctrl/connect"]["post"]
+        assert connect["requestBody"]["content"]["application/json"]["schema"] == {
+            "$ref": "#/components/schemas/ConnectRequest"
+        }
+        assert {"200", "400", "409", "413", "415", "422", "500"} <= set(connect["responses"])
+        for path, operations in document["paths"].items():
+            for method in operations:
+                url = api.base + path.replace("{", "").replace("}", "")
+                async with api.http.request(method, url, timeout=aiohttp.ClientTimeout(total=10)) as answer:
+                    assert answer.status != 405, path
+                    assert answer.status != 404 or answer.content_type == "application/json", path
