@@ -1,0 +1,49 @@
+"""The Python client of the control API: what an application asks Plane for.
+
+`AsyncPlane` for programs on asyncio, `Plane` for all others; the second is the first behind a thread of its own, so
+both do the same. `calls` says what is sent for each; `errors` what may go wrong.
+
+    from plane.client import Plane, ProcessExecutable, SpawnConfig
+
+    with Plane("http://127.0.0.1:8080") as plane:
+        answer = plane.connect("my-document", SpawnConfig(executable=ProcessExecutable(command=["./server"])))
+        print(answer.url)
+"""
+
+from plane.client.async_client import AsyncPlane
+from plane.client.errors import (
+    BackendEnded,
+    CallFailed,
+    CallRefused,
+    ControllerUnreachable,
+    UnexpectedAnswer,
+)
+from plane.client.sync_client import Plane
+from plane.protocol.backend_state import BackendStatus, BackendStatusStreamEntry, TerminationKind, TerminationReason
+from plane.protocol.connect import ClusterState, ConnectResponse
+from plane.protocol.errors import ApiErrorKind
+from plane.protocol.keys import KeyConfig
+from plane.protocol.spawn import DockerExecutable, ProcessExecutable, PullPolicy, ResourceLimits, SpawnConfig
+
+__all__ = [
+    "ApiErrorKind",
+    "AsyncPlane",
+    "BackendEnded",
+    "BackendStatus",
+    "BackendStatusStreamEntry",
+    "CallFailed",
+    "CallRefused",
+    "ClusterState",
+    "ConnectResponse",
+    "ControllerUnreachable",
+    "DockerExecutable",
+    "KeyConfig",
+    "Plane",
+    "ProcessExecutable",
+    "PullPolicy",
+    "ResourceLimits",
+    "SpawnConfig",
+    "TerminationKind",
+    "TerminationReason",
+    "UnexpectedAnswer",
+]

@@ -1,0 +1,218 @@
+"""`AsyncPlane`: the control API for programs on asyncio.
+
+Sends what `calls` says, and again where `plane.decisions.call_retry` allows it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import aiohttp
+
+from plane.client import calls
+from plane.client.calls import Call
+from plane.client.errors import BackendEnded, ControllerUnreachable, UnexpectedAnswer
+from plane.decisions import call_retry
+from plane.decisions.reconnect_backoff import ReconnectBackoff
+from plane.protocol import codec
+from plane.protocol.backend_state import BackendStatus, BackendStatusStreamEntry
+from plane.protocol.connect import ClusterState, ConnectRequest, ConnectResponse, ControllerStatus
+from plane.protocol.errors import MessageError
+from plane.protocol.keys import KeyConfig
+from plane.protocol.spawn import SpawnConfig
+from plane.transport.controller_url import ControllerUrl
+from plane.transport.server_sent_events import EventStreamReader, EventTooLarge
+
+__all__ = ["AsyncPlane"]
+
+T = TypeVar("T")
+
+# A call that waits for a database that is away is answered within five seconds.
+CALL_LIMIT_S = 30.0
+CONNECT_LIMIT_S = 5.0
+# A stream has a sign of life every 15 s.
+STREAM_SILENCE_LIMIT_S = 45.0
+
+_UNREACHABLE = (aiohttp.ClientError, OSError, TimeoutError)
+
+
+class AsyncPlane:
+    """A controller's API. Use as ``async with``, or call `close`.
+
+    Args:
+        url: of the controller, as ``http://HOST:PORT`` or ``https://TOKEN@HOST``.
+        token: bearer token (an API key), if it is not in the URL.
+        timeout_s: how long a call may take, its repetitions included.
+
+    Every call raises `ControllerUnreachable`, `CallRefused` or `UnexpectedAnswer`, all of them `CallFailed`.
+    """
+
+    def __init__(self, url: str, *, token: str | None = None, timeout_s: float = CALL_LIMIT_S) -> None:
+        parsed = ControllerUrl.parse(url)
+        self._url = ControllerUrl(parsed.base, token or parsed.bearer_token)
+        self._timeout_s = timeout_s
+        self._http: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        http, self._http = self._http, None
+        if http is not None:
+            await http.close()
+
+    # Backends.
+
+    async def connect(
+        self,
+        key: str | KeyConfig | None = None,
+        spawn_config: SpawnConfig | None = None,
+        *,
+        user: str | None = None,
+        auth: dict[str, Any] | None = None,
+    ) -> ConnectResponse:
+        """The URL of the process that holds ``key``; it is started from ``spawn_config`` if there is none.
+
+        Without a key a new process is started. ``user`` and ``auth`` reach the process as ``x-verified-username`` and
+        ``x-verified-user-data`` with each request through the URL.
+        """
+        named = KeyConfig(name=key) if isinstance(key, str) else key
+        request = ConnectRequest(key=named, spawn_config=spawn_config, user=user, auth=auth or {})
+        return await self._call(calls.connect(request))
+
+    async def status(self, backend: str) -> BackendStatusStreamEntry:
+        """The state of a backend now."""
+        return await self._call(calls.status(backend))
+
+    async def status_stream(self, backend: str) -> AsyncIterator[BackendStatusStreamEntry]:
+        """All states of a backend, past ones first, each once, until it is terminated.
+
+        A connection that breaks is made again for as long as the iteration goes on.
+
+        Raises:
+            CallRefused: there is no such backend.
+        """
+        # An unknown backend's stream stays empty for ever.
+        await self.status(backend)
+        backoff = ReconnectBackoff()
+        clock = asyncio.get_running_loop().time
+        last: BackendStatus | None = None
+        while True:
+            with suppress(*_UNREACHABLE):
+                async for entry in self._one_stream(backend, last):
+                    backoff.connected(clock())
+                    yield entry
+                    last = entry.status
+                    if last is BackendStatus.TERMINATED:
+                        return
+            await asyncio.sleep(backoff.ended(clock()))
+
+    async def until_ready(self, backend: str, *, timeout_s: float = 300.0) -> BackendStatusStreamEntry:
+        """Wait until a backend answers requests.
+
+        Raises:
+            BackendEnded: it never will.
+            TimeoutError
+        """
+        async with asyncio.timeout(timeout_s):
+            entry = await self.status(backend)
+            if entry.status.number < BackendStatus.READY.number:
+                async for entry in self.status_stream(backend):
+                    if entry.status.number >= BackendStatus.READY.number:
+                        break
+        if entry.status is BackendStatus.READY:
+            return entry
+        raise BackendEnded(backend, entry)
+
+    async def terminate(self, backend: str, *, hard: bool = False) -> None:
+        """Ask a backend to stop, or (``hard``) kill it. Returns when the order is stored, not when it is done."""
+        await self._call(calls.terminate(backend, hard=hard))
+
+    async def revoke(self, backend: str, user: str) -> None:
+        """End the tokens that ``user`` has for a backend, and the connections opened with them."""
+        await self._call(calls.revoke(backend, user))
+
+    # Clusters.
+
+    async def cluster_state(self, cluster: str) -> ClusterState:
+        """The connected drones and proxies of a cluster."""
+        return await self._call(calls.cluster_state(cluster))
+
+    async def drain(self, cluster: str, drone: str) -> bool:
+        """Give a drone no more backends. False if it was so already."""
+        return (await self._call(calls.drain(cluster, drone, undo=False))).updated
+
+    async def undrain(self, cluster: str, drone: str) -> bool:
+        """Give a drone backends again. False if it was so already."""
+        return (await self._call(calls.drain(cluster, drone, undo=True))).updated
+
+    async def controller_status(self) -> ControllerStatus:
+        """Version of the controller, if it and its database answer."""
+        return await self._call(calls.controller_status())
+
+    # How it is done.
+
+    def _session(self) -> aiohttp.ClientSession:
+        if self._http is None:
+            timeout = aiohttp.ClientTimeout(total=self._timeout_s, sock_connect=CONNECT_LIMIT_S)
+            self._http = aiohttp.ClientSession(headers=self._url.headers, timeout=timeout)
+        return self._http
+
+    async def _call(self, call: Call[T]) -> T:
+        headers = {"Content-Type": "application/json"} if call.body is not None else {}
+        content = call.content
+        attempt = 1
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                while True:
+                    try:
+                        async with self._session().request(
+                            call.method, self._url.http(call.path), data=content, headers=headers
+                        ) as answer:
+                            body = await answer.read()
+                        if not (call_retry.is_passing(answer.status) and self._may_repeat(call, attempt, sent=True)):
+                            return calls.read_answer(call, answer.status, body)
+                    except _UNREACHABLE as error:
+                        sent = not isinstance(error, aiohttp.ClientConnectorError)
+                        if not self._may_repeat(call, attempt, sent=sent):
+                            raise self._unreachable(error, sent=sent) from error
+                    attempt += 1
+                    await asyncio.sleep(call_retry.wait_before(attempt, random.random()))  # noqa: S311 - spreads load
+        except TimeoutError as error:
+            raise self._unreachable(error, sent=True) from error
+
+    def _may_repeat(self, call: Call[Any], attempt: int, *, sent: bool) -> bool:
+        return call_retry.may_repeat(attempt, repeatable=call.repeatable, sent=sent)
+
+    def _unreachable(self, error: BaseException, *, sent: bool) -> ControllerUnreachable:
+        reason = f"no answer within {self._timeout_s:g} s" if isinstance(error, TimeoutError) else str(error)
+        return ControllerUnreachable(self._url.base, reason or type(error).__name__, sent=sent)
+
+    async def _one_stream(self, backend: str, last: BackendStatus | None) -> AsyncIterator[BackendStatusStreamEntry]:
+        """One connection's part of a status stream."""
+        headers = {"Last-Event-ID": str(last)} if last is not None else {}
+        timeout = aiohttp.ClientTimeout(sock_connect=CONNECT_LIMIT_S, sock_read=STREAM_SILENCE_LIMIT_S)
+        url = self._url.http(calls.status_stream_path(backend))
+        async with self._session().get(url, headers=headers, timeout=timeout) as answer:
+            if answer.status != 200:
+                if call_retry.is_passing(answer.status) or answer.status == 500:
+                    return
+                raise calls.refusal(answer.status, await answer.read())
+            reader = EventStreamReader()
+            try:
+                async for chunk in answer.content.iter_any():
+                    for event in reader.feed(chunk):
+                        yield codec.decode(event.data, BackendStatusStreamEntry)
+            except (MessageError, EventTooLarge) as error:
+                raise UnexpectedAnswer(f"the status stream is not what a controller says: {error}") from None

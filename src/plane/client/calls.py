@@ -1,0 +1,127 @@
+"""What is sent for each thing that can be asked, and what its answer is: no I/O, the one source for both clients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, cast
+from urllib.parse import quote
+
+from plane.client.errors import CallRefused, UnexpectedAnswer
+from plane.protocol import codec
+from plane.protocol.backend_state import BackendStatusStreamEntry
+from plane.protocol.connect import (
+    ClusterState,
+    ConnectRequest,
+    ConnectResponse,
+    ControllerStatus,
+    DrainResult,
+    RevokeRequest,
+)
+from plane.protocol.errors import ApiError, ApiErrorKind, MessageError
+
+__all__ = [
+    "Call",
+    "cluster_state",
+    "connect",
+    "controller_status",
+    "drain",
+    "read_answer",
+    "refusal",
+    "revoke",
+    "status",
+    "status_stream_path",
+    "terminate",
+]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """One request. ``repeatable``: asking twice does no more than asking once, so it may be sent again."""
+
+    method: str
+    path: str
+    answer: type[T]
+    body: Any = None
+    repeatable: bool = True
+
+    @property
+    def content(self) -> bytes | None:
+        """The body as it is sent."""
+        return None if self.body is None else codec.encode(self.body)
+
+
+def _part(name: str) -> str:
+    return quote(name, safe="")
+
+
+def connect(request: ConnectRequest) -> Call[ConnectResponse]:
+    """The URL of a key's process. Without a key each request is another process, so it is sent once only."""
+    return Call("POST", "/ctrl/connect", ConnectResponse, request, repeatable=request.key is not None)
+
+
+def status(backend: str) -> Call[BackendStatusStreamEntry]:
+    """A backend's state now."""
+    return Call("GET", f"/pub/b/{_part(backend)}/status", BackendStatusStreamEntry)
+
+
+def status_stream_path(backend: str) -> str:
+    """Path of the stream of a backend's states."""
+    return f"/pub/b/{_part(backend)}/status-stream"
+
+
+def terminate(backend: str, *, hard: bool) -> Call[None]:
+    """End a backend: asked to stop, or (``hard``) killed."""
+    return Call("POST", f"/ctrl/b/{_part(backend)}/{'hard' if hard else 'soft'}-terminate", _NOTHING)
+
+
+def revoke(backend: str, user: str) -> Call[str]:
+    """End what ``user`` may do with a backend."""
+    return Call("POST", "/ctrl/b/revoke", str, RevokeRequest(backend, user))
+
+
+def drain(cluster: str, drone: str, *, undo: bool) -> Call[DrainResult]:
+    """Give a drone no more backends, or (``undo``) again."""
+    return Call("POST", f"/ctrl/c/{_part(cluster)}/d/{_part(drone)}/{'undrain' if undo else 'drain'}", DrainResult)
+
+
+def cluster_state(cluster: str) -> Call[ClusterState]:
+    """The connected nodes of a cluster."""
+    return Call("GET", f"/ctrl/c/{_part(cluster)}/state", ClusterState)
+
+
+def controller_status() -> Call[ControllerStatus]:
+    """Does the controller answer, and which is it?"""
+    return Call("GET", "/ctrl/status", ControllerStatus)
+
+
+# `None` is no type[T] for a type checker, though the codec takes it.
+_NOTHING = cast("type[None]", None)
+
+
+def read_answer(call: Call[T], http_status: int, body: bytes) -> T:
+    """The result of ``call``.
+
+    Raises:
+        CallRefused, UnexpectedAnswer
+    """
+    if http_status != 200:
+        raise refusal(http_status, body)
+    try:
+        return codec.decode(body, call.answer)
+    except MessageError as error:
+        raise UnexpectedAnswer(
+            f"the answer to {call.method} {call.path} is not what a controller says: {error}"
+        ) from None
+
+
+def refusal(http_status: int, body: bytes) -> CallRefused:
+    """The error that an answer other than 200 means."""
+    try:
+        error = codec.decode(body, ApiError)
+    except MessageError:
+        # 401 and 502 of forward auth are plain text, 404 of an unknown path has no body.
+        text = body[:200].decode(errors="replace").strip() or "refused without a word"
+        return CallRefused(http_status, ApiErrorKind.OTHER, text, None)
+    return CallRefused(http_status, error.kind, error.message, error.id)

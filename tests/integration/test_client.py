@@ -1,0 +1,165 @@
+"""Both Python clients against a real controller with a drone that obeys."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from harness.clusters import free_port
+from harness.controllers import Api, controller_api
+from harness.fake_node import CLUSTER, fake_drone, obedient_drone
+from harness.relay import Relay
+from plane.client import (
+    ApiErrorKind,
+    AsyncPlane,
+    BackendEnded,
+    BackendStatus,
+    CallRefused,
+    ControllerUnreachable,
+    DockerExecutable,
+    KeyConfig,
+    Plane,
+    SpawnConfig,
+    UnexpectedAnswer,
+)
+
+CONFIG = SpawnConfig(executable=DockerExecutable(image="example/image"))
+LIMIT_S = 20.0
+
+
+@pytest.fixture
+async def api(postgres_url: str) -> AsyncIterator[Api]:
+    async with controller_api(postgres_url) as running, obedient_drone(running.base):
+        yield running
+
+
+async def test_connect_follow_and_terminate(api: Api) -> None:
+    async with AsyncPlane(api.base) as plane:
+        answer = await plane.connect("k", CONFIG, user="ada", auth={"role": "author"})
+        assert answer.spawned
+        assert answer.url.startswith(f"http://{CLUSTER}/")
+        assert (await plane.until_ready(answer.backend_id, timeout_s=LIMIT_S)).status is BackendStatus.READY
+        again = await plane.connect(KeyConfig(name="k"))
+        assert (again.backend_id, again.spawned) == (answer.backend_id, False)
+        assert again.token != answer.token
+        await plane.terminate(answer.backend_id)
+        async with asyncio.timeout(LIMIT_S):
+            states = [entry.status async for entry in plane.status_stream(answer.backend_id)]
+        assert states[0] is BackendStatus.SCHEDULED
+        assert states[-1] is BackendStatus.TERMINATED
+        assert sorted(states, key=lambda status: status.number) == states
+        with pytest.raises(BackendEnded, match="is terminated"):
+            await plane.until_ready(answer.backend_id, timeout_s=LIMIT_S)
+
+
+async def test_errors_have_status_kind_and_id(api: Api) -> None:
+    async with AsyncPlane(api.base) as plane:
+        with pytest.raises(CallRefused) as refused:
+            await plane.connect("nobody holds it")
+        assert (refused.value.status, refused.value.kind) == (409, ApiErrorKind.KEY_UNHELD_NO_SPAWN_CONFIG)
+        assert refused.value.error_id
+        assert refused.value.error_id in str(refused.value)
+        for call in (plane.status("none"), plane.terminate("none"), plane.until_ready("none")):
+            with pytest.raises(CallRefused) as missing:
+                await call
+            assert missing.value.kind is ApiErrorKind.NOT_FOUND
+
+
+async def test_without_asyncio(api: Api) -> None:
+    def use() -> list[BackendStatus]:
+        with Plane(api.base) as plane:
+            assert plane.controller_status().status == "ok"
+            assert len(plane.cluster_state(CLUSTER).drones) == 1
+            answer = plane.connect("sync", CONFIG)
+            plane.until_ready(answer.backend_id, timeout_s=LIMIT_S)
+            for first in plane.status_stream(answer.backend_id):
+                assert first.status is BackendStatus.SCHEDULED
+                break
+            plane.terminate(answer.backend_id, hard=True)
+            states = [entry.status for entry in plane.status_stream(answer.backend_id)]
+        plane.close()
+        with pytest.raises(RuntimeError, match="closed"):
+            plane.status("x")
+        return states
+
+    assert (await asyncio.to_thread(use))[-1] is BackendStatus.TERMINATED
+
+
+async def test_a_stream_goes_on_over_another_connection(postgres_url: str) -> None:
+    async with controller_api(postgres_url) as api, fake_drone(api.base) as drone:
+        port = int(api.base.rpartition(":")[2])
+        relay = Relay(port)
+        async with AsyncPlane(f"http://127.0.0.1:{relay.port}") as plane:
+            backend = (await plane.connect("k", CONFIG)).backend_id
+            seen: list[BackendStatus] = []
+            first = asyncio.Event()
+
+            async def follow() -> None:
+                async for entry in plane.status_stream(backend):
+                    seen.append(entry.status)
+                    first.set()
+
+            async with asyncio.timeout(LIMIT_S), asyncio.TaskGroup() as group:
+                group.create_task(follow())
+                await first.wait()
+                relay.cut()
+                for number, state in enumerate(
+                    ({"status": "loading"}, {"status": "terminated", "last_status": "loading"})
+                ):
+                    event = {"event_id": number + 1, "backend_id": backend, "state": state, "timestamp": 1}
+                    await drone.say("BackendEvent", event)
+                    await drone.hear("AckEvent")
+            relay.close()
+            assert seen == [BackendStatus.SCHEDULED, BackendStatus.LOADING, BackendStatus.TERMINATED]
+
+
+async def test_nobody_there() -> None:
+    async with AsyncPlane(f"http://127.0.0.1:{free_port()}") as plane:
+        with pytest.raises(ControllerUnreachable) as unreachable:
+            await plane.connect(None, CONFIG)
+        assert not unreachable.value.sent
+
+
+async def test_a_server_that_hangs_up_is_asked_again_only_for_what_is_safe() -> None:
+    heard: list[bytes] = []
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.readline())
+        writer.close()
+
+    server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+    async with server, AsyncPlane(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as plane:
+        with pytest.raises(ControllerUnreachable) as unreachable:
+            await plane.connect(None, CONFIG)
+        assert unreachable.value.sent
+        assert len(heard) == 1
+        heard.clear()
+        with pytest.raises(ControllerUnreachable):
+            await plane.status("x")
+        # aiohttp itself repeats a GET once.
+        assert 3 <= len(heard) <= 6
+
+
+async def test_a_server_that_says_nothing_is_not_waited_for_longer_than_asked() -> None:
+    async def silence(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(silence, "127.0.0.1", 0)
+    async with server, AsyncPlane(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", timeout_s=0.3) as plane:
+        with pytest.raises(ControllerUnreachable, match=r"no answer within 0\.3 s"):
+            await plane.status("x")
+
+
+async def test_another_server_is_told_from_a_controller() -> None:
+    async def page(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\n<html>")
+        writer.close()
+
+    server = await asyncio.start_server(page, "127.0.0.1", 0)
+    async with server, AsyncPlane(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as plane:
+        with pytest.raises(UnexpectedAnswer):
+            await plane.controller_status()
