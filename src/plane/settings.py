@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from plane import timing
 from plane.protocol.names import ClusterName, ControllerName, NodeName
 from plane.transport.controller_url import ControllerUrl
 
-__all__ = ["ControllerSettings", "DroneSettings", "ProxySettings", "RuntimeKind"]
+__all__ = ["ControllerSettings", "DnsSettings", "DroneSettings", "ProxySettings", "RuntimeKind"]
 
 
 class RuntimeKind(enum.StrEnum):
@@ -91,3 +92,26 @@ class ProxySettings:
     host: str = "0.0.0.0"  # noqa: S104 - browsers come from elsewhere
     http_port: int = 9090
     root_redirect_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DnsSettings:
+    """Settings of a DNS server.
+
+    Attributes:
+        controller_url: the controller to register with.
+        name: this server's name, ``ns-…``.
+        zone: the zone that is delegated to it. None: ``_acme-challenge.{cluster}`` of any cluster (for tests).
+        hosts, port: where to listen, UDP and TCP. Port 0: any free one.
+    """
+
+    controller_url: ControllerUrl
+    name: NodeName
+    zone: str | None = None
+    hosts: tuple[str, ...] = ("0.0.0.0",)  # noqa: S104 - resolvers come from elsewhere
+    port: int = 53
+
+    @staticmethod
+    def all_hosts() -> tuple[str, ...]:
+        """All addresses of the machine; those of IPv6 only where it has any."""
+        return ("0.0.0.0", "::") if socket.has_dualstack_ipv6() else ("0.0.0.0",)  # noqa: S104 - as above

@@ -12,8 +12,10 @@ __all__: list[str] = [
     "BACKOFF_FACTOR",
     "BACKOFF_FIRST_S",
     "BACKOFF_HEALTHY_AFTER_S",
+    "CERTIFICATE_LEASE_S",
     "CONNECT_ATTEMPTS",
     "CONTROLLER_SHUTDOWN_GRACE_S",
+    "DNS_TCP_IDLE_LIMIT_S",
     "DRONE_LOST_AFTER_S",
     "DYNAMIC_TOKEN_LIFETIME_S",
     "EVENT_REPLAY_PAGE",
@@ -38,6 +40,8 @@ __all__: list[str] = [
     "SOFT_TERMINATE_GRACE_S",
     "STARTUP_TIMEOUT_S",
     "SWEEP_INTERVAL_S",
+    "TXT_ANSWER_LIMIT_S",
+    "TXT_REMEMBERED_S",
     "UNHEALTHY_AFTER_S",
 ]
 
@@ -92,6 +96,15 @@ NODE_HANDSHAKE_LIMIT_S: Final = 10.0
 NODE_PING_INTERVAL_S: Final = 20.0
 # A peer that does not read for this long is gone.
 NODE_SEND_LIMIT_S: Final = 10.0
+
+# A proxy that orders its cluster's certificate has the right to for this long, from its last step; then another may.
+CERTIFICATE_LEASE_S: Final = 60.0
+
+# How long a DNS server waits for a controller's word, and remembers it: a value is new with each order.
+TXT_ANSWER_LIMIT_S: Final = 5.0
+TXT_REMEMBERED_S: Final = 1.0
+# A TCP connection of a resolver that asks nothing for this long is closed (RFC 7766, section 6.2.3).
+DNS_TCP_IDLE_LIMIT_S: Final = 10.0
 
 # Requests in flight when a controller, or a proxy, is asked to stop.
 CONTROLLER_SHUTDOWN_GRACE_S: Final = 2.0

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import aiohttp
 
-__all__ = ["CLUSTER", "FakeNode", "fake_drone", "fake_proxy", "obedient_drone"]
+__all__ = ["CLUSTER", "FakeNode", "fake_dns", "fake_drone", "fake_proxy", "obedient_drone"]
 
 CLUSTER = "rec.example:9090"
 LIMIT_S = 10.0
@@ -94,6 +94,12 @@ async def fake_proxy(
     base: str, name: str = "px-fake", *, cluster: str = CLUSTER, extensions: list[str] | None = None
 ) -> AsyncIterator[FakeNode]:
     async with _node(base, f"/ctrl/c/{cluster}/proxy-socket", name, extensions) as node:
+        yield node
+
+
+@asynccontextmanager
+async def fake_dns(base: str, name: str = "ns-fake") -> AsyncIterator[FakeNode]:
+    async with _node(base, "/ctrl/dns-socket", name) as node:
         yield node
 
 

@@ -11,6 +11,7 @@ from cyclopts import App, CycloptsError
 
 from plane.cli.controller import controller
 from plane.cli.dev import dev
+from plane.cli.dns import dns
 from plane.cli.drone import drone
 from plane.cli.migrate import migrate
 from plane.cli.proxy import proxy
@@ -20,7 +21,7 @@ from plane.protocol.errors import PlaneError
 __all__ = ["COMMANDS", "main", "make_program"]
 
 # Each loads what it needs when it runs, so that `plane version` does not wait for aiohttp.
-COMMANDS = (dev, controller, drone, proxy, migrate, version)
+COMMANDS = (dev, controller, drone, proxy, dns, migrate, version)
 
 
 def make_program() -> App:

@@ -12,6 +12,7 @@ from plane.controller.backend_api import BACKEND_ENDPOINTS
 from plane.controller.cluster_api import CLUSTER_ENDPOINTS
 from plane.controller.connect_api import CONNECT_ENDPOINTS
 from plane.controller.context import CONTEXT, Context
+from plane.controller.dns_socket import DNS_SOCKET_ENDPOINTS
 from plane.controller.drone_socket import DRONE_SOCKET_ENDPOINTS
 from plane.controller.endpoints import Endpoint
 from plane.controller.front_page import front_page_routes
@@ -38,6 +39,7 @@ def all_endpoints() -> tuple[Endpoint, ...]:
         *CLUSTER_ENDPOINTS,
         *DRONE_SOCKET_ENDPOINTS,
         *PROXY_SOCKET_ENDPOINTS,
+        *DNS_SOCKET_ENDPOINTS,
     )
 
 

@@ -1,6 +1,6 @@
 """The controller's side of every node socket: handshake, registration, and the end of both.
 
-`drone_socket` and `proxy_socket` serve what comes in between. Rule: page 3, "Node connections".
+`drone_socket`, `proxy_socket` and `dns_socket` serve what comes in between. Rule: page 3, "Node connections".
 """
 
 from __future__ import annotations
@@ -42,12 +42,14 @@ async def serve_node(
 ) -> web.StreamResponse:
     """Shake hands with a node, keep it registered, and call ``serve`` until the connection ends.
 
+    A DNS server belongs to no cluster, so there is none in its path.
     ``extensions``: what this controller understands from such a node beyond Plane 0.5.5.
 
     Raises:
         InvalidClusterName: refused before the upgrade.
     """
-    cluster = parse_cluster_name(request.match_info["cluster"])
+    named = request.match_info.get("cluster")
+    cluster = None if named is None else parse_cluster_name(named)
     if "upgrade" not in request.headers.get("Connection", "").lower():
         return web.Response(status=400, text="Connection header did not include 'upgrade'")
     context = request.app[CONTEXT]
@@ -74,7 +76,7 @@ async def _registered(
     context: Context,
     socket: NodeSocket[In, Any],
     kind: NodeKind,
-    cluster: ClusterName,
+    cluster: ClusterName | None,
     ip: str,
     serve: Callable[[Context, NodeSocket[In, Any], Registration], Awaitable[None]],
 ) -> None:

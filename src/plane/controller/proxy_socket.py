@@ -9,7 +9,9 @@ import asyncio
 
 import structlog
 from aiohttp import web
+from msgspec import UNSET
 
+from plane.controller.certificate_requests import answer_certificate_request
 from plane.controller.context import Context
 from plane.controller.endpoints import Endpoint
 from plane.controller.node_session import serve_node
@@ -61,23 +63,30 @@ async def _serve(context: Context, socket: ProxySocket, registration: Registrati
         context.bus.subscribe(EventKind.TOKENS_REVOKED) as revocations,
     ):
         await run_together(
-            _hear(context, socket, questions),
+            _hear(context, socket, registration, questions),
             _tell_removals(socket, states),
             _tell_revocations(socket, revocations, questions),
         )
 
 
-async def _hear(context: Context, socket: ProxySocket, questions: _Questions) -> None:
+async def _hear(
+    context: Context, socket: ProxySocket, registration: Registration, questions: _Questions
+) -> None:
     try:
         async for message in socket.messages():
             match message.content:
                 case RouteInfoRequest(token):
                     questions.ask(token)
-                case str(backend_id):
+                case str(backend_id) if message.keep_alive is not UNSET:
                     if not await backends.keep_alive(context.db, backend_id):
                         await socket.send(MessageToProxy(backend_removed=BackendRemoved(backend_id)))
-                case other:
-                    log.warning("certificates are not served", proxy=socket.peer.name, asked=type(other).__name__)
+                case request:
+                    assert registration.cluster is not None
+                    answer = await answer_certificate_request(
+                        context.db, registration.cluster, registration.node_id, request
+                    )
+                    if answer is not None:
+                        await socket.send(MessageToProxy(cert_manager_response=answer))
     finally:
         await questions.end()
 

@@ -32,9 +32,10 @@ _SQL = statements("nodes")
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """One connection of a node to this controller."""
+    """One connection of a node to this controller. ``cluster`` is None for a DNS server."""
 
     node_id: int
+    cluster: str | None
     started_at: datetime.datetime
 
 
@@ -44,14 +45,16 @@ async def controller_heartbeat(db: Database, controller: str, version: Version, 
 
 
 async def register(
-    db: Database, kind: NodeKind, cluster: str, name: str, version: Version, controller: str, ip: str
+    db: Database, kind: NodeKind, cluster: str | None, name: str, version: Version, controller: str, ip: str
 ) -> Registration:
-    """A node has connected."""
-    row = await db.fetchrow(
-        _SQL["register_node"], str(kind), cluster, name, version.version, version.git_hash, controller, ip
-    )
+    """A node has connected; a DNS server is of no ``cluster``."""
+    known = (name, version.version, version.git_hash, controller, ip)
+    if cluster is None:
+        row = await db.fetchrow(_SQL["register_node_of_no_cluster"], str(kind), *known)
+    else:
+        row = await db.fetchrow(_SQL["register_node"], str(kind), cluster, *known)
     assert row is not None
-    return Registration(row["id"], row["last_connection_start_time"])
+    return Registration(row["id"], cluster, row["last_connection_start_time"])
 
 
 async def node_left(db: Database, registration: Registration, controller: str) -> None:

@@ -22,6 +22,24 @@ SELECT id, last_connection_start_time,
     plane_emit('node_connection', NULL, jsonb_build_object('node_id', id, 'connected', true)) AS event
 FROM node_row;
 
+-- name: register_node_of_no_cluster
+-- Node $2 of kind $1 has connected to controller $5 from $6, and runs version $3, hash $4. The unique index does not
+-- see nodes without a cluster, so the row is looked for.
+WITH known AS (
+    UPDATE node SET plane_version = $3, plane_hash = $4, controller = $5, ip = $6, last_connection_start_time = now()
+    WHERE id = (SELECT max(id) FROM node WHERE cluster IS NULL AND kind = $1 AND name = $2)
+    RETURNING id, last_connection_start_time
+), new AS (
+    INSERT INTO node (kind, cluster, name, plane_version, plane_hash, controller, ip, last_connection_start_time)
+    SELECT $1, NULL, $2, $3, $4, $5, $6, now() WHERE NOT EXISTS (SELECT FROM known)
+    RETURNING id, last_connection_start_time
+), node_row AS (
+    SELECT * FROM known UNION ALL SELECT * FROM new
+)
+SELECT id, last_connection_start_time,
+    plane_emit('node_connection', NULL, jsonb_build_object('node_id', id, 'connected', true)) AS event
+FROM node_row;
+
 -- name: node_left
 -- The connection of node $1 to controller $2 that began at $3 has ended; nothing is cleared if it has another.
 WITH cleared AS (

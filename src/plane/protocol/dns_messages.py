@@ -17,10 +17,21 @@ class TxtRecordRequest(msgspec.Struct, frozen=True):
 
 
 class TxtRecordResponse(msgspec.Struct, frozen=True):
-    """``txt_value`` is ``None`` when there is none."""
+    """``txt_value`` is ``None`` when there is none.
+
+    ``other_values`` (absent when there are none, and from originals) are further values of the same name: the
+    challenges of the apex and of the wildcard share one.
+    """
 
     cluster: str
-    txt_value: str | None = None
+    txt_value: str | None
+    other_values: tuple[str, ...] | UnsetType | None = UNSET
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """All values."""
+        first = () if self.txt_value is None else (self.txt_value,)
+        return first + (self.other_values or ())
 
 
 class MessageFromDns(Variants, frozen=True, kw_only=True):

@@ -1,0 +1,55 @@
+"""`plane dns`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Parameter, validators
+
+from plane.cli.arguments import ip_address, node_name
+from plane.cli.serving import serve
+from plane.protocol.names import Prefix
+from plane.settings import DnsSettings
+from plane.transport.controller_url import ControllerUrl
+
+__all__ = ["dns"]
+
+
+def dns(
+    *,
+    controller_url: str,
+    zone: str | None = None,
+    port: Annotated[int, Parameter(validator=validators.Number(gte=0, lte=65535))] = 53,
+    host: list[str] | None = None,
+    name: str | None = None,
+) -> None:
+    """Run the ACME DNS server: answers the DNS-01 challenges of clusters whose proxies order certificates.
+
+    Delegate a zone to it (an NS record), and point _acme-challenge.CLUSTER at CLUSTER.ZONE with a CNAME.
+
+    Parameters
+    ----------
+    controller_url
+        The controller, as http://HOST:PORT or https://TOKEN@HOST.
+    zone
+        Zone that is delegated to this server. Without it, _acme-challenge.CLUSTER of any cluster is answered (tests).
+    port
+        Port to listen on, UDP and TCP; 0 takes any free one.
+    host
+        Address to listen on; may be given several times. Default: all of IPv4, and of IPv6 where the machine has it.
+    name
+        Name of this server, ns-…; default random.
+    """
+    from plane.dns.running import running_dns
+
+    serve(
+        running_dns(
+            DnsSettings(
+                controller_url=ControllerUrl.parse(controller_url),
+                name=node_name(name, Prefix.ACME_DNS_SERVER),
+                zone=zone,
+                hosts=tuple(ip_address(each, "--host") for each in host) if host else DnsSettings.all_hosts(),
+                port=port,
+            )
+        )
+    )

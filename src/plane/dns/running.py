@@ -1,0 +1,136 @@
+"""Starts and stops a DNS server: its sockets, its connection to a controller, and their end in order."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import structlog
+
+from plane.dns.questions import Questions
+from plane.dns.server import Answerer, TcpConnection, UdpEndpoint
+from plane.dns.zone import Zone
+from plane.ownership import end_tasks, until_one_ends
+from plane.protocol.dns_messages import MessageFromDns, MessageToDns, TxtRecordRequest
+from plane.protocol.errors import ConfigurationError
+from plane.settings import DnsSettings
+from plane.transport.node_socket import NodeConnector, NodeSocket, SocketClosed
+
+__all__ = ["RunningDns", "running_dns"]
+
+# A burst of five thousand queries, with what the kernel adds to each.
+RECEIVE_BUFFER_BYTES = 4 * 1024 * 1024
+
+DnsSocket = NodeSocket[MessageToDns, MessageFromDns]
+
+log = structlog.get_logger("plane.dns")
+
+
+class RunningDns:
+    """A DNS server that listens. ``port`` is the one it got, of UDP and TCP."""
+
+    def __init__(self, port: int, tasks: list[asyncio.Task[None]]) -> None:
+        self.port = port
+        self._tasks = tasks
+
+    async def wait(self) -> None:
+        """Never returns; raises when a part of the server died."""
+        await until_one_ends(self._tasks)
+
+
+class _Controller:
+    """The server's side of its connection to a controller, present or not."""
+
+    def __init__(self) -> None:
+        self._socket: DnsSocket | None = None
+        self.questions: Questions
+
+    async def ask(self, cluster: str) -> None:
+        """What are the cluster's values?"""
+        if self._socket is None:
+            raise ConnectionError("not connected to a controller")
+        try:
+            await self._socket.send(MessageFromDns(txt_record_request=TxtRecordRequest(cluster)))
+        except SocketClosed as error:
+            raise ConnectionError(str(error)) from error
+
+    async def session(self, socket: DnsSocket) -> None:
+        """Serve one connection to its end."""
+        self._socket = socket
+        try:
+            async for message in socket.messages():
+                self.questions.answered(message.content)
+        finally:
+            self._socket = None
+
+
+@asynccontextmanager
+async def running_dns(settings: DnsSettings) -> AsyncIterator[RunningDns]:
+    """A DNS server that listens while the block runs.
+
+    Raises:
+        ConfigurationError: the zone is none, or the port cannot be used; says why.
+    """
+    try:
+        zone = Zone(settings.zone)
+    except ValueError as error:
+        raise ConfigurationError(f"--zone: {settings.zone!r} is no domain name: {error}") from None
+    controller = _Controller()
+    questions = controller.questions = Questions(controller.ask)
+    connector: NodeConnector[MessageToDns, MessageFromDns] = NodeConnector(
+        settings.controller_url, "/ctrl/dns-socket", settings.name, MessageToDns, controller.session
+    )
+    answerer = Answerer(zone, questions)
+    async with AsyncExitStack() as stack:
+        port = settings.port
+        for host in settings.hosts:
+            port = await _listen(host, port, answerer, stack)
+        tasks = [asyncio.create_task(connector.run(), name="controller connection")]
+        log.info("DNS server listens", name=settings.name, zone=settings.zone, hosts=list(settings.hosts), port=port)
+        try:
+            yield RunningDns(port, tasks)
+        finally:
+            log.info("DNS server stops", name=settings.name)
+            await answerer.close()
+            await end_tasks(tasks)
+
+
+async def _listen(host: str, port: int, answerer: Answerer, stack: AsyncExitStack) -> int:
+    """Listen on UDP and TCP; returns the port, which is the given one unless that is 0.
+
+    Raises:
+        ConfigurationError
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        # IPv4 and IPv6 have sockets of their own, so that each answer leaves from the address that was asked.
+        tcp = stack.enter_context(_bound(socket.SOCK_STREAM, host, port))
+        port = tcp.getsockname()[1]
+        udp = stack.enter_context(_bound(socket.SOCK_DGRAM, host, port))
+    except OSError as error:
+        why = "is in use by another program" if error.errno == errno.EADDRINUSE else f"cannot be used: {error}"
+        raise ConfigurationError(f"port {port} on {host} {why}; choose another with --port") from error
+    udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+    transport, _ = await loop.create_datagram_endpoint(lambda: UdpEndpoint(answerer), sock=udp)
+    stack.callback(transport.close)
+    server = await loop.create_server(lambda: TcpConnection(answerer), sock=tcp)
+    stack.callback(server.close)
+    return port
+
+
+def _bound(kind: socket.SocketKind, host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, kind | socket.SOCK_NONBLOCK)
+    try:
+        if family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if kind == socket.SOCK_STREAM:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+    except OSError:
+        bound.close()
+        raise
+    return bound

@@ -1,0 +1,156 @@
+"""What a DNS query is answered with, packet in and packet out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dns.flags
+import dns.message
+import dns.opcode
+import dns.rcode
+import dns.rdatatype
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from plane.dns.zone import ANSWER_TTL_S, AskController, Zone, answer_with, decide, encode
+
+ZONE = Zone("acme.example")
+VALUE = "LHDhK3oGRvkiefQnx7OOczTY5Tic_xZ6HcMOc_gmtoM"
+
+
+def query(name: str, kind: str = "TXT", **kwargs: Any) -> dns.message.QueryMessage:
+    return dns.message.make_query(name, kind, **kwargs)
+
+
+def answered(wire: bytes, zone: Zone = ZONE) -> dns.message.Message:
+    decision = decide(zone, wire)
+    assert isinstance(decision, dns.message.Message)
+    return dns.message.from_wire(encode(decision, udp_size=0))
+
+
+def asked(wire: bytes, zone: Zone = ZONE) -> AskController:
+    decision = decide(zone, wire)
+    assert isinstance(decision, AskController)
+    return decision
+
+
+def test_txt_inside_the_zone_is_asked_of_the_controller_in_lower_case() -> None:
+    assert asked(query("Plane.EXAMPLE.com.acme.Example.").to_wire()).cluster == "plane.example.com"
+
+
+@pytest.mark.parametrize(
+    ("name", "cluster"),
+    [("_acme-challenge.plane.example", "plane.example"), ("_ACME-challenge.localhost", "localhost")],
+)
+def test_without_a_zone_the_challenge_s_own_name_is_known(name: str, cluster: str) -> None:
+    assert asked(query(name).to_wire(), Zone(None)).cluster == cluster
+
+
+@pytest.mark.parametrize("name", ["plane.example", "_acme-challenge", ".", "x._acme-challenge.plane.example"])
+def test_without_a_zone_another_name_is_outside(name: str) -> None:
+    assert answered(query(name).to_wire(), Zone(None)).rcode() == dns.rcode.FORMERR
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "rcode"),
+    [
+        ("other.example", "TXT", dns.rcode.FORMERR),
+        ("notacme.example", "A", dns.rcode.FORMERR),
+        (".", "NS", dns.rcode.FORMERR),
+        ("c.acme.example", "A", dns.rcode.NOTIMP),
+        ("c.acme.example", "SOA", dns.rcode.NOTIMP),
+        ("acme.example", "A", dns.rcode.NOTIMP),
+        ("c.acme.example", "ANY", dns.rcode.NOTIMP),
+        ("acme.example", "TXT", dns.rcode.NOERROR),
+    ],
+)
+def test_what_is_not_a_challenge_is_refused_as_page_5_says(name: str, kind: str, rcode: dns.rcode.Rcode) -> None:
+    wire = query(name, kind).to_wire()
+    response = answered(wire)
+    assert response.rcode() == rcode
+    assert not response.answer
+
+
+@pytest.mark.parametrize("kind", ["SOA", "NS"])
+def test_the_zone_s_own_records_are_there(kind: str) -> None:
+    (record,) = answered(query("Acme.example", kind).to_wire()).answer
+    assert record.rdtype == dns.rdatatype.from_text(kind)
+    assert str(record.name) == "Acme.example."
+    assert "acme.example." in record[0].to_text().lower()
+
+
+def test_two_values_are_one_answer() -> None:
+    question = asked(query("c.acme.example").to_wire())
+    response = dns.message.from_wire(encode(answer_with(question, (VALUE, 'odd "\\ é')), udp_size=0))
+    (record,) = response.answer
+    assert record.ttl == ANSWER_TTL_S
+    assert {b"".join(each.strings) for each in record} == {VALUE.encode(), 'odd "\\ é'.encode()}
+    assert response.flags & dns.flags.AA
+    assert response.flags & dns.flags.RD
+    assert not response.flags & dns.flags.RA
+
+
+def test_no_value_is_an_empty_answer_and_no_controller_a_failure() -> None:
+    question = asked(query("c.acme.example").to_wire())
+    assert answer_with(question, ()).rcode() == dns.rcode.NOERROR
+    assert answer_with(question, ()).answer == []
+    assert answer_with(question, None).rcode() == dns.rcode.SERVFAIL
+
+
+def test_the_case_of_the_question_comes_back() -> None:
+    wire = query("cLuStEr.AcMe.eXample").to_wire()
+    response = dns.message.from_wire(encode(answer_with(asked(wire), (VALUE,)), udp_size=0))
+    assert str(response.question[0].name) == "cLuStEr.AcMe.eXample."
+    assert str(response.answer[0].name) == "cLuStEr.AcMe.eXample."
+
+
+def test_what_does_not_fit_is_cut_and_said_to_be() -> None:
+    question = asked(query("c.acme.example").to_wire())
+    large = answer_with(question, ("x" * 250, "y" * 250, "z" * 250))
+    plain = dns.message.from_wire(encode(large, udp_size=0))
+    assert plain.flags & dns.flags.TC
+    assert not plain.answer
+    for size in (1232, 65535, None):
+        large = answer_with(question, ("x" * 250, "y" * 250, "z" * 250))
+        assert len(dns.message.from_wire(encode(large, udp_size=size)).answer[0]) == 3
+
+
+def test_edns_is_answered_with_edns_but_without_its_options() -> None:
+    cookie = dns.edns.GenericOption(dns.edns.OptionType.COOKIE, b"12345678")
+    response = answered(query("x.example", use_edns=0, payload=4096, options=[cookie]).to_wire())
+    assert response.edns == 0
+    assert response.options == ()
+
+
+@pytest.mark.parametrize("wire", [b"", b"short", b"\0" * 11])
+def test_less_than_a_header_is_not_answered(wire: bytes) -> None:
+    assert decide(ZONE, wire) is None
+
+
+def test_answers_are_not_answered() -> None:
+    response = dns.message.make_response(query("c.acme.example"))
+    assert decide(ZONE, response.to_wire()) is None
+
+
+def test_another_opcode_is_not_implemented() -> None:
+    wire = bytearray(query("c.acme.example").to_wire())
+    wire[2] = (wire[2] & 0x87) | dns.opcode.NOTIFY << 3
+    response = answered(bytes(wire))
+    assert (response.rcode(), response.opcode()) == (dns.rcode.NOTIMP, dns.opcode.NOTIFY)
+
+
+@given(st.binary(max_size=600), st.lists(st.tuples(st.integers(0, 80), st.integers(0, 255)), max_size=8))
+def test_nothing_that_comes_fails_or_is_amplified(tail: bytes, changes: list[tuple[int, int]]) -> None:
+    mutated = bytearray(query("c.acme.example", use_edns=0).to_wire() + tail)
+    for place, value in changes:
+        mutated[place % len(mutated)] = value
+    for wire in (tail, bytes(mutated)):
+        decision = decide(ZONE, wire)
+        if isinstance(decision, AskController):
+            decision = answer_with(decision, ())
+        if decision is not None:
+            response = encode(decision, udp_size=0)
+            assert response[:2] == wire[:2]
+            apex_records = sum(len(record) for record in decision.answer)
+            assert len(response) <= len(wire) or apex_records
