@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 
 import pytest
@@ -115,6 +116,12 @@ async def test_a_stream_goes_on_over_another_connection(postgres_url: str) -> No
             assert seen == [BackendStatus.SCHEDULED, BackendStatus.LOADING, BackendStatus.TERMINATED]
 
 
+async def closed(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
+
+
 async def test_nobody_there() -> None:
     async with AsyncPlane(f"http://127.0.0.1:{free_port()}") as plane:
         with pytest.raises(ControllerUnreachable) as unreachable:
@@ -127,7 +134,7 @@ async def test_a_server_that_hangs_up_is_asked_again_only_for_what_is_safe() -> 
 
     async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         heard.append(await reader.readline())
-        writer.close()
+        await closed(writer)
 
     server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
     async with server, AsyncPlane(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as plane:
@@ -145,7 +152,7 @@ async def test_a_server_that_hangs_up_is_asked_again_only_for_what_is_safe() -> 
 async def test_a_server_that_says_nothing_is_not_waited_for_longer_than_asked() -> None:
     async def silence(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
-        writer.close()
+        await closed(writer)
 
     server = await asyncio.start_server(silence, "127.0.0.1", 0)
     async with server, AsyncPlane(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", timeout_s=0.3) as plane:
@@ -157,7 +164,7 @@ async def test_another_server_is_told_from_a_controller() -> None:
     async def page(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\n<html>")
-        writer.close()
+        await closed(writer)
 
     server = await asyncio.start_server(page, "127.0.0.1", 0)
     async with server, AsyncPlane(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as plane:
