@@ -20,7 +20,7 @@ def dns(
     controller_url: str,
     zone: str | None = None,
     port: Annotated[int, Parameter(validator=validators.Number(gte=0, lte=65535))] = 53,
-    host: list[str] | None = None,
+    host: Annotated[list[str] | None, Parameter(negative="")] = None,
     name: str | None = None,
 ) -> None:
     """Run the ACME DNS server: answers the DNS-01 challenges of clusters whose proxies order certificates.

@@ -69,9 +69,7 @@ async def _serve(context: Context, socket: ProxySocket, registration: Registrati
         )
 
 
-async def _hear(
-    context: Context, socket: ProxySocket, registration: Registration, questions: _Questions
-) -> None:
+async def _hear(context: Context, socket: ProxySocket, registration: Registration, questions: _Questions) -> None:
     try:
         async for message in socket.messages():
             match message.content:
