@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -116,10 +117,26 @@ async def test_a_stream_goes_on_over_another_connection(postgres_url: str) -> No
             assert seen == [BackendStatus.SCHEDULED, BackendStatus.LOADING, BackendStatus.TERMINATED]
 
 
-async def closed(writer: asyncio.StreamWriter) -> None:
-    writer.close()
-    with contextlib.suppress(ConnectionError):
-        await writer.wait_closed()
+@asynccontextmanager
+async def another_server(
+    handle: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+) -> AsyncIterator[str]:
+    """A server that does to each connection what ``handle`` does, and closes it."""
+    handlers: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        handlers.add(task)
+        await handle(reader, writer)
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    await asyncio.wait(handlers)
 
 
 async def test_nobody_there() -> None:
@@ -134,10 +151,8 @@ async def test_a_server_that_hangs_up_is_asked_again_only_for_what_is_safe() -> 
 
     async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         heard.append(await reader.readline())
-        await closed(writer)
 
-    server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
-    async with server, AsyncPlane(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as plane:
+    async with another_server(hang_up) as url, AsyncPlane(url) as plane:
         with pytest.raises(ControllerUnreachable) as unreachable:
             await plane.connect(None, CONFIG)
         assert unreachable.value.sent
@@ -152,10 +167,8 @@ async def test_a_server_that_hangs_up_is_asked_again_only_for_what_is_safe() -> 
 async def test_a_server_that_says_nothing_is_not_waited_for_longer_than_asked() -> None:
     async def silence(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
-        await closed(writer)
 
-    server = await asyncio.start_server(silence, "127.0.0.1", 0)
-    async with server, AsyncPlane(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", timeout_s=0.3) as plane:
+    async with another_server(silence) as url, AsyncPlane(url, timeout_s=0.3) as plane:
         with pytest.raises(ControllerUnreachable, match=r"no answer within 0\.3 s"):
             await plane.status("x")
 
@@ -164,9 +177,7 @@ async def test_another_server_is_told_from_a_controller() -> None:
     async def page(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\n<html>")
-        await closed(writer)
 
-    server = await asyncio.start_server(page, "127.0.0.1", 0)
-    async with server, AsyncPlane(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as plane:
+    async with another_server(page) as url, AsyncPlane(url) as plane:
         with pytest.raises(UnexpectedAnswer):
             await plane.controller_status()
