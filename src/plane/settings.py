@@ -83,6 +83,8 @@ class ProxySettings:
         cluster: the host name (and port) under which browsers reach this proxy.
         name: this proxy's name, ``px-…``.
         host, http_port: where to listen for plain HTTP. Port 0: any free one.
+        https_port: where to listen for TLS; the other port then only redirects. None: plain HTTP alone.
+        cert_path: JSON with the certificate's chain and key. tls_pair: the two as PEM files.
         root_redirect_url: where ``/`` leads. None: 400.
     """
 
@@ -91,6 +93,9 @@ class ProxySettings:
     name: NodeName
     host: str = "0.0.0.0"  # noqa: S104 - browsers come from elsewhere
     http_port: int = 9090
+    https_port: int | None = None
+    cert_path: Path | None = None
+    tls_pair: tuple[Path, Path] | None = None
     root_redirect_url: str | None = None
 
 

@@ -37,6 +37,7 @@ class World:
         self.controller: web.WebSocketResponse | None = None
         self.exchange: Exchange = self.answer_ok
         self.port = 0
+        self.https_port: int | None = None
         self.backend_port = 0
         self.connections = 0
 
@@ -102,7 +103,8 @@ class World:
 
 
 @asynccontextmanager
-async def world() -> AsyncIterator[World]:
+async def world(**changes: Any) -> AsyncIterator[World]:
+    """A proxy with ``changes`` to its settings, connected to its controller, that knows the token "t"."""
     it = World()
     app = web.Application()
     app.add_routes([web.get("/ctrl/c/{cluster}/proxy-socket", it.controller_socket)])
@@ -113,17 +115,18 @@ async def world() -> AsyncIterator[World]:
     controller_port = runner.addresses[0][1]
     backend = await asyncio.start_server(it.accept, "127.0.0.1", 0)
     it.backend_port = backend.sockets[0].getsockname()[1]
-    settings = ProxySettings(
-        controller_url=ControllerUrl.parse(f"http://127.0.0.1:{controller_port}"),
-        cluster=ClusterName(CLUSTER),
-        name=NodeName("px-test"),
-        host="127.0.0.1",
-        http_port=0,
-    )
+    values: dict[str, Any] = {
+        "controller_url": ControllerUrl.parse(f"http://127.0.0.1:{controller_port}"),
+        "cluster": ClusterName(CLUSTER),
+        "name": NodeName("px-test"),
+        "host": "127.0.0.1",
+        "http_port": 0,
+        **changes,
+    }
     it.add_route("t")
     try:
-        async with running_proxy(settings) as proxy:
-            it.port = proxy.port
+        async with running_proxy(ProxySettings(**values)) as proxy:
+            it.port, it.https_port = proxy.port, proxy.https_port
             while b"200" not in (await it.send(b"GET /ready HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))[:15]:
                 await asyncio.sleep(0.01)
             yield it

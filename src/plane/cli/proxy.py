@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter, validators
 
 from plane.cli.arguments import cluster_name, node_name
 from plane.cli.serving import serve
+from plane.protocol.errors import ConfigurationError
 from plane.protocol.names import Prefix
 from plane.settings import ProxySettings
 from plane.transport.controller_url import ControllerUrl
 
 __all__ = ["proxy"]
+
+_PORT = validators.Number(gte=0, lte=65535)
 
 
 def proxy(
@@ -21,7 +25,12 @@ def proxy(
     cluster: str,
     name: str | None = None,
     host: str = "0.0.0.0",  # noqa: S104 - browsers come from elsewhere
-    http_port: Annotated[int, Parameter(validator=validators.Number(gte=0, lte=65535))] = 9090,
+    https: Annotated[bool, Parameter(negative="")] = False,
+    http_port: Annotated[int | None, Parameter(validator=_PORT)] = None,
+    https_port: Annotated[int, Parameter(validator=_PORT)] = 443,
+    cert_path: Path | None = None,
+    tls_cert: Path | None = None,
+    tls_key: Path | None = None,
     root_redirect_url: str | None = None,
 ) -> None:
     """Run a proxy: what browsers reach.
@@ -36,13 +45,24 @@ def proxy(
         Name of this proxy, px-…; default random.
     host
         Address to listen on.
+    https
+        Serve TLS; the port of plain HTTP then only redirects. Needs a certificate.
     http_port
-        Port to listen on for plain HTTP; 0 takes any free one.
+        Port of plain HTTP; default 9090, with --https 80. 0 takes any free one.
+    https_port
+        Port of TLS.
+    cert_path
+        Certificate as a JSON file {"cert": PEM chain, "key": PEM}, mode 0600.
+    tls_cert
+        Certificate chain as a PEM file, with --tls-key.
+    tls_key
+        Its private key as a PEM file that only its owner (and group) may read.
     root_redirect_url
         Where / leads; without it, / is answered with 400.
     """
     from plane.proxy.running import running_proxy
 
+    _check_certificate_options(https, cert_path, tls_cert, tls_key)
     serve(
         running_proxy(
             ProxySettings(
@@ -50,8 +70,25 @@ def proxy(
                 cluster=cluster_name(cluster),
                 name=node_name(name, Prefix.PROXY),
                 host=host,
-                http_port=http_port,
+                http_port=http_port if http_port is not None else (80 if https else 9090),
+                https_port=https_port if https else None,
+                cert_path=cert_path,
+                tls_pair=(tls_cert, tls_key) if tls_cert is not None and tls_key is not None else None,
                 root_redirect_url=root_redirect_url,
             )
         )
     )
+
+
+def _check_certificate_options(
+    https: bool, cert_path: Path | None, tls_cert: Path | None, tls_key: Path | None
+) -> None:
+    if (tls_cert is None) != (tls_key is None):
+        raise ConfigurationError("--tls-cert and --tls-key go together")
+    if cert_path is not None and tls_cert is not None:
+        raise ConfigurationError("give --cert-path, or --tls-cert and --tls-key, not both")
+    has_one = cert_path is not None or tls_cert is not None
+    if https and not has_one:
+        raise ConfigurationError("--https needs a certificate: --cert-path, or --tls-cert and --tls-key")
+    if has_one and not https:
+        raise ConfigurationError("a certificate is of use with --https only")

@@ -19,6 +19,7 @@ __all__ = [
     "forwarded_head",
     "host_belongs_to",
     "make_route",
+    "normal_host",
     "origin_form",
     "split_target",
 ]
@@ -65,7 +66,7 @@ def make_route(info: RouteInfo, server_field: bytes) -> Route:
         backend_id=info.backend_id,
         host=host,
         port=port,
-        accepted_host=_normal_host(accepted.encode()),
+        accepted_host=normal_host(accepted.encode()),
         request_fields="".join(f"\r\n{name}: {value}" for name, value in fields).encode(),
         answer_fields=backend_field + server_field,
     )
@@ -84,13 +85,14 @@ def _utf16_units(character: str) -> list[int]:
     return [int.from_bytes(encoded[n : n + 2]) for n in range(0, len(encoded), 2)]
 
 
-def _normal_host(host: bytes) -> bytes:
+def normal_host(host: bytes) -> bytes:
+    """In lower case and without ":443", so that it can be compared."""
     return host.lower().removesuffix(b":443")
 
 
 def host_belongs_to(host: bytes, accepted: bytes) -> bool:
     """Whether the Host of a request is the accepted one."""
-    return host == accepted or _normal_host(host) == accepted
+    return host == accepted or normal_host(host) == accepted
 
 
 def origin_form(head: RequestHead) -> bytes:

@@ -7,32 +7,36 @@ a token is asked for or a backend connected to. What a request means is decided 
 from __future__ import annotations
 
 import asyncio
+import enum
 from typing import TYPE_CHECKING, cast
 
 import structlog
 
 from plane.decisions.answer_head import UNTIL_CLOSE, AnswerHead
-from plane.decisions.chunk_scanner import ChunkScanner, MalformedChunks
+from plane.decisions.chunk_scanner import MalformedChunks
+from plane.decisions.request_body import NO_BODY, RequestBody
 from plane.decisions.request_head import HEAD_LIMIT_BYTES, Refused, RequestHead, RequestReader
-from plane.decisions.request_rewrite import (
-    Route,
-    could_be_token,
-    forwarded_head,
-    host_belongs_to,
-    origin_form,
-    split_target,
-)
+from plane.decisions.request_rewrite import Route, forwarded_head, host_belongs_to, origin_form
+from plane.decisions.request_way import ToToken, https_location, request_way
 from plane.proxy import limits, tunnel
 from plane.proxy.upstream import UpstreamConnection
 
 if TYPE_CHECKING:
     from plane.proxy.service import ProxyService
 
-__all__ = ["ClientConnection"]
+__all__ = ["ClientConnection", "Entrance"]
 
 _RETRIED = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))
 
 log = structlog.get_logger("plane.proxy")
+
+
+class Entrance(enum.Enum):
+    """By what kind of port a connection came in. ``TO_TLS``: a plain one that only leads to the one of TLS."""
+
+    HTTP = enum.auto()
+    TLS = enum.auto()
+    TO_TLS = enum.auto()
 
 
 class ClientConnection(asyncio.Protocol):
@@ -46,9 +50,9 @@ class ClientConnection(asyncio.Protocol):
 
     __slots__ = (
         "_answer_begun",
-        "_body_left",
-        "_body_scanner",
+        "_body",
         "_client_fields",
+        "_entrance",
         "_eof",
         "_head",
         "_head_begun",
@@ -68,8 +72,9 @@ class ClientConnection(asyncio.Protocol):
         "writing_paused",
     )
 
-    def __init__(self, service: ProxyService) -> None:
+    def __init__(self, service: ProxyService, entrance: Entrance) -> None:
         self._service = service
+        self._entrance = entrance
         self._transport: asyncio.Transport | None = None
         self._client_fields = b""
         self._pending = b""
@@ -80,8 +85,7 @@ class ClientConnection(asyncio.Protocol):
         self._route: Route | None = None
         self._upstream: UpstreamConnection | None = None
         self._task: asyncio.Task[None] | None = None
-        self._body_left = 0
-        self._body_scanner: ChunkScanner | None = None
+        self._body = NO_BODY
         self._answer_begun = False
         self._reading_paused = False
         self._eof = False
@@ -98,12 +102,14 @@ class ClientConnection(asyncio.Protocol):
         # uvloop's transports are of no common class.
         self._transport = cast("asyncio.Transport", transport)
         peer = transport.get_extra_info("peername")
-        self._client_fields = self._service.client_fields(peer[0] if peer else "unknown")
+        scheme = "https" if self._entrance is Entrance.TLS else "http"
+        address = peer[0] if peer else "unknown"
+        self._client_fields = f"\r\nx-forwarded-for: {address}\r\nx-forwarded-proto: {scheme}".encode()
         self.deadline = self._service.now() + limits.HEAD_LIMIT_S
         self._service.connections.add(self)
 
     def data_received(self, data: bytes) -> None:
-        if self.busy and not self._pending and not self.request_is_complete() and self._upstream is not None:
+        if self.busy and not self._pending and not self._body.complete and self._upstream is not None:
             data = self._pass_body(data)
             if not data:
                 return
@@ -117,7 +123,8 @@ class ClientConnection(asyncio.Protocol):
         """The client sends no more; an answer that is under way is still finished."""
         self._eof = True
         self.deadline = self._service.now() + limits.HALF_CLOSED_LIMIT_S
-        return self.busy and self.request_is_complete()
+        # TLS has no half-closed connections: its end is the end.
+        return self._entrance is not Entrance.TLS and self.busy and self._body.complete
 
     def connection_lost(self, error: Exception | None) -> None:
         self._service.connections.discard(self)
@@ -196,29 +203,30 @@ class ClientConnection(asyncio.Protocol):
         self._answer_begun = False
         length = head.fields.length
         self._keep_alive = head.fields.keep_alive
-        self._body_left = length or 0
-        self._body_scanner = ChunkScanner() if length is None else None
+        self._body = NO_BODY if length == 0 else RequestBody(length)
         self._find_route(head, target)
         return True
 
     def _find_route(self, head: RequestHead, target: bytes) -> None:
         service = self._service
-        if target == b"/ready" or target == b"/" or target.startswith(b"/?"):
-            self.answer(service.answer_without_token(target, close=self._must_close()))
-            return
-        if not service.host_is_ours(head.fields.host):
-            self.answer_status(403)
-            return
-        token, forwarded = split_target(target)
-        found = service.routes.known(token)
-        if not could_be_token(token):
-            self.answer_status(410)
-        elif found is None:
-            self._task = asyncio.ensure_future(self._ask(token, target, forwarded))
-        elif found == "gone":
-            self.answer_status(410)
+        way = request_way(target, head.fields.host, service.cluster)
+        if isinstance(way, ToToken) and self._entrance is not Entrance.TO_TLS:
+            found = service.routes.known(way.token)
+            if found is None:
+                self._task = asyncio.ensure_future(self._ask(way.token, target, way.forwarded))
+            elif found == "gone":
+                self.answer_status(410)
+            else:
+                self._go(found, target, way.forwarded)
+        elif way == "ready":
+            self.answer(service.readiness(close=self._must_close()))
+        elif self._entrance is Entrance.TO_TLS:
+            self.answer(service.answers.redirect(https_location(target, head.fields.host), close=self._must_close()))
+        elif way == "root":
+            self.answer(service.answers.of_root(close=self._must_close()))
         else:
-            self._go(found, target, forwarded)
+            assert isinstance(way, int)
+            self.answer_status(way)
 
     async def _ask(self, token: str, target: bytes, forwarded: bytes) -> None:
         try:
@@ -268,7 +276,7 @@ class ClientConnection(asyncio.Protocol):
         assert self._head is not None
         self._upstream = upstream
         upstream.begin(self, self._out, is_head_request=self._head.method == b"HEAD")
-        if self._pending and not self.request_is_complete():
+        if self._pending and not self._body.complete:
             waiting, self._pending = self._pending, b""
             self._pending = self._pass_body(waiting)
         if not upstream.writing_paused:
@@ -279,26 +287,22 @@ class ClientConnection(asyncio.Protocol):
         upstream = self._upstream
         assert upstream is not None
         assert upstream.transport is not None
-        if self._body_scanner is None:
-            taken = min(self._body_left, len(data))
-            self._body_left -= taken
-        else:
-            try:
-                taken = self._body_scanner.feed(data)
-            except MalformedChunks as error:
-                log.info("request refused", status=400, reason=str(error))
-                self._drop_upstream()
-                if self._answer_begun:
-                    self._abort()
-                else:
-                    self.refuse(400)
-                return b""
+        try:
+            taken = self._body.take(data)
+        except MalformedChunks as error:
+            log.info("request refused", status=400, reason=str(error))
+            self._drop_upstream()
+            if self._answer_begun:
+                self._abort()
+            else:
+                self.refuse(400)
+            return b""
         upstream.transport.write(data if taken == len(data) else data[:taken])
         return b"" if taken == len(data) else data[taken:]
 
     def request_is_complete(self) -> bool:
         """Whether the whole body has been passed on."""
-        return self._body_left == 0 and (self._body_scanner is None or self._body_scanner.done)
+        return self._body.complete
 
     # From the backend's connection.
 
@@ -415,7 +419,7 @@ class ClientConnection(asyncio.Protocol):
 
     def answer_status(self, status: int) -> None:
         """An answer without a backend."""
-        self.answer(self._service.answer(status, close=self._must_close()))
+        self.answer(self._service.answers.of_status(status, close=self._must_close()))
 
     def answer(self, whole: bytes) -> None:
         """An answer without a backend, already written."""
@@ -427,7 +431,7 @@ class ClientConnection(asyncio.Protocol):
 
     def refuse(self, status: int) -> None:
         """A malformed request: answer, and close."""
-        self._write(self._service.answer(status, close=True))
+        self._write(self._service.answers.of_status(status, close=True))
         self._end_use()
         self._close()
 
@@ -455,11 +459,7 @@ class ClientConnection(asyncio.Protocol):
     def _must_close(self) -> bool:
         """Whether the connection ends with this answer. A body left unread is never read as a request."""
         return (
-            self._head is None
-            or not self._keep_alive
-            or not self.request_is_complete()
-            or self._eof
-            or self._service.stopping
+            self._head is None or not self._keep_alive or not self._body.complete or self._eof or self._service.stopping
         )
 
     def _end_use(self) -> None:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-import errno
 import gc
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import structlog
 
 from plane import timing
-from plane.ownership import end_tasks, until_one_ends
+from plane.ownership import end_tasks, run_together, until_one_ends
 from plane.protocol.errors import ConfigurationError
 from plane.protocol.proxy_messages import (
     BackendRemoved,
@@ -22,18 +20,23 @@ from plane.protocol.proxy_messages import (
     RouteInfoRequest,
     RouteInfoResponse,
 )
-from plane.proxy.limits import CLIENT_PROBE_AFTER_S, CLIENT_PROBE_INTERVAL_S, CLIENT_PROBES
+from plane.proxy.certificate_files import CertificateFiles
+from plane.proxy.entrances import Entrances, bind
 from plane.proxy.service import ProxyService
+from plane.proxy.tls import CertificateHolder
 from plane.settings import ProxySettings
 from plane.transport.node_socket import NodeConnector, NodeSocket, SocketClosed
 
 __all__ = ["RunningProxy", "running_proxy"]
 
-ACCEPT_BACKLOG = 4096
 # glibc's M_MMAP_THRESHOLD and M_TRIM_THRESHOLD: see `_keep_large_buffers`.
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _LARGE_BUFFERS_BYTES = 64 * 1024 * 1024
+
+# What `/ready` says is missing.
+_NO_CONTROLLER = "not connected to a controller"
+_NO_CERTIFICATE = "no certificate yet"
 
 ProxySocket = NodeSocket[MessageToProxy, MessageFromProxy]
 
@@ -41,10 +44,16 @@ log = structlog.get_logger("plane.proxy")
 
 
 class RunningProxy:
-    """A proxy that listens. ``port`` is the one it got."""
+    """A proxy that listens.
 
-    def __init__(self, port: int, tasks: list[asyncio.Task[None]]) -> None:
-        self.port = port
+    Attributes:
+        port: of plain HTTP; the one it got.
+        https_port: of TLS; None without it.
+    """
+
+    def __init__(self, entrances: Entrances, tasks: list[asyncio.Task[None]]) -> None:
+        self.port = entrances.http_port
+        self.https_port = entrances.https_port
         self._tasks = tasks
 
     async def wait(self) -> None:
@@ -79,7 +88,7 @@ class _Controller:
         """Serve one connection to its end."""
         service = self.service
         self._socket = socket
-        service.ready = True
+        service.missing.discard(_NO_CONTROLLER)
         try:
             service.keeper.connected()
             service.routes.connected()
@@ -92,7 +101,7 @@ class _Controller:
                         service.pool.remove_backend(backend)
         finally:
             self._socket = None
-            service.ready = False
+            service.missing.add(_NO_CONTROLLER)
             service.routes.disconnected()
 
 
@@ -112,8 +121,11 @@ async def running_proxy(settings: ProxySettings) -> AsyncIterator[RunningProxy]:
         MessageToProxy,
         controller.session,
     )
-    server = await _listen(settings, service)
-    port: int = server.sockets[0].getsockname()[1]
+    certificates = CertificateHolder()
+    files = _certificate_files(settings)
+    if files is not None:
+        files.load(certificates, required=True)
+    entrances = _bind(settings)
     _keep_large_buffers()
     tasks = [
         asyncio.create_task(connector.run(), name="controller connection"),
@@ -121,36 +133,61 @@ async def running_proxy(settings: ProxySettings) -> AsyncIterator[RunningProxy]:
         asyncio.create_task(service.routes.run(), name="questions"),
         asyncio.create_task(service.sweep(), name="deadlines"),
     ]
-    log.info("proxy listens", name=settings.name, cluster=settings.cluster, host=settings.host, port=port)
+    if settings.https_port is not None:
+        service.missing.add(_NO_CERTIFICATE)
+        tasks.append(asyncio.create_task(_serve_tls(entrances, service, certificates, files), name="TLS"))
+    await entrances.open_http(service)
+    log.info(
+        "proxy listens",
+        name=settings.name,
+        cluster=settings.cluster,
+        host=settings.host,
+        port=entrances.http_port,
+        https_port=entrances.https_port,
+    )
     # What is there at the start stays; collecting it again and again costs time that requests wait.
     gc.freeze()
     try:
-        yield RunningProxy(port, tasks)
+        yield RunningProxy(entrances, tasks)
     finally:
         log.info("proxy stops", name=settings.name)
-        server.close()
+        entrances.close()
         await service.drain(timing.PROXY_SHUTDOWN_GRACE_S)
         await end_tasks(tasks)
 
 
-async def _listen(settings: ProxySettings, service: ProxyService) -> asyncio.Server:
-    loop = asyncio.get_running_loop()
+def _certificate_files(settings: ProxySettings) -> CertificateFiles | None:
+    if settings.https_port is None:
+        return None
+    return CertificateFiles(json=settings.cert_path, pair=settings.tls_pair)
+
+
+def _bind(settings: ProxySettings) -> Entrances:
+    http = bind(settings.host, settings.http_port, "--http-port")
+    if settings.https_port is None:
+        return Entrances(http)
     try:
-        server = await loop.create_server(
-            service.new_connection, settings.host, settings.http_port, backlog=ACCEPT_BACKLOG
-        )
-    except OSError as error:
-        why = "is in use by another program" if error.errno == errno.EADDRINUSE else f"cannot be used: {error}"
-        raise ConfigurationError(
-            f"port {settings.http_port} on {settings.host} {why}; choose another with --http-port"
-        ) from error
-    for listening in server.sockets:
-        # Accepted connections inherit these.
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, CLIENT_PROBE_AFTER_S)
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, CLIENT_PROBE_INTERVAL_S)
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, CLIENT_PROBES)
-    return server
+        return Entrances(http, bind(settings.host, settings.https_port, "--https-port"))
+    except ConfigurationError:
+        for bound in http:
+            bound.close()
+        raise
+
+
+async def _serve_tls(
+    entrances: Entrances, service: ProxyService, certificates: CertificateHolder, files: CertificateFiles | None
+) -> None:
+    """Open the TLS port when there is a certificate, and notice when its files change; until cancelled."""
+
+    async def open_port() -> None:
+        await entrances.open_https(service, certificates)
+        service.missing.discard(_NO_CERTIFICATE)
+        await asyncio.Event().wait()
+
+    parts = [open_port()]
+    if files is not None:
+        parts.append(files.watch(certificates))
+    await run_together(*parts)
 
 
 def _keep_large_buffers() -> None:

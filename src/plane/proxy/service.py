@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from plane.proxy.answers import own_answer, server_field
-from plane.proxy.client_connection import ClientConnection
+from plane.decisions.request_rewrite import normal_host
+from plane.proxy.answers import OwnAnswers, server_field
+from plane.proxy.client_connection import ClientConnection, Entrance
 from plane.proxy.connection_keeper import ConnectionKeeper
 from plane.proxy.route_lookup import RouteLookup
 from plane.proxy.tunnels import Tunnels
@@ -28,47 +29,37 @@ class ProxyService:
         ask: Callable[[str], Awaitable[None]],
         keep_alive: Callable[[str], Awaitable[None]],
     ) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._server_field = server_field()
-        self._root_redirect_url = settings.root_redirect_url
-        self._cluster = settings.cluster.lower().encode().removesuffix(b":443")
-        self._own_answers: dict[tuple[int, bool], bytes] = {}
-        self.now = self._loop.time
-        self.routes = RouteLookup(ask, self._server_field)
+        loop = asyncio.get_running_loop()
+        server = server_field()
+        self.answers = OwnAnswers(server, settings.root_redirect_url)
+        self.cluster = normal_host(settings.cluster.encode())
+        self.now = loop.time
+        self.routes = RouteLookup(ask, server)
         self.keeper = ConnectionKeeper(keep_alive)
-        self.pool = UpstreamPool(self._loop)
+        self.pool = UpstreamPool(loop)
         self.tunnels = Tunnels(self.keeper)
         self.connections: set[ClientConnection] = set()
-        self.ready = False
+        # What is missing before requests can be served, in words.
+        self.missing = {"not connected to a controller"}
         self.stopping = False
 
     def new_connection(self) -> ClientConnection:
-        """The protocol of an accepted connection."""
-        return ClientConnection(self)
+        """The protocol of a connection that came in by plain HTTP."""
+        return ClientConnection(self, Entrance.HTTP)
 
-    def client_fields(self, address: str) -> bytes:
-        """The lines that tell the backend of the client's connection."""
-        return f"\r\nx-forwarded-for: {address}\r\nx-forwarded-proto: http".encode()
+    def new_tls_connection(self) -> ClientConnection:
+        """That of one that came in by TLS."""
+        return ClientConnection(self, Entrance.TLS)
 
-    def host_is_ours(self, host: bytes) -> bool:
-        """Whether Host is the cluster or something below it; which, is the route's matter."""
-        host = host.lower().removesuffix(b":443")
-        return host == self._cluster or host.endswith(b"." + self._cluster)
+    def new_redirected_connection(self) -> ClientConnection:
+        """That of one that came in by plain HTTP where TLS is spoken."""
+        return ClientConnection(self, Entrance.TO_TLS)
 
-    def answer(self, status: int, *, close: bool) -> bytes:
-        """An answer of the proxy's own, written once."""
-        known = self._own_answers.get((status, close))
-        if known is None:
-            known = self._own_answers[status, close] = own_answer(status, self._server_field, close=close)
-        return known
-
-    def answer_without_token(self, target: bytes, *, close: bool) -> bytes:
-        """``/ready``, or ``/``."""
-        if target == b"/ready":
-            return self.answer(200 if self.ready else 503, close=close)
-        if self._root_redirect_url is None:
-            return self.answer(400, close=close)
-        return own_answer(301, self._server_field, close=close, location=self._root_redirect_url)
+    def readiness(self, *, close: bool) -> bytes:
+        """The answer to ``/ready``."""
+        if self.missing:
+            return self.answers.not_ready(", ".join(sorted(self.missing)), close=close)
+        return self.answers.of_status(200, close=close)
 
     async def sweep(self) -> None:
         """Close what has outlived its deadline; until cancelled."""

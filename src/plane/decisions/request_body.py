@@ -1,0 +1,45 @@
+"""How much of what a client sends belongs to the body of its request?
+
+`plane.proxy.client_connection` feeds it. Framing was decided by `request_head`; chunks are followed by `chunk_scanner`.
+"""
+
+from __future__ import annotations
+
+from plane.decisions.chunk_scanner import ChunkScanner
+
+__all__ = ["NO_BODY", "RequestBody"]
+
+
+class RequestBody:
+    """The body of one request.
+
+    Attributes:
+        complete: whether all of it has been taken.
+    """
+
+    __slots__ = ("_left", "_scanner", "complete")
+
+    def __init__(self, length: int | None) -> None:
+        """``length`` in bytes, None for chunked."""
+        self._left = length or 0
+        self._scanner = ChunkScanner() if length is None else None
+        self.complete = length == 0
+
+    def take(self, data: bytes) -> int:
+        """How many bytes of ``data`` belong to the body.
+
+        Raises:
+            MalformedChunks
+        """
+        if self._scanner is not None:
+            taken = self._scanner.feed(data)
+            self.complete = self._scanner.done
+        else:
+            taken = min(self._left, len(data))
+            self._left -= taken
+            self.complete = self._left == 0
+        return taken
+
+
+# That of most requests. It is complete, so nothing is ever taken for it.
+NO_BODY = RequestBody(0)

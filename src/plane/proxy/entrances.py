@@ -1,0 +1,121 @@
+"""The ports of a proxy: plain HTTP, or TLS beside a port that only leads there (page 5, "HTTPS").
+
+`running` opens and closes them. The TLS port is bound at the start, so that one that cannot be had is told at once, and
+listens once there is a certificate.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from plane.protocol.errors import ConfigurationError
+from plane.proxy.limits import CLIENT_PROBE_AFTER_S, CLIENT_PROBE_INTERVAL_S, CLIENT_PROBES
+from plane.proxy.service import ProxyService
+from plane.proxy.tls import CertificateHolder
+
+__all__ = ["Entrances", "bind"]
+
+ACCEPT_BACKLOG = 4096
+# A handshake that takes longer than a head may holds a connection for nothing.
+HANDSHAKE_LIMIT_S = 10.0
+# For the other side's part of the end of TLS.
+TLS_CLOSE_LIMIT_S = 2.0
+
+
+@dataclass
+class Entrances:
+    """The open ports. ``http`` and ``https``: bound sockets; without the latter ``http`` serves, else it redirects."""
+
+    http: Sequence[socket.socket]
+    https: Sequence[socket.socket] = ()
+
+    def __post_init__(self) -> None:
+        self._servers: list[asyncio.Server] = []
+        self._closed = False
+
+    @property
+    def http_port(self) -> int:
+        """The port of plain HTTP."""
+        return int(self.http[0].getsockname()[1])
+
+    @property
+    def https_port(self) -> int | None:
+        """The port of TLS."""
+        return int(self.https[0].getsockname()[1]) if self.https else None
+
+    async def open_http(self, service: ProxyService) -> None:
+        """Accept plain HTTP."""
+        new_connection = service.new_redirected_connection if self.https else service.new_connection
+        loop = asyncio.get_running_loop()
+        for bound in self.http:
+            self._servers.append(await loop.create_server(new_connection, sock=bound, backlog=ACCEPT_BACKLOG))
+
+    async def open_https(self, service: ProxyService, certificates: CertificateHolder) -> None:
+        """Accept TLS once there is a certificate."""
+        await certificates.available()
+        loop = asyncio.get_running_loop()
+        for bound in self.https:
+            if self._closed:
+                return
+            self._servers.append(
+                await loop.create_server(
+                    service.new_tls_connection,
+                    sock=bound,
+                    backlog=ACCEPT_BACKLOG,
+                    ssl=certificates.context,
+                    ssl_handshake_timeout=HANDSHAKE_LIMIT_S,
+                    ssl_shutdown_timeout=TLS_CLOSE_LIMIT_S,
+                )
+            )
+
+    def close(self) -> None:
+        """Accept no more."""
+        self._closed = True
+        for server in self._servers:
+            server.close()
+        for bound in (*self.http, *self.https):
+            bound.close()
+
+
+def bind(host: str, port: int, flag: str) -> list[socket.socket]:
+    """Sockets bound to ``port`` on all addresses of ``host``; ``flag`` is the option that chose the port.
+
+    Raises:
+        ConfigurationError: the port cannot be used; says why.
+    """
+    bound: list[socket.socket] = []
+    try:
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, address in addresses:
+            listening = socket.socket(family, kind, protocol)
+            bound.append(listening)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            # Accepted connections inherit these.
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, CLIENT_PROBE_AFTER_S)
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, CLIENT_PROBE_INTERVAL_S)
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, CLIENT_PROBES)
+            # Port 0 is any free one for the first address, and the same one for the others.
+            listening.bind((address[0], port, *address[2:]))
+            listening.setblocking(False)
+            port = listening.getsockname()[1]
+    except OSError as error:
+        for listening in bound:
+            listening.close()
+        why = _why(error)
+        raise ConfigurationError(f"port {port} on {host} {why}; choose another with {flag}") from error
+    return bound
+
+
+def _why(error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "is in use by another program"
+    if error.errno == errno.EACCES:
+        return "is for root only (or CAP_NET_BIND_SERVICE)"
+    return f"cannot be used: {error.strerror or error}"
