@@ -23,6 +23,7 @@ from plane.protocol import codec
 from plane.protocol.backend_state import BackendStatus, BackendStatusStreamEntry
 from plane.protocol.connect import ClusterState, ConnectRequest, ConnectResponse, ControllerStatus
 from plane.protocol.errors import MessageError
+from plane.protocol.inspection import BackendDetail, BackendList
 from plane.protocol.keys import KeyConfig
 from plane.protocol.spawn import SpawnConfig
 from plane.transport.controller_url import ControllerUrl
@@ -142,6 +143,25 @@ class AsyncPlane:
     async def revoke(self, backend: str, user: str) -> None:
         """End the tokens that ``user`` has for a backend, and the connections opened with them."""
         await self._call(calls.revoke(backend, user))
+
+    async def backends(
+        self,
+        *,
+        cluster: str | None = None,
+        status: str | None = None,
+        key: str | None = None,
+        namespace: str | None = None,
+        limit: int | None = None,
+    ) -> BackendList:
+        """Backends, the latest change first. ``status``: one, "live" (default) for all but terminated, or "all".
+
+        ``limit``: 1 to 1000, default 100.
+        """
+        return await self._call(calls.backends(cluster, status, key, namespace, limit))
+
+    async def backend(self, name: str) -> BackendDetail:
+        """All that is known of a backend, its past states included."""
+        return await self._call(calls.backend(name))
 
     # Clusters.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from plane.client.errors import CallRefused, UnexpectedAnswer
 from plane.protocol import codec
@@ -18,9 +18,12 @@ from plane.protocol.connect import (
     RevokeRequest,
 )
 from plane.protocol.errors import ApiError, ApiErrorKind, MessageError
+from plane.protocol.inspection import BackendDetail, BackendList
 
 __all__ = [
     "Call",
+    "backend",
+    "backends",
     "cluster_state",
     "connect",
     "controller_status",
@@ -84,6 +87,20 @@ def revoke(backend: str, user: str) -> Call[str]:
 def drain(cluster: str, drone: str, *, undo: bool) -> Call[DrainResult]:
     """Give a drone no more backends, or (``undo``) again."""
     return Call("POST", f"/ctrl/c/{_part(cluster)}/d/{_part(drone)}/{'undrain' if undo else 'drain'}", DrainResult)
+
+
+def backends(
+    cluster: str | None, status: str | None, key: str | None, namespace: str | None, limit: int | None
+) -> Call[BackendList]:
+    """Backends, the latest change first."""
+    asked = {"cluster": cluster, "status": status, "key": key, "namespace": namespace, "limit": limit}
+    query = urlencode({name: value for name, value in asked.items() if value is not None})
+    return Call("GET", f"/ctrl/backends?{query}" if query else "/ctrl/backends", BackendList)
+
+
+def backend(name: str) -> Call[BackendDetail]:
+    """All that is known of a backend."""
+    return Call("GET", f"/ctrl/b/{_part(name)}", BackendDetail)
 
 
 def cluster_state(cluster: str) -> Call[ClusterState]:

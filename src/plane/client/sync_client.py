@@ -110,6 +110,8 @@ class Plane:
     until_ready = _waited(AsyncPlane.until_ready)
     terminate = _waited(AsyncPlane.terminate)
     revoke = _waited(AsyncPlane.revoke)
+    backends = _waited(AsyncPlane.backends)
+    backend = _waited(AsyncPlane.backend)
     cluster_state = _waited(AsyncPlane.cluster_state)
     drain = _waited(AsyncPlane.drain)
     undrain = _waited(AsyncPlane.undrain)

@@ -17,6 +17,7 @@ from plane.controller.drone_socket import DRONE_SOCKET_ENDPOINTS
 from plane.controller.endpoints import Endpoint
 from plane.controller.front_page import front_page_routes
 from plane.controller.health_api import HEALTH_ENDPOINTS
+from plane.controller.inspection_api import INSPECTION_ENDPOINTS
 from plane.controller.openapi import describe
 from plane.controller.proxy_socket import PROXY_SOCKET_ENDPOINTS
 from plane.controller.revocation_api import REVOCATION_ENDPOINTS
@@ -36,6 +37,7 @@ def all_endpoints() -> tuple[Endpoint, ...]:
         *CONNECT_ENDPOINTS,
         *BACKEND_ENDPOINTS,
         *REVOCATION_ENDPOINTS,
+        *INSPECTION_ENDPOINTS,
         *CLUSTER_ENDPOINTS,
         *DRONE_SOCKET_ENDPOINTS,
         *PROXY_SOCKET_ENDPOINTS,

@@ -1,0 +1,101 @@
+"""Endpoints for operators: which backends there are, and all that is known of one."""
+
+from __future__ import annotations
+
+import re
+
+from aiohttp import web
+
+from plane.controller.answers import json_answer
+from plane.controller.context import CONTEXT
+from plane.controller.endpoints import Endpoint, Parameter
+from plane.database import inspection
+from plane.decisions.access import Role
+from plane.protocol.backend_state import BackendStatus
+from plane.protocol.errors import ApiErrorKind, ApiFailure
+from plane.protocol.inspection import BackendDetail, BackendList
+from plane.protocol.names import parse_cluster_name
+
+__all__ = ["INSPECTION_ENDPOINTS"]
+
+DEFAULT_LIMIT = 100
+LARGEST_LIMIT = 1000
+# Beside the statuses themselves.
+LIVE, ALL = "live", "all"
+
+_NUMBER = re.compile(r"[0-9]{1,4}")
+
+
+async def _list(request: web.Request) -> web.Response:
+    query = request.query
+    cluster = query.get("cluster")
+    if cluster is not None:
+        cluster = parse_cluster_name(cluster)
+    status = query.get("status", LIVE)
+    if status not in (LIVE, ALL, *BackendStatus):
+        raise _bad("status", f"must be {LIVE}, {ALL} or one of {', '.join(BackendStatus)}")
+    found = await inspection.list_backends(
+        request.app[CONTEXT].db,
+        cluster,
+        status,
+        _text(request, "key"),
+        _text(request, "namespace"),
+        _limit(query.get("limit")),
+    )
+    return json_answer(found)
+
+
+async def _inspect(request: web.Request) -> web.Response:
+    found = await inspection.inspect_backend(request.app[CONTEXT].db, request.match_info["backend"])
+    if found is None:
+        raise ApiFailure(404, ApiErrorKind.NOT_FOUND, "Backend does not exist")
+    return json_answer(found)
+
+
+def _text(request: web.Request, name: str) -> str | None:
+    value = request.query.get(name)
+    if value is not None and "\0" in value:
+        raise _bad(name, "must not contain NUL")
+    return value
+
+
+def _limit(text: str | None) -> int:
+    if text is None:
+        return DEFAULT_LIMIT
+    if not (
+        text.isascii() and text.isdigit() and len(text) <= len(str(LARGEST_LIMIT)) and 1 <= int(text) <= LARGEST_LIMIT
+    ):
+        raise _bad("limit", f"must be a number from 1 to {LARGEST_LIMIT}")
+    return int(text)
+
+
+def _bad(name: str, reason: str) -> ApiFailure:
+    return ApiFailure(400, ApiErrorKind.OTHER, f"query parameter {name}: {reason}")
+
+
+INSPECTION_ENDPOINTS = (
+    Endpoint(
+        method="GET",
+        path="/ctrl/backends",
+        handle=_list,
+        summary="Backends, the latest change first",
+        role=Role.READ,
+        answer=BackendList,
+        parameters=(
+            Parameter("cluster", "query", str, "Only those of this cluster"),
+            Parameter("status", "query", str, f"Only those with this status, or {ALL}; default {LIVE}: not terminated"),
+            Parameter("key", "query", str, "Only those started for a key of this name"),
+            Parameter("namespace", "query", str, "Only those started for a key of this namespace"),
+            Parameter("limit", "query", str, f"How many at most, 1 to {LARGEST_LIMIT}; default {DEFAULT_LIMIT}"),
+        ),
+    ),
+    Endpoint(
+        method="GET",
+        path="/ctrl/b/{backend}",
+        handle=_inspect,
+        summary="All that is known of a backend, its past states included",
+        role=Role.READ,
+        answer=BackendDetail,
+        refusals=(404,),
+    ),
+)

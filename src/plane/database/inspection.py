@@ -1,0 +1,55 @@
+"""What an operator asks about backends. Statements: ``inspection.sql``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import asyncpg
+
+from plane.database import backends
+from plane.database.pool import Database
+from plane.database.statements import statements
+from plane.protocol import codec
+from plane.protocol.backend_state import BackendStatus, public_entry
+from plane.protocol.inspection import BackendDetail, BackendList, BackendSummary
+from plane.protocol.keys import KeyConfig
+from plane.protocol.times import DbTime
+
+__all__ = ["inspect_backend", "list_backends"]
+
+_SQL = statements("inspection")
+
+
+async def list_backends(
+    db: Database, cluster: str | None, status: str, key: str | None, namespace: str | None, limit: int
+) -> BackendList:
+    """Backends by cluster, and key's name and namespace (None: any).
+
+    ``status``: one, "live" for all but terminated, or "all".
+    """
+    rows = await db.fetch(_SQL["list_backends"], cluster, status, key, namespace, limit + 1)
+    return BackendList([BackendSummary(**_summary(row)) for row in rows[:limit]], more=len(rows) > limit)
+
+
+async def inspect_backend(db: Database, backend_id: str) -> BackendDetail | None:
+    """All that is known of a backend; None if it is not."""
+    row = await db.fetchrow(_SQL["inspect_backend"], backend_id)
+    if row is None:
+        return None
+    states = [public_entry(past.state, past.time) for past in await backends.history(db, backend_id)]
+    own = ("address", "lease_ends_in_s", "fencing_token", "lifetime_ends_in_s", "max_idle_s", "subdomain")
+    counts = ("static_token", "tokens", "pending_actions")
+    return BackendDetail(states=states, **_summary(row), **{name: row[name] for name in own + counts})
+
+
+def _summary(row: asyncpg.Record) -> dict[str, Any]:
+    return {
+        "id": row["id"],
+        "cluster": row["cluster"],
+        "status": BackendStatus(row["status"]),
+        "since": DbTime(row["since"]),
+        "drone": row["drone"],
+        "pool": row["pool"],
+        "quiet_s": row["quiet_s"],
+        "key": None if row["key"] is None else codec.decode(row["key"], KeyConfig),
+    }

@@ -1,0 +1,43 @@
+-- name: list_backends
+-- Up to $5 backends, the latest change first: of cluster $1, with status $2, and started for the key named $3 in
+-- namespace $4, where these are not null. Without a status, those not terminated.
+SELECT b.id, b.cluster, b.last_status AS status, b.drone_id, node.name AS drone, drone.pool,
+    floor(extract(epoch FROM b.last_status_time) * 1000)::bigint AS since,
+    floor(extract(epoch FROM now() - b.last_keepalive))::bigint AS quiet_s,
+    spawn.key
+FROM backend b
+JOIN drone ON drone.id = b.drone_id
+JOIN node ON node.id = drone.id
+LEFT JOIN LATERAL (
+    SELECT a.action #> '{action,Spawn,key,key}' AS key FROM backend_action a
+    WHERE a.backend_id = b.id AND a.action -> 'action' ? 'Spawn'
+    ORDER BY a.created_at LIMIT 1
+) spawn ON true
+WHERE ($1::text IS NULL OR b.cluster = $1)
+    AND CASE $2::text
+        WHEN 'all' THEN true
+        WHEN 'live' THEN b.last_status <> 'terminated'
+        ELSE b.last_status = $2
+    END
+    AND ($3::text IS NULL OR spawn.key ->> 'name' = $3)
+    AND ($4::text IS NULL OR spawn.key ->> 'namespace' = $4)
+ORDER BY b.last_status_time DESC, b.id
+LIMIT $5;
+
+-- name: inspect_backend
+-- All that is known of backend $1.
+SELECT b.id, b.cluster, b.last_status AS status, node.name AS drone, drone.pool, b.cluster_address AS address,
+    b.subdomain, b.static_token IS NOT NULL AS static_token, b.allowed_idle_seconds AS max_idle_s,
+    floor(extract(epoch FROM b.last_status_time) * 1000)::bigint AS since,
+    floor(extract(epoch FROM now() - b.last_keepalive))::bigint AS quiet_s,
+    floor(extract(epoch FROM b.expiration_time - now()))::bigint AS lifetime_ends_in_s,
+    k.fencing_token, floor(extract(epoch FROM k.expires_at - now()))::bigint AS lease_ends_in_s,
+    (SELECT a.action #> '{action,Spawn,key,key}' FROM backend_action a
+        WHERE a.backend_id = b.id AND a.action -> 'action' ? 'Spawn' ORDER BY a.created_at LIMIT 1) AS key,
+    (SELECT count(*) FROM token t WHERE t.backend_id = b.id AND t.expiration_time > now()) AS tokens,
+    (SELECT count(*) FROM backend_action a WHERE a.backend_id = b.id AND a.acked_at IS NULL) AS pending_actions
+FROM backend b
+JOIN drone ON drone.id = b.drone_id
+JOIN node ON node.id = drone.id
+LEFT JOIN backend_key k ON k.id = b.id
+WHERE b.id = $1;

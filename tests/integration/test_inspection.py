@@ -1,0 +1,80 @@
+"""What an operator asks: which backends there are, and all about one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from harness.controllers import controller_api
+from harness.fake_node import CLUSTER, fake_drone, obedient_drone
+from plane.client import AsyncPlane, BackendStatus, CallRefused, DockerExecutable, KeyConfig, SpawnConfig
+
+CONFIG = SpawnConfig(
+    executable=DockerExecutable(image="example/image"), max_idle_seconds=60, lifetime_limit_seconds=600
+)
+
+
+async def test_lists_by_cluster_status_and_key(postgres_url: str) -> None:
+    async with controller_api(postgres_url) as api, obedient_drone(api.base, pool="p"), AsyncPlane(api.base) as plane:
+        spawn = SpawnConfig(executable={"image": "example/image"}, pool="p")
+        names = [(await plane.connect(KeyConfig(name=f"k{n}", namespace="n"), spawn)).backend_id for n in range(3)]
+        for name in names:
+            await plane.until_ready(name)
+        await plane.terminate(names[0])
+        async for _ in plane.status_stream(names[0]):
+            pass
+        live = await plane.backends()
+        assert {found.id for found in live.backends} == set(names[1:])
+        assert not live.more
+        first = live.backends[0]
+        assert (first.cluster, first.drone, first.pool, first.status) == (CLUSTER, "dr-fake", "p", BackendStatus.READY)
+        assert (await plane.backends(status="all")).backends[0].id == names[0]
+        (ended,) = (await plane.backends(status="terminated")).backends
+        assert (ended.id, ended.key) == (names[0], KeyConfig(name="k0", namespace="n"))
+        assert [found.id for found in (await plane.backends(key="k1", namespace="n")).backends] == [names[1]]
+        assert (await plane.backends(key="k1", namespace="other")).backends == []
+        assert (await plane.backends(cluster="other.example")).backends == []
+        short = await plane.backends(limit=1)
+        assert (len(short.backends), short.more) == (1, True)
+
+
+async def test_all_about_one(postgres_url: str) -> None:
+    async with controller_api(postgres_url) as api, fake_drone(api.base) as drone, AsyncPlane(api.base) as plane:
+        name = (await plane.connect("k", CONFIG, user="ada")).backend_id
+        found = await plane.backend(name)
+        assert [entry.status for entry in found.states] == [BackendStatus.SCHEDULED]
+        assert found.pending_actions == 1
+        assert (found.tokens, found.static_token, found.max_idle_s) == (1, False, 60)
+        assert found.lease_ends_in_s is not None
+        assert found.lifetime_ends_in_s is not None
+        assert 0 < found.lease_ends_in_s <= 60
+        assert 500 < found.lifetime_ends_in_s <= 600
+        action = await drone.hear("Action")
+        await drone.say("AckAction", {"action_id": action["action_id"]})
+        states: tuple[dict[str, Any], ...] = (
+            {"status": "ready", "address": "10.1.2.3:4"},
+            {"status": "terminated", "last_status": "ready", "exit_code": 3, "message": "it broke"},
+        )
+        for number, state in enumerate(states):
+            event = {"event_id": number, "backend_id": name, "state": state, "timestamp": 1}
+            await drone.say("BackendEvent", event)
+            await drone.hear("AckEvent")
+            found = await plane.backend(name)
+            assert found.address == state.get("address")
+        assert found.states[-1].message == "it broke"
+        assert (found.lease_ends_in_s, found.fencing_token, found.pending_actions) == (None, None, 0)
+        with pytest.raises(CallRefused, match="does not exist"):
+            await plane.backend("nobody")
+
+
+@pytest.mark.parametrize(
+    ("query", "parameter"),
+    [("status=odd", "status"), ("limit=0", "limit"), ("limit=1001", "limit"), ("limit=²", "limit"), ("key=%00", "key")],
+)
+async def test_what_is_wrong_is_named(query: str, parameter: str, postgres_url: str) -> None:
+    async with controller_api(postgres_url) as api:
+        status, body = await api.call("GET", f"/ctrl/backends?{query}")
+        assert status == 400
+        assert f"query parameter {parameter}:" in body["message"]
+        assert (await api.call("GET", "/ctrl/backends?cluster=a%20b"))[0] == 400
