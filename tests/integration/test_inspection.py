@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from harness.controllers import controller_api
-from harness.fake_node import CLUSTER, fake_drone, obedient_drone
+from harness.fake_node import CLUSTER, fake_dns, fake_drone, fake_proxy, obedient_drone
 from plane.client import AsyncPlane, BackendStatus, CallRefused, DockerExecutable, KeyConfig, SpawnConfig
 
-CONFIG = SpawnConfig(
-    executable=DockerExecutable(image="example/image"), max_idle_seconds=60, lifetime_limit_seconds=600
-)
+IMAGE = DockerExecutable(image="example/image")
+CONFIG = SpawnConfig(executable=IMAGE, max_idle_seconds=60, lifetime_limit_seconds=600)
 
 
 async def test_lists_by_cluster_status_and_key(postgres_url: str) -> None:
@@ -66,6 +66,28 @@ async def test_all_about_one(postgres_url: str) -> None:
         assert (found.lease_ends_in_s, found.fencing_token, found.pending_actions) == (None, None, 0)
         with pytest.raises(CallRefused, match="does not exist"):
             await plane.backend("nobody")
+
+
+async def test_nodes_connected_and_gone(postgres_url: str) -> None:
+    async with controller_api(postgres_url) as api, AsyncPlane(api.base) as plane:
+        async with fake_drone(api.base, pool="p"), fake_proxy(api.base), fake_dns(api.base):
+            await plane.connect("k", SpawnConfig(executable=IMAGE, pool="p"))
+            found = {node.name: node for node in (await plane.nodes()).nodes}
+            assert set(found) == {"dr-fake", "px-fake", "ns-fake"}
+            drone = found["dr-fake"]
+            assert (drone.pool, drone.ready, drone.draining, drone.backends) == ("p", True, False, 1)
+            assert drone.controller
+            assert found["ns-fake"].cluster is None
+            assert found["px-fake"].backends is None
+            assert {node.name for node in (await plane.nodes(cluster=CLUSTER)).nodes} == {"dr-fake", "px-fake"}
+            assert (await plane.nodes(limit=1)).more
+        async with asyncio.timeout(10):
+            while (await plane.nodes()).nodes:
+                await asyncio.sleep(0.02)
+        gone = (await plane.nodes(also_gone=True)).nodes
+        assert len(gone) == 3
+        assert {(node.controller, node.connected_s) for node in gone} == {(None, None)}
+        assert (await api.call("GET", "/ctrl/nodes?all=perhaps"))[0] == 400
 
 
 @pytest.mark.parametrize(

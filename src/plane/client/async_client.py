@@ -23,7 +23,7 @@ from plane.protocol import codec
 from plane.protocol.backend_state import BackendStatus, BackendStatusStreamEntry
 from plane.protocol.connect import ClusterState, ConnectRequest, ConnectResponse, ControllerStatus
 from plane.protocol.errors import MessageError
-from plane.protocol.inspection import BackendDetail, BackendList
+from plane.protocol.inspection import BackendDetail, BackendList, NodeList
 from plane.protocol.keys import KeyConfig
 from plane.protocol.spawn import SpawnConfig
 from plane.transport.controller_url import ControllerUrl
@@ -168,6 +168,10 @@ class AsyncPlane:
     async def cluster_state(self, cluster: str) -> ClusterState:
         """The connected drones and proxies of a cluster."""
         return await self._call(calls.cluster_state(cluster))
+
+    async def nodes(self, *, cluster: str | None = None, also_gone: bool = False, limit: int | None = None) -> NodeList:
+        """Drones, proxies and DNS servers; ``also_gone``: also those without a connection. ``limit``: 1 to 1000."""
+        return await self._call(calls.nodes(cluster, also_gone=also_gone, limit=limit))
 
     async def drain(self, cluster: str, drone: str) -> bool:
         """Give a drone no more backends. False if it was so already."""

@@ -18,7 +18,7 @@ from plane.protocol.connect import (
     RevokeRequest,
 )
 from plane.protocol.errors import ApiError, ApiErrorKind, MessageError
-from plane.protocol.inspection import BackendDetail, BackendList
+from plane.protocol.inspection import BackendDetail, BackendList, NodeList
 
 __all__ = [
     "Call",
@@ -28,6 +28,7 @@ __all__ = [
     "connect",
     "controller_status",
     "drain",
+    "nodes",
     "read_answer",
     "refusal",
     "revoke",
@@ -94,8 +95,18 @@ def backends(
 ) -> Call[BackendList]:
     """Backends, the latest change first."""
     asked = {"cluster": cluster, "status": status, "key": key, "namespace": namespace, "limit": limit}
-    query = urlencode({name: value for name, value in asked.items() if value is not None})
-    return Call("GET", f"/ctrl/backends?{query}" if query else "/ctrl/backends", BackendList)
+    return Call("GET", "/ctrl/backends" + _query(asked), BackendList)
+
+
+def nodes(cluster: str | None, *, also_gone: bool, limit: int | None) -> Call[NodeList]:
+    """Nodes, connected ones first."""
+    asked = {"cluster": cluster, "all": "true" if also_gone else None, "limit": limit}
+    return Call("GET", "/ctrl/nodes" + _query(asked), NodeList)
+
+
+def _query(asked: dict[str, Any]) -> str:
+    given = urlencode({name: value for name, value in asked.items() if value is not None})
+    return f"?{given}" if given else ""
 
 
 def backend(name: str) -> Call[BackendDetail]:

@@ -113,6 +113,7 @@ class Plane:
     backends = _waited(AsyncPlane.backends)
     backend = _waited(AsyncPlane.backend)
     cluster_state = _waited(AsyncPlane.cluster_state)
+    nodes = _waited(AsyncPlane.nodes)
     drain = _waited(AsyncPlane.drain)
     undrain = _waited(AsyncPlane.undrain)
     controller_status = _waited(AsyncPlane.controller_status)

@@ -1,4 +1,4 @@
-"""Endpoints for operators: which backends there are, and all that is known of one."""
+"""Endpoints for operators: which nodes and backends there are, and all that is known of one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from plane.database import inspection
 from plane.decisions.access import Role
 from plane.protocol.backend_state import BackendStatus
 from plane.protocol.errors import ApiErrorKind, ApiFailure
-from plane.protocol.inspection import BackendDetail, BackendList
+from plane.protocol.inspection import BackendDetail, BackendList, NodeList
 from plane.protocol.names import parse_cluster_name
 
 __all__ = ["INSPECTION_ENDPOINTS"]
@@ -28,15 +28,12 @@ _NUMBER = re.compile(r"[0-9]{1,4}")
 
 async def _list(request: web.Request) -> web.Response:
     query = request.query
-    cluster = query.get("cluster")
-    if cluster is not None:
-        cluster = parse_cluster_name(cluster)
     status = query.get("status", LIVE)
     if status not in (LIVE, ALL, *BackendStatus):
         raise _bad("status", f"must be {LIVE}, {ALL} or one of {', '.join(BackendStatus)}")
     found = await inspection.list_backends(
         request.app[CONTEXT].db,
-        cluster,
+        _cluster(request),
         status,
         _text(request, "key"),
         _text(request, "namespace"),
@@ -50,6 +47,21 @@ async def _inspect(request: web.Request) -> web.Response:
     if found is None:
         raise ApiFailure(404, ApiErrorKind.NOT_FOUND, "Backend does not exist")
     return json_answer(found)
+
+
+async def _nodes(request: web.Request) -> web.Response:
+    cluster = _cluster(request)
+    also_gone = request.query.get("all", "false")
+    if also_gone not in ("true", "false"):
+        raise _bad("all", "must be true or false")
+    limit = _limit(request.query.get("limit"))
+    db = request.app[CONTEXT].db
+    return json_answer(await inspection.list_nodes(db, cluster, also_gone=also_gone == "true", limit=limit))
+
+
+def _cluster(request: web.Request) -> str | None:
+    cluster = request.query.get("cluster")
+    return None if cluster is None else parse_cluster_name(cluster)
 
 
 def _text(request: web.Request, name: str) -> str | None:
@@ -73,7 +85,19 @@ def _bad(name: str, reason: str) -> ApiFailure:
     return ApiFailure(400, ApiErrorKind.OTHER, f"query parameter {name}: {reason}")
 
 
+_CLUSTER = Parameter("cluster", "query", str, "Only those of this cluster")
+_LIMIT = Parameter("limit", "query", str, f"How many at most, 1 to {LARGEST_LIMIT}; default {DEFAULT_LIMIT}")
+
 INSPECTION_ENDPOINTS = (
+    Endpoint(
+        method="GET",
+        path="/ctrl/nodes",
+        handle=_nodes,
+        summary="Drones, proxies and DNS servers, connected ones first",
+        role=Role.READ,
+        answer=NodeList,
+        parameters=(_CLUSTER, Parameter("all", "query", str, "true: also those without a connection"), _LIMIT),
+    ),
     Endpoint(
         method="GET",
         path="/ctrl/backends",
@@ -82,11 +106,11 @@ INSPECTION_ENDPOINTS = (
         role=Role.READ,
         answer=BackendList,
         parameters=(
-            Parameter("cluster", "query", str, "Only those of this cluster"),
+            _CLUSTER,
             Parameter("status", "query", str, f"Only those with this status, or {ALL}; default {LIVE}: not terminated"),
             Parameter("key", "query", str, "Only those started for a key of this name"),
             Parameter("namespace", "query", str, "Only those started for a key of this namespace"),
-            Parameter("limit", "query", str, f"How many at most, 1 to {LARGEST_LIMIT}; default {DEFAULT_LIMIT}"),
+            _LIMIT,
         ),
     ),
     Endpoint(

@@ -11,11 +11,12 @@ from plane.database.pool import Database
 from plane.database.statements import statements
 from plane.protocol import codec
 from plane.protocol.backend_state import BackendStatus, public_entry
-from plane.protocol.inspection import BackendDetail, BackendList, BackendSummary
+from plane.protocol.inspection import BackendDetail, BackendList, BackendSummary, NodeList, NodeSummary
 from plane.protocol.keys import KeyConfig
+from plane.protocol.names import NodeKind
 from plane.protocol.times import DbTime
 
-__all__ = ["inspect_backend", "list_backends"]
+__all__ = ["inspect_backend", "list_backends", "list_nodes"]
 
 _SQL = statements("inspection")
 
@@ -40,6 +41,20 @@ async def inspect_backend(db: Database, backend_id: str) -> BackendDetail | None
     own = ("address", "lease_ends_in_s", "fencing_token", "lifetime_ends_in_s", "max_idle_s", "subdomain")
     counts = ("static_token", "tokens", "pending_actions")
     return BackendDetail(states=states, **_summary(row), **{name: row[name] for name in own + counts})
+
+
+async def list_nodes(db: Database, cluster: str | None, *, also_gone: bool, limit: int) -> NodeList:
+    """Nodes of a cluster (None: of all, DNS servers included); ``also_gone``: also those without a connection."""
+    rows = await db.fetch(_SQL["list_nodes"], cluster, also_gone, limit + 1)
+    return NodeList([_node(row) for row in rows[:limit]], more=len(rows) > limit)
+
+
+def _node(row: asyncpg.Record) -> NodeSummary:
+    known = {name: row[name] for name in NodeSummary.__struct_fields__}
+    known["kind"] = NodeKind(row["kind"])
+    if row["controller"] is None:
+        known["connected_s"] = None
+    return NodeSummary(**known)
 
 
 def _summary(row: asyncpg.Record) -> dict[str, Any]:

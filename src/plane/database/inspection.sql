@@ -41,3 +41,17 @@ JOIN drone ON drone.id = b.drone_id
 JOIN node ON node.id = drone.id
 LEFT JOIN backend_key k ON k.id = b.id
 WHERE b.id = $1;
+
+-- name: list_nodes
+-- Nodes of cluster $1 (null: all), connected ones first; with $2 also those that are not connected.
+SELECT node.id, node.kind, node.name, node.cluster, node.controller, node.plane_version, node.plane_hash,
+    host(node.ip) AS ip, drone.ready, drone.draining, drone.pool,
+    floor(extract(epoch FROM now() - node.last_connection_start_time))::bigint AS connected_s,
+    floor(extract(epoch FROM now() - drone.last_heartbeat))::bigint AS heartbeat_age_s,
+    CASE WHEN drone.id IS NOT NULL THEN (
+        SELECT count(*) FROM backend b WHERE b.drone_id = drone.id AND b.last_status <> 'terminated'
+    ) END AS backends
+FROM node LEFT JOIN drone ON drone.id = node.id
+WHERE ($1::text IS NULL OR node.cluster = $1) AND ($2::bool OR node.controller IS NOT NULL)
+ORDER BY node.controller IS NULL, node.cluster NULLS LAST, node.kind, node.name
+LIMIT $3;

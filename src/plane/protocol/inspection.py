@@ -6,9 +6,10 @@ import msgspec
 
 from plane.protocol.backend_state import BackendStatus, BackendStatusStreamEntry
 from plane.protocol.keys import KeyConfig
+from plane.protocol.names import NodeKind
 from plane.protocol.times import DbTime
 
-__all__ = ["BackendDetail", "BackendList", "BackendSummary"]
+__all__ = ["BackendDetail", "BackendList", "BackendSummary", "NodeList", "NodeSummary"]
 
 
 class BackendSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,3 +53,31 @@ class BackendDetail(BackendSummary, frozen=True, kw_only=True):
     static_token: bool
     tokens: int
     pending_actions: int
+
+
+class NodeSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """One node. ``controller`` and ``connected_s`` (since its last connection began) are None without a connection.
+
+    ``cluster`` is None for a DNS server. The last five are of drones only; ``backends`` are those not terminated.
+    """
+
+    name: str
+    kind: NodeKind
+    cluster: str | None
+    controller: str | None
+    connected_s: int | None
+    plane_version: str
+    plane_hash: str
+    ip: str
+    ready: bool | None = None
+    draining: bool | None = None
+    pool: str | None = None
+    heartbeat_age_s: int | None = None
+    backends: int | None = None
+
+
+class NodeList(msgspec.Struct, frozen=True):
+    """``GET /ctrl/nodes``, connected ones first. ``more``: there are others that match."""
+
+    nodes: list[NodeSummary]
+    more: bool
