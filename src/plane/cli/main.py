@@ -5,10 +5,13 @@ Exit status: 0 done, 1 could not (the error says why and what to do), 2 malforme
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
 
+from plane.cli.completion import completion
 from plane.cli.controller import controller
 from plane.cli.dev import dev
 from plane.cli.dns import dns
@@ -18,10 +21,16 @@ from plane.cli.proxy import proxy
 from plane.cli.version import version
 from plane.protocol.errors import PlaneError
 
-__all__ = ["COMMANDS", "main", "make_program"]
+__all__ = ["COMMANDS", "database_main", "main", "make_program", "options_last"]
 
 # Each loads what it needs when it runs, so that `plane version` does not wait for aiohttp.
-COMMANDS = (dev, controller, drone, proxy, dns, migrate, version)
+COMMANDS = (dev, controller, drone, proxy, dns, migrate, version, completion)
+GROUPS = {
+    "admin": "Ask a controller, and tell it what to do.",
+    "db": "Look into Plane's database, and mend it, without a controller.",
+}
+# Options that scripts written for the original give before a group's command, and that have a value.
+_GROUP_OPTIONS = ("--controller", "--db")
 
 
 def make_program() -> App:
@@ -34,13 +43,38 @@ def make_program() -> App:
     )
     for command in COMMANDS:
         program.command(command)
+    for name, help_text in GROUPS.items():
+        program.command(f"plane.cli.{name}.program:{name}", name=name, help=help_text)
     return program
+
+
+def options_last(arguments: Sequence[str]) -> list[str]:
+    """``admin --controller URL status`` as ``admin status --controller URL``: every command has its group's options."""
+    if not arguments or arguments[0] not in GROUPS:
+        return list(arguments)
+    group, *rest = arguments
+    moved: list[str] = []
+    while rest and rest[0].startswith(_GROUP_OPTIONS):
+        option = rest.pop(0)
+        moved.append(option)
+        if "=" not in option and rest:
+            moved.append(rest.pop(0))
+    return [group, *rest[:1], *moved, *rest[1:]]
 
 
 def main() -> None:
     """Entry point of the program."""
+    _run(sys.argv[1:])
+
+
+def database_main() -> None:
+    """Entry point of `plane-db`, which is `plane db`."""
+    _run(["db", *sys.argv[1:]])
+
+
+def _run(arguments: Sequence[str]) -> None:
     try:
-        make_program()()
+        make_program()(options_last(arguments))
     except CycloptsError:
         sys.exit(2)
     except PlaneError as error:
@@ -48,3 +82,7 @@ def main() -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read the output has seen enough, as `head` does. Nothing is left to be flushed at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)

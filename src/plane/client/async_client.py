@@ -6,6 +6,7 @@ Sends what `calls` says, and again where `plane.decisions.call_retry` allows it.
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -220,8 +221,15 @@ class AsyncPlane:
         return call_retry.may_repeat(attempt, repeatable=call.repeatable, sent=sent)
 
     def _unreachable(self, error: BaseException, *, sent: bool) -> ControllerUnreachable:
-        reason = f"no answer within {self._timeout_s:g} s" if isinstance(error, TimeoutError) else str(error)
-        return ControllerUnreachable(self._url.base, reason or type(error).__name__, sent=sent)
+        match error:
+            case TimeoutError():
+                reason = f"no answer within {self._timeout_s:g} s"
+            case OSError(errno=int(number)) if number > 0:
+                # aiohttp's own text repeats the address.
+                reason = os.strerror(number).lower()
+            case _:
+                reason = str(error) or type(error).__name__
+        return ControllerUnreachable(self._url.base, reason, sent=sent)
 
     async def _one_stream(self, backend: str, last: BackendStatus | None) -> AsyncIterator[BackendStatusStreamEntry]:
         """One connection's part of a status stream."""

@@ -16,7 +16,7 @@ from plane.protocol.keys import KeyConfig
 from plane.protocol.names import NodeKind
 from plane.protocol.times import DbTime
 
-__all__ = ["inspect_backend", "list_backends", "list_nodes"]
+__all__ = ["drone_id", "inspect_backend", "list_backends", "list_nodes"]
 
 _SQL = statements("inspection")
 
@@ -47,6 +47,12 @@ async def list_nodes(db: Database, cluster: str | None, *, also_gone: bool, limi
     """Nodes of a cluster (None: of all, DNS servers included); ``also_gone``: also those without a connection."""
     rows = await db.fetch(_SQL["list_nodes"], cluster, also_gone, limit + 1)
     return NodeList([_node(row) for row in rows[:limit]], more=len(rows) > limit)
+
+
+async def drone_id(db: Database, cluster: str, drone: str) -> int | None:
+    """The node's id of a drone; None if there is none of that name."""
+    row = await db.fetchrow(_SQL["drone_id"], cluster, drone)
+    return None if row is None else int(row["id"])
 
 
 def _node(row: asyncpg.Record) -> NodeSummary:

@@ -55,3 +55,7 @@ FROM node LEFT JOIN drone ON drone.id = node.id
 WHERE ($1::text IS NULL OR node.cluster = $1) AND ($2::bool OR node.controller IS NOT NULL)
 ORDER BY node.controller IS NULL, node.cluster NULLS LAST, node.kind, node.name
 LIMIT $3;
+
+-- name: drone_id
+-- The node's id of drone $2 in cluster $1.
+SELECT node.id FROM node JOIN drone ON drone.id = node.id WHERE node.cluster = $1 AND node.name = $2;

@@ -6,7 +6,7 @@ from plane.database.pool import Database
 from plane.database.statements import statements
 from plane.timing import KEY_LEASE_S
 
-__all__ = ["renew"]
+__all__ = ["prevent_renewal", "renew"]
 
 _SQL = statements("keys")
 
@@ -14,3 +14,8 @@ _SQL = statements("keys")
 async def renew(db: Database, backend_id: str) -> bool:
     """Extend the lease of the backend's key. False if it may not be renewed or is gone."""
     return await db.fetchrow(_SQL["renew_key"], backend_id, KEY_LEASE_S) is not None
+
+
+async def prevent_renewal(db: Database, backend_id: str) -> bool:
+    """Have the backend's key end with its present lease. False if it holds none."""
+    return await db.fetchrow(_SQL["prevent_renewal"], backend_id) is not None

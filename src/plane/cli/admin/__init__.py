@@ -1,0 +1,1 @@
+"""`plane admin`: what an operator asks of a controller, over its HTTP API. One file per command or close kin."""

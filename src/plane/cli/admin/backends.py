@@ -1,0 +1,137 @@
+"""`plane admin list` and `inspect`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Parameter, validators
+from rich.markup import escape
+from rich.table import Table
+
+from plane.cli.admin.options import DEFAULT_CONTROLLER, ControllerOption
+from plane.cli.output import (
+    AsJson,
+    console,
+    duration,
+    entry_text,
+    fields,
+    key_text,
+    print_json,
+    show,
+    status_text,
+    table,
+    time_text,
+)
+from plane.client import AsyncPlane
+from plane.protocol.inspection import BackendDetail, BackendList
+
+__all__ = ["backend_table", "inspect_backend", "list_backends"]
+
+
+async def list_backends(
+    *,
+    cluster: str | None = None,
+    status: str = "live",
+    key: str | None = None,
+    namespace: str | None = None,
+    limit: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=1000))] = 100,
+    as_json: AsJson = False,
+    controller: ControllerOption = DEFAULT_CONTROLLER,
+) -> None:
+    """Backends, the latest change first.
+
+    Example: plane admin list --status terminated --key my-document
+
+    Parameters
+    ----------
+    cluster
+        Only those of this cluster.
+    status
+        Only those with this status; live: not terminated; all.
+    key
+        Only those started for a key of this name.
+    namespace
+        Only those started for a key of this namespace.
+    limit
+        How many at most.
+    """
+    async with AsyncPlane(controller) as plane:
+        found = await plane.backends(cluster=cluster, status=status, key=key, namespace=namespace, limit=limit)
+    if as_json:
+        print_json(found)
+        return
+    out = console()
+    if not found.backends:
+        out.print("No such backend")
+        return
+    show(backend_table(found))
+    if found.more:
+        out.print("[dim]There are more; --limit shows up to 1000, the other options choose.[/dim]")
+
+
+def backend_table(found: BackendList) -> Table:
+    """Backends as a table."""
+    return table(
+        ("BACKEND", "STATUS", "SINCE", "KEY", "DRONE", "POOL", "CLUSTER", "QUIET"),
+        (
+            (
+                each.id,
+                status_text(each.status),
+                time_text(each.since),
+                key_text(each.key),
+                each.drone,
+                escape(each.pool) or None,
+                each.cluster,
+                duration(each.quiet_s),
+            )
+            for each in found.backends
+        ),
+    )
+
+
+async def inspect_backend(
+    backend: str, /, *, as_json: AsJson = False, controller: ControllerOption = DEFAULT_CONTROLLER
+) -> None:
+    """All that is known of a backend: its states with times, key, drone, last message.
+
+    Example: plane admin inspect k6xqveyu5dhqvw
+
+    Parameters
+    ----------
+    backend
+        Name of the backend.
+    """
+    async with AsyncPlane(controller) as plane:
+        found = await plane.backend(backend)
+    if as_json:
+        print_json(found)
+        return
+    out = console()
+    show(fields(_known(found)))
+    out.print("\n[bold]States[/bold]")
+    for entry in found.states:
+        out.print(f"  {entry_text(entry)}")
+
+
+def _known(found: BackendDetail) -> list[tuple[str, object]]:
+    lease = None if found.lease_ends_in_s is None else f"ends in {duration(found.lease_ends_in_s)}"
+    lifetime = None if found.lifetime_ends_in_s is None else f"ends in {duration(found.lifetime_ends_in_s)}"
+    tag = escape(found.key.tag) if found.key is not None and found.key.tag else None
+    return [
+        ("Backend", found.id),
+        ("Status", status_text(found.status)),
+        ("Key", key_text(found.key)),
+        ("Tag", tag),
+        ("Lease", lease),
+        ("Fencing token", found.fencing_token),
+        ("Cluster", found.cluster),
+        ("Drone", found.drone),
+        ("Pool", escape(found.pool) or None),
+        ("Address", found.address),
+        ("Subdomain", found.subdomain),
+        ("Quiet for", duration(found.quiet_s)),
+        ("Idle limit", duration(found.max_idle_s)),
+        ("Lifetime", lifetime),
+        ("Tokens", "static" if found.static_token else found.tokens),
+        ("Actions not done", found.pending_actions),
+    ]

@@ -1,0 +1,120 @@
+"""`plane admin connect`."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from plane.cli.admin.follow import follow
+from plane.cli.admin.options import DEFAULT_CONTROLLER, ControllerOption
+from plane.cli.output import AsJson, console, print_json
+from plane.client import AsyncPlane, BackendStatus, DockerExecutable, KeyConfig, ProcessExecutable, SpawnConfig
+from plane.protocol.errors import ConfigurationError
+
+__all__ = ["connect"]
+
+
+async def connect(
+    *,
+    image: str | None = None,
+    command: str | None = None,
+    env: Annotated[list[str] | None, Parameter(negative="")] = None,
+    cluster: str | None = None,
+    key: str | None = None,
+    immediate: Annotated[bool, Parameter(negative="")] = False,
+    max_idle_seconds: int = 500,
+    id: str | None = None,
+    static_token: Annotated[bool, Parameter(negative="")] = False,
+    pool: str = "",
+    mount: str | None = None,
+    subdomain: str | None = None,
+    user: str | None = None,
+    as_json: AsJson = False,
+    controller: ControllerOption = DEFAULT_CONTROLLER,
+) -> None:
+    """Get the URL of a key's process, which is started if there is none, and follow it until it is ready.
+
+    Examples:
+
+    plane admin connect --image ghcr.io/example/app --key my-document
+
+    plane admin connect --command 'python3 -m http.server $PORT' --key files
+
+    Parameters
+    ----------
+    image
+        Docker image to run if nobody holds the key.
+    command
+        Command to run instead of an image, on drones that run processes; $PORT in it is the port to listen on.
+    env
+        Variable of the process as NAME=VALUE; may be given several times.
+    cluster
+        Cluster to start in; default the controller's.
+    key
+        Key of the process; without one, a new process is started.
+    immediate
+        Do not wait until it is ready.
+    max_idle_seconds
+        The process is stopped when nobody has been connected for this long.
+    id
+        Name of the backend, if it is started; default random.
+    static_token
+        One token for all who connect, instead of a new one for each.
+    pool
+        Pool of drones to start in.
+    mount
+        true for a folder by the key's name, or a relative path, mounted at /plane-data.
+    subdomain
+        Subdomain of the cluster under which the process is reached.
+    user
+        Name that reaches the process with each request through the URL.
+    """
+    spawn = SpawnConfig(
+        executable=_executable(image, command, env or [], mount),
+        id=id,
+        cluster=cluster,
+        pool=pool,
+        max_idle_seconds=max_idle_seconds,
+        use_static_token=static_token,
+        subdomain=subdomain,
+    )
+    async with AsyncPlane(controller) as plane:
+        answer = await plane.connect(None if key is None else KeyConfig(name=key), spawn, user=user)
+        if as_json:
+            print_json(answer)
+        else:
+            out = console()
+            out.print(f"{'Created' if answer.spawned else 'Reusing'} backend: {answer.backend_id}", markup=False)
+            out.print(f"URL: {answer.url}", markup=False, soft_wrap=True)
+            out.print(f"Status URL: {answer.status_url}", markup=False, soft_wrap=True)
+            if answer.drone is not None:
+                out.print(f"Drone: {answer.drone}", markup=False)
+        if not immediate:
+            await follow(plane, answer.backend_id, BackendStatus.READY, as_json=as_json)
+
+
+def _executable(
+    image: str | None, command: str | None, env: list[str], mount: str | None
+) -> DockerExecutable | ProcessExecutable:
+    if (image is None) == (command is None):
+        raise ConfigurationError("name what to run: either --image or --command")
+    variables = {}
+    for setting in env:
+        name, equals, value = setting.partition("=")
+        if not (name and equals):
+            raise ConfigurationError(f"--env {setting!r} is not of the form NAME=VALUE")
+        variables[name] = value
+    where = {"true": True, "false": False}.get(mount or "", mount)
+    if image is not None:
+        return DockerExecutable(image=image, env=variables, mount=where)
+    assert command is not None
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise ConfigurationError(f"--command cannot be split into words: {error}") from None
+    if any("$" in word for word in words):
+        # Only a shell knows what PORT is by then.
+        words = ["/bin/sh", "-c", f"exec {command}"]
+    return ProcessExecutable(command=words, env=variables, mount=where)

@@ -1,0 +1,31 @@
+"""Follows a backend's states on the terminal until the wanted one; for `connect` and `terminate`."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+from plane.cli.output import console, entry_text, print_json
+from plane.client import AsyncPlane, BackendEnded, BackendStatus
+
+__all__ = ["follow"]
+
+
+async def follow(plane: AsyncPlane, backend: str, wanted: BackendStatus, *, as_json: bool) -> None:
+    """Print each state as it comes, until ``wanted``.
+
+    Raises:
+        BackendEnded: it has passed that and never will be.
+        CallFailed
+    """
+    out = console()
+    waiting = out.status(f"waiting until it is {wanted}") if out.is_terminal and not as_json else nullcontext()
+    with waiting:
+        async for entry in plane.status_stream(backend):
+            if as_json:
+                print_json(entry)
+            else:
+                out.print(entry_text(entry))
+            if entry.status is wanted:
+                return
+            if entry.status.number > wanted.number:
+                raise BackendEnded(backend, entry)

@@ -1,0 +1,84 @@
+"""`plane admin put-dummy-dns`."""
+
+from __future__ import annotations
+
+import asyncio
+
+from plane.cli.admin.options import DEFAULT_CONTROLLER, ControllerOption
+from plane.cli.arguments import cluster_name
+from plane.cli.logs import set_up_logs
+from plane.cli.output import console
+from plane.identity import random_name
+from plane.ownership import end_tasks
+from plane.protocol.errors import ConfigurationError, PlaneError
+from plane.protocol.names import Prefix
+from plane.protocol.proxy_messages import (
+    CertLeaseResponse,
+    CertManagerResponse,
+    MessageFromProxy,
+    MessageToProxy,
+    SetTxtRecord,
+    SetTxtRecordRequest,
+)
+from plane.transport.controller_url import ControllerUrl
+from plane.transport.node_socket import NodeConnector, NodeSocket
+
+__all__ = ["put_dummy_dns"]
+
+LIMIT_S = 15.0
+
+
+async def put_dummy_dns(*, cluster: str, controller: ControllerOption = DEFAULT_CONTROLLER) -> None:
+    """Lease a cluster's certificate and set a TXT value, to test DNS from outside; both last for a minute.
+
+    Example: plane admin put-dummy-dns --cluster plane.example.com, then: dig TXT _acme-challenge.plane.example.com
+
+    Parameters
+    ----------
+    cluster
+        Cluster whose challenge is answered with the value.
+    """
+    set_up_logs("error")
+    name = random_name(Prefix.PROXY)
+    value = f"Dummy message from {name}"
+    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def session(socket: NodeSocket[MessageToProxy, MessageFromProxy]) -> None:
+        try:
+            await _set_value(socket, value)
+        except PlaneError as error:
+            done.set_exception(error)
+        else:
+            done.set_result(None)
+
+    connector = NodeConnector(
+        ControllerUrl.parse(controller),
+        f"/ctrl/c/{cluster_name(cluster)}/proxy-socket",
+        name,
+        MessageToProxy,
+        session,
+    )
+    connecting = asyncio.create_task(connector.run())
+    try:
+        async with asyncio.timeout(LIMIT_S):
+            await done
+    except TimeoutError:
+        raise ConfigurationError(f"controller at {controller} does not answer within {LIMIT_S:.0f} s") from None
+    finally:
+        await end_tasks([connecting])
+    console().print(f"TXT value set: {value}", markup=False)
+
+
+async def _set_value(socket: NodeSocket[MessageToProxy, MessageFromProxy], value: str) -> None:
+    await socket.send(MessageFromProxy(cert_manager_request="CertLeaseRequest"))
+    async for message in socket.messages():
+        if not isinstance(message.content, CertManagerResponse):
+            continue
+        answer = message.content.content
+        if not answer.accepted:
+            raise ConfigurationError("another proxy has the lease of this cluster's certificate; try again in a minute")
+        if not isinstance(answer, CertLeaseResponse):
+            return
+        request = SetTxtRecordRequest(set_txt_record=SetTxtRecord(value))
+        await socket.send(MessageFromProxy(cert_manager_request=request))
+    raise ConfigurationError("the controller closed the connection; try again")

@@ -1,0 +1,32 @@
+"""`plane admin revoke`."""
+
+from __future__ import annotations
+
+from plane.cli.admin.options import DEFAULT_CONTROLLER, ControllerOption
+from plane.cli.output import console
+from plane.client import AsyncPlane
+
+__all__ = ["revoke"]
+
+
+async def revoke(
+    backend: str,
+    /,
+    *,
+    user: str,
+    controller: ControllerOption = DEFAULT_CONTROLLER,
+) -> None:
+    """End a user's tokens for a backend, and the connections opened with them.
+
+    Example: plane admin revoke k6xqveyu5dhqvw --user ada
+
+    Parameters
+    ----------
+    backend
+        Name of the backend.
+    user
+        The user that was named when the tokens were given.
+    """
+    async with AsyncPlane(controller) as plane:
+        await plane.revoke(backend, user)
+        console().print(f"The tokens of {user} for backend {backend} are revoked", markup=False)

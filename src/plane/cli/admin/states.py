@@ -1,0 +1,75 @@
+"""`plane admin status`, `cluster-state` and `backend-status`."""
+
+from __future__ import annotations
+
+from plane.cli.admin.options import DEFAULT_CONTROLLER, ControllerOption
+from plane.cli.output import AsJson, console, duration, entry_text, fields, print_json, show, table
+from plane.client import AsyncPlane
+
+__all__ = ["backend_status", "cluster_state", "status"]
+
+
+async def status(*, as_json: AsJson = False, controller: ControllerOption = DEFAULT_CONTROLLER) -> None:
+    """Does the controller answer, and its database, and which version is it?"""
+    async with AsyncPlane(controller) as plane:
+        found = await plane.controller_status()
+    if as_json:
+        print_json(found)
+    else:
+        show(fields([("Status", found.status), ("Version", found.version), ("Hash", found.hash)]))
+
+
+async def cluster_state(
+    cluster: str, /, *, as_json: AsJson = False, controller: ControllerOption = DEFAULT_CONTROLLER
+) -> None:
+    """The connected drones and proxies of a cluster.
+
+    Example: plane admin cluster-state plane.example.com
+
+    Parameters
+    ----------
+    cluster
+        Name of the cluster, as HOST or HOST:PORT.
+    """
+    async with AsyncPlane(controller) as plane:
+        found = await plane.cluster_state(cluster)
+    if as_json:
+        print_json(found)
+        return
+    out = console()
+    if not (found.drones or found.proxies):
+        out.print(f"No drone or proxy of cluster {cluster} is connected", markup=False)
+        return
+    rows: list[tuple[object, ...]] = [
+        (
+            drone.node.name.content,
+            "draining" if drone.draining else "ready" if drone.ready else "not ready",
+            drone.backend_count,
+            duration(drone.last_heartbeat_age),
+            drone.node.controller,
+            drone.node.plane_version,
+        )
+        for drone in found.drones
+    ]
+    rows += [(each.name.content, "ready", None, None, each.controller, each.plane_version) for each in found.proxies]
+    show(table(("NODE", "STATE", "BACKENDS", "HEARTBEAT", "CONTROLLER", "VERSION"), rows))
+
+
+async def backend_status(
+    backend: str, /, *, as_json: AsJson = False, controller: ControllerOption = DEFAULT_CONTROLLER
+) -> None:
+    """The status of a backend, and when it entered that.
+
+    Example: plane admin backend-status k6xqveyu5dhqvw
+
+    Parameters
+    ----------
+    backend
+        Name of the backend.
+    """
+    async with AsyncPlane(controller) as plane:
+        found = await plane.status(backend)
+    if as_json:
+        print_json(found)
+    else:
+        console().print(entry_text(found))

@@ -1,0 +1,97 @@
+"""`plane admin top`."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+from cyclopts import Parameter, validators
+from rich.console import Group
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from plane.cli.admin.backends import backend_table
+from plane.cli.admin.options import DEFAULT_CONTROLLER, ControllerOption
+from plane.cli.output import console, duration, show, table
+from plane.client import AsyncPlane, CallFailed
+from plane.protocol.inspection import NodeList
+
+__all__ = ["top"]
+
+# Lines that are not those of backends or nodes.
+OTHER_LINES = 8
+
+
+async def top(
+    *,
+    cluster: str | None = None,
+    interval: Annotated[float, Parameter(validator=validators.Number(gte=0.2, lte=3600))] = 2.0,
+    once: Annotated[bool, Parameter(negative="")] = False,
+    controller: ControllerOption = DEFAULT_CONTROLLER,
+) -> None:
+    """Watch nodes and backends live; Ctrl-C ends it. Without a terminal, the present state is printed once.
+
+    Parameters
+    ----------
+    cluster
+        Only this cluster.
+    interval
+        Seconds between two looks.
+    once
+        Print the present state and end.
+    """
+    out = console()
+    async with AsyncPlane(controller) as plane:
+        if once or not out.is_terminal:
+            show(await _frame(plane, cluster, out.height if out.is_terminal else 1000))
+            return
+        frame = await _frame(plane, cluster, out.height)
+        with Live(frame, console=out, screen=True, auto_refresh=False) as live:
+            while True:
+                await asyncio.sleep(interval)
+                try:
+                    frame = await _frame(plane, cluster, out.height)
+                except CallFailed as error:
+                    # The last known state stays in sight.
+                    live.update(Group(frame, Text(f"\n{error}", style="red")), refresh=True)
+                else:
+                    live.update(frame, refresh=True)
+
+
+async def _frame(plane: AsyncPlane, cluster: str | None, height: int) -> Group:
+    nodes = await plane.nodes(cluster=cluster, limit=1000)
+    room = max(5, height - len(nodes.nodes) - OTHER_LINES)
+    backends = await plane.backends(cluster=cluster, limit=min(room, 1000))
+    live = sum(node.backends or 0 for node in nodes.nodes)
+    where = f"cluster {cluster}" if cluster else "all clusters"
+    head = Text.assemble((f"{live} backends on {len(nodes.nodes)} connected nodes", "bold"), f" of {where}\n")
+    parts: list[Table | Text] = [head, _node_table(nodes), Text("")]
+    parts.append(backend_table(backends) if backends.backends else Text("No backend runs", style="dim"))
+    return Group(*parts)
+
+
+def _node_table(found: NodeList) -> Table:
+    return table(
+        ("NODE", "STATE", "BACKENDS", "HEARTBEAT", "POOL", "CLUSTER", "CONNECTED", "VERSION"),
+        (
+            (
+                node.name,
+                _state(draining=node.draining, ready=node.ready),
+                node.backends,
+                duration(node.heartbeat_age_s),
+                escape(node.pool) if node.pool else None,
+                node.cluster,
+                duration(node.connected_s),
+                node.plane_version,
+            )
+            for node in found.nodes
+        ),
+    )
+
+
+def _state(*, draining: bool | None, ready: bool | None) -> str:
+    if draining:
+        return "[yellow]draining[/yellow]"
+    return "[red]not ready[/red]" if ready is False else "[green]ready[/green]"

@@ -1,0 +1,1 @@
+"""`plane db`, also installed as `plane-db`: what an operator does in the database itself, without a controller."""

@@ -1,0 +1,31 @@
+"""`plane db events`."""
+
+from __future__ import annotations
+
+from rich.markup import escape
+
+from plane.cli.db.options import DatabaseOption
+from plane.cli.output import AsJson, console, print_json
+from plane.database.event_tail import follow_events
+from plane.protocol import codec
+
+__all__ = ["events"]
+
+
+async def events(*, db: DatabaseOption, as_json: AsJson = False) -> None:
+    """Print events as controllers tell each other of them, until Ctrl-C.
+
+    Example: plane db events --json | jq .payload
+    """
+    out = console()
+    if out.is_terminal and not as_json:
+        out.print("[dim]Events from now on; Ctrl-C ends.[/dim]")
+    async for event in follow_events(db):
+        if as_json:
+            print_json(event)
+        else:
+            about = escape(event.key) if event.key is not None else "-"
+            payload = escape(codec.encode(event.payload).decode())
+            out.print(
+                f"{event.timestamp:%H:%M:%S}  [cyan]{escape(event.kind)}[/cyan]  {about}  {payload}", soft_wrap=True
+            )

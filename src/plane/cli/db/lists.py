@@ -1,0 +1,116 @@
+"""`plane db list-nodes`, `list-backends` and `termination-candidates`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from plane.cli.admin.backends import backend_table
+from plane.cli.db.options import DatabaseOption
+from plane.cli.output import AsJson, console, duration, print_json, show, table
+from plane.database import backends, inspection
+from plane.database.pool import open_database
+from plane.protocol.errors import ConfigurationError
+
+__all__ = ["list_backends", "list_nodes", "termination_candidates"]
+
+LIMIT = 10_000
+
+
+async def list_nodes(
+    *,
+    db: DatabaseOption,
+    all: Annotated[bool, Parameter(negative="")] = False,
+    cluster: str | None = None,
+    as_json: AsJson = False,
+) -> None:
+    """Nodes that are connected to a controller.
+
+    Example: plane db list-nodes --all --cluster plane.example.com
+
+    Parameters
+    ----------
+    all
+        Also those that are not connected.
+    cluster
+        Only those of this cluster.
+    """
+    async with open_database(db, pool_size=1) as database:
+        found = await inspection.list_nodes(database, cluster, also_gone=all, limit=LIMIT)
+    if as_json:
+        print_json(found)
+        return
+    console().print(
+        table(
+            ("NODE", "KIND", "CLUSTER", "CONTROLLER", "CONNECTED", "IP", "VERSION", "HASH"),
+            (
+                (
+                    each.name,
+                    each.kind,
+                    each.cluster,
+                    each.controller,
+                    duration(each.connected_s),
+                    each.ip,
+                    each.plane_version,
+                    each.plane_hash,
+                )
+                for each in found.nodes
+            ),
+        )
+    )
+
+
+async def list_backends(
+    *,
+    db: DatabaseOption,
+    cluster: str | None = None,
+    all: Annotated[bool, Parameter(negative="")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Backends that are not terminated, the latest change first.
+
+    Parameters
+    ----------
+    cluster
+        Only those of this cluster.
+    all
+        Also terminated ones.
+    """
+    async with open_database(db, pool_size=1) as database:
+        status = "all" if all else "live"
+        found = await inspection.list_backends(database, cluster, status, None, None, LIMIT)
+    if as_json:
+        print_json(found)
+    else:
+        show(backend_table(found))
+
+
+async def termination_candidates(*, db: DatabaseOption, cluster: str, drone: str, as_json: AsJson = False) -> None:
+    """Backends of a drone that are idle for too long, or past their lifetime, or will be within seconds.
+
+    Example: plane db termination-candidates --cluster plane.example.com --drone dr-one
+
+    Parameters
+    ----------
+    cluster
+        Cluster of the drone.
+    drone
+        Name of the drone.
+    """
+    async with open_database(db, pool_size=1) as database:
+        node_id = await inspection.drone_id(database, cluster, drone)
+        if node_id is None:
+            raise ConfigurationError(
+                f"there is no drone {drone!r} in cluster {cluster!r}; `plane db list-nodes --all` lists all nodes"
+            )
+        found = await backends.backends_to_sweep(database, node_id)
+    if as_json:
+        print_json([{"backend": each.backend_id, "due_in_s": each.due_in_s} for each in found])
+        return
+    out = console()
+    if not found:
+        out.print("No backend of this drone is to be terminated")
+        return
+    due = (duration(max(0.0, each.due_in_s)) for each in found)
+    show(table(("BACKEND", "DUE IN"), zip((each.backend_id for each in found), due, strict=True)))

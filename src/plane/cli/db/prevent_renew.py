@@ -1,0 +1,27 @@
+"""`plane db prevent-renew`."""
+
+from __future__ import annotations
+
+from plane.cli.db.options import DatabaseOption
+from plane.cli.output import console
+from plane.database import keys
+from plane.database.pool import open_database
+from plane.protocol.errors import ConfigurationError
+
+__all__ = ["prevent_renew"]
+
+
+async def prevent_renew(backend: str, /, *, db: DatabaseOption) -> None:
+    """Have a backend lose its key when its lease ends, a minute from now at most: its drone then ends it.
+
+    Example: plane db prevent-renew k6xqveyu5dhqvw
+
+    Parameters
+    ----------
+    backend
+        Name of the backend.
+    """
+    async with open_database(db, pool_size=1) as database:
+        if not await keys.prevent_renewal(database, backend):
+            raise ConfigurationError(f"backend {backend!r} holds no key; `plane db list-backends` lists backends")
+    console().print(f"The key of backend {backend} will not be renewed", markup=False)

@@ -1,0 +1,136 @@
+"""What commands print: aligned tables for people, JSON for programs. Called by every command that prints data.
+
+Colours only on a terminal that wants them (``NO_COLOR``); what goes into a pipe is never cut or wrapped.
+"""
+
+from __future__ import annotations
+
+import datetime
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+from rich.console import Console, Group
+from rich.markup import escape
+from rich.table import Table
+
+from plane.protocol import codec
+from plane.protocol.backend_state import BackendStatus, BackendStatusStreamEntry
+from plane.protocol.keys import KeyConfig
+from plane.protocol.times import DbTime
+
+__all__ = [
+    "AsJson",
+    "console",
+    "duration",
+    "entry_text",
+    "fields",
+    "key_text",
+    "print_json",
+    "show",
+    "status_text",
+    "table",
+    "time_text",
+]
+
+AsJson = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON, for programs.")]
+
+# Wider than any table, so that nothing is wrapped for a pipe.
+PIPE_WIDTH = 10_000
+
+_STYLES = {
+    BackendStatus.READY: "green",
+    BackendStatus.TERMINATING: "yellow",
+    BackendStatus.HARD_TERMINATING: "red",
+    BackendStatus.TERMINATED: "dim",
+}
+
+
+def console() -> Console:
+    """Where results go."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+
+
+def print_json(value: Any) -> None:
+    """``value`` as one line of JSON."""
+    sys.stdout.write(codec.encode(value).decode() + "\n")
+    sys.stdout.flush()
+
+
+def show(part: Table | Group) -> None:
+    """Print tables; without a terminal, without the spaces that would fill their last columns."""
+    out = console()
+    if out.is_terminal:
+        out.print(part)
+        return
+    with out.capture() as printed:
+        out.print(part)
+    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in printed.get().splitlines()))
+
+
+def table(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
+    """Aligned columns; None is shown as a dash. Cells may have rich's markup: escape what comes from elsewhere."""
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for name in names:
+        made.add_column(name, overflow="fold")
+    for row in rows:
+        made.add_row(*(_cell(value) for value in row))
+    return made
+
+
+def fields(pairs: Iterable[tuple[str, Any]]) -> Table:
+    """Names and values, one pair a line."""
+    made = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    made.add_column(style="bold", no_wrap=True)
+    made.add_column(overflow="fold")
+    for name, value in pairs:
+        made.add_row(name, _cell(value))
+    return made
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
+
+
+def duration(seconds: float | None) -> str | None:
+    """As people say it: ``42 s``, ``5 min``, ``3 h``, ``2 d``."""
+    if seconds is None:
+        return None
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if abs(seconds) >= 2 * length:
+            return f"{int(seconds / length)} {unit}"
+    return f"{int(seconds)} s"
+
+
+def time_text(time: DbTime) -> str:
+    """A time of the database's clock, in UTC, to the second."""
+    return datetime.datetime.fromtimestamp(time.ms / 1000, datetime.UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def status_text(status: BackendStatus) -> str:
+    """A status in its colour."""
+    style = _STYLES.get(status, "cyan")
+    return f"[{style}]{status}[/{style}]"
+
+
+def key_text(key: KeyConfig | None) -> str | None:
+    """``namespace/name``, or the name alone."""
+    if key is None:
+        return None
+    return escape(f"{key.namespace}/{key.name}" if key.namespace else key.name)
+
+
+def entry_text(entry: BackendStatusStreamEntry) -> str:
+    """A state as one line, with why it ended."""
+    why = [str(part) for part in (entry.termination_kind, entry.termination_reason) if isinstance(part, str)]
+    if entry.exit_error is True:
+        why.append("exit error")
+    if isinstance(entry.message, str):
+        why.append(entry.message)
+    said = f"  {escape(', '.join(why))}" if why else ""
+    return f"{time_text(entry.time)}  {status_text(entry.status)}{said}"

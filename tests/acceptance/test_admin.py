@@ -1,0 +1,192 @@
+"""`plane admin` against a live cluster: what an operator types, sees, and pipes into other programs."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.clusters import Cluster, dev_cluster
+from harness.commands import Done, run, run_on_terminal
+
+ESCAPE = "\x1b["
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """One cluster for all commands, which do not disturb each other."""
+    with dev_cluster(tmp_path_factory.mktemp("admin"), "--runtime", "process") as running:
+        yield running
+
+
+def admin(cluster: Cluster, *arguments: str, **environment: str) -> Done:
+    """A command as scripts written for the original have it: the controller comes first."""
+    return run("admin", "--controller", cluster.control_urls[0], *arguments, **environment)
+
+
+def name_of(cluster: Cluster) -> str:
+    return f"localhost:{cluster.proxy_port}"
+
+
+def connected(cluster: Cluster, *arguments: str) -> str:
+    """The name of a backend that was started by the command line."""
+    command = f"{sys.executable} -c \"import os; exec(os.environ['CODE'])\""
+    code = cluster.executable()["env"]["CODE"]
+    done = admin(cluster, "connect", "--command", command, "--env", f"CODE={code}", "--json", "--immediate", *arguments)
+    assert done.status == 0, done.err
+    name: str = done.json()["backend_id"]
+    return name
+
+
+def test_connect_prints_what_the_original_prints_and_follows_until_ready(cluster: Cluster) -> None:
+    command = f"{sys.executable} -m http.server --bind 127.0.0.1 $PORT"
+    first = admin(cluster, "connect", "--command", command, "--key", "followed")
+    assert first.status == 0, first.err
+    lines = first.out.splitlines()
+    assert [line.split(": ")[0] for line in lines[:4]] == ["Created backend", "URL", "Status URL", "Drone"]
+    assert [line.split()[2] for line in lines[4:]] == ["scheduled", "loading", "starting", "waiting", "ready"]
+    url = lines[1].split()[-1]
+    assert cluster.get(url).status == 200
+    again = admin(cluster, "connect", "--command", command, "--key", "followed", "--immediate")
+    assert again.out.startswith("Reusing backend")
+    assert "Drone" not in again.out
+
+
+def test_terminate_follows_until_it_has_ended(cluster: Cluster) -> None:
+    backend = connected(cluster, "--id", "to-be-ended")
+    done = admin(cluster, "terminate", backend, "--hard")
+    assert done.status == 0, done.err
+    assert done.out.splitlines()[0] == "Killing backend to-be-ended"
+    assert done.out.splitlines()[-1].split()[2:][:5] == [
+        "terminated",
+        "hard,",
+        "external,",
+        "exit",
+        "error,",
+    ]
+
+
+def test_list_inspect_and_status_as_tables_and_as_json(cluster: Cluster) -> None:
+    backend = connected(cluster, "--key", "listed", "--user", "ada")
+    table = admin(cluster, "list", "--key", "listed").out.splitlines()
+    assert table[0].split() == ["BACKEND", "STATUS", "SINCE", "KEY", "DRONE", "POOL", "CLUSTER", "QUIET"]
+    assert table[1].split()[0] == backend
+    (listed,) = admin(cluster, "list", "--key", "listed", "--json").json()["backends"]
+    assert (listed["id"], listed["key"]["name"], listed["drone"]) == (backend, "listed", "dr-dev-process")
+    assert admin(cluster, "list", "--key", "nobody's").out == "No such backend\n"
+    shown = admin(cluster, "inspect", backend).out
+    assert f"Backend           {backend}\n" in shown
+    assert "scheduled" in shown
+    assert admin(cluster, "inspect", backend, "--json").json()["tokens"] == 1
+    assert admin(cluster, "backend-status", backend, "--json").json()["status"]
+    assert admin(cluster, "status").out.splitlines()[0].split() == ["Status", "ok"]
+    assert admin(cluster, "status", "--json").json()["status"] == "ok"
+    assert admin(cluster, "revoke", backend, "--user", "ada").status == 0
+    assert admin(cluster, "inspect", backend, "--json").json()["tokens"] == 0
+
+
+def test_drain_is_told_of_once_and_undone(cluster: Cluster) -> None:
+    which = ("--cluster", name_of(cluster), "--drone", "dr-dev-process")
+    assert "gets no more backends" in admin(cluster, "drain", *which).out
+    assert "was draining already" in admin(cluster, "drain", *which).out
+    state = admin(cluster, "cluster-state", name_of(cluster)).out
+    assert "draining" in state
+    assert {"dr-dev-process", "px-dev"} <= set(state.split())
+    refused = admin(cluster, "connect", "--command", "true", "--key", "too late")
+    assert refused.status == 1
+    assert "HTTP status 500, error id " in refused.err
+    assert "gets backends again" in admin(cluster, "undrain", *which).out
+    (drone,) = admin(cluster, "cluster-state", name_of(cluster), "--json").json()["drones"]
+    assert not drone["draining"]
+
+
+def test_a_backend_that_never_becomes_ready_is_an_error(cluster: Cluster) -> None:
+    done = admin(cluster, "connect", "--command", "/no/such/program")
+    assert done.status == 1
+    assert "terminated" in done.out
+    assert "/no/such/program" in done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (("connect",), 1, "either --image or --command"),
+        (("connect", "--image", "a", "--command", "b"), 1, "either --image or --command"),
+        (("connect", "--image", "a", "--env", "odd"), 1, "NAME=VALUE"),
+        (("connect", "--command", "an 'open quote"), 1, "--command cannot be split"),
+        (("connect", "--image", "a", "--max-idle-seconds", "-1"), 1, "max_idle_seconds"),
+        (("inspect", "nobody"), 1, "Backend does not exist (HTTP status 404, error id "),
+        (("terminate", "nobody"), 1, "Backend does not exist"),
+        (("cluster-state", "not a cluster"), 1, "Invalid cluster name"),
+        (("drain", "--cluster", "c", "--drone", "dr-none"), 1, "Drone does not exist"),
+        (("list", "--status", "odd"), 1, "query parameter status"),
+        (("list", "--limit", "0"), 2, "--limit"),
+        (("terminate",), 2, "BACKEND"),
+        (("drain", "--cluster", "c"), 2, "--drone"),
+        (("nonsense",), 2, "nonsense"),
+    ],
+)
+def test_errors_say_what_to_do(cluster: Cluster, arguments: tuple[str, ...], status: int, said: str) -> None:
+    done = admin(cluster, *arguments)
+    assert done.status == status, done.err
+    assert said in done.err + done.out
+    assert "Traceback" not in done.err
+
+
+def test_nobody_answers() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    done = run("admin", "status", PLANE_CONTROLLER=f"http://127.0.0.1:{port}")
+    assert (done.status, done.out) == (1, "")
+    assert done.err == f"plane: controller at http://127.0.0.1:{port} does not answer: connection refused\n"
+
+
+def test_a_terminal_has_colours_unless_it_does_not_want_them_and_a_pipe_never_has(cluster: Cluster) -> None:
+    connected(cluster, "--key", "coloured")
+    command = ("admin", "list", "--key", "coloured", "--controller", cluster.control_urls[0])
+    assert ESCAPE in run_on_terminal(*command).out
+    plain = run_on_terminal(*command, NO_COLOR="1").out
+    assert "38;5" not in plain
+    assert "\x1b[3" not in plain
+    piped = run(*command, TERM="xterm-256color")
+    assert ESCAPE not in piped.out
+    # Wider than a terminal of 80 columns, and not cut.
+    assert name_of(cluster) in piped.out
+    assert len(piped.out.splitlines()) == 2
+
+
+def test_top_shows_nodes_and_backends(cluster: Cluster) -> None:
+    backend = connected(cluster, "--key", "watched")
+    seen = admin(cluster, "top", "--cluster", name_of(cluster))
+    assert seen.status == 0, seen.err
+    assert {"dr-dev-process", "px-dev", backend, "watched"} <= set(seen.out.split())
+    once = run_on_terminal("admin", "top", "--once", "--controller", cluster.control_urls[0]).out
+    assert "connected nodes" in once
+
+
+def test_put_dummy_dns_takes_the_lease_and_a_second_one_is_refused(cluster: Cluster) -> None:
+    first = admin(cluster, "put-dummy-dns", "--cluster", name_of(cluster))
+    assert first.status == 0, first.err
+    assert first.out.startswith("TXT value set: Dummy message from px-")
+    second = admin(cluster, "put-dummy-dns", "--cluster", name_of(cluster))
+    assert second.status == 1
+    assert "another proxy has the lease" in second.err
+
+
+def test_json_lines_can_be_read_by_programs(cluster: Cluster) -> None:
+    backend = connected(cluster, "--id", "for-programs")
+    lines = admin(cluster, "terminate", backend, "--json").out.splitlines()
+    assert json.loads(lines[-1])["status"] == "terminated"
+    assert all(json.loads(line)["time"] > 0 for line in lines)
+
+
+def test_completion_scripts_name_the_commands(tmp_path: Path) -> None:
+    for shell in ("bash", "zsh", "fish"):
+        script = run("completion", shell).out
+        assert "put-dummy-dns" in script, shell
+        assert "--max-idle-seconds" in script, shell
+    assert run("completion", "tcsh").status == 2
