@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from plane import timing
+from plane.decisions.http_limits import DEFAULT_LIMITS, HttpLimits
 from plane.protocol.names import ClusterName, ControllerName, NodeName
 from plane.transport.controller_url import ControllerUrl
 
@@ -75,6 +76,24 @@ class DroneSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyLimits:
+    """How long a proxy waits, in seconds. Tunnels have no limit: a quiet WebSocket is one in use.
+
+    Attributes:
+        head_s: from the first byte of a request to the end of its head; a new connection is given this for its first.
+        idle_s: between two requests of one connection. Browsers close theirs before.
+        connect_s: for a backend to accept a connection (page 5).
+        body_s: without a byte of a body getting on, be it that the client does not send or that one side does not
+            read. A backend that takes its time to answer is not meant: long polls and event streams are quiet.
+    """
+
+    head_s: float = 10.0
+    idle_s: float = 75.0
+    connect_s: float = 10.0
+    body_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProxySettings:
     """Settings of a proxy.
 
@@ -86,6 +105,8 @@ class ProxySettings:
         https_port: where to listen for TLS; the other port then only redirects. None: plain HTTP alone.
         cert_path: JSON with the certificate's chain and key. tls_pair: the two as PEM files.
         root_redirect_url: where ``/`` leads. None: 400.
+        waiting_page: show a browser a page that waits while its backend starts, instead of a blank one.
+        limits, http_limits: how long it waits, and how large parts of a message may be.
     """
 
     controller_url: ControllerUrl
@@ -97,6 +118,9 @@ class ProxySettings:
     cert_path: Path | None = None
     tls_pair: tuple[Path, Path] | None = None
     root_redirect_url: str | None = None
+    waiting_page: bool = False
+    limits: ProxyLimits = ProxyLimits()
+    http_limits: HttpLimits = DEFAULT_LIMITS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

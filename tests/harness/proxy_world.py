@@ -11,7 +11,8 @@ from typing import Any
 from aiohttp import web
 
 from plane.protocol.names import ClusterName, NodeName
-from plane.proxy.running import running_proxy
+from plane.proxy.running import RunningProxy, running_proxy
+from plane.proxy.service import ProxyService
 from plane.settings import ProxySettings
 from plane.transport.controller_url import ControllerUrl
 
@@ -33,11 +34,15 @@ class World:
         self.kept_alive: list[str] = []
         self.heard: list[bytes] = []
         self.silent = False
+        # Set to stop the proxy, as SIGTERM does.
+        self.stop = asyncio.Event()
+        self.handshake: dict[str, Any] = {}
         self.gone = False
         self.controller: web.WebSocketResponse | None = None
         self.exchange: Exchange = self.answer_ok
         self.port = 0
         self.https_port: int | None = None
+        self.service: ProxyService
         self.backend_port = 0
         self.connections = 0
 
@@ -46,7 +51,7 @@ class World:
             raise web.HTTPServiceUnavailable
         ws = web.WebSocketResponse()
         await ws.prepare(request)
-        await ws.receive_str()
+        self.handshake = json.loads(await ws.receive_str())
         await ws.send_str(json.dumps({"version": {"version": "0.5.5", "git_hash": "x"}, "name": "co-x"}))
         self.controller = ws
         async for frame in ws:
@@ -124,16 +129,31 @@ async def world(**changes: Any) -> AsyncIterator[World]:
         **changes,
     }
     it.add_route("t")
-    try:
+    started: asyncio.Future[RunningProxy] = asyncio.get_running_loop().create_future()
+
+    async def serve() -> None:
         async with running_proxy(ProxySettings(**values)) as proxy:
-            it.port, it.https_port = proxy.port, proxy.https_port
-            while b"200" not in (await it.send(b"GET /ready HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))[:15]:
-                await asyncio.sleep(0.01)
-            yield it
+            started.set_result(proxy)
+            await it.stop.wait()
+
+    serving = asyncio.create_task(serve())
+    serving.add_done_callback(lambda _: started.done() or started.cancel())
+    try:
+        await asyncio.wait([started])
+        if started.cancelled():
+            await serving
+        proxy = started.result()
+        it.port, it.https_port, it.service = proxy.port, proxy.https_port, proxy.service
+        while b"200" not in (await it.send(b"GET /ready HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))[:15]:
+            await asyncio.sleep(0.01)
+        yield it
     finally:
         # Also after a test that failed: an open server would keep its event loop from ending.
+        it.stop.set()
+        await asyncio.wait([serving])
         backend.close()
         await runner.cleanup()
+    await serving
 
 
 def get(target: str = "/t/", *fields: str, host: str = CLUSTER, method: str = "GET") -> bytes:

@@ -10,6 +10,7 @@ import pytest
 from harness.proxy_world import CLUSTER, LIMIT_S, OK, get, status, world
 from plane.decisions import route_questions
 from plane.proxy import limits, route_lookup
+from plane.settings import ProxyLimits
 
 BIG = 8_000_000
 
@@ -122,7 +123,7 @@ async def test_an_end_that_was_announced_comes() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
         writer.write(get("/t/", "Content-Length: 5", method="POST"))
         async with asyncio.timeout(LIMIT_S):
-            assert b"Connection: close" in await reader.readuntil(b"ab")
+            assert b"Connection: close" in await reader.readuntil(b"\r\n\r\nab")
             writer.write(b"hello")
             assert await reader.read(-1) == b"cd"
         writer.close()
@@ -167,9 +168,8 @@ async def test_a_client_that_only_half_closes_gets_an_answer_that_keeps_coming(m
         writer.close()
 
 
-async def test_half_a_head_is_ended_on_a_used_connection_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "HEAD_LIMIT_S", 0.2)
-    async with world() as it:
+async def test_half_a_head_is_ended_on_a_used_connection_too() -> None:
+    async with world(limits=ProxyLimits(head_s=0.2)) as it:
         reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
         writer.write(get())
         async with asyncio.timeout(LIMIT_S):

@@ -9,14 +9,17 @@ from cyclopts import Parameter, validators
 
 from plane.cli.arguments import cluster_name, node_name
 from plane.cli.serving import serve
+from plane.decisions.http_limits import HttpLimits
 from plane.protocol.errors import ConfigurationError
 from plane.protocol.names import Prefix
-from plane.settings import ProxySettings
+from plane.settings import ProxyLimits, ProxySettings
 from plane.transport.controller_url import ControllerUrl
 
 __all__ = ["proxy"]
 
 _PORT = validators.Number(gte=0, lte=65535)
+_SECONDS = validators.Number(gt=0)
+_SIZE = validators.Number(gt=0)
 
 
 def proxy(
@@ -32,6 +35,15 @@ def proxy(
     tls_cert: Path | None = None,
     tls_key: Path | None = None,
     root_redirect_url: str | None = None,
+    waiting_page: Annotated[bool, Parameter(negative="")] = False,
+    head_timeout: Annotated[float, Parameter(validator=_SECONDS)] = 10,
+    idle_timeout: Annotated[float, Parameter(validator=_SECONDS)] = 75,
+    connect_timeout: Annotated[float, Parameter(validator=_SECONDS)] = 10,
+    body_timeout: Annotated[float, Parameter(validator=_SECONDS)] = 60,
+    max_head_bytes: Annotated[int, Parameter(validator=_SIZE)] = 64 * 1024,
+    max_target_bytes: Annotated[int, Parameter(validator=_SIZE)] = 16 * 1024,
+    max_header_fields: Annotated[int, Parameter(validator=_SIZE)] = 200,
+    max_chunk_line_bytes: Annotated[int, Parameter(validator=_SIZE)] = 4 * 1024,
 ) -> None:
     """Run a proxy: what browsers reach.
 
@@ -59,6 +71,24 @@ def proxy(
         Its private key as a PEM file that only its owner (and group) may read.
     root_redirect_url
         Where / leads; without it, / is answered with 400.
+    waiting_page
+        Show browsers a page while a backend starts; it opens the app when that is ready.
+    head_timeout
+        Seconds from the first byte of a request to the end of its head.
+    idle_timeout
+        Seconds between two requests of a connection.
+    connect_timeout
+        Seconds for a backend to accept a connection.
+    body_timeout
+        Seconds without a byte of a body getting on, since one side does not send or does not read.
+    max_head_bytes
+        Largest head of a request (431).
+    max_target_bytes
+        Longest target of a request (414).
+    max_header_fields
+        Most header fields of a request (431).
+    max_chunk_line_bytes
+        Longest size line of a chunk, extensions included, and longest trailer field (400).
     """
     from plane.proxy.running import running_proxy
 
@@ -75,6 +105,16 @@ def proxy(
                 cert_path=cert_path,
                 tls_pair=(tls_cert, tls_key) if tls_cert is not None and tls_key is not None else None,
                 root_redirect_url=root_redirect_url,
+                waiting_page=waiting_page,
+                limits=ProxyLimits(
+                    head_s=head_timeout, idle_s=idle_timeout, connect_s=connect_timeout, body_s=body_timeout
+                ),
+                http_limits=HttpLimits(
+                    head_bytes=max_head_bytes,
+                    target_bytes=max_target_bytes,
+                    fields=max_header_fields,
+                    chunk_line_bytes=max_chunk_line_bytes,
+                ),
             )
         )
     )

@@ -9,11 +9,9 @@ from __future__ import annotations
 import re
 
 from plane.decisions.http_grammar import TOKEN, only_allowed_bytes
+from plane.decisions.http_limits import DEFAULT_LIMITS, HttpLimits
 
 __all__ = ["ChunkScanner", "MalformedChunks"]
-
-LINE_LIMIT_BYTES = 4 * 1024
-TRAILERS_LIMIT_BYTES = 16 * 1024
 
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[^\r\n]*)?\Z")
 _TRAILER = re.compile(TOKEN + rb":[^\r\n]*\Z")
@@ -27,9 +25,10 @@ class MalformedChunks(Exception):
 class ChunkScanner:
     """Fed with a body in pieces; says how much of each piece belongs to the body."""
 
-    __slots__ = ("_in_trailers", "_line", "_skip", "_trailers_bytes", "done")
+    __slots__ = ("_in_trailers", "_limits", "_line", "_skip", "_trailers_bytes", "done")
 
-    def __init__(self) -> None:
+    def __init__(self, limits: HttpLimits = DEFAULT_LIMITS) -> None:
+        self._limits = limits
         # Bytes of the current chunk, its line end included, that are still to come.
         self._skip = 0
         # The beginning of a line whose end has not come yet.
@@ -52,7 +51,7 @@ class ChunkScanner:
             line_end = data.find(b"\n", position)
             if line_end < 0:
                 self._line += data[position:]
-                if len(self._line) > LINE_LIMIT_BYTES:
+                if len(self._line) > self._limits.chunk_line_bytes:
                     raise MalformedChunks("line too long")
                 return end
             line = self._line + data[position:line_end]
@@ -74,7 +73,7 @@ class ChunkScanner:
         return end
 
     def _take_line(self, line: bytes) -> None:
-        if len(line) > LINE_LIMIT_BYTES or not line.endswith(b"\r"):
+        if len(line) > self._limits.chunk_line_bytes or not line.endswith(b"\r"):
             raise MalformedChunks("line too long, or not ended by CR LF")
         line = line[:-1]
         if self._in_trailers:
@@ -94,7 +93,7 @@ class ChunkScanner:
             self.done = True
             return
         self._trailers_bytes += len(line)
-        if self._trailers_bytes > TRAILERS_LIMIT_BYTES:
+        if self._trailers_bytes > self._limits.trailers_bytes:
             raise MalformedChunks("trailers too long")
         if not _TRAILER.match(line) or not only_allowed_bytes(line) or _FORGED.match(line):
             raise MalformedChunks("malformed or forbidden trailer")

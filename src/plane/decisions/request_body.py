@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from plane.decisions.chunk_scanner import ChunkScanner
+from plane.decisions.http_limits import DEFAULT_LIMITS, HttpLimits
 
 __all__ = ["NO_BODY", "RequestBody"]
 
@@ -19,10 +20,10 @@ class RequestBody:
 
     __slots__ = ("_left", "_scanner", "complete")
 
-    def __init__(self, length: int | None) -> None:
+    def __init__(self, length: int | None, limits: HttpLimits = DEFAULT_LIMITS) -> None:
         """``length`` in bytes, None for chunked."""
         self._left = length or 0
-        self._scanner = ChunkScanner() if length is None else None
+        self._scanner = ChunkScanner(limits) if length is None else None
         self.complete = length == 0
 
     def take(self, data: bytes) -> int:

@@ -18,27 +18,21 @@ from plane.decisions.http_grammar import (
     parse_length,
     without_named,
 )
+from plane.decisions.http_limits import DEFAULT_LIMITS, HttpLimits
+from plane.decisions.referer import without_token
 
 __all__ = [
-    "FIELDS_LIMIT",
-    "HEAD_LIMIT_BYTES",
-    "TARGET_LIMIT_BYTES",
     "Refused",
     "RequestFields",
     "RequestHead",
     "RequestReader",
 ]
 
-# Defaults of common servers: large enough for cookies and signed URLs.
-HEAD_LIMIT_BYTES = 64 * 1024
-TARGET_LIMIT_BYTES = 16 * 1024
-FIELDS_LIMIT = 200
-
 _REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([!-~\x80-\xff]+) HTTP/([0-9])\.([0-9])")
 _HOST = re.compile(rb"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?\Z")
 # The fields that matter here: framing, connection, and those that only this proxy may send.
 _NOTED = re.compile(
-    rb"\r\n(?i:(host|connection|content-length|transfer-encoding|upgrade|keep-alive|te|proxy-[a-z-]+"
+    rb"\r\n(?i:(host|connection|content-length|transfer-encoding|upgrade|keep-alive|te|referer|proxy-[a-z-]+"
     rb"|x[-_]forwarded[-_](?:for|proto)|x[-_]verified[-_][^:\r\n]*)):[ \t]*([^\r\n]*)"
 )
 # A tunnel of HTTP/2 would carry requests past every rule about headers (A12); RFC 9113 has given it up.
@@ -78,11 +72,18 @@ class RequestHead:
 
 
 class RequestReader:
-    """Reads the heads of one connection's requests."""
+    """Reads the heads of one connection's requests.
 
-    __slots__ = ("_block", "_fields", "_http_1_0")
+    Args:
+        cluster: as by `request_rewrite.normal_host`; a `Referer` to it is shown without its token.
+        limits: what may be how large.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_block", "_cluster", "_fields", "_http_1_0", "_limits")
+
+    def __init__(self, cluster: bytes, limits: HttpLimits = DEFAULT_LIMITS) -> None:
+        self._cluster = cluster
+        self._limits = limits
         self._block = b""
         self._http_1_0 = False
         self._fields: RequestFields | None = None
@@ -93,26 +94,28 @@ class RequestReader:
         Raises:
             Refused: 400, 414, 431, 501 or 505.
         """
+        if len(head) > self._limits.head_bytes:
+            raise Refused(431, "head too large")
         line = _REQUEST_LINE.match(head)
         if line is None or not (head.startswith(b"\r\n", line.end()) or line.end() == len(head)):
             raise Refused(400, "malformed request line")
         method, target, major, minor = line.groups()
         if major != b"1":
             raise Refused(505, "only HTTP/1 is spoken")
-        if len(target) > TARGET_LIMIT_BYTES:
+        if len(target) > self._limits.target_bytes:
             raise Refused(414, "request target too long")
         block, http_1_0 = head[line.end() :], minor == b"0"
         if self._fields is None or block != self._block or http_1_0 != self._http_1_0:
-            self._fields = _read_fields(block, http_1_0)
+            self._fields = _read_fields(block, http_1_0, self._cluster, self._limits)
             self._block, self._http_1_0 = block, http_1_0
         return RequestHead(method, target, http_1_0, self._fields)
 
 
-def _read_fields(block: bytes, http_1_0: bool) -> RequestFields:
+def _read_fields(block: bytes, http_1_0: bool, cluster: bytes, limits: HttpLimits) -> RequestFields:
     """Read the field lines, each begun by CR LF."""
     if not only_allowed_bytes(block) or not fields_are_valid(block):
         raise Refused(400, "malformed header field")
-    if block.count(b"\r\n") > FIELDS_LIMIT:
+    if block.count(b"\r\n") > limits.fields:
         raise Refused(431, "too many header fields")
     hosts: list[bytes] = []
     lengths: list[bytes] = []
@@ -139,6 +142,8 @@ def _read_fields(block: bytes, http_1_0: bool) -> RequestFields:
             upgrade = value
         # All others are for one hop only, or only this proxy may say them.
         kept.append(block[kept_from : noted.start()])
+        if name == b"referer":
+            kept.append(b"\r\nReferer: " + without_token(value, cluster))
         kept_from = noted.end()
     kept.append(block[kept_from:])
     options = connection_options(connection)

@@ -32,6 +32,7 @@ TOKEN_LIMIT = 256
 class Route:
     """Where a token leads, with all that does not change from request to request already written."""
 
+    token: str
     backend_id: str
     host: str
     port: int
@@ -43,8 +44,8 @@ class Route:
     answer_fields: bytes
 
 
-def make_route(info: RouteInfo, server_field: bytes) -> Route:
-    """The route that a controller told of; ``server_field`` is the line ``\\r\\nserver: …``.
+def make_route(token: str, info: RouteInfo, server_field: bytes) -> Route:
+    """The route of ``token`` that a controller told of; ``server_field`` is the line ``\\r\\nserver: …``.
 
     Raises:
         MessageError: it cannot be followed.
@@ -63,6 +64,7 @@ def make_route(info: RouteInfo, server_field: bytes) -> Route:
     accepted = f"{info.subdomain}.{info.cluster}" if info.subdomain else info.cluster
     backend_field = f"\r\nx-plane-backend-id: {info.backend_id}".encode()
     return Route(
+        token=token,
         backend_id=info.backend_id,
         host=host,
         port=port,

@@ -16,6 +16,8 @@ __all__ = ["RouteCache"]
 ROUTES_LIMIT = 100_000
 NEGATIVES_LIMIT = 10_000
 NEGATIVE_LIFETIME_S = 3.0
+# An answer that was on its way when its token was revoked does not bring the route back. Longer than an answer takes.
+REVOKED_LIFETIME_S = 60.0
 
 R = TypeVar("R")
 
@@ -36,6 +38,7 @@ class RouteCache(Generic[R]):
         self._routes: OrderedDict[str, _Entry[R]] = OrderedDict()
         self._by_backend: dict[str, set[str]] = {}
         self._negatives: OrderedDict[str, float] = OrderedDict()
+        self._revoked: OrderedDict[str, float] = OrderedDict()
 
     def get(self, token: str, now: float) -> R | Literal["gone"] | None:
         """The route; ``"gone"`` if the token leads nowhere; None if the controller must be asked."""
@@ -45,16 +48,18 @@ class RouteCache(Generic[R]):
                 self._routes.move_to_end(token)
                 return entry.route
             self._drop(token)
-        until = self._negatives.get(token)
-        if until is None:
-            return None
-        if now < until:
-            return "gone"
-        del self._negatives[token]
+        for gone in (self._negatives, self._revoked):
+            until = gone.get(token)
+            if until is not None:
+                if now < until:
+                    return "gone"
+                del gone[token]
         return None
 
     def put(self, token: str, route: R, backend_id: str, expires_at: float | None) -> None:
         """The controller knows a route; ``expires_at`` is when the token ends, None for never."""
+        if token in self._revoked:
+            return
         self._negatives.pop(token, None)
         self._drop(token)
         self._routes[token] = _Entry(route, backend_id, expires_at)
@@ -69,6 +74,13 @@ class RouteCache(Generic[R]):
         self._negatives.move_to_end(token)
         if len(self._negatives) > self._negatives_limit:
             self._negatives.popitem(last=False)
+
+    def revoke(self, token: str, now: float) -> None:
+        """The token leads nowhere any more, whatever an older answer says (A3)."""
+        self._drop(token)
+        self._revoked[token] = now + REVOKED_LIFETIME_S
+        if len(self._revoked) > self._negatives_limit:
+            self._revoked.popitem(last=False)
 
     def remove_backend(self, backend_id: str) -> None:
         """The backend is no more: none of its tokens leads there."""

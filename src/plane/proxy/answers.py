@@ -1,4 +1,4 @@
-"""Answers of the proxy's own, written once: errors, the redirect of ``/``, ``/ready``.
+"""Answers of the proxy's own, written once: errors as pages or JSON, the redirect of ``/``, ``/ready``.
 
 They carry ``server`` and CORS as every answer does (page 5).
 """
@@ -7,25 +7,32 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
+from plane.decisions.answer_form import AnswerForm
 from plane.decisions.answer_head import CORS_FIELDS
+from plane.protocol import codec
+from plane.proxy.error_pages import error_page, waiting_page
 from plane.version import this_version
 
 __all__ = ["OwnAnswers", "server_field"]
 
-# What people read; 410 has no body.
+# What happened, and what a person can do about it.
 _TEXTS = {
-    400: "bad request",
-    403: "this address does not belong to that session",
-    408: "request not complete in time",
-    413: "request too large",
-    414: "address too long",
-    431: "header too large",
-    501: "not implemented",
-    502: "the session's process did not answer",
-    503: "not connected to a controller",
-    504: "no answer in time",
-    505: "HTTP version not supported",
+    400: ("bad request", "The address or the request is malformed."),
+    403: ("this address does not belong to that session", "Open the session from the application again."),
+    408: ("request not complete in time", "Try again; the connection may be slow."),
+    410: ("this session has ended", "Open it from the application again."),
+    413: ("request too large", "Send less at once."),
+    414: ("address too long", "Use a shorter address."),
+    431: ("header too large", "Clear this site's cookies and try again."),
+    501: ("not implemented", "This kind of request is not served."),
+    502: ("the session's process did not answer", "It may be restarting. Try again in a moment."),
+    503: ("not ready", "Try again in a moment."),
+    504: ("no answer in time", "The session takes long to start. Try again in a moment."),
+    505: ("HTTP version not supported", "Only HTTP/1.1 and HTTP/1.0 are spoken."),
 }
+_HTML = b"text/html; charset=utf-8"
+_JSON = b"application/json"
+_TEXT = b"text/plain; charset=utf-8"
 
 
 def server_field() -> bytes:
@@ -34,53 +41,62 @@ def server_field() -> bytes:
     return f"\r\nserver: Plane/{version.version}-{version.git_hash}".encode()
 
 
-def _own_answer(
-    status: int, server: bytes, *, close: bool, location: str | None = None, text: str | None = None
-) -> bytes:
-    """A whole answer. ``close``: the connection ends after it."""
-    if text is None:
-        text = _TEXTS.get(status, "ok" if status == 200 else "")
-    body = f"{text}\n".encode() if text else b""
-    fields = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}".encode(), server, CORS_FIELDS]
-    fields.append(f"\r\nContent-Length: {len(body)}".encode())
-    if body:
-        fields.append(b"\r\nContent-Type: text/plain; charset=utf-8")
-    if location is not None:
-        fields.append(f"\r\nLocation: {location}".encode())
-    if close:
-        fields.append(b"\r\nConnection: close")
-    return b"".join((*fields, b"\r\n\r\n", body))
-
-
 class OwnAnswers:
     """All of them, each written once.
 
     Args:
+        server: the line of `server_field`.
         root_redirect_url: where ``/`` leads. None: 400.
     """
 
     def __init__(self, server: bytes, root_redirect_url: str | None) -> None:
         self._server = server
         self._root_redirect_url = root_redirect_url
-        self._written: dict[tuple[int, bool], bytes] = {}
+        self._written: dict[tuple[int, AnswerForm, bool], bytes] = {}
 
-    def of_status(self, status: int, *, close: bool) -> bytes:
-        """An answer that says no more than its status does."""
-        known = self._written.get((status, close))
+    def of_status(self, status: int, form: AnswerForm, *, close: bool) -> bytes:
+        """An answer that says what ``status`` means here."""
+        known = self._written.get((status, form, close))
         if known is None:
-            known = self._written[status, close] = _own_answer(status, self._server, close=close)
+            kind, body = _body_of(status, form)
+            known = self._written[status, form, close] = self._write(status, kind, body, close)
         return known
 
-    def of_root(self, *, close: bool) -> bytes:
+    def of_root(self, form: AnswerForm, *, close: bool) -> bytes:
         """To a request for ``/``."""
         if self._root_redirect_url is None:
-            return self.of_status(400, close=close)
+            return self.of_status(400, form, close=close)
         return self.redirect(self._root_redirect_url, close=close)
 
     def redirect(self, location: str, *, close: bool) -> bytes:
         """To ``location``, for good."""
-        return _own_answer(301, self._server, close=close, location=location)
+        return self._write(301, _TEXT, b"", close, f"\r\nLocation: {location}".encode("latin-1"))
 
-    def not_ready(self, why: str, *, close: bool) -> bytes:
-        """To a request for ``/ready`` while something is missing."""
-        return _own_answer(503, self._server, close=close, text=why)
+    def ready(self, missing: set[str], *, close: bool) -> bytes:
+        """To a request for ``/ready``: 200, or 503 with what is ``missing``, in words."""
+        text = ", ".join(sorted(missing)) or "ok"
+        return self._write(503 if missing else 200, _TEXT, f"{text}\n".encode(), close)
+
+    def waiting(self, *, close: bool) -> bytes:
+        """A page that waits for a backend to start."""
+        return self._write(503, _HTML, waiting_page(), close, b"\r\nRetry-After: 2")
+
+    def _write(self, status: int, kind: bytes, body: bytes, close: bool, more: bytes = b"") -> bytes:
+        fields = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}".encode(), self._server, CORS_FIELDS, more]
+        if body:
+            fields.append(b"\r\nContent-Type: " + kind)
+        if status != 301:
+            # What is said here is about this moment.
+            fields.append(b"\r\nCache-Control: no-store")
+        if close:
+            fields.append(b"\r\nConnection: close")
+        return b"".join((*fields, b"\r\nContent-Length: %d\r\n\r\n" % len(body), body))
+
+
+def _body_of(status: int, form: AnswerForm) -> tuple[bytes, bytes]:
+    """Type and bytes."""
+    title, text = _TEXTS[status]
+    if form is AnswerForm.PAGE:
+        return _HTML, error_page(title[0].upper() + title[1:], text)
+    # Page 5: 410 has none. Programs of the original's know it by its status.
+    return _JSON, b"" if status == 410 else codec.encode({"status": status, "error": title}) + b"\n"

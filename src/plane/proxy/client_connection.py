@@ -12,13 +12,17 @@ from typing import TYPE_CHECKING, cast
 
 import structlog
 
+from plane.decisions.answer_form import AnswerForm, answer_form, is_navigation
 from plane.decisions.answer_head import UNTIL_CLOSE, AnswerHead
+from plane.decisions.body_patience import Standstill, standstill
 from plane.decisions.chunk_scanner import MalformedChunks
 from plane.decisions.request_body import NO_BODY, RequestBody
-from plane.decisions.request_head import HEAD_LIMIT_BYTES, Refused, RequestHead, RequestReader
+from plane.decisions.request_head import Refused, RequestHead, RequestReader
 from plane.decisions.request_rewrite import Route, forwarded_head, host_belongs_to, origin_form
 from plane.decisions.request_way import ToToken, https_location, request_way
 from plane.proxy import limits, tunnel
+from plane.proxy.client_transport import ClientTransport
+from plane.proxy.unsent import unsent_bytes
 from plane.proxy.upstream import UpstreamConnection
 
 if TYPE_CHECKING:
@@ -39,7 +43,7 @@ class Entrance(enum.Enum):
     TO_TLS = enum.auto()
 
 
-class ClientConnection(asyncio.Protocol):
+class ClientConnection(ClientTransport):
     """One connection from a client.
 
     Attributes:
@@ -60,12 +64,11 @@ class ClientConnection(asyncio.Protocol):
         "_out",
         "_pending",
         "_reader",
-        "_reading_paused",
         "_route",
         "_service",
         "_serving",
         "_task",
-        "_transport",
+        "_unsent",
         "_upstream",
         "busy",
         "deadline",
@@ -73,12 +76,12 @@ class ClientConnection(asyncio.Protocol):
     )
 
     def __init__(self, service: ProxyService, entrance: Entrance) -> None:
+        super().__init__()
         self._service = service
         self._entrance = entrance
-        self._transport: asyncio.Transport | None = None
         self._client_fields = b""
         self._pending = b""
-        self._reader = RequestReader()
+        self._reader = RequestReader(service.cluster, service.http_limits)
         self._head: RequestHead | None = None
         self._keep_alive = True
         self._out = b""
@@ -87,9 +90,10 @@ class ClientConnection(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self._body = NO_BODY
         self._answer_begun = False
-        self._reading_paused = False
         self._eof = False
         self._serving = False
+        # What had not been taken when the deadline was over last.
+        self._unsent = 0
         # Whether the deadline is that of a head.
         self._head_begun = True
         self.busy = False
@@ -105,7 +109,10 @@ class ClientConnection(asyncio.Protocol):
         scheme = "https" if self._entrance is Entrance.TLS else "http"
         address = peer[0] if peer else "unknown"
         self._client_fields = f"\r\nx-forwarded-for: {address}\r\nx-forwarded-proto: {scheme}".encode()
-        self.deadline = self._service.now() + limits.HEAD_LIMIT_S
+        if not self._service.has_room():
+            self._transport.abort()
+            return
+        self.deadline = self._service.now() + self._service.limits.head_s
         self._service.connections.add(self)
 
     def data_received(self, data: bytes) -> None:
@@ -120,11 +127,16 @@ class ClientConnection(asyncio.Protocol):
             self._pause_reading()
 
     def eof_received(self) -> bool:
-        """The client sends no more; an answer that is under way is still finished."""
+        """The client sends no more; what it has asked for is still answered."""
         self._eof = True
-        self.deadline = self._service.now() + limits.HALF_CLOSED_LIMIT_S
-        # TLS has no half-closed connections: its end is the end.
-        return self._entrance is not Entrance.TLS and self.busy and self._body.complete
+        self._bytes_got_on()
+        if self._entrance is Entrance.TLS:
+            # TLS has no half-closed connections: its end is the end.
+            return False
+        if self.busy:
+            # Unless the request will never be whole.
+            return self._body.complete or self._upstream is None or bool(self._pending)
+        return self.writing_paused and bool(self._pending)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._service.connections.discard(self)
@@ -138,16 +150,13 @@ class ClientConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.writing_paused = True
-        if self._eof:
-            # It is there, or a write will tell that it is not.
-            self.deadline = self._service.now() + limits.CLOSING_LIMIT_S
+        self._bytes_got_on()
         if self._upstream is not None and self._upstream.transport is not None:
             self._upstream.transport.pause_reading()
 
     def resume_writing(self) -> None:
         self.writing_paused = False
-        if self._eof:
-            self.deadline = self._service.now() + limits.HALF_CLOSED_LIMIT_S
+        self._bytes_got_on()
         if self._upstream is not None and self._upstream.transport is not None:
             self._upstream.transport.resume_reading()
         elif not self.busy:
@@ -167,7 +176,11 @@ class ClientConnection(asyncio.Protocol):
         finally:
             self._serving = False
         if not self.busy and not self.writing_paused:
-            self._resume_reading()
+            if self._eof:
+                # What is left is no whole request, and never will be.
+                self._close()
+            else:
+                self._resume_reading()
 
     def _next_request(self) -> bool:
         """Begin with the request at the start of what waits. False if its head is not complete."""
@@ -178,19 +191,17 @@ class ClientConnection(asyncio.Protocol):
         end = data.find(b"\r\n\r\n")
         if end < 0:
             self._pending = data
-            if len(data) > HEAD_LIMIT_BYTES:
+            if len(data) > self._service.http_limits.head_bytes:
                 self.refuse(431)
             elif data.count(b"\n") != data.count(b"\r\n"):
                 # Else lines that end otherwise would wait for their end until the deadline.
                 self.refuse(400)
             elif data and not self._head_begun:
                 self._head_begun = True
-                self.deadline = self._service.now() + limits.HEAD_LIMIT_S
+                self.deadline = self._service.now() + self._service.limits.head_s
             return False
         self._pending = data[end + 4 :]
         try:
-            if end > HEAD_LIMIT_BYTES:
-                raise Refused(431, "head too large")
             head = self._reader.read(data[:end])
             target = origin_form(head)
         except Refused as refused:
@@ -203,7 +214,7 @@ class ClientConnection(asyncio.Protocol):
         self._answer_begun = False
         length = head.fields.length
         self._keep_alive = head.fields.keep_alive
-        self._body = NO_BODY if length == 0 else RequestBody(length)
+        self._body = NO_BODY if length == 0 else RequestBody(length, self._service.http_limits)
         self._find_route(head, target)
         return True
 
@@ -219,21 +230,28 @@ class ClientConnection(asyncio.Protocol):
             else:
                 self._go(found, target, way.forwarded)
         elif way == "ready":
-            self.answer(service.readiness(close=self._must_close()))
+            self.answer(service.answers.ready(service.missing, close=self._must_close()))
         elif self._entrance is Entrance.TO_TLS:
             self.answer(service.answers.redirect(https_location(target, head.fields.host), close=self._must_close()))
         elif way == "root":
-            self.answer(service.answers.of_root(close=self._must_close()))
+            self.answer(service.answers.of_root(self._form(), close=self._must_close()))
         else:
             assert isinstance(way, int)
             self.answer_status(way)
 
     async def _ask(self, token: str, target: bytes, forwarded: bytes) -> None:
+        head = self._head
+        assert head is not None
+        waits = self._service.waiting_page and is_navigation(head.method, head.fields.lines)
         try:
-            route = await self._service.routes.ask(token)
+            async with asyncio.timeout(limits.WAITING_PAGE_AFTER_S if waits else None) as patience:
+                route = await self._service.routes.ask(token)
         except TimeoutError:
             self._task = None
-            self.answer_status(504)
+            if patience.expired():
+                self.answer(self._service.answers.waiting(close=self._must_close()))
+            else:
+                self.answer_status(504)
             return
         self._task = None
         if route is None:
@@ -279,6 +297,10 @@ class ClientConnection(asyncio.Protocol):
         if self._pending and not self._body.complete:
             waiting, self._pending = self._pending, b""
             self._pending = self._pass_body(waiting)
+        if self._eof and not self._body.complete:
+            self._abort()
+            return
+        self._bytes_got_on()
         if not upstream.writing_paused:
             self._resume_reading()
 
@@ -297,6 +319,7 @@ class ClientConnection(asyncio.Protocol):
             else:
                 self.refuse(400)
             return b""
+        self._bytes_got_on()
         upstream.transport.write(data if taken == len(data) else data[:taken])
         return b"" if taken == len(data) else data[taken:]
 
@@ -336,8 +359,8 @@ class ClientConnection(asyncio.Protocol):
 
     def answer_body(self, data: bytes) -> None:
         """A part of the answer's body, framing included."""
-        if self._eof:
-            self.deadline = self._service.now() + limits.HALF_CLOSED_LIMIT_S
+        if self.deadline is not None:
+            self._bytes_got_on()
         self._write(data)
 
     def answer_ends(self) -> None:
@@ -351,7 +374,7 @@ class ClientConnection(asyncio.Protocol):
         self._head = None
         self.busy = False
         self._head_begun = False
-        self.deadline = self._service.now() + limits.IDLE_LIMIT_S
+        self.deadline = self._service.now() + self._service.limits.idle_s
         if self._pending:
             self._serve()
         elif not self.writing_paused:
@@ -385,7 +408,7 @@ class ClientConnection(asyncio.Protocol):
         self._upstream = None
         self._route = None
         self._service.connections.discard(self)
-        end = self._service.tunnels.begin(client, route.backend_id)
+        end = self._service.tunnels.begin(client, route)
         tunnel.join(client, backend, end)
         if upstream.writing_paused:
             self._pause_reading()
@@ -419,7 +442,7 @@ class ClientConnection(asyncio.Protocol):
 
     def answer_status(self, status: int) -> None:
         """An answer without a backend."""
-        self.answer(self._service.answers.of_status(status, close=self._must_close()))
+        self.answer(self._service.answers.of_status(status, self._form(), close=self._must_close()))
 
     def answer(self, whole: bytes) -> None:
         """An answer without a backend, already written."""
@@ -431,17 +454,34 @@ class ClientConnection(asyncio.Protocol):
 
     def refuse(self, status: int) -> None:
         """A malformed request: answer, and close."""
-        self._write(self._service.answers.of_status(status, close=True))
+        self._write(self._service.answers.of_status(status, AnswerForm.JSON, close=True))
         self._end_use()
         self._close()
 
     def expire(self) -> None:
         """The deadline is over: a request that began is told so, an idle connection just ends.
 
-        One that was closing, or whose client has gone away, is cut.
+        A slow reader is given more time, as long as it takes something.
         """
         if self.busy or self.writing_paused:
-            self._abort()
+            upstream = self._upstream
+            unsent = unsent_bytes(self._transport) + (unsent_bytes(upstream.transport) if upstream else 0)
+            if unsent and unsent != self._unsent:
+                self._unsent = unsent
+                self._bytes_got_on()
+                return
+            log.info("request stood still; connection cut", backend=self._route and self._route.backend_id)
+            verdict = standstill(
+                with_backend=upstream is not None,
+                answer_begun=self._answer_begun,
+                client_ended=self._eof,
+                backend_reads=upstream is None or not upstream.writing_paused,
+            )
+            if verdict is Standstill.CUT:
+                self._abort()
+            else:
+                self._drop_upstream()
+                self.answer_status(verdict.value)
         elif self._pending:
             self.refuse(408)
         else:
@@ -453,13 +493,42 @@ class ClientConnection(asyncio.Protocol):
             self._close()
 
     def cut(self) -> None:
-        """The proxy has stopped waiting."""
+        """The proxy has stopped waiting, or the route leads nowhere any more."""
         self._abort()
+
+    @property
+    def route(self) -> Route | None:
+        """Of the request that is being served."""
+        return self._route
+
+    def _bytes_got_on(self) -> None:
+        """Something of a body, either way, got on; or what is waited for has changed: begin to wait anew."""
+        settings = self._service.limits
+        if self._transport is None or self._transport.is_closing():
+            waits_s: float | None = limits.CLOSING_LIMIT_S
+        elif self.writing_paused or (self.busy and not self._body.complete):
+            # A client that has sent its end is there, or a write will tell that it is not.
+            waits_s = limits.CLOSING_LIMIT_S if self._eof else settings.body_s
+        elif self.busy:
+            waits_s = limits.HALF_CLOSED_LIMIT_S if self._eof else None
+        elif self._head_begun:
+            # The deadline is that of a head.
+            return
+        else:
+            waits_s = settings.idle_s
+        self.deadline = None if waits_s is None else self._service.now() + waits_s
+
+    def _form(self) -> AnswerForm:
+        return AnswerForm.JSON if self._head is None else answer_form(self._head.fields.lines)
 
     def _must_close(self) -> bool:
         """Whether the connection ends with this answer. A body left unread is never read as a request."""
         return (
-            self._head is None or not self._keep_alive or not self._body.complete or self._eof or self._service.stopping
+            self._head is None
+            or not self._keep_alive
+            or not self._body.complete
+            or (self._eof and not self._pending)
+            or self._service.stopping
         )
 
     def _end_use(self) -> None:
@@ -472,10 +541,6 @@ class ClientConnection(asyncio.Protocol):
         if upstream is not None:
             upstream.abort()
 
-    def _write(self, data: bytes) -> None:
-        if self._transport is not None:
-            self._transport.write(data)
-
     def _close(self) -> None:
         self.deadline = self._service.now() + limits.CLOSING_LIMIT_S
         self.busy = True  # reads no further request
@@ -486,13 +551,3 @@ class ClientConnection(asyncio.Protocol):
         self.busy = True
         if self._transport is not None:
             self._transport.abort()
-
-    def _pause_reading(self) -> None:
-        if not self._reading_paused and self._transport is not None:
-            self._reading_paused = True
-            self._transport.pause_reading()
-
-    def _resume_reading(self) -> None:
-        if self._reading_paused and self._transport is not None and not self._transport.is_closing():
-            self._reading_paused = False
-            self._transport.resume_reading()

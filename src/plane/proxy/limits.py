@@ -1,4 +1,4 @@
-"""How long and how much the proxy puts up with, with reasons. What a head may be is in `plane.decisions`."""
+"""How long and how much the proxy puts up with, with reasons, beside what an operator sets (`plane.settings`)."""
 
 from __future__ import annotations
 
@@ -9,34 +9,31 @@ __all__ = [
     "CLIENT_PROBE_AFTER_S",
     "CLIENT_PROBE_INTERVAL_S",
     "CLOSING_LIMIT_S",
-    "CONNECT_LIMIT_S",
+    "CUT_AFTER_S",
     "HALF_CLOSED_LIMIT_S",
-    "HEAD_LIMIT_S",
-    "IDLE_LIMIT_S",
     "PENDING_LIMIT_BYTES",
     "POOL_IDLE_S",
     "POOL_LIMIT",
+    "WAITING_PAGE_AFTER_S",
 ]
 
 # Bytes of later requests that may wait while one is served.
 PENDING_LIMIT_BYTES: Final = 64 * 1024
-# From the first byte of a request to the end of its head; a new connection is given this for its first.
-HEAD_LIMIT_S: Final = 10.0
-# Between two requests of one connection.
-IDLE_LIMIT_S: Final = 75.0
 # A client that has sent its end still gets an answer that is coming. Mostly it is gone, which nothing tells but a
 # write: so no longer than this without a byte for it, lest a quiet stream keeps its backend in use for ever.
 HALF_CLOSED_LIMIT_S: Final = 2.0
 # For a client to take what was written to it before the connection closed.
 CLOSING_LIMIT_S: Final = 60.0
+# After a backend has ended: what it said last is on its way still.
+CUT_AFTER_S: Final = 0.5
 # TCP keepalive towards clients. One that vanished without a word (asleep, out of reach) would otherwise keep its
 # tunnel open, and its backend in use, for ever.
 CLIENT_PROBE_AFTER_S: Final = 60
 CLIENT_PROBE_INTERVAL_S: Final = 20
 CLIENT_PROBES: Final = 3
 
-# Page 5.
-CONNECT_LIMIT_S: Final = 10.0
+# A backend that starts within this shows no waiting page before.
+WAITING_PAGE_AFTER_S: Final = 1.0
 # Free connections kept per backend, and how long: shorter than servers commonly keep them.
 POOL_LIMIT: Final = 64
 POOL_IDLE_S: Final = 15.0

@@ -7,7 +7,7 @@ sending is done by `run`: a request that ends while it waits leaves no question 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from typing import Literal
 
@@ -40,7 +40,7 @@ class RouteLookup:
         self._server_field = server_field
         self._cache: RouteCache[Route] = RouteCache()
         self._clock = asyncio.get_running_loop().time
-        self._questions = RouteQuestions(self._clock())
+        self._questions = RouteQuestions(self._clock(), QUESTIONS_LIMIT)
         self._answers: dict[str, asyncio.Future[Route | Literal["failed"] | None]] = {}
         self._to_send: list[str] = []
         self._wake = asyncio.Event()
@@ -84,7 +84,7 @@ class RouteLookup:
         info = response.route_info
         if info is not None:
             try:
-                route = make_route(info, self._server_field)
+                route = make_route(response.token, info, self._server_field)
             except MessageError as error:
                 log.error("route cannot be followed", backend=info.backend_id, error=str(error))
         now = self._clock()
@@ -100,6 +100,14 @@ class RouteLookup:
     def forget_backend(self, backend_id: str) -> None:
         """The backend is no more, or cannot be reached: the next request asks where its token leads."""
         self._cache.remove_backend(backend_id)
+
+    def revoke(self, tokens: Iterable[str]) -> None:
+        """They lead nowhere from now on, also for those who wait for one of them (A3)."""
+        now = self._clock()
+        for token in tokens:
+            self._cache.revoke(token, now)
+            self._questions.answered(token)
+            self._resolve(token, None)
 
     def connected(self) -> None:
         """A new connection: what is unanswered is asked again."""

@@ -13,12 +13,14 @@ import structlog
 from plane import timing
 from plane.ownership import end_tasks, run_together, until_one_ends
 from plane.protocol.errors import ConfigurationError
+from plane.protocol.handshake import Extension
 from plane.protocol.proxy_messages import (
     BackendRemoved,
     MessageFromProxy,
     MessageToProxy,
     RouteInfoRequest,
     RouteInfoResponse,
+    TokensRevoked,
 )
 from plane.proxy.certificate_files import CertificateFiles
 from plane.proxy.entrances import Entrances, bind
@@ -49,9 +51,11 @@ class RunningProxy:
     Attributes:
         port: of plain HTTP; the one it got.
         https_port: of TLS; None without it.
+        service: what its connections share.
     """
 
-    def __init__(self, entrances: Entrances, tasks: list[asyncio.Task[None]]) -> None:
+    def __init__(self, entrances: Entrances, service: ProxyService, tasks: list[asyncio.Task[None]]) -> None:
+        self.service = service
         self.port = entrances.http_port
         self.https_port = entrances.https_port
         self._tasks = tasks
@@ -97,8 +101,9 @@ class _Controller:
                     case RouteInfoResponse() as response:
                         service.routes.answered(response)
                     case BackendRemoved(backend):
-                        service.routes.forget_backend(backend)
-                        service.pool.remove_backend(backend)
+                        service.remove_backend(backend)
+                    case TokensRevoked(_, tokens):
+                        service.revoke(tokens)
         finally:
             self._socket = None
             service.missing.add(_NO_CONTROLLER)
@@ -120,6 +125,7 @@ async def running_proxy(settings: ProxySettings) -> AsyncIterator[RunningProxy]:
         settings.name,
         MessageToProxy,
         controller.session,
+        (Extension.REVOCATION,),
     )
     certificates = CertificateHolder()
     files = _certificate_files(settings)
@@ -148,7 +154,7 @@ async def running_proxy(settings: ProxySettings) -> AsyncIterator[RunningProxy]:
     # What is there at the start stays; collecting it again and again costs time that requests wait.
     gc.freeze()
     try:
-        yield RunningProxy(entrances, tasks)
+        yield RunningProxy(entrances, service, tasks)
     finally:
         log.info("proxy stops", name=settings.name)
         entrances.close()

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
-from plane.decisions.request_rewrite import normal_host
+import structlog
+
+from plane.decisions.request_rewrite import Route, normal_host
 from plane.proxy.answers import OwnAnswers, server_field
 from plane.proxy.client_connection import ClientConnection, Entrance
 from plane.proxy.connection_keeper import ConnectionKeeper
+from plane.proxy.limits import CUT_AFTER_S
+from plane.proxy.open_files import PER_CONNECTION, OpenFiles
 from plane.proxy.route_lookup import RouteLookup
 from plane.proxy.tunnels import Tunnels
 from plane.proxy.upstream import UpstreamPool
@@ -18,6 +22,8 @@ __all__ = ["ProxyService"]
 
 # One timer for all deadlines: they are seconds, and none is on the path of a request.
 SWEEP_INTERVAL_S = 1.0
+
+log = structlog.get_logger("plane.proxy")
 
 
 class ProxyService:
@@ -29,14 +35,20 @@ class ProxyService:
         ask: Callable[[str], Awaitable[None]],
         keep_alive: Callable[[str], Awaitable[None]],
     ) -> None:
-        loop = asyncio.get_running_loop()
+        self._loop = loop = asyncio.get_running_loop()
         server = server_field()
         self.answers = OwnAnswers(server, settings.root_redirect_url)
         self.cluster = normal_host(settings.cluster.encode())
         self.now = loop.time
+        self.limits = settings.limits
+        self.http_limits = settings.http_limits
+        self.waiting_page = settings.waiting_page
+        self.open_files = OpenFiles()
+        # Timers of backends that have ended; `drain` ends them.
+        self._cuts: dict[str, asyncio.TimerHandle] = {}
         self.routes = RouteLookup(ask, server)
         self.keeper = ConnectionKeeper(keep_alive)
-        self.pool = UpstreamPool(loop)
+        self.pool = UpstreamPool(settings)
         self.tunnels = Tunnels(self.keeper)
         self.connections: set[ClientConnection] = set()
         # What is missing before requests can be served, in words.
@@ -55,11 +67,35 @@ class ProxyService:
         """That of one that came in by plain HTTP where TLS is spoken."""
         return ClientConnection(self, Entrance.TO_TLS)
 
-    def readiness(self, *, close: bool) -> bytes:
-        """The answer to ``/ready``."""
-        if self.missing:
-            return self.answers.not_ready(", ".join(sorted(self.missing)), close=close)
-        return self.answers.of_status(200, close=close)
+    def has_room(self) -> bool:
+        """Whether one more connection may be open."""
+        used = len(self.connections) + self.pool.open + PER_CONNECTION * len(self.tunnels)
+        return self.open_files.has_room(used, self.now())
+
+    def remove_backend(self, backend_id: str) -> None:
+        """It has ended: nothing leads there any more, and what is still open to it is cut soon."""
+        self.routes.forget_backend(backend_id)
+        self.pool.remove_backend(backend_id)
+        if backend_id not in self._cuts:
+            self._cuts[backend_id] = self._loop.call_later(CUT_AFTER_S, self._cut_backend, backend_id)
+
+    def revoke(self, tokens: Iterable[str]) -> None:
+        """They lead nowhere any more, and what was opened with them is cut now (A3)."""
+        revoked = frozenset(tokens)
+        self.routes.revoke(revoked)
+        self._cut(lambda route: route.token in revoked, "token revoked")
+
+    def _cut_backend(self, backend_id: str) -> None:
+        del self._cuts[backend_id]
+        self._cut(lambda route: route.backend_id == backend_id, "backend ended")
+
+    def _cut(self, leads_nowhere: Callable[[Route], bool], why: str) -> None:
+        found = [c for c in self.connections if c.route is not None and leads_nowhere(c.route)]
+        for connection in found:
+            connection.cut()
+        count = len(found) + self.tunnels.cut(leads_nowhere)
+        if count:
+            log.info("connections cut", reason=why, count=count)
 
     async def sweep(self) -> None:
         """Close what has outlived its deadline; until cancelled."""
@@ -79,6 +115,8 @@ class ProxyService:
         end = self.now() + limit_s
         while (self.connections or len(self.tunnels)) and self.now() < end:
             await asyncio.sleep(0.02)
+        for timer in self._cuts.values():
+            timer.cancel()
         for connection in list(self.connections):
             connection.cut()
         self.tunnels.close()

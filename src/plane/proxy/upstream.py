@@ -14,14 +14,13 @@ import structlog
 from plane.decisions.answer_head import UNTIL_CLOSE, AnswerHead, InvalidAnswer, read_answer_head
 from plane.decisions.chunk_scanner import ChunkScanner, MalformedChunks
 from plane.decisions.request_rewrite import Route
-from plane.proxy.limits import CONNECT_LIMIT_S, POOL_IDLE_S, POOL_LIMIT
+from plane.proxy.limits import POOL_IDLE_S, POOL_LIMIT
+from plane.settings import ProxySettings
 
 if TYPE_CHECKING:
     from plane.proxy.client_connection import ClientConnection
 
 __all__ = ["UpstreamConnection", "UpstreamPool"]
-
-HEAD_LIMIT_BYTES = 256 * 1024
 
 log = structlog.get_logger("plane.proxy")
 
@@ -71,6 +70,7 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are of no common class.
         self.transport = cast("asyncio.Transport", transport)
+        self.pool.open += 1
 
     def begin(self, client: ClientConnection, head: bytes, *, is_head_request: bool) -> None:
         """Send a request's head and expect its answer."""
@@ -99,7 +99,7 @@ class UpstreamConnection(asyncio.Protocol):
             end = data.find(b"\r\n\r\n", start)
             if end < 0:
                 self._buffer = data[start:] if start else data
-                if len(self._buffer) > HEAD_LIMIT_BYTES:
+                if len(self._buffer) > self.pool.http_limits.answer_head_bytes:
                     self._fail(client, "answer's head too large")
                 return
             try:
@@ -121,7 +121,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._left = 0
         else:
             self._left = head.length
-        self._scanner = ChunkScanner() if head.length is None else None
+        self._scanner = ChunkScanner(self.pool.http_limits) if head.length is None else None
         whole = head.length == 0 or (self._left and len(rest) == self._left)
         client.answer_begins(head, rest if whole else b"")
         if self._client is None:
@@ -173,6 +173,8 @@ class UpstreamConnection(asyncio.Protocol):
             self._fail(client, "101 that was not asked for")
             return
         self._client = None
+        # From now on it is the tunnel's.
+        self.pool.open -= 1
         client.tunnel(head, early, self)
 
     def _finish(self, client: ClientConnection, *, reusable: bool) -> None:
@@ -235,8 +237,12 @@ class UpstreamConnection(asyncio.Protocol):
 class UpstreamPool:
     """Free connections per backend; the last one freed is used first."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+    def __init__(self, settings: ProxySettings) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._connect_s = settings.limits.connect_s
+        self.http_limits = settings.http_limits
+        # Connections that are open, free or not.
+        self.open = 0
         self._free: dict[str, list[UpstreamConnection]] = {}
 
     def take(self, route: Route) -> UpstreamConnection | None:
@@ -256,7 +262,7 @@ class UpstreamPool:
             OSError: refused or unreachable.
             TimeoutError: not accepted in time.
         """
-        async with asyncio.timeout(CONNECT_LIMIT_S):
+        async with asyncio.timeout(self._connect_s):
             _, upstream = await self._loop.create_connection(
                 lambda: UpstreamConnection(route, self), route.host, route.port
             )
@@ -273,6 +279,7 @@ class UpstreamPool:
 
     def lost(self, upstream: UpstreamConnection) -> None:
         """A connection has ended."""
+        self.open -= 1
         free = self._free.get(upstream.route.backend_id)
         if free is not None and upstream in free:
             free.remove(upstream)

@@ -13,7 +13,7 @@ from plane.decisions.connection_monitor import ConnectionMonitor
 from plane.decisions.idle_sweep import SweepCandidate, sweep
 from plane.decisions.request_head import Refused, RequestReader
 from plane.decisions.request_rewrite import forwarded_head, make_route, origin_form, split_target
-from plane.decisions.route_cache import NEGATIVE_LIFETIME_S, RouteCache
+from plane.decisions.route_cache import NEGATIVE_LIFETIME_S, REVOKED_LIFETIME_S, RouteCache
 from plane.protocol.errors import MessageError
 from plane.protocol.proxy_messages import RouteInfo
 from plane.timing import HEARTBEAT_INTERVAL_S, SWEEP_INTERVAL_S
@@ -104,7 +104,7 @@ def test_no_bytes_make_the_scanner_take_more_than_there_is(data: bytes, cut: int
 INFO = RouteInfo(
     backend_id="b", address="127.0.0.1:1", secret_token="secret", cluster="c:1", user="ann", user_data={"ü": "\x7f"}
 )
-ROUTE = make_route(INFO, b"\r\nserver: x")
+ROUTE = make_route("t", INFO, b"\r\nserver: x")
 NAMES = st.sampled_from(
     ["x-verified-username", "X_Verified_Username", "x-Verified_secret", "X-FORWARDED-FOR", "x_forwarded_proto",
      "x-verified-path", "Accept", "Cookie", "Connection", "Keep-Alive", "x-custom"]
@@ -115,7 +115,7 @@ VALUES = st.sampled_from(["forged", "close", "x-verified-username, x-custom", "x
 @given(st.lists(st.tuples(NAMES, VALUES), max_size=12))
 def test_a12_the_backend_sees_exactly_one_of_each_of_ours_with_our_value(fields: list[tuple[str, str]]) -> None:
     lines = "".join(f"\r\n{name}: {value}" for name, value in fields)
-    head = RequestReader().read(f"GET /t/p HTTP/1.1\r\nHost: c:1{lines}".encode())
+    head = RequestReader(b"c:1").read(f"GET /t/p HTTP/1.1\r\nHost: c:1{lines}".encode())
     seen = forwarded_head(
         head, b"/t/p", b"/p", ROUTE, b"\r\nx-forwarded-for: 1.2.3.4\r\nx-forwarded-proto: http"
     ).decode()
@@ -138,7 +138,7 @@ def test_a12_the_backend_sees_exactly_one_of_each_of_ours_with_our_value(fields:
 def test_no_bytes_make_the_reader_fail_in_another_way_than_refusing(data: bytes) -> None:
     for head in (data, b"GET /t HTTP/1.1\r\nHost: c:1" + data, b"GET /" + data + b" HTTP/1.1\r\nHost: c:1"):
         try:
-            read = RequestReader().read(head)
+            read = RequestReader(b"c:1").read(head)
             token, forwarded = split_target(origin_form(read))
         except Refused:
             continue
@@ -148,7 +148,7 @@ def test_no_bytes_make_the_reader_fail_in_another_way_than_refusing(data: bytes)
 
 
 def test_a_reader_does_not_mix_up_what_it_remembers() -> None:
-    reader = RequestReader()
+    reader = RequestReader(b"c:1")
     first = reader.read(b"GET /a HTTP/1.1\r\nHost: c:1\r\nConnection: close")
     again = reader.read(b"GET /b HTTP/1.1\r\nHost: c:1\r\nConnection: close")
     older = reader.read(b"GET /b HTTP/1.0\r\nHost: c:1\r\nConnection: close")
@@ -161,4 +161,15 @@ def test_a_reader_does_not_mix_up_what_it_remembers() -> None:
 
 def test_a13_a_value_that_no_header_can_carry_is_no_route() -> None:
     with pytest.raises(MessageError, match="x-verified-username"):
-        make_route(RouteInfo(backend_id="b", address="127.0.0.1:1", secret_token="", cluster="c", user="a\nb"), b"")
+        make_route(
+            "t", RouteInfo(backend_id="b", address="127.0.0.1:1", secret_token="", cluster="c", user="a\nb"), b""
+        )
+
+
+def test_a3_a_revoked_token_stays_gone_whatever_an_older_answer_says() -> None:
+    cache: RouteCache[str] = RouteCache()
+    cache.put("t", "route", "b", None)
+    cache.revoke("t", now=0.0)
+    cache.put("t", "route", "b", None)
+    assert cache.get("t", 1.0) == "gone"
+    assert cache.get("t", REVOKED_LIFETIME_S) is None

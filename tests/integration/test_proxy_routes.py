@@ -1,0 +1,213 @@
+"""Where tokens lead, and no longer lead: expiry, floods, silence, revocation, the end of a backend."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from harness.proxy_world import LIMIT_S, World, get, status, world
+from plane.decisions import route_questions
+from plane.proxy import route_lookup
+
+SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: raw\r\n\r\n"
+UPGRADE = ("Connection: Upgrade", "Upgrade: raw")
+
+
+async def tell(it: World, variant: str, content: Any) -> None:
+    assert it.controller is not None
+    await it.controller.send_str(json.dumps({variant: content}))
+
+
+async def one_of_each(it: World, token: str) -> list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A tunnel, and a download that goes on, opened with ``token``."""
+    opened = []
+    for fields, until in ((UPGRADE, b"\r\n\r\n"), ((), b"\r\n\r\nx")):
+        reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
+        writer.write(get(f"/{token}/", *fields))
+        await reader.readuntil(until)
+        opened.append((reader, writer))
+    return opened
+
+
+async def switch_or_go_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    if b"Upgrade: raw" in await reader.readuntil(b"\r\n\r\n"):
+        writer.write(SWITCH)
+    else:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx")
+    await reader.read(-1)
+
+
+async def ended(reader: asyncio.StreamReader) -> bool:
+    try:
+        return await reader.read(1) == b""
+    except ConnectionError:
+        return True
+
+
+async def test_a3_what_was_opened_with_a_revoked_token_is_cut() -> None:
+    async with world() as it:
+        it.exchange = switch_or_go_on
+        for token in ("t", "u"):
+            it.add_route(token, backend_id="b")
+        async with asyncio.timeout(LIMIT_S):
+            revoked, kept = await one_of_each(it, "t"), await one_of_each(it, "u")
+            await tell(it, "TokensRevoked", {"backend": "b", "tokens": ["t"]})
+            for reader, writer in revoked:
+                assert await ended(reader)
+                writer.close()
+            assert status(await it.send(get("/t/", "Connection: close"))) == 410
+            # Another token of the same backend goes on.
+            for reader, writer in kept:
+                assert not reader.at_eof()
+                writer.close()
+
+
+async def test_a3_an_answer_on_its_way_does_not_bring_a_revoked_token_back() -> None:
+    async with world() as it:
+        it.silent = True
+        reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
+        writer.write(get())
+        async with asyncio.timeout(LIMIT_S):
+            while not it.asked:
+                await asyncio.sleep(0.01)
+            await tell(it, "TokensRevoked", {"backend": "b-t", "tokens": ["t"]})
+            assert status(await reader.readuntil(b"\r\n\r\n")) == 410
+            await tell(it, "RouteInfoResponse", {"token": "t", "route_info": it.routes["t"]})
+            await asyncio.sleep(0.1)
+            assert status(await it.send(get("/t/", "Connection: close"))) == 410
+        writer.close()
+        assert it.heard == []
+
+
+async def test_the_proxy_says_that_it_understands_revocation() -> None:
+    async with world() as it:
+        assert it.handshake["extensions"] == ["revocation"]
+
+
+async def test_the_end_of_a_backend_cuts_what_hangs() -> None:
+    async with world() as it:
+        it.exchange = switch_or_go_on
+        async with asyncio.timeout(LIMIT_S):
+            # The backend's machine is gone: nothing ends these connections but the proxy.
+            opened = await one_of_each(it, "t")
+            await tell(it, "BackendRemoved", {"backend": "b-t"})
+            for reader, writer in opened:
+                assert await ended(reader)
+                writer.close()
+
+
+async def test_a4_an_expired_token_opens_nothing_and_what_is_open_lives_on() -> None:
+    async with world() as it:
+        it.exchange = switch_or_go_on
+        it.add_route("t", expires_in_ms=300)
+        async with asyncio.timeout(LIMIT_S):
+            opened = await one_of_each(it, "t")
+            await asyncio.sleep(0.4)
+            it.routes["t"] = None
+            assert status(await it.send(get("/t/", "Connection: close"))) == 410
+            for reader, writer in opened:
+                assert not reader.at_eof()
+                writer.close()
+
+
+async def test_a5_a_flood_of_bad_tokens_harms_no_good_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(route_lookup, "QUESTIONS_LIMIT", 50)
+    async with world() as it:
+        assert status(await it.send(get("/t/", "Connection: close"))) == 200
+        it.silent = True
+        flood = []
+        for number in range(200):
+            reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
+            writer.write(get(f"/bad-{number}/"))
+            flood.append((reader, writer))
+        async with asyncio.timeout(LIMIT_S):
+            while len(it.asked) < 51:
+                await asyncio.sleep(0.01)
+            assert status(await it.send(get("/t/", "Connection: close"))) == 200
+            # Those above the limit were told so at once, and asked nothing.
+            refused = [await flood[-1][0].readuntil(b"\r\n\r\n"), await flood[-2][0].readuntil(b"\r\n\r\n")]
+        assert [status(answer) for answer in refused] == [504, 504]
+        assert len(it.asked) == 51
+        for _, writer in flood:
+            writer.transport.abort()
+
+
+async def test_a23_a_lookup_without_an_answer_is_a_504_and_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(route_questions, "ANSWER_LIMIT_S", 0.3)
+    monkeypatch.setattr(route_lookup, "LOOK_INTERVAL_S", 0.05)
+    async with world() as it:
+        it.silent = True
+        assert status(await it.send(get("/t/", "Connection: close"))) == 504
+        it.silent = False
+        assert status(await it.send(get("/t/", "Connection: close"))) == 200
+        assert it.asked == ["t", "t"]
+
+
+async def test_a10_a_request_in_flight_is_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plane.decisions.connection_monitor.HEARTBEAT_INTERVAL_S", 0.2)
+    monkeypatch.setattr("plane.proxy.connection_keeper.QUIET_CHECK_INTERVAL_S", 0.05)
+    async with world() as it:
+        it.exchange = switch_or_go_on
+        async with asyncio.timeout(LIMIT_S):
+            opened = await one_of_each(it, "t")
+            opened[0][1].close()
+            it.kept_alive.clear()
+            # A quiet download alone, without a tunnel.
+            while len(it.kept_alive) < 4:
+                await asyncio.sleep(0.05)
+            assert set(it.kept_alive) == {"b-t"}
+            opened[1][1].close()
+
+
+async def test_a12_no_spelling_of_our_fields_passes_and_connection_removes_none() -> None:
+    async with world() as it:
+        forged = [
+            "x_verified-username: eve",
+            "X-Verified_Username: eve",
+            "Connection: x-verified-username, x-verified-path",
+        ]
+        assert status(await it.send(get("/t/", *forged))) == 200
+        heard = it.heard[0].lower()
+        assert b"eve" not in heard
+        assert heard.count(b"\r\nx-verified-username: ann\r\n") == 1
+        assert heard.count(b"\r\nx-verified-path: /t/\r\n") == 1
+
+
+async def test_a13_user_data_reaches_the_backend_as_ascii() -> None:
+    async with world() as it:
+        it.add_route("t", user_data={"name": "Zoë\u2028🙂"})
+        assert status(await it.send(get())) == 200
+        assert b'\r\nx-verified-user-data: {"name":"Zo\\u00eb\\u2028\\ud83d\\ude42"}\r\n' in it.heard[0]
+
+
+async def test_the_token_is_not_in_the_referer_that_the_backend_sees() -> None:
+    async with world() as it:
+        for said, seen in (
+            ("http://localhost:9/t/page?a=b", b"http://localhost:9/page?a=b"),
+            ("http://localhost:9/another-token", b"http://localhost:9/"),
+            ("https://sub.localhost:9/t/", b"https://sub.localhost:9/"),
+            ("https://elsewhere.example/t/page", b"https://elsewhere.example/t/page"),
+            ("/t/page", b"/page"),
+        ):
+            assert status(await it.send(get("/t/", f"Referer: {said}", "Connection: close"))) == 200
+            assert b"\r\nReferer: " + seen + b"\r\n" in it.heard[-1]
+
+
+async def test_the_token_is_shortened_in_the_log(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(route_questions, "ANSWER_LIMIT_S", 0.2)
+    monkeypatch.setattr(route_lookup, "LOOK_INTERVAL_S", 0.05)
+    token = "a-token-that-nobody-may-read-in-a-log"
+    async with world() as it:
+        it.silent = True
+        assert status(await it.send(get(f"/{token}/", "Connection: close"))) == 504
+        it.silent = False
+        it.add_route(token, address="127.0.0.1:1", backend_id="b")
+        assert status(await it.send(get(f"/{token}/", "Connection: close"))) == 502
+    said = "".join(capfd.readouterr())
+    assert "no controller said where a token leads" in said
+    assert token not in said

@@ -1,0 +1,122 @@
+"""Where a request leads, how far its body goes, what a Referer tells, in which form is answered, who is to blame."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from plane.decisions.answer_form import AnswerForm, answer_form, is_navigation
+from plane.decisions.body_patience import Standstill, standstill
+from plane.decisions.http_limits import HttpLimits
+from plane.decisions.referer import without_token
+from plane.decisions.request_body import NO_BODY, RequestBody
+from plane.decisions.request_head import Refused, RequestReader
+from plane.decisions.request_way import ToToken, https_location, request_way
+
+CLUSTER = b"plane.example"
+
+
+@pytest.mark.parametrize(
+    ("target", "host", "way"),
+    [
+        (b"/ready", b"anything", "ready"),
+        (b"/", b"anything", "root"),
+        (b"/?from=mail", CLUSTER, "root"),
+        (b"/t/a?b", CLUSTER, ToToken("t", b"/a?b")),
+        (b"/t", b"sub.PLANE.example:443", ToToken("t", b"/")),
+        (b"/s.t/a", CLUSTER, ToToken("s.t", b"/s.t/a")),
+        (b"/ready/x", CLUSTER, ToToken("ready", b"/x")),
+        (b"/t/", b"elsewhere.example", 403),
+        (b"/t/", b"notplane.example", 403),
+        (b"/t/", b"plane.example:80", 403),
+        (b"//x", CLUSTER, 410),
+        (b"/" + b"a" * 300 + b"/", CLUSTER, 410),
+    ],
+)
+def test_where_a_request_leads(target: bytes, host: bytes, way: object) -> None:
+    assert request_way(target, host, CLUSTER) == way
+
+
+@pytest.mark.parametrize(
+    ("host", "name"), [(b"a.b:80", "a.b"), (b"a.b", "a.b"), (b"[::1]:80", "[::1]"), (b"[::1]", "[::1]")]
+)
+def test_a_redirect_names_the_host_without_its_port(host: bytes, name: str) -> None:
+    assert https_location(b"/a?b", host) == f"https://{name}/a?b"
+
+
+@pytest.mark.parametrize(
+    ("said", "seen"),
+    [
+        (b"https://plane.example/token/a/b?c", b"https://plane.example/a/b?c"),
+        (b"https://PLANE.example:443/token", b"https://PLANE.example:443/"),
+        (b"https://sub.plane.example/token?x", b"https://sub.plane.example/?x"),
+        (b"https://user@plane.example/token/a", b"https://user@plane.example/a"),
+        (b"/token/a", b"/a"),
+        (b"https://elsewhere.example/token/a", b"https://elsewhere.example/token/a"),
+        (b"https://notplane.example/token/a", b"https://notplane.example/token/a"),
+        (b"about:blank", b"about:blank"),
+        (b"", b""),
+    ],
+)
+def test_a_referer_does_not_tell_the_token(said: bytes, seen: bytes) -> None:
+    assert without_token(said, CLUSTER) == seen
+
+
+@given(st.text("abc/?#.:@", max_size=20), st.sampled_from(["http://plane.example", "HTTPS://x.plane.example", ""]))
+def test_no_referer_of_ours_keeps_its_token(rest: str, origin: str) -> None:
+    assert b"SECRET" not in without_token(f"{origin}/SECRET{rest}".encode(), CLUSTER)
+
+
+@pytest.mark.parametrize(
+    ("accept", "form"),
+    [
+        (b"text/html,*/*;q=0.8", AnswerForm.PAGE),
+        (b"application/json, TEXT/HTML;q=0.5", AnswerForm.PAGE),
+        (b"text/html;q=0", AnswerForm.JSON),
+        (b"text/html;q=0.000, */*", AnswerForm.JSON),
+        (b"*/*", AnswerForm.JSON),
+        (b"application/json", AnswerForm.JSON),
+    ],
+)
+def test_only_who_names_html_gets_a_page(accept: bytes, form: AnswerForm) -> None:
+    lines = b"\r\nCookie: text/html\r\naccept: " + accept + b"\r\nX: y"
+    assert answer_form(lines) is form
+    assert is_navigation(b"GET", lines) is (form is AnswerForm.PAGE)
+    assert not is_navigation(b"POST", lines)
+
+
+def test_a_body_takes_what_belongs_to_it() -> None:
+    body = RequestBody(5)
+    assert (body.complete, body.take(b"abc"), body.complete) == (False, 3, False)
+    assert (body.take(b"deGET"), body.complete) == (2, True)
+    chunked = RequestBody(None)
+    assert (chunked.take(b"1\r\na\r\n0\r\n\r\nGET"), chunked.complete) == (11, True)
+    assert NO_BODY.complete
+    assert NO_BODY.take(b"GET") == 0
+
+
+def test_limits_are_settings() -> None:
+    reader = RequestReader(CLUSTER, HttpLimits(head_bytes=100, target_bytes=20, fields=2))
+    for head, status in (
+        (b"GET /t HTTP/1.1\r\nHost: a\r\nA: " + b"b" * 100, 431),
+        (b"GET /" + b"t" * 20 + b" HTTP/1.1\r\nHost: a", 414),
+        (b"GET /t HTTP/1.1\r\nHost: a\r\nA: b\r\nC: d", 431),
+    ):
+        with pytest.raises(Refused) as refused:
+            reader.read(head)
+        assert refused.value.status == status
+
+
+@pytest.mark.parametrize(
+    ("with_backend", "begun", "ended", "reads", "verdict"),
+    [
+        (True, False, False, True, Standstill.CLIENT_IS_SLOW),
+        (True, False, False, False, Standstill.BACKEND_IS_SLOW),
+        (True, True, False, True, Standstill.CUT),
+        (True, False, True, True, Standstill.CUT),
+        (False, False, False, True, Standstill.CUT),
+    ],
+)
+def test_who_is_to_blame(*, with_backend: bool, begun: bool, ended: bool, reads: bool, verdict: Standstill) -> None:
+    assert standstill(with_backend=with_backend, answer_begun=begun, client_ended=ended, backend_reads=reads) is verdict
