@@ -7,7 +7,6 @@ first byte through the proxy against starting the same process by hand and polli
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import socket
 import statistics
@@ -23,8 +22,14 @@ import aiohttp
 import asyncpg
 import uvloop
 
-from plane.database.statements import statements
+from plane.database.connecting import NewBackend, Question, TokenGrant, look_up_keys, spawn_backends
+from plane.database.pool import Transaction
+from plane.decisions.lease_terms import lease_deadlines
 from plane.identity import random_name, random_token
+from plane.protocol.drone_messages import BackendAction, BackendOrder, SpawnOrder
+from plane.protocol.keys import AcquiredKey, KeyConfig
+from plane.protocol.spawn import SpawnConfig
+from plane.protocol.times import DroneTime
 
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "60"))
 PORT, PROXY_PORT = 29180, 29190
@@ -53,8 +58,7 @@ class Bench:
         self.http = http
         self.sql = sql
         self.drone = 0
-        self.look_up = statements("connect")["look_up_key"]
-        self.spawn = statements("connect")["spawn_backend"]
+        self.db = Transaction(sql)
 
     async def add_silent_drone(self) -> None:
         """A drone that is never connected, for the bare statements."""
@@ -73,20 +77,18 @@ class Bench:
 
     async def bare_look_up(self, key: str) -> None:
         """The statement that an existing key costs."""
-        cluster = f"localhost:{PROXY_PORT}"
-        grant = (random_token(), None, "{}")
-        await self.sql.fetchrow(self.look_up, "", key, "", *grant, cluster, "", 2, 3600.0, random_token(), 45.0)
+        grant = TokenGrant(random_token(), random_token(), None, "{}")
+        await look_up_keys(self.db, [Question(KeyConfig(key), grant, f"localhost:{PROXY_PORT}", "", 2)])
 
     async def bare_new_key(self) -> None:
         """The two statements that a new key costs. The action is for a drone that does not exist as a program."""
-        key, backend = random_name(), random_name()
-        await self.bare_look_up(key)
-        action = json.dumps({"action_id": backend, "backend_id": backend, "drone_id": 0, "action": {"Bench": {}}})
-        await self.sql.execute(
-            self.spawn, backend, "bench", self.drone, None, None, '{"status":"scheduled"}', "", key, "",
-            int(time.time() * 1000), True, None, None, 60.0, f"ak-{backend}", action, random_token(), None, "{}",
-            10, 3600.0, random_token(),
-        )  # fmt: skip
+        key, backend = KeyConfig(random_name()), random_name()
+        await self.bare_look_up(key.name)
+        acquired = AcquiredKey(key, lease_deadlines(DroneTime(0)), int(time.time() * 1000))
+        action = BackendAction(f"ak-{backend}", backend, self.drone, BackendOrder(spawn=SpawnOrder({}, acquired)))
+        grant = TokenGrant(random_token(), random_token(), None, "{}")
+        config = SpawnConfig(executable={})
+        await spawn_backends(self.db, [NewBackend(backend, "bench", config, acquired, False, None, action, grant)])
 
     async def new_backend_to_first_byte(self) -> str:
         """What a user waits for: connect, then the page."""

@@ -34,6 +34,8 @@ class ControllerSettings:
         controller_url: how others reach this controller; stands in status URLs. None: what it listens on.
         default_cluster: for connect requests that name no cluster.
         best_of: a new backend goes to the least loaded of this many random drones.
+        cleanup_min_age_days: delete terminated backends and events that are older. None: keep them.
+        cleanup_batch_size: backends that are deleted in one transaction.
         demo_command: serve a front page at ``/`` that opens backends of this command. None: no front page.
     """
 
@@ -44,6 +46,8 @@ class ControllerSettings:
     controller_url: str | None = None
     default_cluster: ClusterName | None = None
     best_of: int = 2
+    cleanup_min_age_days: int | None = None
+    cleanup_batch_size: int = 100
     demo_command: tuple[str, ...] | None = None
 
 

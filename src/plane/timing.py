@@ -13,6 +13,7 @@ __all__: list[str] = [
     "BACKOFF_FIRST_S",
     "BACKOFF_HEALTHY_AFTER_S",
     "CERTIFICATE_LEASE_S",
+    "CLEANUP_INTERVAL_S",
     "CONNECT_ATTEMPTS",
     "CONTROLLER_SHUTDOWN_GRACE_S",
     "DNS_TCP_IDLE_LIMIT_S",
@@ -34,8 +35,10 @@ __all__: list[str] = [
     "READINESS_FIRST_DELAY_S",
     "READINESS_MAX_DELAY_S",
     "READINESS_TRY_LIMIT_S",
+    "REAP_INTERVAL_S",
     "RECONNECT_EVERY_S",
     "RECONNECT_JITTER_S",
+    "SCHEDULED_TOO_LONG_S",
     "SHORTEST_IDLE_S",
     "SOFT_TERMINATE_GRACE_S",
     "STARTUP_TIMEOUT_S",
@@ -52,6 +55,14 @@ UNHEALTHY_AFTER_S: Final = 45.0
 # A drone without heartbeat for this long is lost. Longer than a key's lease, so that the drone, if it lives,
 # has ended its backends itself before their keys are given away.
 DRONE_LOST_AFTER_S: Final = 120.0
+
+# A backend that is scheduled for longer has a drone that did not take its order: longer than that drone would have
+# kept the key, and than an order takes to be sent twice.
+SCHEDULED_TOO_LONG_S: Final = 60.0
+# How often some controller looks for lost drones and stuck backends; a part of what is waited for anyway.
+REAP_INTERVAL_S: Final = 10.0
+# How often each controller deletes what is over.
+CLEANUP_INTERVAL_S: Final = 180.0
 
 # A key's lease, from acquisition or renewal. Renewal has ten seconds before the backend is asked to stop;
 # the backend has ten seconds to stop before it is killed; the kill has ten before another may take the key.

@@ -16,6 +16,11 @@ def test_a_lease_is_over_on_the_drone_before_it_is_in_the_database() -> None:
     )
 
 
+def test_what_is_stuck_is_found_before_its_drone_would_be_given_up() -> None:
+    assert timing.KEY_HARD_TERMINATE_AFTER_S < timing.SCHEDULED_TOO_LONG_S < timing.DRONE_LOST_AFTER_S
+    assert timing.PENDING_ACTIONS_INTERVAL_S < timing.REAP_INTERVAL_S < timing.SCHEDULED_TOO_LONG_S
+
+
 def test_several_heartbeats_may_be_missed() -> None:
     assert timing.HEARTBEAT_INTERVAL_S * 3 < timing.UNHEALTHY_AFTER_S < timing.DRONE_LOST_AFTER_S
 

@@ -22,6 +22,7 @@ def controller(
     controller_url: str | None = None,
     default_cluster: str | None = None,
     best_of: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=100))] = 2,
+    cleanup_min_age_days: Annotated[int | None, Parameter(validator=validators.Number(gte=0, lte=36500))] = None,
 ) -> None:
     """Run a controller: the HTTP API, and what drones and proxies connect to. Migrates the database first.
 
@@ -41,6 +42,8 @@ def controller(
         Cluster of connect requests that name none.
     best_of
         A new backend goes to the least loaded of this many random drones.
+    cleanup_min_age_days
+        Delete terminated backends and events that are older than this many days. Default: keep them.
     """
     from plane.controller.running import running_controller
 
@@ -54,6 +57,7 @@ def controller(
                 controller_url=controller_url.rstrip("/") if controller_url else None,
                 default_cluster=cluster_name(default_cluster, "--default-cluster") if default_cluster else None,
                 best_of=best_of,
+                cleanup_min_age_days=cleanup_min_age_days,
             )
         )
     )

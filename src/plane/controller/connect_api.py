@@ -11,8 +11,7 @@ from aiohttp import web
 from plane.controller.answers import json_answer, json_body
 from plane.controller.context import CONTEXT, Context
 from plane.controller.endpoints import Endpoint
-from plane.database import connecting
-from plane.database.connecting import BackendExists, KeyTaken, NewBackend, TokenGrant
+from plane.database.connecting import BackendExists, Lookup, NewBackend, Question, TokenGrant
 from plane.decisions.access import Role
 from plane.decisions.connect_limits import check_connect_request
 from plane.decisions.connect_request import Reuse, Spawn, TryAgain, decide, next_fencing_token
@@ -67,13 +66,14 @@ async def _attempt(context: Context, request: ConnectRequest) -> ConnectResponse
         user=request.user,
         auth=codec.encode(request.auth or {}).decode(),
     )
-    lookup = await connecting.look_up_key(
-        context.db,
-        key,
-        grant,
-        cluster if config else None,
-        config.pool if config else "",
-        context.settings.best_of,
+    lookup = await context.writes.look_ups.add(
+        Question(
+            key=key,
+            grant=grant,
+            cluster=cluster if config else None,
+            pool=config.pool if config else "",
+            best_of=context.settings.best_of,
+        )
     )
     match decide(request, cluster, lookup.key):
         case TryAgain() as again:
@@ -90,11 +90,10 @@ async def _attempt(context: Context, request: ConnectRequest) -> ConnectResponse
                 drone=None,
             )
         case Spawn() as spawn:
-            new = _new_backend(spawn, key, lookup, key_is_random=request.key is None)
+            new = _new_backend(spawn, key, lookup, grant, key_is_random=request.key is None)
             try:
-                await connecting.spawn_backend(context.db, new, grant)
-            except KeyTaken:
-                return TryAgain(_FAILED_TO_ACQUIRE)
+                if not await context.writes.spawns.add(new):
+                    return TryAgain(_FAILED_TO_ACQUIRE)
             except BackendExists:
                 raise ApiFailure(
                     409,
@@ -114,7 +113,7 @@ async def _attempt(context: Context, request: ConnectRequest) -> ConnectResponse
             )
 
 
-def _new_backend(spawn: Spawn, key: KeyConfig, lookup: connecting.Lookup, *, key_is_random: bool) -> NewBackend:
+def _new_backend(spawn: Spawn, key: KeyConfig, lookup: Lookup, grant: TokenGrant, *, key_is_random: bool) -> NewBackend:
     backend_id = spawn.config.id or random_name()
     acquired = AcquiredKey(
         key=key,
@@ -130,6 +129,7 @@ def _new_backend(spawn: Spawn, key: KeyConfig, lookup: connecting.Lookup, *, key
         key=acquired,
         key_is_random=key_is_random,
         static_token=static_token,
+        grant=grant,
         action=BackendAction(
             action_id=random_name(Prefix.BACKEND_ACTION),
             backend_id=backend_id,

@@ -1,4 +1,5 @@
-"""What every part of a controller is given: its settings, the database, the event bus."""
+"""What every part of a controller is given: its settings, the database, what is
+written to it together, the event bus."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from plane.controller.open_sockets import OpenSockets
+from plane.controller.writes import Writes
 from plane.database.notifications import EventBus
 from plane.database.pool import Database
 from plane.settings import ControllerSettings
@@ -22,6 +24,7 @@ class Context:
     public_url: str
     db: Database
     bus: EventBus
+    writes: Writes
     sockets: OpenSockets
 
 

@@ -6,8 +6,10 @@ Rule: page 3, "Drone socket".
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+import math
+from functools import partial
 
+import msgspec
 import structlog
 from aiohttp import web
 
@@ -15,14 +17,17 @@ from plane import timing
 from plane.controller.context import Context
 from plane.controller.endpoints import Endpoint, Parameter
 from plane.controller.node_session import serve_node
-from plane.controller.sweeper import sweep_for_ever
-from plane.database import actions, backends, keys, nodes
-from plane.database.nodes import Registration
+from plane.controller.replies import Replies, no_reply
+from plane.database import actions, nodes
+from plane.database.actions import Acknowledgement
+from plane.database.backends import StateChange
+from plane.database.nodes import DroneHeartbeat, Registration
 from plane.database.notifications import Subscription
 from plane.decisions.access import Role
 from plane.decisions.lease_terms import lease_deadlines
 from plane.ownership import run_together
 from plane.protocol import codec
+from plane.protocol.backend_state import BackendState, Terminated
 from plane.protocol.drone_messages import (
     AckAction,
     AckEvent,
@@ -65,70 +70,95 @@ async def _handle(request: web.Request) -> web.StreamResponse:
 
 async def _serve(context: Context, socket: DroneSocket, drone_id: int, ordered: Subscription) -> None:
     """Run what a drone's connection needs until it ends, or one part fails."""
+    replies = Replies(socket)
+    sent_at: dict[str, float] = {}
     await run_together(
-        _hear(context, socket, drone_id),
-        _send_actions(context, socket, drone_id, ordered),
-        sweep_for_ever(context, drone_id),
+        _hear(context, socket, drone_id, replies, sent_at),
+        replies.run(),
+        _send_actions(context, socket, drone_id, ordered, sent_at),
     )
 
 
-async def _hear(context: Context, socket: DroneSocket, drone_id: int) -> None:
+async def _hear(
+    context: Context, socket: DroneSocket, drone_id: int, replies: Replies, sent_at: dict[str, float]
+) -> None:
+    writes = context.writes
     async for message in socket.messages():
         match message.content:
             case Heartbeat(local_time):
-                await nodes.drone_heartbeat(context.db, drone_id, local_time)
+                await replies.expect(writes.heartbeats.put(DroneHeartbeat(drone_id, local_time)), no_reply)
             case BackendEvent() as event:
-                await _record_event(context, event)
-                await socket.send(MessageToDrone(ack_event=AckEvent(event.event_id)))
+                change = StateChange(event.backend_id, _storable(event.state))
+                await replies.expect(writes.states.put(change), partial(_event_stored, event))
             case AckAction(action_id):
-                await actions.acknowledge(context.db, action_id, drone_id)
+                stored = writes.acknowledgements.put(Acknowledgement(action_id, drone_id))
+                await replies.expect(stored, partial(_acknowledged, sent_at, action_id))
             case RenewKey() as renewal:
-                await socket.send(MessageToDrone(renew_key_response=await _renewed(context, renewal)))
+                await replies.expect(writes.renewals.put(renewal.backend), partial(_renewed, renewal))
             case Stopping():
                 log.info("drone stops; it gets no more backends", drone=socket.peer.name)
                 await nodes.drone_stops(context.db, drone_id)
             case metrics:
-                await backends.publish_metrics(context.db, metrics)
+                await replies.expect(writes.metrics.put(metrics), no_reply)
 
 
-async def _record_event(context: Context, event: BackendEvent) -> None:
-    if not await backends.record_state(context.db, event.backend_id, event.state):
+def _storable(state: BackendState) -> BackendState:
+    """The state without NUL, which the output of a process may have and PostgreSQL cannot hold."""
+    if isinstance(state, Terminated) and state.message and "\0" in state.message:
+        return msgspec.structs.replace(state, message=state.message.replace("\0", "\N{REPLACEMENT CHARACTER}"))
+    return state
+
+
+def _event_stored(event: BackendEvent, risen: bool) -> MessageToDrone:
+    if not risen:
         log.debug(
             "state not stored: the backend is unknown, or has one at least as late",
             backend=event.backend_id,
             status=str(event.state.status),
         )
+    return MessageToDrone(ack_event=AckEvent(event.event_id))
 
 
-async def _renewed(context: Context, renewal: RenewKey) -> RenewKeyResponse:
-    if not await keys.renew(context.db, renewal.backend):
+def _acknowledged(sent_at: dict[str, float], action_id: str, _: None) -> None:
+    """From now on it counts as sent no more: if it is ordered again, it is sent again (A7)."""
+    sent_at.pop(action_id, None)
+
+
+def _renewed(renewal: RenewKey, done: bool) -> MessageToDrone:
+    if not done:
         log.warning("key not renewed: it may not be, or is gone", backend=renewal.backend)
-        return RenewKeyResponse(backend=renewal.backend, deadlines=None)
-    return RenewKeyResponse(backend=renewal.backend, deadlines=lease_deadlines(renewal.local_time))
+    deadlines = lease_deadlines(renewal.local_time) if done else None
+    return MessageToDrone(renew_key_response=RenewKeyResponse(backend=renewal.backend, deadlines=deadlines))
 
 
-async def _send_actions(context: Context, socket: DroneSocket, drone_id: int, ordered: Subscription) -> None:
-    """Send each action as it is ordered, and from time to time whatever is not acknowledged."""
+async def _send_actions(
+    context: Context, socket: DroneSocket, drone_id: int, ordered: Subscription, sent_at: dict[str, float]
+) -> None:
+    """Send each action as it is ordered, and from time to time whatever is not acknowledged.
+
+    ``sent_at``: when each was sent on this connection, unless it is acknowledged.
+    """
     clock = asyncio.get_running_loop().time
-    sent_at: dict[str, float] = {}
     next_poll = clock()
     while True:
         if clock() >= next_poll:
-            unacknowledged: dict[str, float] = {}
-            async for action in actions.pending(context.db, drone_id):
-                last = sent_at.get(action.action_id)
-                if last is None or clock() - last >= RESEND_AFTER_S:
-                    await socket.send(MessageToDrone(action=action))
-                    last = clock()
-                unacknowledged[action.action_id] = last
-            sent_at = unacknowledged
+            if await context.writes.pending_checks.add(drone_id):
+                async for action in actions.pending(context.db, drone_id):
+                    if clock() - sent_at.get(action.action_id, -math.inf) >= RESEND_AFTER_S:
+                        await _send(socket, action, sent_at)
             next_poll = clock() + timing.PENDING_ACTIONS_INTERVAL_S
-        with suppress(TimeoutError):
+        try:
             async with asyncio.timeout_at(next_poll):
                 new = _action(await ordered.next())
-                if new is not None and new.action_id not in sent_at:
-                    sent_at[new.action_id] = clock()
-                    await socket.send(MessageToDrone(action=new))
+        except TimeoutError:
+            continue
+        if new is not None and new.action_id not in sent_at:
+            await _send(socket, new, sent_at)
+
+
+async def _send(socket: DroneSocket, action: BackendAction, sent_at: dict[str, float]) -> None:
+    sent_at[action.action_id] = asyncio.get_running_loop().time()
+    await socket.send(MessageToDrone(action=action))
 
 
 def _action(event: Event) -> BackendAction | None:

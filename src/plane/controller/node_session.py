@@ -83,7 +83,7 @@ async def _registered(
     name, version = socket.peer.name, socket.peer.version
     registration = await nodes.register(context.db, kind, cluster, name, version, context.settings.name, ip)
     log.info("node connected", node=name, cluster=cluster, version=version.version)
-    await context.sockets.enter(registration.node_id, socket)
+    await context.sockets.enter(registration.node_id, kind, socket)
     try:
         await serve(context, socket, registration)
     finally:

@@ -1,4 +1,7 @@
-"""The open node sockets of one controller: one per node, all closed when the controller stops."""
+"""The open node sockets of one controller: one per node, all closed when the controller stops.
+
+Also tells which drones are connected, for what is done for all of them together.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from typing import Any
 
 import structlog
 
+from plane.protocol.names import NodeKind
 from plane.transport.node_socket import NodeSocket
 
 __all__ = ["OpenSockets"]
@@ -19,11 +23,13 @@ class OpenSockets:
 
     def __init__(self) -> None:
         self._by_node: dict[int, NodeSocket[Any, Any]] = {}
+        self._kinds: dict[int, NodeKind] = {}
 
-    async def enter(self, node_id: int, socket: NodeSocket[Any, Any]) -> None:
+    async def enter(self, node_id: int, kind: NodeKind, socket: NodeSocket[Any, Any]) -> None:
         """A node has connected. An older connection of the same name is closed: the newer one wins."""
         older = self._by_node.get(node_id)
         self._by_node[node_id] = socket
+        self._kinds[node_id] = kind
         if older is not None:
             log.warning("node connected again; its older connection is closed", node=socket.peer.name)
             await older.close()
@@ -31,7 +37,11 @@ class OpenSockets:
     def leave(self, node_id: int, socket: NodeSocket[Any, Any]) -> None:
         """A connection has ended."""
         if self._by_node.get(node_id) is socket:
-            del self._by_node[node_id]
+            del self._by_node[node_id], self._kinds[node_id]
+
+    def nodes_of(self, kind: NodeKind) -> list[int]:
+        """Ids of the connected nodes of a kind."""
+        return [node_id for node_id, its_kind in self._kinds.items() if its_kind is kind]
 
     async def close_all(self) -> None:
         """End every connection with a code that makes nodes go to another controller at once."""

@@ -6,6 +6,7 @@ Rule: page 3, "Proxy socket".
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import structlog
 from aiohttp import web
@@ -15,6 +16,7 @@ from plane.controller.certificate_requests import answer_certificate_request
 from plane.controller.context import Context
 from plane.controller.endpoints import Endpoint
 from plane.controller.node_session import serve_node
+from plane.controller.replies import Replies
 from plane.database import backends
 from plane.database.nodes import Registration
 from plane.database.notifications import Overflowed, Subscription
@@ -58,23 +60,34 @@ async def _handle(request: web.Request) -> web.StreamResponse:
 
 async def _serve(context: Context, socket: ProxySocket, registration: Registration) -> None:
     questions = _Questions(context, socket)
+    replies = Replies(socket)
     with (
         context.bus.subscribe(EventKind.BACKEND_STATE) as states,
         context.bus.subscribe(EventKind.TOKENS_REVOKED) as revocations,
     ):
         await run_together(
+<<<<<<< HEAD
             _hear(context, socket, registration, questions),
+=======
+            _hear(context, socket, questions, replies),
+            replies.run(),
+>>>>>>> 1994cf0 (Controller: writes of all nodes go to the database together; lost drones are given up, what is old is deleted)
             _tell_removals(socket, states),
             _tell_revocations(socket, revocations, questions),
         )
 
 
+<<<<<<< HEAD
 async def _hear(context: Context, socket: ProxySocket, registration: Registration, questions: _Questions) -> None:
+=======
+async def _hear(context: Context, socket: ProxySocket, questions: _Questions, replies: Replies) -> None:
+>>>>>>> 1994cf0 (Controller: writes of all nodes go to the database together; lost drones are given up, what is old is deleted)
     try:
         async for message in socket.messages():
             match message.content:
                 case RouteInfoRequest(token):
                     questions.ask(token)
+<<<<<<< HEAD
                 case str(backend_id) if message.keep_alive is not UNSET:
                     if not await backends.keep_alive(context.db, backend_id):
                         await socket.send(MessageToProxy(backend_removed=BackendRemoved(backend_id)))
@@ -85,8 +98,18 @@ async def _hear(context: Context, socket: ProxySocket, registration: Registratio
                     )
                     if answer is not None:
                         await socket.send(MessageToProxy(cert_manager_response=answer))
+=======
+                case str(backend_id):
+                    await replies.expect(context.writes.keepalives.put(backend_id), partial(_if_gone, backend_id))
+                case other:
+                    log.warning("certificates are not served", proxy=socket.peer.name, asked=type(other).__name__)
+>>>>>>> 1994cf0 (Controller: writes of all nodes go to the database together; lost drones are given up, what is old is deleted)
     finally:
         await questions.end()
+
+
+def _if_gone(backend_id: str, alive: bool) -> MessageToProxy | None:
+    return None if alive else MessageToProxy(backend_removed=BackendRemoved(backend_id))
 
 
 class _Questions:

@@ -6,15 +6,19 @@ import asyncio
 import errno
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import structlog
 from aiohttp import web
 
 from plane import timing
 from plane.controller.app import make_app
+from plane.controller.cleaner import clean_for_ever
 from plane.controller.context import Context
 from plane.controller.open_sockets import OpenSockets
+from plane.controller.reaper import reap_for_ever
+from plane.controller.sweeper import sweep_for_ever
+from plane.controller.writes import Writes
 from plane.database import nodes
 from plane.database.migrate import migrate
 from plane.database.notifications import EventBus
@@ -62,12 +66,17 @@ async def running_controller(settings: ControllerSettings) -> AsyncIterator[Runn
             public_url=settings.controller_url or f"http://{format_socket_address(settings.host, port)}",
             db=db,
             bus=bus,
+            writes=Writes(db),
             sockets=OpenSockets(),
         )
         await nodes.controller_heartbeat(db, settings.name, this_version(), online=True)
         tasks = [
             asyncio.create_task(bus.run(), name="event bus"),
             asyncio.create_task(_beat(db, settings), name="heartbeat"),
+            asyncio.create_task(context.writes.run(), name="writes"),
+            asyncio.create_task(sweep_for_ever(context), name="sweeper"),
+            asyncio.create_task(reap_for_ever(db), name="reaper"),
+            asyncio.create_task(clean_for_ever(db, settings), name="cleaner"),
         ]
         try:
             async with asyncio.timeout(BUS_START_LIMIT_S):
@@ -97,6 +106,10 @@ async def _say_offline(context: Context) -> None:
     except DatabaseUnavailable as error:
         log.warning("going offline not stored", error=str(error))
     await context.sockets.close_all()
+    # What nodes said last is still written.
+    with suppress(TimeoutError):
+        async with asyncio.timeout(timing.CONTROLLER_SHUTDOWN_GRACE_S):
+            await context.writes.until_idle()
 
 
 def _bind(host: str, port: int) -> socket.socket:

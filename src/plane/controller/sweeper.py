@@ -1,4 +1,4 @@
-"""Ends backends that nobody uses or whose lifetime is over: looks every few seconds, per connected drone.
+"""Ends backends that nobody uses or whose lifetime is over: looks every few seconds, for all connected drones.
 
 Decided by `plane.decisions.idle_sweep`, from what the database's clock says.
 """
@@ -12,19 +12,33 @@ import structlog
 from plane.controller.backend_api import order_termination
 from plane.controller.context import Context
 from plane.database import backends
+from plane.database.pool import DatabaseUnavailable
 from plane.decisions.idle_sweep import sweep
 from plane.protocol.backend_state import TerminationKind, TerminationReason
+from plane.protocol.names import NodeKind
 
 __all__ = ["sweep_for_ever"]
 
 log = structlog.get_logger("plane.controller")
 
 
-async def sweep_for_ever(context: Context, drone_id: int) -> None:
-    """Sweep the drone's backends until cancelled."""
+async def sweep_for_ever(context: Context) -> None:
+    """Sweep the backends of this controller's drones until cancelled."""
+    wait_s = 0.0
     while True:
-        due, wait_s = sweep(await backends.backends_to_sweep(context.db, drone_id))
-        for backend_id in due:
-            log.info("sweeping: idle, or past its lifetime", backend=backend_id)
-            await order_termination(context, backend_id, drone_id, TerminationKind.SOFT, TerminationReason.SWEPT)
+        try:
+            wait_s = await _sweep(context)
+        except DatabaseUnavailable as error:
+            log.warning("not swept; trying again", error=str(error))
         await asyncio.sleep(wait_s)
+
+
+async def _sweep(context: Context) -> float:
+    """Returns the seconds until the next look."""
+    drones = context.sockets.nodes_of(NodeKind.DRONE)
+    due, wait_s = sweep(await backends.backends_to_sweep(context.db, drones) if drones else [])
+    for backend in due:
+        log.info("sweeping: idle, or past its lifetime", backend=backend.backend_id)
+        kind, reason = TerminationKind.SOFT, TerminationReason.SWEPT
+        await order_termination(context, backend.backend_id, backend.drone_id, kind, reason)
+    return wait_s

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 
 import structlog
 
@@ -13,7 +14,7 @@ from plane.protocol import codec
 from plane.protocol.drone_messages import BackendAction
 from plane.protocol.errors import MessageError
 
-__all__ = ["acknowledge", "order", "pending"]
+__all__ = ["Acknowledgement", "acknowledge", "have_pending", "order", "pending"]
 
 PAGE = 50
 
@@ -50,6 +51,25 @@ async def pending(db: Database, drone_id: int) -> AsyncIterator[BackendAction]:
         after = (rows[-1]["created_at"], rows[-1]["id"])
 
 
-async def acknowledge(db: Database, action_id: str, drone_id: int) -> None:
-    """The drone has applied the action."""
-    await db.execute(_SQL["acknowledge_action"], action_id, drone_id)
+async def have_pending(db: Database, drone_ids: Sequence[int]) -> list[bool]:
+    """Whether a drone has not acknowledged everything."""
+    found = {row["drone_id"] for row in await db.fetch(_SQL["drones_with_pending_actions"], drone_ids)}
+    return [drone_id in found for drone_id in drone_ids]
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """A drone has applied an action."""
+
+    action_id: str
+    drone_id: int
+
+
+async def acknowledge(db: Database, acknowledgements: Sequence[Acknowledgement]) -> list[None]:
+    """Drones have applied actions."""
+    await db.fetch(
+        _SQL["acknowledge_actions"],
+        [each.action_id for each in acknowledgements],
+        [each.drone_id for each in acknowledgements],
+    )
+    return [None] * len(acknowledgements)

@@ -13,6 +13,18 @@ WHERE drone_id = $1 AND acked_at IS NULL AND (created_at, id) > ($2::timestamptz
 ORDER BY created_at, id
 LIMIT $4;
 
--- name: acknowledge_action
--- Drone $2 has applied action $1.
-UPDATE backend_action SET acked_at = now() WHERE id = $1 AND drone_id = $2 AND acked_at IS NULL;
+-- name: drones_with_pending_actions
+-- Those of drones $1 that have not acknowledged everything.
+SELECT drone_id FROM unnest($1::int[]) AS asked (drone_id)
+WHERE EXISTS (
+    SELECT FROM backend_action WHERE backend_action.drone_id = asked.drone_id AND backend_action.acked_at IS NULL
+);
+
+-- name: acknowledge_actions
+-- Drone $2[i] has applied action $1[i].
+WITH applied AS (
+    SELECT a.id FROM backend_action a
+    JOIN unnest($1::text[], $2::int[]) AS said (id, drone_id) ON a.id = said.id AND a.drone_id = said.drone_id
+    WHERE a.acked_at IS NULL ORDER BY a.id FOR NO KEY UPDATE OF a
+)
+UPDATE backend_action SET acked_at = now() FROM applied WHERE backend_action.id = applied.id;

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from msgspec import UNSET
 
-from plane.database.pool import Database
+from plane.database.pool import Database, Transaction
 from plane.database.statements import statements
 from plane.decisions.idle_sweep import SweepCandidate
 from plane.protocol import codec
@@ -18,12 +19,13 @@ from plane.timing import SHORTEST_IDLE_S, SWEEP_INTERVAL_S
 
 __all__ = [
     "RouteRow",
+    "StateChange",
     "StateRow",
     "backends_to_sweep",
     "history",
     "keep_alive",
     "publish_metrics",
-    "record_state",
+    "record_states",
     "route",
     "state_now",
 ]
@@ -48,18 +50,26 @@ class RouteRow:
     route: RouteInfo | None
 
 
-async def record_state(db: Database, backend_id: str, state: BackendState) -> bool:
-    """Store a state and tell everyone. False if the backend is unknown or its status would not rise."""
-    address = state.address if isinstance(state, Waiting | Ready) else None
-    row = await db.fetchrow(
-        _SQL["record_state"],
-        backend_id,
-        str(state.status),
-        state.status.number,
-        address,
-        codec.encode(state).decode(),
+@dataclass(frozen=True, slots=True)
+class StateChange:
+    """A backend has entered a state."""
+
+    backend_id: str
+    state: BackendState
+
+
+async def record_states(db: Database | Transaction, changes: Sequence[StateChange]) -> list[bool]:
+    """Store states and tell everyone. False where the backend is unknown or its status would not rise."""
+    rows = await db.fetch(
+        _SQL["record_states"],
+        [change.backend_id for change in changes],
+        [str(change.state.status) for change in changes],
+        [change.state.status.number for change in changes],
+        [change.state.address if isinstance(change.state, Waiting | Ready) else None for change in changes],
+        [codec.encode(change.state).decode() for change in changes],
     )
-    return row is not None
+    risen = {row["place"] for row in rows}
+    return [place in risen for place in range(1, len(changes) + 1)]
 
 
 async def state_now(db: Database, backend_id: str) -> tuple[StateRow, int] | None:
@@ -76,21 +86,22 @@ async def history(db: Database, backend_id: str) -> list[StateRow]:
     return [StateRow(state_from_json(row["state"]), DbTime(row["time"])) for row in rows]
 
 
-async def keep_alive(db: Database, backend_id: str) -> bool:
-    """The backend is in use. False if there is no such backend any more."""
-    return await db.fetchrow(_SQL["keep_alive"], backend_id) is not None
+async def keep_alive(db: Database, backend_ids: Sequence[str]) -> list[bool]:
+    """The backends are in use. False where there is no such backend any more."""
+    alive = {row["id"] for row in await db.fetch(_SQL["keep_alive"], backend_ids)}
+    return [backend_id in alive for backend_id in backend_ids]
 
 
-async def backends_to_sweep(db: Database, drone_id: int) -> list[SweepCandidate]:
-    """The drone's backends that are, or within a sweep interval will be, idle for too long or past their lifetime."""
+async def backends_to_sweep(db: Database, drone_ids: Sequence[int]) -> list[SweepCandidate]:
+    """The drones' backends that are, or within a sweep interval will be, idle for too long or past their lifetime."""
     rows = await db.fetch(
         _SQL["backends_to_sweep"],
-        drone_id,
+        drone_ids,
         BackendStatus.TERMINATING.number,
         SWEEP_INTERVAL_S,
         SHORTEST_IDLE_S,
     )
-    return [SweepCandidate(row["id"], row["due_in_s"]) for row in rows]
+    return [SweepCandidate(row["id"], row["drone_id"], row["due_in_s"]) for row in rows]
 
 
 async def route(db: Database, token: str) -> RouteRow | None:
@@ -115,6 +126,11 @@ async def route(db: Database, token: str) -> RouteRow | None:
     return RouteRow(row["id"], number, info)
 
 
-async def publish_metrics(db: Database, metrics: BackendMetrics) -> None:
-    """Tell whoever listens what a backend uses."""
-    await db.execute(_SQL["publish_metrics"], metrics.backend_id, codec.encode(metrics).decode())
+async def publish_metrics(db: Database, metrics: Sequence[BackendMetrics]) -> list[None]:
+    """Tell whoever listens what backends use."""
+    await db.fetch(
+        _SQL["publish_metrics"],
+        [each.backend_id for each in metrics],
+        [codec.encode(each).decode() for each in metrics],
+    )
+    return [None] * len(metrics)

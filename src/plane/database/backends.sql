@@ -1,17 +1,35 @@
--- name: record_state
--- A drone's event: backend $1 has entered $2 (number $3, address $4, whole state $5). Nothing happens unless the
--- status rises. A terminated backend frees its key. No row: unknown backend, or no rise.
-WITH risen AS (
-    UPDATE backend
-    SET last_status = $2, last_status_number = $3, last_status_time = now(), cluster_address = $4, state = $5
-    WHERE id = $1 AND coalesce(last_status_number, 0) < $3
-    RETURNING id
+-- name: record_states
+-- Events of drones, in order: backend $1[i] has entered $2[i] (number $3[i], address $4[i], whole state $5[i]). Only
+-- those by which a status rises are stored and told. A terminated backend frees its key. Returns the places of the
+-- ones that rose. Rows are locked in the order of their ids, so that controllers never wait for each other in a circle.
+WITH asked AS (
+    SELECT * FROM unnest($1::text[], $2::text[], $3::int[], $4::text[], $5::jsonb[])
+        WITH ORDINALITY AS asked (id, status, number, address, state, place)
+), known AS (
+    SELECT id, coalesce(last_status_number, 0) AS number FROM backend
+    WHERE id = ANY ($1::text[]) ORDER BY id FOR NO KEY UPDATE
+), risen AS (
+    SELECT later.* FROM (
+        SELECT asked.*, max(number) OVER (
+            PARTITION BY id ORDER BY place ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+        ) AS number_before
+        FROM asked
+    ) later
+    JOIN known ON known.id = later.id
+    WHERE later.number > greatest(known.number, later.number_before)
+    ORDER BY place
+), latest AS (
+    SELECT DISTINCT ON (id) * FROM risen ORDER BY id, place DESC
+), updated AS (
+    UPDATE backend SET last_status = latest.status, last_status_number = latest.number, last_status_time = now(),
+        cluster_address = latest.address, state = latest.state
+    FROM latest WHERE backend.id = latest.id
 ), recorded AS (
-    INSERT INTO backend_state (backend_id, state) SELECT id, $5 FROM risen
+    INSERT INTO backend_state (backend_id, state) SELECT id, state FROM risen ORDER BY place
 ), freed AS (
-    DELETE FROM backend_key WHERE id IN (SELECT id FROM risen) AND $2 = 'terminated'
+    DELETE FROM backend_key USING latest WHERE backend_key.id = latest.id AND latest.status = 'terminated'
 )
-SELECT plane_emit('backend_state', id, $5) AS event FROM risen;
+SELECT place, plane_emit('backend_state', id, state) AS event FROM risen ORDER BY place;
 
 -- name: backend_state_now
 -- The state of backend $1, and when the database heard of it.
@@ -24,23 +42,25 @@ SELECT state, floor(extract(epoch FROM created_at) * 1000)::bigint AS time
 FROM backend_state WHERE backend_id = $1 ORDER BY id;
 
 -- name: keep_alive
--- Backend $1 is in use. No row: it is unknown or terminated.
-UPDATE backend SET last_keepalive = now()
-WHERE id = $1 AND last_status <> 'terminated'
-RETURNING id;
+-- Backends $1 are in use. Returns those that are known and not terminated.
+WITH known AS (
+    SELECT id FROM backend WHERE id = ANY ($1::text[]) AND last_status <> 'terminated' ORDER BY id FOR NO KEY UPDATE
+)
+UPDATE backend SET last_keepalive = now() FROM known WHERE backend.id = known.id
+RETURNING backend.id;
 
 -- name: backends_to_sweep
--- Backends of drone $1 that will be idle for too long, or past their lifetime, in less than $3 seconds, and in how
+-- Backends of drones $1 that will be idle for too long, or past their lifetime, in less than $3 seconds, and in how
 -- many (negative: they are so already). Not those that end already (status number $2) or were ordered to. An idle
 -- time shorter than $4 seconds counts as that, since keepalives of one in use come no more often.
-SELECT id, due_in_s FROM (
-    SELECT b.id, extract(epoch FROM least(
+SELECT id, drone_id, due_in_s FROM (
+    SELECT b.id, b.drone_id, extract(epoch FROM least(
         b.expiration_time,
         b.last_keepalive + make_interval(secs => greatest(b.allowed_idle_seconds, CASE
             WHEN b.allowed_idle_seconds IS NOT NULL THEN $4::float8 END))
     ) - now())::float8 AS due_in_s
     FROM backend b
-    WHERE b.drone_id = $1
+    WHERE b.drone_id = ANY ($1::int[])
         AND b.last_status <> 'terminated'
         AND coalesce(b.last_status_number, 0) < $2
         AND (b.expiration_time IS NOT NULL OR b.allowed_idle_seconds IS NOT NULL)
@@ -48,7 +68,7 @@ SELECT id, due_in_s FROM (
 WHERE due_in_s < $3
     AND NOT EXISTS (
         SELECT FROM backend_action a
-        WHERE a.backend_id = candidate.id AND a.drone_id = $1 AND a.acked_at IS NULL
+        WHERE a.backend_id = candidate.id AND a.drone_id = candidate.drone_id AND a.acked_at IS NULL
             AND a.action -> 'action' ? 'Terminate'
     );
 
@@ -67,7 +87,8 @@ ORDER BY last_status_number
 LIMIT 1;
 
 -- name: publish_metrics
--- Metrics $2 of backend $1 go to whoever listens; nothing is stored.
+-- Metrics $2[i] of backend $1[i] go to whoever listens; nothing is stored.
 SELECT pg_notify('plane_backend_metrics', jsonb_build_object(
-    'kind', 'backend_metrics', 'key', $1::text, 'timestamp', now(), 'payload', $2::jsonb
-)::text);
+    'kind', 'backend_metrics', 'key', id, 'timestamp', now(), 'payload', metrics
+)::text)
+FROM unnest($1::text[], $2::jsonb[]) AS heard (id, metrics);

@@ -1,84 +1,119 @@
--- name: look_up_key
--- Connect, first trip: who holds the key ($1 namespace, $2 name)? If a live holder has the tag $3 and no static
--- token, it gets the dynamic token $4. An expired holder's row is deleted, if it is still expired. Without a live
--- holder, up to $9 random drones that may take a new backend in cluster $7 and pool $8 (none if $7 is null).
-WITH held AS (
-    SELECT k.id, k.tag, k.expires_at > now() AS live,
-        b.cluster, b.last_status, b.static_token, b.subdomain
-    FROM backend_key k JOIN backend b ON b.id = k.id
-    WHERE k.namespace = $1 AND k.key_name = $2
+-- name: look_up_keys
+-- Connect, first trip, for several requests: who holds the key ($1[i] namespace, $2[i] name)? If a live holder has the
+-- tag $3[i] and no static token, it gets the dynamic token $4[i] (secret $5[i], user $6[i], auth $7[i]) for $8 seconds.
+-- An expired holder's row is deleted, if it is still expired. The first row also has, for each of the clusters $9 and
+-- pools $10 in which a request without a live holder may spawn ($11[i] is its place there), up to $12 random
+-- drones that may take a new backend: healthy, that is heard of within $13 seconds. Backends of a drone beyond
+-- $14 are not counted.
+WITH asked AS (
+    SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::jsonb[], $11::int[])
+        WITH ORDINALITY AS asked (namespace, key_name, tag, token, secret_token, username, auth, wants, place)
+), held AS (
+    SELECT asked.place, holder.*
+    FROM asked CROSS JOIN LATERAL (
+        SELECT k.id, k.tag, k.expires_at > now() AS live, b.cluster, b.last_status, b.static_token, b.subdomain
+        FROM backend_key k JOIN backend b ON b.id = k.id
+        WHERE k.namespace = asked.namespace AND k.key_name = asked.key_name
+        LIMIT 1
+    ) holder
 ), issued AS (
     INSERT INTO token (token, backend_id, expiration_time, username, auth, secret_token)
-    SELECT $4, held.id, now() + make_interval(secs => $10), $5, $6, $11
-    FROM held
-    WHERE held.live AND held.tag = $3 AND held.static_token IS NULL
+    SELECT asked.token, held.id, now() + make_interval(secs => $8), asked.username, asked.auth, asked.secret_token
+    FROM held JOIN asked ON asked.place = held.place
+    WHERE held.live AND held.tag = asked.tag AND held.static_token IS NULL
+), expired AS (
+    SELECT id FROM backend_key WHERE id IN (SELECT id FROM held WHERE NOT live) AND expires_at <= now()
+    ORDER BY id FOR UPDATE
 ), removed AS (
-    DELETE FROM backend_key
-    WHERE namespace = $1 AND key_name = $2 AND expires_at <= now()
-    RETURNING fencing_token
+    DELETE FROM backend_key USING expired WHERE backend_key.id = expired.id
+    RETURNING backend_key.id, backend_key.fencing_token
+), fit AS (
+    SELECT wanted.place AS wanted, drone.*
+    FROM unnest($9::text[], $10::text[]) WITH ORDINALITY AS wanted (cluster, pool, place)
+    CROSS JOIN LATERAL (
+        SELECT drone.id, node.name, floor(extract(epoch FROM drone.last_local_time) * 1000)::bigint AS local_time
+        FROM drone
+        JOIN node ON node.id = drone.id
+        JOIN controller ON controller.id = node.controller
+        WHERE drone.ready AND NOT drone.draining
+            AND node.cluster = wanted.cluster AND drone.pool = wanted.pool
+            AND drone.last_local_time IS NOT NULL
+            AND drone.last_heartbeat > now() - make_interval(secs => $13)
+            AND controller.is_online
+            AND controller.last_heartbeat > now() - make_interval(secs => $13)
+        ORDER BY random()
+        LIMIT $12
+    ) drone
+    WHERE EXISTS (
+        SELECT FROM asked LEFT JOIN held ON held.place = asked.place
+        WHERE asked.wants = wanted.place AND NOT coalesce(held.live, false)
+    )
 )
 SELECT
-    held.*,
-    EXISTS (SELECT FROM removed) AS removed,
+    held.id, held.tag, held.live, held.cluster, held.last_status, held.static_token, held.subdomain,
+    EXISTS (SELECT FROM removed WHERE removed.id = held.id) AS removed,
     floor(extract(epoch FROM now()) * 1000)::bigint AS db_now,
-    greatest(
-        (SELECT fencing_token FROM plane_key_fencing WHERE namespace = $1 AND key_name = $2),
-        (SELECT fencing_token FROM removed)
-    ) AS last_fencing_token,
-    CASE WHEN $7::text IS NOT NULL AND NOT coalesce(held.live, false) THEN (
+    CASE WHEN NOT coalesce(held.live, false) THEN greatest(
+        (SELECT fencing_token FROM plane_key_fencing f WHERE f.namespace = asked.namespace AND f.key_name = asked.key_name),
+        (SELECT fencing_token FROM removed WHERE removed.id = held.id)
+    ) END AS last_fencing_token,
+    CASE WHEN asked.place = 1 THEN (
         SELECT jsonb_agg(jsonb_build_object(
-            'id', fit.id, 'name', fit.name, 'local_time', fit.local_time, 'backend_count', (
-                SELECT count(*) FROM backend b WHERE b.drone_id = fit.id AND b.last_status <> 'terminated'
+            'wanted', fit.wanted, 'id', fit.id, 'name', fit.name, 'local_time', fit.local_time, 'backend_count', (
+                SELECT count(*) FROM (
+                    SELECT FROM backend b WHERE b.drone_id = fit.id AND b.last_status <> 'terminated' LIMIT $14
+                ) counted
             )
         ))
-        FROM (
-            SELECT drone.id, node.name, floor(extract(epoch FROM drone.last_local_time) * 1000)::bigint AS local_time
-            FROM drone
-            JOIN node ON node.id = drone.id
-            JOIN controller ON controller.id = node.controller
-            WHERE drone.ready AND NOT drone.draining
-                AND node.cluster = $7 AND drone.pool = $8
-                AND drone.last_local_time IS NOT NULL
-                AND drone.last_heartbeat > now() - make_interval(secs => $12)
-                AND controller.is_online
-                AND controller.last_heartbeat > now() - make_interval(secs => $12)
-            ORDER BY random()
-            LIMIT $9
-        ) fit
+        FROM fit
     ) END AS drones
-FROM (SELECT) one LEFT JOIN held ON true;
+FROM asked LEFT JOIN held ON held.place = asked.place
+ORDER BY asked.place;
 
--- name: spawn_backend
--- Connect, second trip: the backend, its key, its first state, its spawn action and its token, all or nothing.
--- No row: the fencing token $10 is not above one given meanwhile. A unique violation on idx_namespace_name: another
--- connect took the key; on backend_pkey: the id exists.
-WITH fenced AS (
+-- name: spawn_backends
+-- Connect, second trip, for several requests: each one's backend, key, first state, spawn action and token, all or
+-- nothing of each. Returns the ids of those that were stored. Not stored: another request took the key meanwhile, or was
+-- given a fencing token not below this one's. A unique violation: a backend's id exists. Rows come in the order of
+-- their keys, so that controllers never wait for each other in a circle.
+WITH asked AS (
+    SELECT * FROM unnest(
+        $1::text[], $2::text[], $3::int[], $4::int[], $5::int[], $6::text[], $7::text[], $8::text[], $9::bigint[], $10::bool[],
+        $11::text[], $12::text[], $13::text[], $14::jsonb[], $15::text[], $16::text[], $17::text[], $18::jsonb[]
+    ) AS asked (
+        backend_id, cluster, drone_id, lifetime_s, idle_s, namespace, key_name, tag, fencing_token, key_is_random,
+        static_token, subdomain, action_id, action, token, secret_token, username, auth
+    )
+), fenced AS (
     INSERT INTO plane_key_fencing (namespace, key_name, fencing_token)
-    SELECT $7, $8, $10 WHERE $11
+    SELECT namespace, key_name, fencing_token FROM asked WHERE NOT key_is_random
     ON CONFLICT (namespace, key_name) DO UPDATE SET fencing_token = excluded.fencing_token
         WHERE plane_key_fencing.fencing_token < excluded.fencing_token
-    RETURNING fencing_token
-), go AS (
-    SELECT FROM fenced UNION ALL SELECT WHERE NOT $11
+    RETURNING namespace, key_name
+), new_key AS (
+    INSERT INTO backend_key (id, namespace, key_name, tag, expires_at, fencing_token)
+    SELECT backend_id, namespace, key_name, tag, now() + make_interval(secs => $19), fencing_token
+    FROM asked WHERE key_is_random OR (namespace, key_name) IN (SELECT namespace, key_name FROM fenced)
+    ON CONFLICT (namespace, key_name) DO NOTHING
+    RETURNING id
+), new AS (
+    SELECT asked.* FROM asked JOIN new_key ON new_key.id = asked.backend_id
 ), new_backend AS (
     INSERT INTO backend (
         id, cluster, last_status, last_status_number, last_status_time, drone_id, expiration_time,
         last_keepalive, allowed_idle_seconds, state, static_token, subdomain
     )
-    SELECT $1, $2, 'scheduled', $20, now(), $3::int, now() + make_interval(secs => $4), now(), $5, $6, $12, $13
-    FROM go
-    RETURNING id
-), new_key AS (
-    INSERT INTO backend_key (id, namespace, key_name, tag, expires_at, fencing_token)
-    SELECT id, $7, $8, $9, now() + make_interval(secs => $14), $10 FROM new_backend
+    SELECT backend_id, cluster, 'scheduled', $20, now(), drone_id, now() + make_interval(secs => lifetime_s),
+        now(), idle_s, $21::jsonb, static_token, subdomain
+    FROM new
 ), new_state AS (
-    INSERT INTO backend_state (backend_id, state) SELECT id, $6 FROM new_backend
+    INSERT INTO backend_state (backend_id, state) SELECT backend_id, $21 FROM new
 ), new_action AS (
-    INSERT INTO backend_action (id, backend_id, drone_id, action)
-    SELECT $15, id, $3::int, $16 FROM new_backend
+    INSERT INTO backend_action (id, backend_id, drone_id, action) SELECT action_id, backend_id, drone_id, action FROM new
 ), new_token AS (
     INSERT INTO token (token, backend_id, expiration_time, username, auth, secret_token)
-    SELECT $17, id, now() + make_interval(secs => $21), $18, $19, $22 FROM new_backend WHERE $12::text IS NULL
+    SELECT token, backend_id, now() + make_interval(secs => $22), username, auth, secret_token
+    FROM new WHERE static_token IS NULL
 )
-SELECT id, plane_emit('backend_state', id, $6) AS state_event, plane_emit('backend_action', $3::int::text, $16) AS action_event
-FROM new_backend;
+SELECT backend_id, plane_emit('backend_state', backend_id, $21) AS state_event,
+    plane_emit('backend_action', drone_id::text, action) AS action_event
+FROM new;

@@ -1,19 +1,19 @@
-"""The two trips of a connect request. Statements: ``connect.sql``.
+"""The two trips of connect requests, of several at a time. Statements: ``connect.sql``.
 
 What is done with what they say is decided in `plane.decisions.connect_request`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import asyncpg
 
-from plane.database.pool import Database
+from plane.database.pool import Database, Transaction
 from plane.database.statements import statements
 from plane.decisions.connect_request import HeldKey, KeyLookup
-from plane.decisions.drone_choice import DroneCandidate
+from plane.decisions.drone_choice import DroneCandidate, DroneHand
 from plane.protocol import codec
 from plane.protocol.backend_state import BackendStatus, Scheduled
 from plane.protocol.drone_messages import BackendAction
@@ -22,13 +22,14 @@ from plane.protocol.spawn import SpawnConfig
 from plane.protocol.times import DroneTime
 from plane.timing import DYNAMIC_TOKEN_LIFETIME_S, KEY_LEASE_S, UNHEALTHY_AFTER_S
 
-__all__ = ["BackendExists", "KeyTaken", "NewBackend", "TokenGrant", "look_up_key", "spawn_backend"]
+__all__ = ["BackendExists", "Lookup", "NewBackend", "Question", "TokenGrant", "look_up_keys", "spawn_backends"]
+
+# Counting stops here, so that a drone with very many backends costs no more than others; of two such ones, either
+# is as good.
+COUNTED_BACKENDS = 1_000
 
 _SQL = statements("connect")
-
-
-class KeyTaken(Exception):
-    """Another connect acquired the key meanwhile."""
+_SCHEDULED = codec.encode(Scheduled()).decode()
 
 
 class BackendExists(Exception):
@@ -56,6 +57,7 @@ class NewBackend:
     key_is_random: bool
     static_token: str | None
     action: BackendAction
+    grant: TokenGrant
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,47 +69,67 @@ class Lookup:
     last_fencing_token: int | None
 
 
-async def look_up_key(
-    db: Database, key: KeyConfig, grant: TokenGrant, cluster: str | None, pool: str, best_of: int
-) -> Lookup:
-    """First trip: the holder (given a token if it is live and the tag matches), or drones that could spawn.
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A connect request's first trip. ``cluster`` None: the request cannot spawn, no drones are looked for."""
 
-    ``cluster`` None: the request cannot spawn, no drones are looked for.
-    """
-    row = await db.fetchrow(
-        _SQL["look_up_key"],
-        key.namespace,
-        key.name,
-        key.tag,
-        grant.token,
-        grant.user,
-        grant.auth,
-        cluster,
-        pool,
-        best_of,
+    key: KeyConfig
+    grant: TokenGrant
+    cluster: str | None
+    pool: str
+    best_of: int
+
+
+async def look_up_keys(db: Database | Transaction, questions: Sequence[Question]) -> list[Lookup]:
+    """First trip: each key's holder (given a token if it is live and the tag matches), or a drone that could spawn."""
+    places = {(q.cluster, q.pool): 0 for q in questions if q.cluster is not None}
+    places = {wanted: place for place, wanted in enumerate(places, 1)}
+    rows = await db.fetch(
+        _SQL["look_up_keys"],
+        [q.key.namespace for q in questions],
+        [q.key.name for q in questions],
+        [q.key.tag for q in questions],
+        [q.grant.token for q in questions],
+        [q.grant.secret_token for q in questions],
+        [q.grant.user for q in questions],
+        [q.grant.auth for q in questions],
         DYNAMIC_TOKEN_LIFETIME_S,
-        grant.secret_token,
+        [cluster for cluster, _ in places],
+        [pool for _, pool in places],
+        [None if q.cluster is None else places[q.cluster, q.pool] for q in questions],
+        sum(q.best_of for q in questions),
         UNHEALTHY_AFTER_S,
+        COUNTED_BACKENDS,
     )
-    assert row is not None
-    drones: list[dict[str, Any]] = codec.decode(row["drones"], list) if row["drones"] else []
-    return Lookup(
-        key=KeyLookup(
-            held=None if row["id"] is None else _held(row),
-            removed=row["removed"],
-            drones=[
-                DroneCandidate(
-                    drone_id=drone["id"],
-                    name=drone["name"],
-                    local_time=DroneTime(drone["local_time"]),
-                    backend_count=drone["backend_count"],
-                )
-                for drone in drones
-            ],
-        ),
-        db_now_ms=row["db_now"],
-        last_fencing_token=row["last_fencing_token"],
-    )
+    hands = _hands(rows[0]["drones"], len(places))
+    return [
+        Lookup(
+            key=KeyLookup(
+                held=None if row["id"] is None else _held(row),
+                removed=row["removed"],
+                drone=None
+                if question.cluster is None or row["live"]
+                else hands[places[question.cluster, question.pool]].deal(question.best_of),
+            ),
+            db_now_ms=row["db_now"],
+            last_fencing_token=row["last_fencing_token"],
+        )
+        for question, row in zip(questions, rows, strict=True)
+    ]
+
+
+def _hands(drones: str | None, places: int) -> dict[int, DroneHand]:
+    """The drones of each cluster and pool that were asked for, by its place."""
+    found: dict[int, list[DroneCandidate]] = {place: [] for place in range(1, places + 1)}
+    for drone in codec.decode(drones, list) if drones else []:
+        candidate = DroneCandidate(
+            drone_id=drone["id"],
+            name=drone["name"],
+            local_time=DroneTime(drone["local_time"]),
+            backend_count=drone["backend_count"],
+        )
+        found[drone["wanted"]].append(candidate)
+    return {place: DroneHand(candidates) for place, candidates in found.items()}
 
 
 def _held(row: asyncpg.Record) -> HeldKey:
@@ -122,42 +144,43 @@ def _held(row: asyncpg.Record) -> HeldKey:
     )
 
 
-async def spawn_backend(db: Database, new: NewBackend, grant: TokenGrant) -> None:
-    """Second trip: store the backend, its key, state, action and token, and tell the drone's controller.
+async def spawn_backends(db: Database | Transaction, wanted: Sequence[NewBackend]) -> list[bool]:
+    """Second trip: store backends with all that belongs to them, and tell the drones' controllers.
+
+    False where another connect took the key meanwhile, be it of the same batch.
 
     Raises:
-        KeyTaken, BackendExists: nothing was stored.
+        BackendExists: a backend with a wanted id exists; nothing was stored.
     """
-    key = new.key.key
+    first = {(new.key.key.namespace, new.key.key.name): new for new in reversed(wanted)}
+    asked = [first[key] for key in sorted(first)]
     try:
-        row = await db.fetchrow(
-            _SQL["spawn_backend"],
-            new.backend_id,
-            new.cluster,
-            new.action.drone_id,
-            new.config.lifetime_limit_seconds,
-            new.config.max_idle_seconds,
-            codec.encode(Scheduled()).decode(),
-            key.namespace,
-            key.name,
-            key.tag,
-            new.key.token,
-            not new.key_is_random,
-            new.static_token,
-            new.config.subdomain,
+        rows = await db.fetch(
+            _SQL["spawn_backends"],
+            [new.backend_id for new in asked],
+            [new.cluster for new in asked],
+            [new.action.drone_id for new in asked],
+            [new.config.lifetime_limit_seconds for new in asked],
+            [new.config.max_idle_seconds for new in asked],
+            [new.key.key.namespace for new in asked],
+            [new.key.key.name for new in asked],
+            [new.key.key.tag for new in asked],
+            [new.key.token for new in asked],
+            [new.key_is_random for new in asked],
+            [new.static_token for new in asked],
+            [new.config.subdomain for new in asked],
+            [new.action.action_id for new in asked],
+            [codec.encode(new.action).decode() for new in asked],
+            [new.grant.token for new in asked],
+            [new.grant.secret_token for new in asked],
+            [new.grant.user for new in asked],
+            [new.grant.auth for new in asked],
             KEY_LEASE_S,
-            new.action.action_id,
-            codec.encode(new.action).decode(),
-            grant.token,
-            grant.user,
-            grant.auth,
             BackendStatus.SCHEDULED.number,
+            _SCHEDULED,
             DYNAMIC_TOKEN_LIFETIME_S,
-            grant.secret_token,
         )
     except asyncpg.UniqueViolationError as error:
-        if error.constraint_name == "idx_namespace_name":
-            raise KeyTaken from error
         raise BackendExists from error
-    if row is None:
-        raise KeyTaken
+    stored = {row["backend_id"] for row in rows}
+    return [first[new.key.key.namespace, new.key.key.name] is new and new.backend_id in stored for new in wanted]

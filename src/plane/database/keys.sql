@@ -1,9 +1,17 @@
--- name: renew_key
--- Extends the lease of backend $1's key by $2 seconds. No row: it may not be renewed, or is gone.
+-- name: renew_keys
+-- Extends the leases of the keys of backends $1 by $2 seconds. Returns those that may be renewed and were.
+WITH renewable AS (
+    SELECT id FROM backend_key WHERE id = ANY ($1::text[]) AND allow_renew ORDER BY id FOR NO KEY UPDATE
+)
 UPDATE backend_key SET expires_at = now() + make_interval(secs => $2)
+<<<<<<< HEAD
 WHERE id = $1 AND allow_renew
 RETURNING expires_at;
 
 -- name: prevent_renewal
 -- The key of backend $1 ends with its present lease. No row: it holds none.
 UPDATE backend_key SET allow_renew = false WHERE id = $1 RETURNING id;
+=======
+FROM renewable WHERE backend_key.id = renewable.id
+RETURNING backend_key.id;
+>>>>>>> 1994cf0 (Controller: writes of all nodes go to the database together; lost drones are given up, what is old is deleted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import asyncpg
@@ -15,11 +16,12 @@ from plane.protocol.names import NodeKind
 from plane.protocol.times import DroneTime
 
 __all__ = [
+    "DroneHeartbeat",
     "Registration",
     "answers",
     "cluster_state",
     "controller_heartbeat",
-    "drone_heartbeat",
+    "drone_heartbeats",
     "drone_stops",
     "node_left",
     "register",
@@ -78,9 +80,19 @@ async def set_draining(db: Database, cluster: str, drone: str, draining: bool) -
     return None if row is None else row["updated"]
 
 
-async def drone_heartbeat(db: Database, node_id: int, local_time: DroneTime) -> None:
-    """The drone lives, and this is what its clock says."""
-    await db.execute(_SQL["drone_heartbeat"], node_id, local_time.ms)
+@dataclass(frozen=True, slots=True)
+class DroneHeartbeat:
+    """A drone lives, and this is what its clock says."""
+
+    node_id: int
+    local_time: DroneTime
+
+
+async def drone_heartbeats(db: Database, heartbeats: Sequence[DroneHeartbeat]) -> list[None]:
+    """Drones live; of several heartbeats of one the last counts."""
+    latest = {each.node_id: each.local_time.ms for each in heartbeats}
+    await db.fetch(_SQL["drone_heartbeats"], list(latest), list(latest.values()))
+    return [None] * len(heartbeats)
 
 
 async def answers(db: Database) -> None:

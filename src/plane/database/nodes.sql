@@ -68,9 +68,15 @@ WITH before AS (
 UPDATE drone SET draining = $3 FROM before WHERE drone.id = before.id
 RETURNING before.draining <> $3 AS updated;
 
--- name: drone_heartbeat
--- Drone $1 lives, and its clock says $2 (milliseconds since the epoch).
-UPDATE drone SET last_heartbeat = now(), last_local_time = to_timestamp($2::bigint / 1000.0) WHERE id = $1;
+-- name: drone_heartbeats
+-- Drones $1 live, and the clock of $1[i] says $2[i] (milliseconds since the epoch).
+WITH heard AS (
+    SELECT drone.id, said.local_time FROM drone
+    JOIN unnest($1::int[], $2::bigint[]) AS said (id, local_time) ON drone.id = said.id
+    ORDER BY drone.id FOR NO KEY UPDATE OF drone
+)
+UPDATE drone SET last_heartbeat = now(), last_local_time = to_timestamp(heard.local_time / 1000.0)
+FROM heard WHERE drone.id = heard.id;
 
 -- name: database_answers
 -- Health check.

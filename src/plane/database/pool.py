@@ -95,7 +95,7 @@ class Database:
         try:
             async with self._pool.acquire(timeout=ACQUIRE_LIMIT_S) as connection:
                 yield connection
-        except (*_LOST, *_NOT_NOW) as error:
+        except (*_LOST, *_NOT_NOW, asyncpg.DeadlockDetectedError) as error:
             raise DatabaseUnavailable(f"the database does not answer: {_text(error)}") from error
         except (asyncpg.DataError, UnicodeEncodeError) as error:
             raise Unstorable(f"the database cannot hold this: {error}") from error

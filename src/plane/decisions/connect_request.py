@@ -6,10 +6,9 @@ decided here. Rules: page 3, "Connect: get or create"; errors: page 2, "Connect"
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from plane.decisions.drone_choice import DroneCandidate, choose_drone
+from plane.decisions.drone_choice import DroneCandidate
 from plane.protocol.backend_state import BackendStatus
 from plane.protocol.connect import ConnectRequest
 from plane.protocol.errors import ApiErrorKind, ApiFailure
@@ -33,11 +32,11 @@ class HeldKey:
 
 @dataclass(frozen=True, slots=True)
 class KeyLookup:
-    """What the database said: the holder, if any; whether an expired one was removed; drones that could spawn."""
+    """What the database said: the holder, if any; whether an expired one was removed; the drone that would spawn."""
 
     held: HeldKey | None
     removed: bool
-    drones: Sequence[DroneCandidate]
+    drone: DroneCandidate | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +90,9 @@ def decide(request: ConnectRequest, cluster: str | None, lookup: KeyLookup) -> R
             ApiErrorKind.NO_CLUSTER_PROVIDED,
             "No cluster provided, and no default cluster for this controller.",
         )
-    drone = choose_drone(lookup.drones)
-    if drone is None:
+    if lookup.drone is None:
         raise ApiFailure(500, ApiErrorKind.NO_DRONE_AVAILABLE, "No active drone available.")
-    return Spawn(config, cluster, drone)
+    return Spawn(config, cluster, lookup.drone)
 
 
 def next_fencing_token(db_now_ms: int, last: int | None) -> int:

@@ -21,11 +21,12 @@ class SweepCandidate:
     """A backend that is due to be ended in so many seconds; negative: it is overdue."""
 
     backend_id: str
+    drone_id: int
     due_in_s: float
 
 
-def sweep(candidates: Sequence[SweepCandidate]) -> tuple[list[str], float]:
-    """Ids of the backends to end now, and the seconds until the next look: when the next is due, or an interval."""
-    due = [candidate.backend_id for candidate in candidates if candidate.due_in_s <= 0]
+def sweep(candidates: Sequence[SweepCandidate]) -> tuple[list[SweepCandidate], float]:
+    """The backends to end now, and the seconds until the next look: when the next is due, or an interval."""
+    due = [candidate for candidate in candidates if candidate.due_in_s <= 0]
     later = [candidate.due_in_s for candidate in candidates if candidate.due_in_s > 0]
     return due, max(min(later, default=SWEEP_INTERVAL_S), SHORTEST_WAIT_S)

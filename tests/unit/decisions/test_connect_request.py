@@ -40,10 +40,8 @@ def held(*, tag: str = "t", live: bool = True) -> HeldKey:
     )
 
 
-def lookup(
-    holder: HeldKey | None = None, *, removed: bool = False, drones: tuple[DroneCandidate, ...] = (DRONE,)
-) -> KeyLookup:
-    return KeyLookup(held=holder, removed=removed, drones=drones)
+def lookup(holder: HeldKey | None = None, *, removed: bool = False, drone: DroneCandidate | None = DRONE) -> KeyLookup:
+    return KeyLookup(held=holder, removed=removed, drone=drone)
 
 
 def refusal(request: ConnectRequest, cluster: str | None, found: KeyLookup) -> tuple[int, ApiErrorKind]:
@@ -85,7 +83,7 @@ def test_no_cluster_anywhere() -> None:
 
 
 def test_no_drone_fits() -> None:
-    assert refusal(WANTED, "c", lookup(drones=())) == (500, ApiErrorKind.NO_DRONE_AVAILABLE)
+    assert refusal(WANTED, "c", lookup(drone=None)) == (500, ApiErrorKind.NO_DRONE_AVAILABLE)
 
 
 @given(st.integers(0, 2**40), st.none() | st.integers(0, 2**40))

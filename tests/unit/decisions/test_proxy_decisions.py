@@ -71,8 +71,9 @@ def test_a_burst_of_requests_is_told_at_once_and_when_it_is_over() -> None:
 
 def test_the_sweep_looks_again_when_the_next_is_due() -> None:
     assert sweep([]) == ([], SWEEP_INTERVAL_S)
-    assert sweep([SweepCandidate("a", -1.0), SweepCandidate("b", 2.5)]) == (["a"], 2.5)
-    assert sweep([SweepCandidate("b", 0.001)])[1] > 0.1
+    due, later = SweepCandidate("a", 1, -1.0), SweepCandidate("b", 2, 2.5)
+    assert sweep([due, later]) == ([due], 2.5)
+    assert sweep([SweepCandidate("b", 2, 0.001)])[1] > 0.1
 
 
 CHUNKED = b"3;a=b\r\nabc\r\n0a\r\n0123456789\r\n0\r\nX-T: 1\r\n\r\n"

@@ -1,0 +1,74 @@
+"""Answers to a node's messages that are sent once what was said is stored, while more is read meanwhile.
+
+Used by `drone_socket` and `proxy_socket`. How many may be owed at once is bounded: a node that says more is not read
+until some are answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import structlog
+
+from plane.database.pool import DatabaseUnavailable, Unstorable
+from plane.transport.node_socket import NodeSocket
+
+__all__ = ["Replies", "no_reply"]
+
+# Messages of one node that may be under way to the database.
+OWED_LIMIT = 1_000
+# Longer than any statement may take, with one before it.
+WRITTEN_LIMIT_S = 15.0
+
+T = TypeVar("T")
+
+log = structlog.get_logger("plane.controller")
+
+
+def no_reply(_: object) -> None:
+    """For messages that are only stored."""
+
+
+class Replies:
+    """What one connection still has to answer. `run` must be running."""
+
+    def __init__(self, socket: NodeSocket[Any, Any]) -> None:
+        self._socket = socket
+        self._slots = asyncio.Semaphore(OWED_LIMIT)
+        # As many as there are slots.
+        self._stored: asyncio.Queue[tuple[asyncio.Future[Any], Callable[[Any], Any]]] = asyncio.Queue()
+
+    async def expect(self, stored: asyncio.Future[T], reply: Callable[[T], Any]) -> None:
+        """Once ``stored`` has a result, send what ``reply`` makes of it; None: nothing.
+
+        Raises:
+            DatabaseUnavailable: an earlier message is not stored in time.
+        """
+        try:
+            async with asyncio.timeout(WRITTEN_LIMIT_S):
+                await self._slots.acquire()
+        except TimeoutError:
+            raise DatabaseUnavailable("what the node says is not stored in time") from None
+        stored.add_done_callback(lambda done: self._stored.put_nowait((done, reply)))
+
+    async def run(self) -> None:
+        """Send answers until cancelled.
+
+        Raises:
+            DatabaseUnavailable: the connection is to be closed, so that the node says it again.
+            SocketClosed
+        """
+        while True:
+            stored, reply = await self._stored.get()
+            self._slots.release()
+            if stored.cancelled():
+                raise DatabaseUnavailable("the controller stops")
+            try:
+                message = reply(stored.result())
+            except Unstorable as error:
+                log.warning("message refused by the database", peer=self._socket.peer.name, error=str(error))
+                continue
+            if message is not None:
+                await self._socket.send(message)

@@ -1,0 +1,49 @@
+"""What nodes and clients of this controller ask of the database, put together: one `Batcher` per kind.
+
+A batch is one statement and one commit for all nodes together, so that the database's work grows with time and not
+with the number of nodes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+from plane.database import actions, backends, connecting, keys, nodes
+from plane.database.batches import Batcher
+from plane.database.pool import Database
+from plane.ownership import run_together
+
+__all__ = ["Writes"]
+
+# For what nobody waits for: heartbeats, keepalives, acknowledgements, metrics.
+UNHURRIED_S = 0.02
+# For renewals, on which a drone waits, with seconds to spare.
+SOON_S = 0.005
+
+
+class Writes:
+    """The batchers of one controller. `run` must be running for anything to be written."""
+
+    def __init__(self, db: Database) -> None:
+        # States of one backend must stay in order, and a connect waits for its answer.
+        self.states = Batcher(partial(backends.record_states, db))
+        self.look_ups = Batcher(partial(connecting.look_up_keys, db), at_once=2)
+        self.spawns = Batcher(partial(connecting.spawn_backends, db), at_once=2)
+        self.renewals = Batcher(partial(keys.renew, db), collect_s=SOON_S)
+        self.heartbeats = Batcher(partial(nodes.drone_heartbeats, db), collect_s=UNHURRIED_S)
+        self.keepalives = Batcher(partial(backends.keep_alive, db), collect_s=UNHURRIED_S)
+        self.acknowledgements = Batcher(partial(actions.acknowledge, db), collect_s=UNHURRIED_S)
+        self.pending_checks = Batcher(partial(actions.have_pending, db), collect_s=UNHURRIED_S)
+        self.metrics = Batcher(partial(backends.publish_metrics, db), collect_s=UNHURRIED_S)
+
+    async def run(self) -> None:
+        """Write, until cancelled."""
+        await run_together(*(batcher.run() for batcher in self._all()))
+
+    async def until_idle(self) -> None:
+        """Return when everything that was put has been written."""
+        await asyncio.gather(*(batcher.until_idle() for batcher in self._all()))
+
+    def _all(self) -> list[Batcher[object, object]]:
+        return [value for value in vars(self).values() if isinstance(value, Batcher)]

@@ -1,0 +1,143 @@
+"""Many small writes in one statement: what comes in while the last batch is under way makes the next one.
+
+Each answer is given only after its batch's commit, so it means what it would mean alone. `plane.controller.writes`
+has one `Batcher` per kind of write; the statements are in the files of their aggregates.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+import structlog
+
+from plane.database.pool import DatabaseUnavailable
+from plane.ownership import end_tasks, until_one_ends
+
+__all__ = ["Batcher"]
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+# What waits for one batcher; beyond that the database is too slow to go on, and callers are told at once.
+WAITING_LIMIT = 20_000
+# Of one statement. Large enough that a statement's fixed cost is nothing, small enough that it is over soon.
+BATCH_LIMIT = 500
+# A request must fail within five seconds when the database is away.
+WAIT_LIMIT_S = 5.0
+
+log = structlog.get_logger("plane.database")
+
+
+class Batcher(Generic[In, Out]):
+    """Collects items and writes them together.
+
+    Args:
+        write: writes a batch in one transaction and returns one result per item, in order.
+        collect_s: how long the first item of a batch waits for others. 0: only while a batch is under way.
+        at_once: batches that may be under way at the same time. With 1, items are written in the order they came.
+    """
+
+    def __init__(
+        self, write: Callable[[Sequence[In]], Awaitable[Sequence[Out]]], *, collect_s: float = 0.0, at_once: int = 1
+    ) -> None:
+        self._write = write
+        self._collect_s = collect_s
+        self._at_once = at_once
+        self._waiting: list[tuple[In, asyncio.Future[Out]]] = []
+        self._under_way = 0
+        self._some = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def put(self, item: In) -> asyncio.Future[Out]:
+        """Have ``item`` written; the result comes once it is committed, also if nobody waits for it.
+
+        The future raises:
+            DatabaseUnavailable: it may or may not have been written.
+            Unstorable, or what ``write`` raises for this item alone.
+        """
+        future: asyncio.Future[Out] = asyncio.get_running_loop().create_future()
+        if len(self._waiting) >= WAITING_LIMIT:
+            future.set_exception(DatabaseUnavailable("the database is too slow: too many writes wait for it"))
+            return future
+        self._waiting.append((item, future))
+        self._some.set()
+        self._idle.clear()
+        return future
+
+    async def add(self, item: In) -> Out:
+        """Have ``item`` written, and wait for the result.
+
+        Raises:
+            DatabaseUnavailable, Unstorable: as of `put`.
+        """
+        try:
+            async with asyncio.timeout(WAIT_LIMIT_S):
+                return await self.put(item)
+        except TimeoutError:
+            raise DatabaseUnavailable("the database does not answer in time") from None
+
+    async def run(self) -> None:
+        """Write what is put, until cancelled."""
+        workers = [asyncio.create_task(self._work()) for _ in range(self._at_once)]
+        try:
+            await until_one_ends(workers)
+        finally:
+            await end_tasks(workers)
+            for _, future in self._waiting:
+                future.cancel()
+
+    async def until_idle(self) -> None:
+        """Return when nothing waits and nothing is under way."""
+        await self._idle.wait()
+
+    async def _work(self) -> None:
+        while True:
+            await self._some.wait()
+            if self._collect_s and len(self._waiting) < BATCH_LIMIT:
+                await asyncio.sleep(self._collect_s)
+            batch = self._waiting[:BATCH_LIMIT]
+            del self._waiting[:BATCH_LIMIT]
+            if not self._waiting:
+                self._some.clear()
+            self._under_way += 1
+            try:
+                # Who has given up, as a request past its limit, is not written for.
+                await self._write_batch([entry for entry in batch if not entry[1].done()])
+            finally:
+                self._under_way -= 1
+                for _, future in batch:
+                    if not future.done():
+                        future.cancel()
+                if not self._waiting and not self._under_way:
+                    self._idle.set()
+
+    async def _write_batch(self, batch: list[tuple[In, asyncio.Future[Out]]]) -> None:
+        if not batch:
+            return
+        try:
+            results = await self._write([item for item, _ in batch])
+        except DatabaseUnavailable as error:
+            for _, future in batch:
+                _fail(future, DatabaseUnavailable(str(error)))
+        except Exception as error:
+            if len(batch) == 1:
+                _fail(batch[0][1], error)
+                return
+            # One of them cannot be written: the others must not suffer for it.
+            log.info("batch refused; its items are written one by one", size=len(batch), error=str(error))
+            for entry in batch:
+                await self._write_batch([entry])
+        else:
+            for (_, future), result in zip(batch, results, strict=True):
+                if not future.done():
+                    future.set_result(result)
+
+
+def _fail(future: asyncio.Future[Out], error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)
+        # Nobody may be waiting any more; that is no error of the batcher.
+        future.exception()

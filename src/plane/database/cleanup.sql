@@ -1,0 +1,35 @@
+-- name: delete_expired_tokens
+-- Dynamic tokens that open nothing any more.
+DELETE FROM token WHERE expiration_time < now();
+
+-- name: delete_old_backends
+-- Up to $2 backends that terminated more than $1 days ago, with all that belongs to them. Returns their ids.
+WITH old AS (
+    SELECT id FROM backend
+    WHERE last_status = 'terminated' AND last_status_time < now() - make_interval(days => $1)
+    ORDER BY last_status_time LIMIT $2 FOR UPDATE SKIP LOCKED
+), tokens AS (
+    DELETE FROM token USING old WHERE token.backend_id = old.id
+), actions AS (
+    DELETE FROM backend_action USING old WHERE backend_action.backend_id = old.id
+), keys AS (
+    DELETE FROM backend_key USING old WHERE backend_key.id = old.id
+), states AS (
+    DELETE FROM backend_state USING old WHERE backend_state.backend_id = old.id
+)
+DELETE FROM backend USING old WHERE backend.id = old.id
+RETURNING backend.id;
+
+-- name: delete_old_events
+-- Up to $2 events older than $1 days. Returns their ids.
+DELETE FROM event WHERE id IN (
+    SELECT id FROM event WHERE created_at < now() - make_interval(days => $1) ORDER BY created_at LIMIT $2
+)
+RETURNING id;
+
+-- name: delete_old_fencing_tokens
+-- Fencing tokens given more than $1 days ago for keys that nobody holds: tokens are times, so later ones are higher
+-- without them, unless the database's clock steps back by as much.
+DELETE FROM plane_key_fencing f
+WHERE f.fencing_token < floor(extract(epoch FROM now() - make_interval(days => $1)) * 1000)
+    AND NOT EXISTS (SELECT FROM backend_key k WHERE k.namespace = f.namespace AND k.key_name = f.key_name);

@@ -1,0 +1,54 @@
+"""Backends that nobody ends, in the database. Statements: ``reaping.sql``; decided in `plane.decisions.lost_drones`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from plane.database.pool import Transaction
+from plane.database.statements import statements
+from plane.decisions.lost_drones import Doubtful
+from plane.protocol.backend_state import BackendStatus
+from plane.timing import DRONE_LOST_AFTER_S, KEY_HARD_TERMINATE_AFTER_S, KEY_LEASE_S, SCHEDULED_TOO_LONG_S
+
+__all__ = ["PAGE", "doubtful", "send_again", "try_lock"]
+
+PAGE = 500
+# Any number that no other program on the database uses.
+ADVISORY_LOCK = 0x504C_414E_4552
+
+_SQL = statements("reaping")
+
+
+async def try_lock(db: Transaction) -> bool:
+    """Whether this controller may reap until the transaction ends; false while another does."""
+    rows = await db.fetch(_SQL["try_reaper_lock"], ADVISORY_LOCK)
+    mine: bool = rows[0]["mine"]
+    return mine
+
+
+async def doubtful(db: Transaction) -> list[Doubtful]:
+    """A page of the backends that may be lost or stuck."""
+    rows = await db.fetch(
+        _SQL["doubtful_backends"],
+        DRONE_LOST_AFTER_S,
+        SCHEDULED_TOO_LONG_S,
+        KEY_LEASE_S - KEY_HARD_TERMINATE_AFTER_S,
+        PAGE,
+    )
+    return [
+        Doubtful(
+            backend_id=row["id"],
+            drone_id=row["drone_id"],
+            status=BackendStatus(row["last_status"]),
+            drone_silent_s=row["drone_silent_s"],
+            in_status_s=row["in_status_s"],
+            past_hard_deadline=row["past_hard_deadline"],
+            spawn_acknowledged=row["spawn_acknowledged"],
+        )
+        for row in rows
+    ]
+
+
+async def send_again(db: Transaction, backend_ids: Sequence[str]) -> None:
+    """Have the spawn actions of these backends sent to their drones once more."""
+    await db.fetch(_SQL["send_spawn_again"], backend_ids)

@@ -1,0 +1,35 @@
+-- name: try_reaper_lock
+-- One controller at a time reaps: true if it is this one, until the transaction ends.
+SELECT pg_try_advisory_xact_lock($1) AS mine;
+
+-- name: doubtful_backends
+-- Up to $4 backends that are not terminated, and whose drone has been silent for more than $1 seconds, or that have
+-- been scheduled for more than $2 seconds. $3: seconds from a key's hard deadline on the drone to its expiry. Those
+-- of an acknowledged spawn action before those that merely wait.
+SELECT b.id, b.drone_id, b.last_status,
+    extract(epoch FROM now() - drone.heard)::float8 AS drone_silent_s,
+    extract(epoch FROM now() - b.last_status_time)::float8 AS in_status_s,
+    coalesce(k.expires_at - make_interval(secs => $3) < now(), true) AS past_hard_deadline,
+    EXISTS (
+        SELECT FROM backend_action a
+        WHERE a.backend_id = b.id AND a.action -> 'action' ? 'Spawn' AND a.acked_at IS NOT NULL
+    ) AS spawn_acknowledged
+FROM (
+    SELECT drone.id, coalesce(drone.last_heartbeat, node.last_connection_start_time, '-infinity') AS heard
+    FROM drone JOIN node ON node.id = drone.id
+) drone
+JOIN backend b ON b.drone_id = drone.id AND b.last_status <> 'terminated'
+LEFT JOIN backend_key k ON k.id = b.id
+WHERE drone.heard < now() - make_interval(secs => $1)
+    OR (b.last_status = 'scheduled' AND b.last_status_time < now() - make_interval(secs => $2))
+ORDER BY drone.heard, past_hard_deadline DESC, spawn_acknowledged DESC
+LIMIT $4;
+
+-- name: send_spawn_again
+-- The spawn actions of backends $1 count as not acknowledged, and their drones' controllers are told of them again.
+WITH again AS (
+    UPDATE backend_action SET acked_at = NULL
+    WHERE backend_id = ANY ($1::text[]) AND action -> 'action' ? 'Spawn'
+    RETURNING drone_id, action
+)
+SELECT plane_emit('backend_action', drone_id::text, action) AS event FROM again;

@@ -1,0 +1,70 @@
+"""Which backends has nobody to end them any more, and what becomes of each? `plane.controller.reaper` does it.
+
+Rule: A7 of page 7. The database computes all ages, since only its clock counts.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from plane.protocol.backend_state import BackendStatus, Terminated, TerminationReason
+from plane.timing import DRONE_LOST_AFTER_S, SCHEDULED_TOO_LONG_S
+
+__all__ = ["Doubtful", "Verdict", "judge", "lost"]
+
+
+@dataclass(frozen=True, slots=True)
+class Doubtful:
+    """A backend that is not terminated, and what may be wrong with it.
+
+    Attributes:
+        drone_silent_s: since the drone's last heartbeat, or since it registered if there was none.
+        in_status_s: since its last status.
+        past_hard_deadline: its key's lease is over on the drone too, or it has no key any more.
+        spawn_acknowledged: the drone has said that it applied the spawn action.
+    """
+
+    backend_id: str
+    drone_id: int
+    status: BackendStatus
+    drone_silent_s: float
+    in_status_s: float
+    past_hard_deadline: bool
+    spawn_acknowledged: bool
+
+
+class Verdict(enum.Enum):
+    """What becomes of a doubtful backend.
+
+    ``LOST``: it is terminated, and its key is free. ``SEND_AGAIN``: its drone gets the spawn action once more.
+    ``WAIT``: nothing is to be done yet, or others do it.
+    """
+
+    LOST = enum.auto()
+    SEND_AGAIN = enum.auto()
+    WAIT = enum.auto()
+
+
+def judge(backend: Doubtful) -> Verdict:
+    """What becomes of ``backend``.
+
+    A drone that lives has ended what is past its key's hard deadline by itself, so the key may be given away.
+    """
+    if backend.drone_silent_s > DRONE_LOST_AFTER_S:
+        return Verdict.LOST
+    if backend.status is not BackendStatus.SCHEDULED or backend.in_status_s <= SCHEDULED_TOO_LONG_S:
+        return Verdict.WAIT
+    if backend.past_hard_deadline:
+        return Verdict.LOST
+    # What is not acknowledged is sent again by the controller of its drone anyway.
+    return Verdict.SEND_AGAIN if backend.spawn_acknowledged else Verdict.WAIT
+
+
+def lost(backend: Doubtful) -> Terminated:
+    """The state of a backend that is given up, with the reason in words (A21)."""
+    if backend.drone_silent_s > DRONE_LOST_AFTER_S:
+        why = f"its drone has not been heard of for {backend.drone_silent_s:.0f} s"
+    else:
+        why = f"its drone has not started it within {backend.in_status_s:.0f} s"
+    return Terminated(last_status=backend.status, reason=TerminationReason.LOST, message=why)

@@ -1,0 +1,182 @@
+"""What controllers do by themselves: give up what is lost, wake what is stuck, delete what is over."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+
+from harness.controllers import Api, controller_api
+from harness.fake_node import fake_drone, obedient_drone
+from plane.controller.reaper import reap
+from plane.database import cleanup
+from plane.database.pool import open_database
+
+IMAGE: dict[str, Any] = {"executable": {"image": "example/image"}}
+
+
+@asynccontextmanager
+async def sql(url: str) -> AsyncIterator[asyncpg.Connection[Any]]:
+    connection = await asyncpg.connect(url)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def status_of(api: Api, backend: str) -> dict[str, Any]:
+    status, body = await api.call("GET", f"/pub/b/{backend}/status")
+    assert status == 200
+    entry: dict[str, Any] = body
+    return entry
+
+
+async def test_a7_backends_of_a_lost_drone_are_terminated_and_their_keys_are_free(postgres_url: str) -> None:
+    async with (
+        controller_api(postgres_url) as api,
+        open_database(postgres_url) as db,
+        sql(postgres_url) as connection,
+    ):
+        async with obedient_drone(api.base, "dr-lost"):
+            lost = (await api.connect(key={"name": "k"}, spawn_config=IMAGE))["backend_id"]
+        await connection.execute("UPDATE drone SET last_heartbeat = now() - interval '119 seconds'")
+        assert await reap(db) == 0
+        await connection.execute("UPDATE drone SET last_heartbeat = now() - interval '121 seconds'")
+        async with obedient_drone(api.base, "dr-healthy"):
+            healthy = (await api.connect(spawn_config=IMAGE))["backend_id"]
+            # As many controllers as there are may look at once: one acts.
+            assert sum(await asyncio.gather(*(reap(db) for _ in range(8)))) == 1
+            entry = await status_of(api, lost)
+            assert entry["status"] == "terminated"
+            assert entry["termination_reason"] == "lost"
+            assert entry["message"] == "its drone has not been heard of for 121 s"
+            assert (await api.connect(key={"name": "k"}, spawn_config=IMAGE))["spawned"] is True
+            assert (await status_of(api, healthy))["status"] != "terminated"
+            assert await reap(db) == 0
+
+
+async def test_a7_one_controller_acts_while_another_holds_the_lock(postgres_url: str) -> None:
+    async with (
+        controller_api(postgres_url) as api,
+        open_database(postgres_url) as db,
+        sql(postgres_url) as other,
+    ):
+        async with obedient_drone(api.base):
+            await api.connect(spawn_config=IMAGE)
+        await other.execute("UPDATE drone SET last_heartbeat = now() - interval '200 seconds'")
+        lock = 0x504C_414E_4552
+        async with other.transaction():
+            await other.execute("SELECT pg_advisory_xact_lock($1)", lock)
+            assert await reap(db) == 0
+        assert await reap(db) == 1
+
+
+async def test_a7_more_lost_backends_than_a_page(postgres_url: str) -> None:
+    async with (
+        controller_api(postgres_url) as api,
+        open_database(postgres_url) as db,
+        sql(postgres_url) as connection,
+    ):
+        async with fake_drone(api.base):
+            await api.connect(spawn_config=IMAGE)
+        await connection.execute(
+            "INSERT INTO backend (id, cluster, last_status, last_status_time, drone_id, last_keepalive, state)"
+            " SELECT 'b' || n, 'c', 'ready', now(), drone.id, now(), '{\"status\": \"ready\", \"address\": \"a:1\"}'"
+            " FROM generate_series(1, 700) n, drone"
+        )
+        await connection.execute("UPDATE drone SET last_heartbeat = now() - interval '200 seconds'")
+        assert [await reap(db) for _ in range(3)] == [500, 201, 0]
+        assert await connection.fetchval("SELECT count(*) FROM backend WHERE last_status <> 'terminated'") == 0
+
+
+async def test_a7_a_backend_that_stays_scheduled_gets_its_action_again_then_is_given_up(postgres_url: str) -> None:
+    async with (
+        controller_api(postgres_url) as api,
+        open_database(postgres_url) as db,
+        sql(postgres_url) as connection,
+        fake_drone(api.base) as drone,
+    ):
+        backend = (await api.connect(key={"name": "k"}, spawn_config=IMAGE))["backend_id"]
+        action = await drone.hear("Action")
+        await drone.say("AckAction", {"action_id": action["action_id"]})
+        async with asyncio.timeout(10):
+            while not await connection.fetchval("SELECT acked_at FROM backend_action"):
+                await asyncio.sleep(0.02)
+        await drone.say("RenewKey", {"backend": "any", "local_time": 1})
+        await drone.hear("RenewKeyResponse")
+        assert await reap(db) == 0
+        await connection.execute("UPDATE backend SET last_status_time = now() - interval '61 seconds'")
+        assert await reap(db) == 1
+        # The drone's controller sends it again, at once or with its next look, a few seconds later.
+        assert await drone.hear("Action") == action
+        # Not acknowledged: its controller goes on sending it, and the reaper need not.
+        assert await reap(db) == 0
+        await connection.execute("UPDATE backend_key SET expires_at = now() + interval '9 seconds'")
+        assert await reap(db) == 1
+        entry = await status_of(api, backend)
+        assert (entry["status"], entry["termination_reason"]) == ("terminated", "lost")
+        assert (await api.connect(key={"name": "k"}, spawn_config=IMAGE))["spawned"] is True
+
+
+async def test_the_reaper_of_a_running_controller_acts_by_itself(postgres_url: str) -> None:
+    async with controller_api(postgres_url) as api:
+        async with obedient_drone(api.base):
+            backend = (await api.connect(spawn_config=IMAGE))["backend_id"]
+        async with sql(postgres_url) as connection:
+            await connection.execute("UPDATE drone SET last_heartbeat = now() - interval '200 seconds'")
+    async with controller_api(postgres_url) as api, asyncio.timeout(10):
+        while (await status_of(api, backend))["status"] != "terminated":
+            await asyncio.sleep(0.02)
+
+
+async def test_cleanup_deletes_what_is_old_and_nothing_else(postgres_url: str) -> None:
+    async with (
+        controller_api(postgres_url) as api,
+        obedient_drone(api.base),
+        open_database(postgres_url) as db,
+        sql(postgres_url) as connection,
+    ):
+        ids = [(await api.connect(key={"name": f"k{n}"}, spawn_config=IMAGE))["backend_id"] for n in range(7)]
+        for backend in ids[:5]:
+            await api.call("POST", f"/ctrl/b/{backend}/hard-terminate")
+        async with asyncio.timeout(10):
+            while await connection.fetchval("SELECT count(*) FROM backend WHERE last_status = 'terminated'") < 5:
+                await asyncio.sleep(0.02)
+        # Two of the terminated ones are old, and so is one that runs; one token and all events are old.
+        await connection.execute(
+            "UPDATE backend SET last_status_time = now() - interval '8 days' WHERE id = ANY ($1)", [*ids[:2], ids[6]]
+        )
+        await connection.execute("UPDATE event SET created_at = now() - interval '8 days'")
+        await connection.execute(
+            "UPDATE token SET expiration_time = now() - interval '1 s' WHERE backend_id = $1", ids[5]
+        )
+        await cleanup.delete_expired_tokens(db)
+        assert await connection.fetchval("SELECT count(*) FROM token WHERE backend_id = $1", ids[5]) == 0
+        done = await cleanup.delete_old(db, 7, 1)
+        assert done.backends == 2
+        assert done.events > 10
+        left = {row["id"] for row in await connection.fetch("SELECT id FROM backend")}
+        assert left == set(ids[2:])
+        for table in ("token", "backend_action", "backend_state"):
+            rows = await connection.fetch(f"SELECT DISTINCT backend_id FROM {table}")
+            assert not {row["backend_id"] for row in rows} & set(ids[:2]), table
+        assert (await status_of(api, ids[6]))["status"] == "ready"
+
+
+async def test_cleanup_forgets_fencing_tokens_only_of_keys_that_nobody_holds(postgres_url: str) -> None:
+    async with (
+        controller_api(postgres_url) as api,
+        fake_drone(api.base),
+        open_database(postgres_url) as db,
+        sql(postgres_url) as connection,
+    ):
+        for name in ("held", "free", "free but recent"):
+            await api.connect(key={"name": name}, spawn_config=IMAGE)
+        await connection.execute("UPDATE plane_key_fencing SET fencing_token = 1 WHERE key_name <> 'free but recent'")
+        await connection.execute("DELETE FROM backend_key WHERE key_name <> 'held'")
+        await cleanup.delete_old(db, 7, 100)
+        rows = await connection.fetch("SELECT key_name FROM plane_key_fencing ORDER BY 1")
+        assert [row["key_name"] for row in rows] == ["free but recent", "held"]
