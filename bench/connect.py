@@ -22,14 +22,8 @@ import aiohttp
 import asyncpg
 import uvloop
 
-from plane.database.connecting import NewBackend, Question, TokenGrant, look_up_keys, spawn_backends
-from plane.database.pool import Transaction
-from plane.decisions.lease_terms import lease_deadlines
-from plane.identity import random_name, random_token
-from plane.protocol.drone_messages import BackendAction, BackendOrder, SpawnOrder
-from plane.protocol.keys import AcquiredKey, KeyConfig
-from plane.protocol.spawn import SpawnConfig
-from plane.protocol.times import DroneTime
+from bench.bare import BareClient
+from plane.identity import random_name
 
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "60"))
 PORT, PROXY_PORT = 29180, 29190
@@ -56,17 +50,7 @@ class Bench:
 
     def __init__(self, http: aiohttp.ClientSession, sql: asyncpg.Connection[Any]) -> None:
         self.http = http
-        self.sql = sql
-        self.drone = 0
-        self.db = Transaction(sql)
-
-    async def add_silent_drone(self) -> None:
-        """A drone that is never connected, for the bare statements."""
-        self.drone = await self.sql.fetchval(
-            "WITH n AS (INSERT INTO node (kind, name, cluster, plane_version, plane_hash, ip)"
-            " VALUES ('Drone', 'dr-bare', 'bench', '', '', '127.0.0.1') RETURNING id)"
-            " INSERT INTO drone (id, ready) SELECT id, false FROM n RETURNING id"
-        )
+        self.bare = BareClient(sql, f"localhost:{PROXY_PORT}")
 
     async def connect(self, **request: Any) -> dict[str, Any]:
         """A connect request."""
@@ -74,21 +58,6 @@ class Bench:
             body: dict[str, Any] = await answer.json()
             assert answer.status == 200, body
             return body
-
-    async def bare_look_up(self, key: str) -> None:
-        """The statement that an existing key costs."""
-        grant = TokenGrant(random_token(), random_token(), None, "{}")
-        await look_up_keys(self.db, [Question(KeyConfig(key), grant, f"localhost:{PROXY_PORT}", "", 2)])
-
-    async def bare_new_key(self) -> None:
-        """The two statements that a new key costs. The action is for a drone that does not exist as a program."""
-        key, backend = KeyConfig(random_name()), random_name()
-        await self.bare_look_up(key.name)
-        acquired = AcquiredKey(key, lease_deadlines(DroneTime(0)), int(time.time() * 1000))
-        action = BackendAction(f"ak-{backend}", backend, self.drone, BackendOrder(spawn=SpawnOrder({}, acquired)))
-        grant = TokenGrant(random_token(), random_token(), None, "{}")
-        config = SpawnConfig(executable={})
-        await spawn_backends(self.db, [NewBackend(backend, "bench", config, acquired, False, None, action, grant)])
 
     async def new_backend_to_first_byte(self) -> str:
         """What a user waits for: connect, then the page."""
@@ -123,7 +92,7 @@ async def measure(url: str) -> None:
     sql = await asyncpg.connect(url)
     async with aiohttp.ClientSession() as http:
         bench = Bench(http, sql)
-        await bench.add_silent_drone()
+        await bench.bare.add_silent_drone()
         held = {"key": {"name": "held"}, "spawn_config": {"executable": {"command": ["sleep", "600"]}}}
         await bench.connect(**held)
         rows: dict[str, tuple[list[float], list[float]]] = {
@@ -133,11 +102,11 @@ async def measure(url: str) -> None:
         }
         for _ in range(ROUNDS):
             rows["existing key"][0].append(await timed(bench.connect(key={"name": "held"})))
-            rows["existing key"][1].append(await timed(bench.bare_look_up("held")))
+            rows["existing key"][1].append(await timed(bench.bare.look_up("held")))
             executable = {"executable": {"command": ["sleep", "5"]}}
             rows["new key"][0].append(await timed(bench.connect(key={"name": random_name()}, spawn_config=executable)))
             await asyncio.sleep(0.05)
-            rows["new key"][1].append(await timed(bench.bare_new_key()))
+            rows["new key"][1].append(await timed(bench.bare.new_key()))
             start = time.perf_counter()
             backend = await bench.new_backend_to_first_byte()
             rows["connect to first byte"][0].append((time.perf_counter() - start) * 1000)

@@ -21,6 +21,7 @@ from plane.controller.inspection_api import INSPECTION_ENDPOINTS
 from plane.controller.openapi import describe
 from plane.controller.proxy_socket import PROXY_SOCKET_ENDPOINTS
 from plane.controller.revocation_api import REVOCATION_ENDPOINTS
+from plane.controller.status_stream import STATUS_STREAM_ENDPOINTS
 from plane.decisions.access import Role
 from plane.protocol import codec
 
@@ -36,6 +37,7 @@ def all_endpoints() -> tuple[Endpoint, ...]:
         *HEALTH_ENDPOINTS,
         *CONNECT_ENDPOINTS,
         *BACKEND_ENDPOINTS,
+        *STATUS_STREAM_ENDPOINTS,
         *REVOCATION_ENDPOINTS,
         *INSPECTION_ENDPOINTS,
         *CLUSTER_ENDPOINTS,

@@ -66,31 +66,23 @@ async def _serve(context: Context, socket: ProxySocket, registration: Registrati
         context.bus.subscribe(EventKind.TOKENS_REVOKED) as revocations,
     ):
         await run_together(
-<<<<<<< HEAD
-            _hear(context, socket, registration, questions),
-=======
-            _hear(context, socket, questions, replies),
+            _hear(context, socket, registration, questions, replies),
             replies.run(),
->>>>>>> 1994cf0 (Controller: writes of all nodes go to the database together; lost drones are given up, what is old is deleted)
             _tell_removals(socket, states),
             _tell_revocations(socket, revocations, questions),
         )
 
 
-<<<<<<< HEAD
-async def _hear(context: Context, socket: ProxySocket, registration: Registration, questions: _Questions) -> None:
-=======
-async def _hear(context: Context, socket: ProxySocket, questions: _Questions, replies: Replies) -> None:
->>>>>>> 1994cf0 (Controller: writes of all nodes go to the database together; lost drones are given up, what is old is deleted)
+async def _hear(
+    context: Context, socket: ProxySocket, registration: Registration, questions: _Questions, replies: Replies
+) -> None:
     try:
         async for message in socket.messages():
             match message.content:
                 case RouteInfoRequest(token):
                     questions.ask(token)
-<<<<<<< HEAD
                 case str(backend_id) if message.keep_alive is not UNSET:
-                    if not await backends.keep_alive(context.db, backend_id):
-                        await socket.send(MessageToProxy(backend_removed=BackendRemoved(backend_id)))
+                    await replies.expect(context.writes.keepalives.put(backend_id), partial(_if_gone, backend_id))
                 case request:
                     assert registration.cluster is not None
                     answer = await answer_certificate_request(
@@ -98,12 +90,6 @@ async def _hear(context: Context, socket: ProxySocket, questions: _Questions, re
                     )
                     if answer is not None:
                         await socket.send(MessageToProxy(cert_manager_response=answer))
-=======
-                case str(backend_id):
-                    await replies.expect(context.writes.keepalives.put(backend_id), partial(_if_gone, backend_id))
-                case other:
-                    log.warning("certificates are not served", proxy=socket.peer.name, asked=type(other).__name__)
->>>>>>> 1994cf0 (Controller: writes of all nodes go to the database together; lost drones are given up, what is old is deleted)
     finally:
         await questions.end()
 

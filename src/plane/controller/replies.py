@@ -46,12 +46,18 @@ class Replies:
         Raises:
             DatabaseUnavailable: an earlier message is not stored in time.
         """
+        if self._slots.locked():
+            await self._until_one_is_answered()
+        await self._slots.acquire()
+        stored.add_done_callback(lambda done: self._stored.put_nowait((done, reply)))
+
+    async def _until_one_is_answered(self) -> None:
         try:
             async with asyncio.timeout(WRITTEN_LIMIT_S):
                 await self._slots.acquire()
         except TimeoutError:
             raise DatabaseUnavailable("what the node says is not stored in time") from None
-        stored.add_done_callback(lambda done: self._stored.put_nowait((done, reply)))
+        self._slots.release()
 
     async def run(self) -> None:
         """Send answers until cancelled.

@@ -26,10 +26,11 @@ class Writes:
     """The batchers of one controller. `run` must be running for anything to be written."""
 
     def __init__(self, db: Database) -> None:
-        # States of one backend must stay in order, and a connect waits for its answer.
+        # Clients wait for these. States of one backend must stay in order; and what notifies (states, spawns) commits
+        # one at a time anyway, since PostgreSQL locks for it.
         self.states = Batcher(partial(backends.record_states, db))
-        self.look_ups = Batcher(partial(connecting.look_up_keys, db), at_once=2)
-        self.spawns = Batcher(partial(connecting.spawn_backends, db), at_once=2)
+        self.spawns = Batcher(partial(connecting.spawn_backends, db))
+        self.look_ups = Batcher(partial(connecting.look_up_keys, db), at_once=4)
         self.renewals = Batcher(partial(keys.renew, db), collect_s=SOON_S)
         self.heartbeats = Batcher(partial(nodes.drone_heartbeats, db), collect_s=UNHURRIED_S)
         self.keepalives = Batcher(partial(backends.keep_alive, db), collect_s=UNHURRIED_S)

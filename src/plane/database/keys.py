@@ -13,18 +13,12 @@ __all__ = ["prevent_renewal", "renew"]
 _SQL = statements("keys")
 
 
-<<<<<<< HEAD
-async def renew(db: Database, backend_id: str) -> bool:
-    """Extend the lease of the backend's key. False if it may not be renewed or is gone."""
-    return await db.fetchrow(_SQL["renew_key"], backend_id, KEY_LEASE_S) is not None
+async def renew(db: Database, backend_ids: Sequence[str]) -> list[bool]:
+    """Extend the leases of the backends' keys. False where one may not be renewed or is gone."""
+    renewed = {row["id"] for row in await db.fetch(_SQL["renew_keys"], backend_ids, KEY_LEASE_S)}
+    return [backend_id in renewed for backend_id in backend_ids]
 
 
 async def prevent_renewal(db: Database, backend_id: str) -> bool:
     """Have the backend's key end with its present lease. False if it holds none."""
     return await db.fetchrow(_SQL["prevent_renewal"], backend_id) is not None
-=======
-async def renew(db: Database, backend_ids: Sequence[str]) -> list[bool]:
-    """Extend the leases of the backends' keys. False where one may not be renewed or is gone."""
-    renewed = {row["id"] for row in await db.fetch(_SQL["renew_keys"], backend_ids, KEY_LEASE_S)}
-    return [backend_id in renewed for backend_id in backend_ids]
->>>>>>> 1994cf0 (Controller: writes of all nodes go to the database together; lost drones are given up, what is old is deleted)

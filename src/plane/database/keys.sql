@@ -4,14 +4,9 @@ WITH renewable AS (
     SELECT id FROM backend_key WHERE id = ANY ($1::text[]) AND allow_renew ORDER BY id FOR NO KEY UPDATE
 )
 UPDATE backend_key SET expires_at = now() + make_interval(secs => $2)
-<<<<<<< HEAD
-WHERE id = $1 AND allow_renew
-RETURNING expires_at;
+FROM renewable WHERE backend_key.id = renewable.id
+RETURNING backend_key.id;
 
 -- name: prevent_renewal
 -- The key of backend $1 ends with its present lease. No row: it holds none.
 UPDATE backend_key SET allow_renew = false WHERE id = $1 RETURNING id;
-=======
-FROM renewable WHERE backend_key.id = renewable.id
-RETURNING backend_key.id;
->>>>>>> 1994cf0 (Controller: writes of all nodes go to the database together; lost drones are given up, what is old is deleted)

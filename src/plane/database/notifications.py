@@ -51,10 +51,11 @@ class Subscription:
     """Events of one kind, or of one kind and key, since the subscription began."""
 
     def __init__(self) -> None:
-        self._queue: asyncio.Queue[Event] = asyncio.Queue(SUBSCRIPTION_LIMIT)
+        # None wakes whoever waits without an event.
+        self._queue: asyncio.Queue[Event | None] = asyncio.Queue(SUBSCRIPTION_LIMIT)
         self._overflowed = False
 
-    def put(self, event: Event) -> None:
+    def put(self, event: Event | None) -> None:
         """Hand an event over; called by the bus."""
         if not self._overflowed:
             try:
@@ -68,6 +69,24 @@ class Subscription:
         Raises:
             Overflowed: events were missed.
         """
+        while True:
+            if (event := await self._get()) is not None:
+                return event
+
+    async def next_within(self, limit_s: float) -> Event | None:
+        """The next event; None if none comes in time.
+
+        Raises:
+            Overflowed: events were missed.
+        """
+        # asyncio.timeout would do, at several times the cost for each of thousands of readers.
+        timer = asyncio.get_running_loop().call_later(limit_s, self.put, None)
+        try:
+            return await self._get()
+        finally:
+            timer.cancel()
+
+    async def _get(self) -> Event | None:
         if self._overflowed:
             raise Overflowed("subscriber too slow; events were missed")
         return await self._queue.get()

@@ -137,8 +137,15 @@ async def connect(url: str) -> asyncpg.Connection[asyncpg.Record]:
     return await asyncpg.connect(url, timeout=CONNECT_LIMIT_S, server_settings=_SERVER_SETTINGS)
 
 
-# Notifications carry times as PostgreSQL prints them; the original's are in UTC.
-_SERVER_SETTINGS = {"timezone": "UTC", "application_name": "plane", "jit": "off"}
+_SERVER_SETTINGS = {
+    # Notifications carry times as PostgreSQL prints them; the original's are in UTC.
+    "timezone": "UTC",
+    "application_name": "plane",
+    "jit": "off",
+    # Every statement here is best answered by the same plan whatever its arguments; planning the large ones anew each
+    # time costs as much as running them.
+    "plan_cache_mode": "force_generic_plan",
+}
 
 
 async def _keep_as_it_is(_: object) -> None:

@@ -104,7 +104,7 @@ async def termination_candidates(*, db: DatabaseOption, cluster: str, drone: str
             raise ConfigurationError(
                 f"there is no drone {drone!r} in cluster {cluster!r}; `plane db list-nodes --all` lists all nodes"
             )
-        found = await backends.backends_to_sweep(database, node_id)
+        found = await backends.backends_to_sweep(database, [node_id])
     if as_json:
         print_json([{"backend": each.backend_id, "due_in_s": each.due_in_s} for each in found])
         return

@@ -1,0 +1,91 @@
+"""HTTP clients that cost next to nothing, so that what is measured is the server."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from typing import Any
+
+__all__ = ["HttpClient", "Watcher"]
+
+_LENGTH = re.compile(rb"\r\ncontent-length: (\d+)", re.I)
+
+
+class HttpClient(asyncio.Protocol):
+    """One kept connection; one request at a time."""
+
+    def __init__(self) -> None:
+        self._transport: Any = None
+        self._data = b""
+        self._answer: asyncio.Future[tuple[int, bytes]] | None = None
+
+    @classmethod
+    async def open(cls, host: str, port: int) -> HttpClient:
+        """A connection to a server."""
+        _, client = await asyncio.get_running_loop().create_connection(cls, host, port)
+        return client
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    async def post(self, path: str, body: bytes) -> tuple[int, bytes]:
+        """Status and body of the answer."""
+        self._answer = asyncio.get_running_loop().create_future()
+        head = f"POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+        self._transport.write(head.encode() + b"\r\n\r\n" + body)
+        return await self._answer
+
+    def data_received(self, data: bytes) -> None:
+        self._data += data
+        end = self._data.find(b"\r\n\r\n")
+        if end < 0 or self._answer is None:
+            return
+        length = _LENGTH.search(self._data, 0, end)
+        assert length is not None
+        whole = end + 4 + int(length[1])
+        if len(self._data) >= whole:
+            answer, self._answer = self._answer, None
+            answer.set_result((int(self._data[9:12]), self._data[end + 4 : whole]))
+            self._data = self._data[whole:]
+
+    def close(self) -> None:
+        """End the connection."""
+        self._transport.close()
+
+
+class Watcher(asyncio.Protocol):
+    """A reader of one backend's status stream."""
+
+    def __init__(self) -> None:
+        self._transport: Any = None
+        self._text = b""
+        self._wanted: tuple[bytes, asyncio.Future[float]] | None = None
+
+    @classmethod
+    async def open(cls, host: str, port: int, backend: str) -> Watcher:
+        """A stream that has been asked for."""
+        _, watcher = await asyncio.get_running_loop().create_connection(cls, host, port)
+        watcher._transport.write(f"GET /pub/b/{backend}/status-stream HTTP/1.1\r\nHost: bench\r\n\r\n".encode())
+        return watcher
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    async def saw(self, status: str) -> float:
+        """When the status was seen, on the clock of `time.perf_counter`."""
+        self._wanted = f"id: {status}\n".encode(), asyncio.get_running_loop().create_future()
+        self._look()
+        return await self._wanted[1]
+
+    def data_received(self, data: bytes) -> None:
+        self._text += data
+        self._look()
+
+    def _look(self) -> None:
+        if self._wanted is not None and self._wanted[0] in self._text and not self._wanted[1].done():
+            self._wanted[1].set_result(time.perf_counter())
+
+    def close(self) -> None:
+        """End the connection."""
+        self._transport.abort()
