@@ -24,6 +24,12 @@ async def drone_state(api: Api) -> dict[str, Any]:
     return drone
 
 
+async def until_ready_is(api: Api, wanted: bool) -> None:
+    async with asyncio.timeout(10):
+        while (await drone_state(api))["ready"] is not wanted:
+            await asyncio.sleep(0.02)
+
+
 async def test_a14_draining_can_be_undone(postgres_url: str) -> None:
     async with controller_api(postgres_url) as api, fake_drone(api.base):
         assert await drain(api, "dr-fake") == (200, {"updated": True})
@@ -42,12 +48,10 @@ async def test_a14_a_drone_that_stops_gets_no_more_work_until_it_is_back(postgre
         async with fake_drone(api.base) as drone:
             assert drone.controller["extensions"] == ["stopping"]
             await drone.say("Stopping", {})
-            async with asyncio.timeout(10):
-                while (await drone_state(api))["ready"]:
-                    await asyncio.sleep(0.02)
+            await until_ready_is(api, False)
             assert await api.refused(spawn_config=IMAGE) == (500, "NoDroneAvailable")
         async with fake_drone(api.base):
-            assert (await drone_state(api))["ready"] is True
+            await until_ready_is(api, True)
             await api.connect(spawn_config=IMAGE)
 
 
