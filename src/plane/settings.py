@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from plane import timing
@@ -12,7 +12,7 @@ from plane.decisions.http_limits import DEFAULT_LIMITS, HttpLimits
 from plane.protocol.names import ClusterName, ControllerName, NodeName
 from plane.transport.controller_url import ControllerUrl
 
-__all__ = ["ControllerSettings", "DnsSettings", "DroneSettings", "ProxySettings", "RuntimeKind"]
+__all__ = ["AcmeSettings", "ControllerSettings", "DnsSettings", "DroneSettings", "ProxySettings", "RuntimeKind"]
 
 
 class RuntimeKind(enum.StrEnum):
@@ -98,6 +98,26 @@ class ProxyLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AcmeSettings:
+    """How a proxy orders the certificate of its cluster.
+
+    Attributes:
+        endpoint: URL of the CA's directory.
+        email: where the CA writes to.
+        eab: key id and key of an external account binding, if the CA wants one.
+        ca_file: PEM of a private CA to trust when talking to ``endpoint``, beside what the system trusts.
+        name_server: address and port of the only name server to ask whether a challenge's value is there. None: those
+            of the zone.
+    """
+
+    endpoint: str
+    email: str
+    eab: tuple[str, bytes] | None = field(default=None, repr=False)
+    ca_file: Path | None = None
+    name_server: tuple[str, int] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProxySettings:
     """Settings of a proxy.
 
@@ -108,6 +128,7 @@ class ProxySettings:
         host, http_port: where to listen for plain HTTP. Port 0: any free one.
         https_port: where to listen for TLS; the other port then only redirects. None: plain HTTP alone.
         cert_path: JSON with the certificate's chain and key. tls_pair: the two as PEM files.
+        acme: how the certificate is ordered. None: it is not.
         root_redirect_url: where ``/`` leads. None: 400.
         waiting_page: show a browser a page that waits while its backend starts, instead of a blank one.
         limits, http_limits: how long it waits, and how large parts of a message may be.
@@ -121,6 +142,7 @@ class ProxySettings:
     https_port: int | None = None
     cert_path: Path | None = None
     tls_pair: tuple[Path, Path] | None = None
+    acme: AcmeSettings | None = None
     root_redirect_url: str | None = None
     waiting_page: bool = False
     limits: ProxyLimits = ProxyLimits()

@@ -8,13 +8,21 @@ from __future__ import annotations
 from typing import Final
 
 __all__: list[str] = [
+    "ACME_POLL_INTERVAL_S",
+    "ACME_STEP_LIMIT_S",
     "BACKOFF_CAP_S",
     "BACKOFF_FACTOR",
     "BACKOFF_FIRST_S",
     "BACKOFF_HEALTHY_AFTER_S",
+    "CERTIFICATE_FAILURE_CAP_S",
+    "CERTIFICATE_FAILURE_FACTOR",
+    "CERTIFICATE_FAILURE_FIRST_S",
     "CERTIFICATE_LEASE_S",
+    "CERTIFICATE_LOOK_INTERVAL_S",
+    "CERTIFICATE_RENEWAL_WINDOW_S",
     "CLEANUP_INTERVAL_S",
     "CONNECT_ATTEMPTS",
+    "CONTROLLER_ANSWER_LIMIT_S",
     "CONTROLLER_SHUTDOWN_GRACE_S",
     "DNS_TCP_IDLE_LIMIT_S",
     "DRONE_LOST_AFTER_S",
@@ -38,13 +46,19 @@ __all__: list[str] = [
     "REAP_INTERVAL_S",
     "RECONNECT_EVERY_S",
     "RECONNECT_JITTER_S",
+    "RENEWAL_INFO_INTERVAL_S",
+    "RENEWAL_INFO_SHORTEST_S",
     "SCHEDULED_TOO_LONG_S",
     "SHORTEST_IDLE_S",
     "SOFT_TERMINATE_GRACE_S",
     "STARTUP_TIMEOUT_S",
     "SWEEP_INTERVAL_S",
     "TXT_ANSWER_LIMIT_S",
+    "TXT_FIXED_WAIT_S",
+    "TXT_LOOK_INTERVAL_S",
+    "TXT_LOOK_LIMIT_S",
     "TXT_REMEMBERED_S",
+    "TXT_VISIBLE_LIMIT_S",
     "UNHEALTHY_AFTER_S",
 ]
 
@@ -110,6 +124,28 @@ NODE_SEND_LIMIT_S: Final = 10.0
 
 # A proxy that orders its cluster's certificate has the right to for this long, from its last step; then another may.
 CERTIFICATE_LEASE_S: Final = 60.0
+
+# A certificate is renewed so long before its end (page 1), or a third of its life if that is less.
+CERTIFICATE_RENEWAL_WINDOW_S: Final = 30 * 86400.0
+# After a failed order; then longer each time. Let's Encrypt takes five failures an hour.
+CERTIFICATE_FAILURE_FIRST_S: Final = 30.0
+CERTIFICATE_FAILURE_FACTOR: Final = 4.0
+CERTIFICATE_FAILURE_CAP_S: Final = 3600.0
+# How often is looked whether a certificate is due: the machine's clock may jump meanwhile.
+CERTIFICATE_LOOK_INTERVAL_S: Final = 60.0
+# A controller's answer to a question about the certificate.
+CONTROLLER_ANSWER_LIMIT_S: Final = 10.0
+# Until a challenge's value is seen, and each step of an order: a challenge takes both, within the lease.
+TXT_VISIBLE_LIMIT_S: Final = 20.0
+ACME_STEP_LIMIT_S: Final = 35.0
+ACME_POLL_INTERVAL_S: Final = 0.5
+TXT_LOOK_INTERVAL_S: Final = 0.5
+TXT_LOOK_LIMIT_S: Final = 2.0
+# Where the zone's name servers cannot be found; longer than a value is remembered.
+TXT_FIXED_WAIT_S: Final = 5.0
+# How often a CA is asked when it would like the renewal, and the least that it may ask for (RFC 9773, section 4.3).
+RENEWAL_INFO_INTERVAL_S: Final = 6 * 3600.0
+RENEWAL_INFO_SHORTEST_S: Final = 60.0
 
 # How long a DNS server waits for a controller's word, and remembers it: a value is new with each order.
 TXT_ANSWER_LIMIT_S: Final = 5.0

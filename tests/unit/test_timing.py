@@ -34,3 +34,20 @@ def test_probes_and_backoff_rise() -> None:
     assert timing.BACKOFF_FIRST_S < timing.BACKOFF_CAP_S
     assert timing.BACKOFF_FACTOR > 1
     assert timing.RECONNECT_JITTER_S < timing.RECONNECT_EVERY_S
+
+
+def test_a_challenge_takes_no_longer_than_the_lease() -> None:
+    assert timing.TXT_VISIBLE_LIMIT_S + timing.ACME_STEP_LIMIT_S < timing.CERTIFICATE_LEASE_S
+
+
+def test_a_challenge_s_value_is_waited_for_longer_than_an_older_one_is_remembered() -> None:
+    assert timing.TXT_REMEMBERED_S < timing.TXT_FIXED_WAIT_S < timing.TXT_VISIBLE_LIMIT_S
+
+
+def test_failed_orders_stay_below_five_an_hour() -> None:
+    wait_s, end_s, orders = timing.CERTIFICATE_FAILURE_FIRST_S, 0.0, 1
+    while end_s + wait_s < 3600:
+        end_s += wait_s
+        wait_s = min(wait_s * timing.CERTIFICATE_FAILURE_FACTOR, timing.CERTIFICATE_FAILURE_CAP_S)
+        orders += 1
+    assert orders <= 5

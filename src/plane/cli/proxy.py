@@ -7,6 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter, validators
 
+from plane.cli.acme_arguments import acme_settings
 from plane.cli.arguments import cluster_name, node_name
 from plane.cli.serving import serve
 from plane.decisions.http_limits import HttpLimits
@@ -34,6 +35,12 @@ def proxy(
     cert_path: Path | None = None,
     tls_cert: Path | None = None,
     tls_key: Path | None = None,
+    acme_endpoint: str | None = None,
+    acme_email: str | None = None,
+    acme_eab_kid: str | None = None,
+    acme_eab_hmac_key: Annotated[str | None, Parameter(env_var="PLANE_ACME_EAB_HMAC_KEY")] = None,
+    acme_ca: Path | None = None,
+    acme_name_server: str | None = None,
     root_redirect_url: str | None = None,
     waiting_page: Annotated[bool, Parameter(negative="")] = False,
     head_timeout: Annotated[float, Parameter(validator=_SECONDS)] = 10,
@@ -69,6 +76,18 @@ def proxy(
         Certificate chain as a PEM file, with --tls-key.
     tls_key
         Its private key as a PEM file that only its owner (and group) may read.
+    acme_endpoint
+        Directory of the CA from which the certificate of the cluster is ordered, by DNS challenge.
+    acme_email
+        Where the CA writes to.
+    acme_eab_kid
+        Key id, if the CA wants an external account binding.
+    acme_eab_hmac_key
+        Its key, base64url.
+    acme_ca
+        PEM file of a private CA to trust when talking to the endpoint.
+    acme_name_server
+        Address (and port) of the name server to ask whether a challenge is answered; default those of its zone.
     root_redirect_url
         Where / leads; without it, / is answered with 400.
     waiting_page
@@ -92,7 +111,8 @@ def proxy(
     """
     from plane.proxy.running import running_proxy
 
-    _check_certificate_options(https, cert_path, tls_cert, tls_key)
+    acme = acme_settings(acme_endpoint, acme_email, acme_eab_kid, acme_eab_hmac_key, acme_ca, acme_name_server)
+    _check_certificate_options(https, cert_path, tls_cert, tls_key, has_acme=acme is not None)
     serve(
         running_proxy(
             ProxySettings(
@@ -104,6 +124,7 @@ def proxy(
                 https_port=https_port if https else None,
                 cert_path=cert_path,
                 tls_pair=(tls_cert, tls_key) if tls_cert is not None and tls_key is not None else None,
+                acme=acme,
                 root_redirect_url=root_redirect_url,
                 waiting_page=waiting_page,
                 limits=ProxyLimits(
@@ -121,14 +142,18 @@ def proxy(
 
 
 def _check_certificate_options(
-    https: bool, cert_path: Path | None, tls_cert: Path | None, tls_key: Path | None
+    https: bool, cert_path: Path | None, tls_cert: Path | None, tls_key: Path | None, *, has_acme: bool
 ) -> None:
     if (tls_cert is None) != (tls_key is None):
         raise ConfigurationError("--tls-cert and --tls-key go together")
     if cert_path is not None and tls_cert is not None:
         raise ConfigurationError("give --cert-path, or --tls-cert and --tls-key, not both")
-    has_one = cert_path is not None or tls_cert is not None
+    if has_acme and tls_cert is not None:
+        raise ConfigurationError("a certificate that is ordered is kept in --cert-path, not in --tls-cert")
+    has_one = cert_path is not None or tls_cert is not None or has_acme
     if https and not has_one:
-        raise ConfigurationError("--https needs a certificate: --cert-path, or --tls-cert and --tls-key")
+        raise ConfigurationError(
+            "--https needs a certificate: --cert-path, or --tls-cert and --tls-key, or --acme-endpoint to order one"
+        )
     if has_one and not https:
         raise ConfigurationError("a certificate is of use with --https only")

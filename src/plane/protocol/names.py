@@ -26,6 +26,7 @@ __all__ = [
     "Prefix",
     "check_name",
     "check_subdomain",
+    "cluster_host",
     "cluster_url_scheme",
     "container_name",
     "parse_cluster_name",
@@ -138,6 +139,12 @@ def cluster_url_scheme(cluster: str) -> str:
     _, colon, port = cluster.rpartition(":")
     has_port = bool(colon) and port.isdigit()
     return "http" if has_port and port != "443" else "https"
+
+
+def cluster_host(cluster: str) -> str:
+    """The host of a cluster's name, without its port."""
+    host, colon, port = cluster.rpartition(":")
+    return host if colon and port.isdigit() else cluster
 
 
 def check_subdomain(subdomain: str) -> str:

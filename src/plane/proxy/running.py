@@ -16,12 +16,15 @@ from plane.protocol.errors import ConfigurationError
 from plane.protocol.handshake import Extension
 from plane.protocol.proxy_messages import (
     BackendRemoved,
+    CertManagerRequest,
+    CertManagerResponse,
     MessageFromProxy,
     MessageToProxy,
     RouteInfoRequest,
     RouteInfoResponse,
     TokensRevoked,
 )
+from plane.proxy.cert_keeper import CertKeeper
 from plane.proxy.certificate_files import CertificateFiles
 from plane.proxy.entrances import Entrances, bind
 from plane.proxy.service import ProxyService
@@ -71,6 +74,7 @@ class _Controller:
     def __init__(self) -> None:
         self._socket: ProxySocket | None = None
         self.service: ProxyService
+        self.cert_keeper: CertKeeper | None = None
 
     async def ask(self, token: str) -> None:
         """Where does the token lead?"""
@@ -79,6 +83,10 @@ class _Controller:
     async def keep_alive(self, backend_id: str) -> None:
         """The backend is in use."""
         await self._send(MessageFromProxy(keep_alive=backend_id))
+
+    async def ask_about_certificate(self, request: CertManagerRequest) -> None:
+        """Ask for the lease, set a challenge's value, or give the lease back."""
+        await self._send(MessageFromProxy(cert_manager_request=request))
 
     async def _send(self, message: MessageFromProxy) -> None:
         if self._socket is None:
@@ -96,10 +104,15 @@ class _Controller:
         try:
             service.keeper.connected()
             service.routes.connected()
+            if self.cert_keeper is not None:
+                self.cert_keeper.connected()
             async for message in socket.messages():
                 match message.content:
                     case RouteInfoResponse() as response:
                         service.routes.answered(response)
+                    case CertManagerResponse() as answer:
+                        if self.cert_keeper is not None:
+                            self.cert_keeper.answered(answer)
                     case BackendRemoved(backend):
                         service.remove_backend(backend)
                     case TokensRevoked(_, tokens):
@@ -108,6 +121,8 @@ class _Controller:
             self._socket = None
             service.missing.add(_NO_CONTROLLER)
             service.routes.disconnected()
+            if self.cert_keeper is not None:
+                self.cert_keeper.disconnected()
 
 
 @asynccontextmanager
@@ -130,7 +145,11 @@ async def running_proxy(settings: ProxySettings) -> AsyncIterator[RunningProxy]:
     certificates = CertificateHolder()
     files = _certificate_files(settings)
     if files is not None:
-        files.load(certificates, required=True)
+        files.load(certificates, required=settings.acme is None)
+    if settings.acme is not None:
+        controller.cert_keeper = CertKeeper(
+            settings.acme, settings.cluster, certificates, files, controller.ask_about_certificate
+        )
     entrances = _bind(settings)
     _keep_large_buffers()
     tasks = [
@@ -142,6 +161,9 @@ async def running_proxy(settings: ProxySettings) -> AsyncIterator[RunningProxy]:
     if settings.https_port is not None:
         service.missing.add(_NO_CERTIFICATE)
         tasks.append(asyncio.create_task(_serve_tls(entrances, service, certificates, files), name="TLS"))
+    keeping = []
+    if controller.cert_keeper is not None:
+        keeping = [asyncio.create_task(controller.cert_keeper.run(), name="certificate")]
     await entrances.open_http(service)
     log.info(
         "proxy listens",
@@ -154,16 +176,21 @@ async def running_proxy(settings: ProxySettings) -> AsyncIterator[RunningProxy]:
     # What is there at the start stays; collecting it again and again costs time that requests wait.
     gc.freeze()
     try:
-        yield RunningProxy(entrances, service, tasks)
+        yield RunningProxy(entrances, service, [*tasks, *keeping])
     finally:
         log.info("proxy stops", name=settings.name)
         entrances.close()
+        # While there is a connection: a lease that is held is given back.
+        await end_tasks(keeping)
         await service.drain(timing.PROXY_SHUTDOWN_GRACE_S)
         await end_tasks(tasks)
 
 
 def _certificate_files(settings: ProxySettings) -> CertificateFiles | None:
     if settings.https_port is None:
+        return None
+    if settings.cert_path is None and settings.tls_pair is None:
+        # Ordered, and kept in memory only.
         return None
     return CertificateFiles(json=settings.cert_path, pair=settings.tls_pair)
 

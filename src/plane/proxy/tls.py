@@ -37,12 +37,13 @@ class Certificate:
     Attributes:
         chain, key: PEM. The key is never in a log or a repr.
         names: the DNS names and addresses that it is for.
-        not_after: its end, UTC.
+        not_before, not_after: its begin and end, UTC.
     """
 
     chain: bytes
     key: bytes = field(repr=False)
     names: tuple[str, ...]
+    not_before: datetime
     not_after: datetime
 
 
@@ -76,7 +77,7 @@ def read_certificate(chain: bytes, key: bytes) -> Certificate:
         names += [str(address) for address in alternatives.get_values_for_type(x509.IPAddress)]
     except x509.ExtensionNotFound:
         names = []
-    return Certificate(chain, key, tuple(names), leaf.not_valid_after_utc)
+    return Certificate(chain, key, tuple(names), leaf.not_valid_before_utc, leaf.not_valid_after_utc)
 
 
 class CertificateHolder:
