@@ -44,7 +44,7 @@ class CertKeeper:
     """Keeps one certificate in ``holder``.
 
     Args:
-        send: tells the controller; does nothing without a connection.
+        send: tells the controller, and whether that could be sent.
         files: where the certificate is kept, if anywhere.
     """
 
@@ -54,7 +54,7 @@ class CertKeeper:
         cluster: str,
         holder: CertificateHolder,
         files: CertificateFiles | None,
-        send: Callable[[CertManagerRequest], Awaitable[None]],
+        send: Callable[[CertManagerRequest], Awaitable[bool]],
     ) -> None:
         self._settings = settings
         self._host = cluster_host(cluster)
@@ -69,6 +69,7 @@ class CertKeeper:
         key = AccountKey(None if self._cert_path is None else account_key_path(self._cert_path))
         self._orders = AcmeOrders(settings, self._context, key)
         self._connected = asyncio.Event()
+        self._owes_release = False
         self._answer: asyncio.Future[CertManagerResponse] | None = None
         # One throw of the dice per certificate: when within the CA's window it is renewed.
         self._chance: tuple[bytes, float] = (b"", 0.0)
@@ -120,6 +121,8 @@ class CertKeeper:
     async def _try(self) -> None:
         """Take the lease, order, give the lease back. Whatever goes wrong, the next try waits."""
         await self._connected.wait()
+        if self._owes_release:
+            await self._release()
         try:
             if not await self._leased():
                 log.info("another proxy orders the certificate", cluster=self._host)
@@ -129,7 +132,7 @@ class CertKeeper:
                 if not self._found_in_file():
                     await self._order()
             finally:
-                await asyncio.shield(self._send("ReleaseCertLease"))
+                await asyncio.shield(self._release())
         except OrderFailed as error:
             self._failed(error)
         except (PlaneError, OSError) as error:
@@ -140,6 +143,10 @@ class CertKeeper:
             self._failed(OrderFailed(str(error) or type(error).__name__))
         else:
             self._schedule.succeeded(self._clock())
+
+    async def _release(self) -> None:
+        """Give the lease back; without a connection, before the next is asked for."""
+        self._owes_release = not await self._send("ReleaseCertLease")
 
     def _failed(self, error: OrderFailed) -> None:
         wait_s = self._schedule.failed(self._clock(), error.retry_after_s)

@@ -84,17 +84,19 @@ class _Controller:
         """The backend is in use."""
         await self._send(MessageFromProxy(keep_alive=backend_id))
 
-    async def ask_about_certificate(self, request: CertManagerRequest) -> None:
-        """Ask for the lease, set a challenge's value, or give the lease back."""
-        await self._send(MessageFromProxy(cert_manager_request=request))
+    async def ask_about_certificate(self, request: CertManagerRequest) -> bool:
+        """Ask for the lease, set a challenge's value, or give the lease back. False: it could not be sent."""
+        return await self._send(MessageFromProxy(cert_manager_request=request))
 
-    async def _send(self, message: MessageFromProxy) -> None:
+    async def _send(self, message: MessageFromProxy) -> bool:
         if self._socket is None:
-            return
+            return False
         try:
             await self._socket.send(message)
         except SocketClosed as error:
             log.info("not sent; it is sent again on the next connection", error=str(error))
+            return False
+        return True
 
     async def session(self, socket: ProxySocket) -> None:
         """Serve one connection to its end."""

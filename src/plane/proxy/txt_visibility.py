@@ -37,9 +37,9 @@ class _NotFound(Exception):
 
 @dataclass(frozen=True, slots=True)
 class NameServer:
-    """Where to ask."""
+    """Where to ask: any of the addresses will do, since this machine may not reach all (IPv6)."""
 
-    address: str
+    addresses: tuple[str, ...]
     port: int
 
 
@@ -52,7 +52,7 @@ async def until_visible(cluster_host: str, value: str, asked: tuple[str, int] | 
     try:
         async with asyncio.timeout(TXT_VISIBLE_LIMIT_S):
             if asked is not None:
-                servers = [NameServer(*asked)]
+                servers = [NameServer((asked[0],), asked[1])]
             else:
                 name, servers = await _responsible(name)
             await _until_all_have(servers, name, value)
@@ -112,9 +112,13 @@ async def _until_all_have(servers: list[NameServer], name: dns.name.Name, value:
 
 
 async def _has(server: NameServer, name: dns.name.Name, value: str) -> bool:
+    return any(await asyncio.gather(*(_answers(each, server.port, name, value) for each in server.addresses)))
+
+
+async def _answers(address: str, port: int, name: dns.name.Name, value: str) -> bool:
     query = dns.message.make_query(name, dns.rdatatype.TXT)
     try:
-        response = await dns.asyncquery.udp(query, server.address, timeout=TXT_LOOK_LIMIT_S, port=server.port)
+        response = await dns.asyncquery.udp(query, address, timeout=TXT_LOOK_LIMIT_S, port=port)
     except (dns.exception.DNSException, OSError):
         return False
     texts = {b"".join(each.strings) for found in response.answer for each in found if hasattr(each, "strings")}
