@@ -89,13 +89,10 @@ async def _responsible(name: dns.name.Name) -> tuple[dns.name.Name, list[NameSer
     servers = []
     for record in await resolver.resolve(zone, dns.rdatatype.NS):
         try:
-            for family, _, _, _, address in await loop.getaddrinfo(
-                str(record.target), DNS_PORT, type=socket.SOCK_DGRAM
-            ):
-                if family in (socket.AF_INET, socket.AF_INET6):
-                    servers.append(NameServer(str(address[0]), DNS_PORT))
+            found = await loop.getaddrinfo(record.target.to_text(omit_final_dot=True), DNS_PORT, type=socket.SOCK_DGRAM)
         except OSError:
             continue
+        servers.append(NameServer(tuple(dict.fromkeys(str(address[0]) for *_, address in found)), DNS_PORT))
     if not servers:
         raise _NotFound(f"no server of the zone {zone} has an address")
     return name, servers
