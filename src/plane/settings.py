@@ -36,6 +36,8 @@ class ControllerSettings:
         best_of: a new backend goes to the least loaded of this many random drones.
         cleanup_min_age_days: delete terminated backends and events that are older. None: keep them.
         cleanup_batch_size: backends that are deleted in one transaction.
+        api_key_file: who may call the control API. None: everybody who reaches it.
+        forward_auth: URL of a server that is asked whether a request may pass. None: no server is asked.
         demo_command: serve a front page at ``/`` that opens backends of this command. None: no front page.
     """
 
@@ -48,6 +50,8 @@ class ControllerSettings:
     best_of: int = 2
     cleanup_min_age_days: int | None = None
     cleanup_batch_size: int = 100
+    api_key_file: Path | None = None
+    forward_auth: str | None = None
     demo_command: tuple[str, ...] | None = None
 
 

@@ -12,7 +12,7 @@ import pytest
 from harness.program import PLANE
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("controller", "drone", "proxy", "dns", "dev", "migrate")
+COMMANDS = ("controller", "drone", "proxy", "dns", "dev", "migrate", "api-key")
 
 
 def test_it_builds_without_warnings(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from urllib.parse import urlsplit
 
 from plane.identity import random_name
 from plane.protocol.errors import ConfigurationError, InvalidName
@@ -16,7 +17,7 @@ from plane.protocol.names import (
     parse_cluster_name,
 )
 
-__all__ = ["cluster_name", "controller_name", "ip_address", "node_name"]
+__all__ = ["cluster_name", "controller_name", "http_url", "ip_address", "node_name"]
 
 
 def cluster_name(text: str, flag: str = "--cluster") -> ClusterName:
@@ -56,6 +57,21 @@ def _name(text: str | None, prefix: Prefix, flag: str) -> str:
         return check_name(text, prefix)
     except InvalidName as error:
         raise ConfigurationError(f"{flag}: {error}") from None
+
+
+def http_url(text: str, flag: str) -> str:
+    """A URL that can be asked.
+
+    Raises:
+        ConfigurationError
+    """
+    try:
+        parts = urlsplit(text)
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return text
+    except ValueError:
+        pass
+    raise ConfigurationError(f"{flag}: {text!r} is not of the form http://HOST[:PORT]/PATH or https://…")
 
 
 def ip_address(text: str, flag: str = "--ip") -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter, validators
 
-from plane.cli.arguments import cluster_name, controller_name
+from plane.cli.arguments import cluster_name, controller_name, http_url
 from plane.cli.serving import serve
 from plane.settings import ControllerSettings
 
@@ -23,6 +24,8 @@ def controller(
     default_cluster: str | None = None,
     best_of: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=100))] = 2,
     cleanup_min_age_days: Annotated[int | None, Parameter(validator=validators.Number(gte=0, lte=36500))] = None,
+    api_key_file: Annotated[Path | None, Parameter(env_var="PLANE_API_KEY_FILE")] = None,
+    forward_auth: str | None = None,
 ) -> None:
     """Run a controller: the HTTP API, and what drones and proxies connect to. Migrates the database first.
 
@@ -44,6 +47,10 @@ def controller(
         A new backend goes to the least loaded of this many random drones.
     cleanup_min_age_days
         Delete terminated backends and events that are older than this many days. Default: keep them.
+    api_key_file
+        Close the control API: one NAME ROLE sha256:HASH a line, as `plane api-key` makes them; read again on SIGHUP.
+    forward_auth
+        Ask this URL whether a request to the control API may pass; 2xx: it may.
     """
     from plane.controller.running import running_controller
 
@@ -58,6 +65,8 @@ def controller(
                 default_cluster=cluster_name(default_cluster, "--default-cluster") if default_cluster else None,
                 best_of=best_of,
                 cleanup_min_age_days=cleanup_min_age_days,
+                api_key_file=api_key_file,
+                forward_auth=http_url(forward_auth, "--forward-auth") if forward_auth else None,
             )
         )
     )

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
 
+from plane.cli.api_key import api_key
 from plane.cli.completion import completion
 from plane.cli.controller import controller
 from plane.cli.dev import dev
@@ -24,7 +25,7 @@ from plane.protocol.errors import PlaneError
 __all__ = ["COMMANDS", "database_main", "main", "make_program", "options_last"]
 
 # Each loads what it needs when it runs, so that `plane version` does not wait for aiohttp.
-COMMANDS = (dev, controller, drone, proxy, dns, migrate, version, completion)
+COMMANDS = (dev, controller, drone, proxy, dns, migrate, api_key, version, completion)
 GROUPS = {
     "admin": "Ask a controller, and tell it what to do.",
     "db": "Look into Plane's database, and mend it, without a controller.",

@@ -59,7 +59,11 @@ def _error_answer(request: web.Request, failure: ApiFailure) -> web.Response:
         kind=str(error.kind),
         message=error.message,
     )
-    return json_answer(error, failure.status)
+    answer = json_answer(error, failure.status)
+    if failure.status == 401:
+        # RFC 9110, section 11.6.1: tells how to do better.
+        answer.headers["WWW-Authenticate"] = "Bearer"
+    return answer
 
 
 @web.middleware

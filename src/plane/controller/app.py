@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from plane.controller.access import ROLES, admit
 from plane.controller.answers import add_cors_headers, answer_errors, answer_preflight
 from plane.controller.backend_api import BACKEND_ENDPOINTS
 from plane.controller.cluster_api import CLUSTER_ENDPOINTS
@@ -49,10 +50,12 @@ def all_endpoints() -> tuple[Endpoint, ...]:
 
 def make_app(context: Context) -> web.Application:
     """The controller's application. The documented spellings with the cluster in the path are served too."""
-    app = web.Application(middlewares=[answer_errors, answer_preflight], client_max_size=BODY_LIMIT_BYTES)
+    app = web.Application(middlewares=[answer_errors, answer_preflight, admit], client_max_size=BODY_LIMIT_BYTES)
     app[CONTEXT] = context
     app.on_response_prepare.append(add_cors_headers)
-    for endpoint in (*all_endpoints(), _openapi()):
+    endpoints = (*all_endpoints(), _openapi())
+    app[ROLES] = {endpoint.handle: endpoint.role for endpoint in endpoints}
+    for endpoint in endpoints:
         for path in endpoint.paths:
             if endpoint.method == "GET":
                 app.router.add_get(path, endpoint.handle)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from plane.controller.api_keys import ApiKeyFile
+from plane.controller.forward_auth import ForwardAuth
 from plane.controller.open_sockets import OpenSockets
 from plane.controller.writes import Writes
 from plane.database.notifications import EventBus
@@ -26,6 +28,8 @@ class Context:
     bus: EventBus
     writes: Writes
     sockets: OpenSockets
+    api_keys: ApiKeyFile | None
+    forward_auth: ForwardAuth | None
 
 
 CONTEXT: web.AppKey[Context] = web.AppKey("context", Context)

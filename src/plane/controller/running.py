@@ -6,15 +6,18 @@ import asyncio
 import errno
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import structlog
 from aiohttp import web
 
 from plane import timing
+from plane.controller.access import warn_if_open
+from plane.controller.api_keys import ApiKeyFile, reloading_on_sighup
 from plane.controller.app import make_app
 from plane.controller.cleaner import clean_for_ever
 from plane.controller.context import Context
+from plane.controller.forward_auth import forward_auth
 from plane.controller.open_sockets import OpenSockets
 from plane.controller.reaper import reap_for_ever
 from plane.controller.sweeper import sweep_for_ever
@@ -58,8 +61,15 @@ async def running_controller(settings: ControllerSettings) -> AsyncIterator[Runn
     """
     listener = _bind(settings.host, settings.port)
     port: int = listener.getsockname()[1]
-    await migrate(settings.db)
-    async with open_database(settings.db) as db:
+    async with AsyncExitStack() as stack:
+        stack.callback(listener.close)
+        keys = ApiKeyFile(settings.api_key_file) if settings.api_key_file else None
+        if keys is not None:
+            stack.enter_context(reloading_on_sighup(keys, asyncio.get_running_loop()))
+        door = await stack.enter_async_context(forward_auth(settings.forward_auth)) if settings.forward_auth else None
+        warn_if_open(settings)
+        await migrate(settings.db)
+        db = await stack.enter_async_context(open_database(settings.db))
         bus = EventBus(db)
         context = Context(
             settings=settings,
@@ -68,6 +78,8 @@ async def running_controller(settings: ControllerSettings) -> AsyncIterator[Runn
             bus=bus,
             writes=Writes(db),
             sockets=OpenSockets(),
+            api_keys=keys,
+            forward_auth=door,
         )
         await nodes.controller_heartbeat(db, settings.name, this_version(), online=True)
         tasks = [

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 import asyncpg
 
@@ -32,8 +32,13 @@ CONNECT_LIMIT_S = 10.0
 POOL_SIZE = 16
 
 _LOST = (OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError)
-# Raised by a server that is starting, stopping, or out of connections.
-_NOT_NOW = (asyncpg.CannotConnectNowError, asyncpg.AdminShutdownError, asyncpg.TooManyConnectionsError)
+# Raised by a server that is starting, stopping, out of something, or no longer the primary of its kind.
+_NOT_NOW = (
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.DeadlockDetectedError,
+)
 
 
 class DatabaseUnavailable(PlaneError):
@@ -95,7 +100,10 @@ class Database:
         try:
             async with self._pool.acquire(timeout=ACQUIRE_LIMIT_S) as connection:
                 yield connection
-        except (*_LOST, *_NOT_NOW, asyncpg.DeadlockDetectedError) as error:
+        except (*_LOST, *_NOT_NOW) as error:
+            if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+                # Another of the URL's hosts has taken over: look for it.
+                await self._pool.expire_connections()
             raise DatabaseUnavailable(f"the database does not answer: {_text(error)}") from error
         except (asyncpg.DataError, UnicodeEncodeError) as error:
             raise Unstorable(f"the database cannot hold this: {error}") from error
@@ -134,10 +142,10 @@ async def connect(url: str) -> asyncpg.Connection[asyncpg.Record]:
     Raises:
         OSError, asyncpg.PostgresError, TimeoutError
     """
-    return await asyncpg.connect(url, timeout=CONNECT_LIMIT_S, server_settings=_SERVER_SETTINGS)
+    return await asyncpg.connect(url, timeout=CONNECT_LIMIT_S, **_WHERE_AND_HOW)
 
 
-_SERVER_SETTINGS = {
+_SERVER_SETTINGS: Final = {
     # Notifications carry times as PostgreSQL prints them; the original's are in UTC.
     "timezone": "UTC",
     "application_name": "plane",
@@ -145,6 +153,13 @@ _SERVER_SETTINGS = {
     # Every statement here is best answered by the same plan whatever its arguments; planning the large ones anew each
     # time costs as much as running them.
     "plan_cache_mode": "force_generic_plan",
+}
+
+
+# Of several hosts in the URL, the one that can be written to.
+_WHERE_AND_HOW: Final[dict[str, Any]] = {
+    "server_settings": _SERVER_SETTINGS,
+    "target_session_attrs": "read-write",
 }
 
 
@@ -165,7 +180,7 @@ async def open_database(url: str, *, pool_size: int = POOL_SIZE) -> AsyncIterato
             min_size=1,
             max_size=pool_size,
             timeout=CONNECT_LIMIT_S,
-            server_settings=_SERVER_SETTINGS,
+            **_WHERE_AND_HOW,
             reset=_keep_as_it_is,
         )
     except CANNOT_CONNECT as error:

@@ -1,0 +1,71 @@
+"""`plane api-key`: makes an API key and the line of ``--api-key-file`` that admits it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from plane.decisions.access import Role, entry_of, parse_api_keys
+from plane.identity import random_token
+from plane.protocol.errors import ConfigurationError
+
+__all__ = ["api_key"]
+
+# Of a key of one's own; ours have 46 characters.
+SHORTEST_KEY = 20
+
+
+def api_key(
+    name: str,
+    /,
+    *,
+    role: Role = Role.CONNECT,
+    file: Path | None = None,
+    hash_stdin: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Make an API key, and the line of a controller's file of keys that admits it.
+
+    The key is printed to stdout, this one time; the file has only its hash. A running controller reads the file again
+    on SIGHUP.
+
+    Parameters
+    ----------
+    name
+        Whose key it is; stands in logs and errors. No spaces.
+    role
+        admin: everything. connect: connect, terminate, revoke, and look. read: look.
+    file
+        Append the line to this file. Default: print it to stderr.
+    hash_stdin
+        Read a key that you have from stdin instead of making one.
+    """
+    if not name or any(character.isspace() for character in name) or name.startswith("#"):
+        raise ConfigurationError(f"{name!r} cannot be the name of a key: it must have no spaces and not begin with #")
+    key = sys.stdin.readline().strip() if hash_stdin else f"pk_{random_token()}"
+    if len(key) < SHORTEST_KEY:
+        raise ConfigurationError(f"a key needs at least {SHORTEST_KEY} characters, or its hash could be guessed")
+    entry = entry_of(name, role, key)
+    if file is None:
+        print(entry, file=sys.stderr)  # noqa: T201
+    else:
+        _append(file, entry)
+    if not hash_stdin:
+        print(key)  # noqa: T201
+
+
+def _append(file: Path, entry: str) -> None:
+    try:
+        text = file.read_text() if file.exists() else ""
+        if text and not text.endswith("\n"):
+            text += "\n"
+        parse_api_keys(text + entry)
+        if not text:
+            file.touch(mode=0o600)
+        file.write_text(f"{text}{entry}\n")
+    except (OSError, UnicodeError) as error:
+        raise ConfigurationError(f"--file {file}: {error}") from error
+    except ConfigurationError as error:
+        raise ConfigurationError(f"--file {file}: {error}") from None
