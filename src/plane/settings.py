@@ -6,6 +6,7 @@ import enum
 import socket
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from plane import timing
 from plane.decisions.http_limits import DEFAULT_LIMITS, HttpLimits
@@ -65,8 +66,16 @@ class DroneSettings:
         name: this drone's name, ``dr-…``.
         ip: where proxies reach the backends of this drone.
         db_path: the state store's file. None: in memory, so a restart forgets everything.
+        terminate_on_exit: backends end with the drone, and what a former process left is ended at the start.
         runtime: what runs the backends.
         docker_socket: path of the engine's Unix socket.
+        docker_runtime: the engine's name of an OCI runtime. None: its default.
+        log_config: the engine's ``LogConfig`` for containers. None: its own file driver, bounded.
+        mount_base: the folder below which backends may have a folder mounted. None: no mounts.
+        auto_prune_images: remove images that nobody uses.
+        auto_prune_containers_older_than_s: remove stopped containers so long after their end.
+        expose: folders below /tmp, /var/tmp or /run that isolated processes can read.
+        log_limit_bytes: how much of each backend's output is kept.
         soft_terminate_grace_s: from SIGTERM to SIGKILL.
         startup_timeout_s: a backend that does not answer HTTP by then is killed.
     """
@@ -77,10 +86,28 @@ class DroneSettings:
     ip: str = "127.0.0.1"
     pool: str = ""
     db_path: Path | None = None
+    terminate_on_exit: bool = False
     runtime: RuntimeKind = RuntimeKind.AUTO
     docker_socket: Path = Path("/var/run/docker.sock")
+    docker_runtime: str | None = None
+    log_config: dict[str, Any] | None = None
+    mount_base: Path | None = None
+    auto_prune_images: bool = False
+    auto_prune_containers_older_than_s: float = 0.0
+    expose: tuple[Path, ...] = ()
+    log_limit_bytes: int = 10 * 1024 * 1024
     soft_terminate_grace_s: float = timing.SOFT_TERMINATE_GRACE_S
     startup_timeout_s: float = timing.STARTUP_TIMEOUT_S
+
+    @property
+    def backends_outlive_it(self) -> bool:
+        """Whether backends go on when the drone ends. Without a file nothing would know of them any more."""
+        return self.db_path is not None and not self.terminate_on_exit
+
+    @property
+    def backends_folder(self) -> Path | None:
+        """Where files of backends are kept, their output among them: beside the state store."""
+        return None if self.db_path is None else self.db_path.with_name(f"{self.db_path.name}-backends")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

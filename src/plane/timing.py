@@ -27,6 +27,8 @@ __all__: list[str] = [
     "DNS_TCP_IDLE_LIMIT_S",
     "DRONE_LOST_AFTER_S",
     "DYNAMIC_TOKEN_LIFETIME_S",
+    "ENDED_KEPT_S",
+    "ENDED_LOOK_INTERVAL_S",
     "EVENT_REPLAY_PAGE",
     "HEARTBEAT_INTERVAL_S",
     "KEY_HARD_TERMINATE_AFTER_S",
@@ -39,6 +41,7 @@ __all__: list[str] = [
     "NODE_SEND_LIMIT_S",
     "PENDING_ACTIONS_INTERVAL_S",
     "PROXY_SHUTDOWN_GRACE_S",
+    "PRUNE_INTERVAL_S",
     "QUIET_CHECK_INTERVAL_S",
     "READINESS_FIRST_DELAY_S",
     "READINESS_MAX_DELAY_S",
@@ -105,6 +108,11 @@ READINESS_FIRST_DELAY_S: Final = 0.002
 READINESS_MAX_DELAY_S: Final = 0.1
 READINESS_TRY_LIMIT_S: Final = 1.0
 METRICS_INTERVAL_S: Final = 5.0
+# What has ended is remembered by its drone for this long, its output with it (A17), and looked for this often.
+ENDED_KEPT_S: Final = 3600.0
+ENDED_LOOK_INTERVAL_S: Final = 60.0
+# How often stopped containers, and images that nobody uses, are looked for.
+PRUNE_INTERVAL_S: Final = 60.0
 
 # Nodes reconnect for ever; after BACKOFF_HEALTHY_AFTER_S of connection the backoff starts over.
 BACKOFF_FIRST_S: Final = 1.0

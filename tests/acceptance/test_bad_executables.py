@@ -17,7 +17,7 @@ def impatient(request: pytest.FixtureRequest, postgres_url: str, tmp_path: Path)
     docker = None
     if request.param == "docker":
         docker = (request.getfixturevalue("docker_engine"), request.getfixturevalue("docker_image"))
-    options = ("--startup-timeout", "3")
+    options = ("--startup-timeout", "3", "--terminate-on-exit")
     with separate_parts(postgres_url, tmp_path, controllers=1, docker=docker, drone=options) as running:
         yield running
 
@@ -60,8 +60,8 @@ def test_one_that_exits_while_starting(impatient: Cluster) -> None:
         ({"command": "a string"}, "$.command"),
         ({"command": []}, "command"),
         ({"command": ["true"], "env": {"A": 1}}, "env"),
-        ({"command": ["true"], "resource_limits": {"cpu_period_percent": 50}}, "resource_limits"),
-        ({"command": ["true"], "mount": True}, "mount"),
+        ({"command": ["true"], "isolation": "chroot"}, "isolation"),
+        ({"command": ["true"], "user": "no-such-user"}, "there is no user 'no-such-user'"),
         ({"image": "an/image"}, "a drone with Docker"),
     ],
 )

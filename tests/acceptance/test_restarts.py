@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from harness import real_parts
-from harness.clusters import Cluster, free_port, separate_parts, until
+from harness.clusters import Cluster, exposed, free_port, separate_parts, until
 from harness.program import program
 from harness.relay import Relay
 
@@ -74,7 +74,9 @@ def test_connections_of_the_nodes_are_cut(postgres_url: str, tmp_path: Path) -> 
         port = free_port()
         name = f"localhost:{port}"
         nodes = ["--controller-url", f"http://127.0.0.1:{relay.port}", "--cluster", name]
-        drone = stack.enter_context(program(["drone", *nodes, "--runtime", "process"], tmp_path, "cut-drone"))
+        drone = stack.enter_context(
+            program(["drone", *nodes, "--runtime", "process", *exposed()], tmp_path, "cut-drone")
+        )
         proxy = stack.enter_context(
             program(["proxy", *nodes, "--host", "127.0.0.1", "--http-port", str(port)], tmp_path, "cut-proxy")
         )
@@ -149,17 +151,19 @@ def test_programs_end_cleanly(postgres_url: str, tmp_path: Path) -> None:
             assert "Traceback" not in cluster.programs[part].log.read_text()
 
 
-def test_a_killed_drone_leaves_nothing_and_comes_back(postgres_url: str, tmp_path: Path) -> None:
+def test_a_killed_drone_leaves_nothing_and_comes_back_if_so_asked(postgres_url: str, tmp_path: Path) -> None:
     with ExitStack() as stack:
         cluster = stack.enter_context(separate_parts(postgres_url, tmp_path))
         marker = f"98765.{free_port()}"
         answer = cluster.connect(key={"name": "k"}, spawn_config={"executable": {"command": ["sleep", marker]}})
         cluster.until_status(answer["backend_id"], "waiting")
+        # What bubblewrap has not set up yet is ended by the drone's next start.
+        until(lambda: subprocess.run(["pgrep", "-f", f"^[^ ]*sleep {marker}"], check=False, capture_output=True).stdout)
         cluster.programs["drone"].stop(signal.SIGKILL)
         until(lambda: subprocess.run(["pgrep", "-f", marker], check=False, capture_output=True).returncode == 1)
         name = f"localhost:{cluster.proxy_port}"
         arguments = ["drone", "--controller-url", cluster.control_urls[1], "--cluster", name, "--name", "dr-test"]
-        arguments += ["--db", str(tmp_path / "drone.sqlite"), "--runtime", "process"]
+        arguments += ["--db", str(tmp_path / "drone.sqlite"), "--runtime", "process", "--terminate-on-exit"]
         stack.enter_context(program(arguments, tmp_path, "drone-again")).says("connected to controller")
         entry = cluster.until_status(answer["backend_id"], "terminated")
         assert entry["message"] == "its drone was restarted"

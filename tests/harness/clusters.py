@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
+import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.program import Program, program
+import pytest
 
-__all__ = ["Cluster", "dev_cluster", "free_port", "separate_parts", "until"]
+from harness.program import Program, program
+from plane.dev.demo import visible_folders
+from plane.runtime.processes import kill_marked
+
+__all__ = ["Cluster", "dev_cluster", "end_backends", "exposed", "free_port", "processes_of", "separate_parts", "until"]
 
 BACKEND = (Path(__file__).parent / "backend_program.py").read_text()
 LIMIT_S = 30.0
@@ -58,6 +64,12 @@ class Cluster:
     proxy_port: int
     image: str | None = None
     programs: dict[str, Program] = field(default_factory=dict)
+    spawned: list[str] = field(default_factory=list)
+    arguments_of: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    # Starts a part (again), with its arguments.
+    start_again: Callable[[str], Program] = field(default=lambda part: pytest.fail(f"no {part} to start"))
+    # Of its processes; None: what the drone takes by itself.
+    isolation: str | None = None
 
     def executable(self, **env: str) -> dict[str, Any]:
         """What runs the tests' backend program in this cluster."""
@@ -65,7 +77,7 @@ class Cluster:
         if self.image is not None:
             return {"image": self.image, "pull_policy": "Never", "env": variables}
         command = [sys.executable, "-c", "import os; exec(os.environ['CODE'])"]
-        return {"command": command, "env": variables}
+        return {"command": command, "env": variables, "isolation": self.isolation}
 
     def call(self, method: str, path: str, body: Any = None, controller: int = 0) -> Answer:
         data = None if body is None else json.dumps(body).encode()
@@ -76,6 +88,7 @@ class Cluster:
         answer = self.call("POST", "/ctrl/connect", request, controller)
         assert answer.status == 200, answer.body
         body: dict[str, Any] = answer.json()
+        self.spawned.append(body["backend_id"])
         return body
 
     def spawn(self, key: str | None = None, *, spawn: dict[str, Any] | None = None, **env: str) -> dict[str, Any]:
@@ -125,18 +138,30 @@ class Cluster:
 
 @contextmanager
 def separate_parts(
-    db: str, folder: Path, *, controllers: int = 2, docker: tuple[Path, str] | None = None, drone: tuple[str, ...] = ()
+    db: str,
+    folder: Path,
+    *,
+    controllers: int = 2,
+    docker: tuple[Path, str] | None = None,
+    drone: tuple[str, ...] = ("--terminate-on-exit",),
 ) -> Iterator[Cluster]:
-    """Controllers, a drone and a proxy as programs of their own. ``docker``: an engine's socket and an image."""
+    """Controllers, a drone and a proxy as programs of their own.
+
+    ``docker``: an engine's socket and an image. ``drone``: more options of it; what outlives it is ended afterwards.
+    """
     proxy_port = free_port()
     name = f"localhost:{proxy_port}"
     with ExitStack() as stack:
         cluster = Cluster([], proxy_port, docker[1] if docker else None)
 
         def start(part: str, *arguments: str) -> Program:
+            cluster.arguments_of[part] = arguments
             running = stack.enter_context(program([part.split("-")[0], *arguments], folder, part))
             cluster.programs[part] = running
             return running
+
+        cluster.start_again = lambda part: start(part, *cluster.arguments_of[part])
+        stack.callback(lambda: end_backends(cluster.spawned, docker[0] if docker else None))
 
         for number in range(controllers):
             port = free_port()
@@ -146,11 +171,37 @@ def separate_parts(
             cluster.programs[f"controller-{number}"].says("controller listens")
         runtime = ("docker", "--docker-socket", str(docker[0])) if docker else ("process",)
         nodes = ("--controller-url", cluster.control_urls[0], "--cluster", name)
-        options = ("--soft-terminate-grace", str(GRACE_S), "--db", str(folder / "drone.sqlite"), *drone)
+        options = ["--soft-terminate-grace", str(GRACE_S), *exposed(), *drone]
+        if "--db" not in drone:
+            options += ["--db", str(folder / "drone.sqlite")]
         start("drone", *nodes, "--name", "dr-test", "--runtime", *runtime, *options)
         start("proxy", *nodes, "--name", "px-test", "--host", "127.0.0.1", "--http-port", str(proxy_port))
         until(lambda: _is_ready(cluster, name))
         yield cluster
+
+
+def exposed() -> tuple[str, ...]:
+    """Options that let isolated backends read Python and this checkout, which may be below /tmp."""
+    return tuple(word for path in visible_folders() for word in ("--expose", str(path)))
+
+
+def processes_of(backend: str) -> list[int]:
+    """The processes that carry the backend's id in their environment."""
+    marker = f"SESSION_BACKEND_ID={backend}".encode()
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if marker in path.read_bytes().split(b"\0"):
+                found.append(int(path.parent.name))
+    return found
+
+
+def end_backends(backends: Iterable[str], engine: Path | None) -> None:
+    """End what has outlived its drone."""
+    for backend in backends:
+        kill_marked(backend)
+        if engine is not None:
+            subprocess.run(["docker", "-H", f"unix://{engine}", "rm", "-f", f"plane-{backend}"], capture_output=True)
 
 
 def _is_ready(cluster: Cluster, name: str) -> bool:

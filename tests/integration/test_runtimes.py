@@ -13,12 +13,19 @@ import pytest
 
 from harness import real_parts
 from harness.clusters import BACKEND
-from plane.runtime.base import BackendFailed, Runtime, StartupTimedOut
-from plane.runtime.docker import DockerRuntime, engine_answers
+from plane.dev.demo import visible_folders
+from plane.ownership import end_tasks
+from plane.runtime.base import BackendFailed, Runtime, RuntimeListener, StartupTimedOut
+from plane.runtime.docker import DockerRuntime
+from plane.runtime.docker_config import ContainerDefaults
+from plane.runtime.docker_engine import engine_answers
+from plane.runtime.log_keeper import LogKeeper
 from plane.runtime.memory import MemoryRuntime
 from plane.runtime.process import ProcessRuntime, bubblewrap_works
 
 LIMIT_S = 20.0
+# Python and this checkout may be below /tmp.
+VISIBLE = visible_folders()
 
 
 class Subject:
@@ -58,19 +65,35 @@ async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
     it = Subject()
     match request.param:
         case "memory":
-            it.runtime = MemoryRuntime(it.told)
+            it.runtime = MemoryRuntime(RuntimeListener(it.told))
         case "docker":
             it.image = request.getfixturevalue("docker_image")
-            docker = DockerRuntime(it.told, request.getfixturevalue("docker_engine"), grace_s=2.0, startup_limit_s=2.0)
+            docker = DockerRuntime(
+                RuntimeListener(it.told),
+                LogKeeper(),
+                request.getfixturevalue("docker_engine"),
+                defaults=ContainerDefaults(drone="dr-test"),
+                grace_s=2.0,
+                startup_limit_s=2.0,
+            )
             await docker.start()
             it.runtime = docker
         case kind:
             if kind == "bubblewrap" and not await bubblewrap_works():
                 real_parts.missing("bubblewrap")
             bubblewrap = kind == "bubblewrap"
-            it.runtime = ProcessRuntime(it.told, bubblewrap=bubblewrap, grace_s=1.5, startup_limit_s=1.0)
+            it.runtime = ProcessRuntime(
+                RuntimeListener(it.told),
+                LogKeeper(),
+                bubblewrap=bubblewrap,
+                exposed=VISIBLE,
+                grace_s=1.5,
+                startup_limit_s=1.0,
+            )
+    running = asyncio.create_task(it.runtime.run())
     yield it
-    await it.runtime.close()
+    await it.runtime.close(leave_running=False)
+    await end_tasks([running])
     # The HTTP client of Docker closes its sockets a moment after itself.
     await asyncio.sleep(0.1)
 
@@ -140,7 +163,8 @@ async def test_an_engine_that_is_not_there(tmp_path: Path) -> None:
 
 async def test_limits_of_processes_hold(tmp_path: Path) -> None:
     exits: list[tuple[str, int | None, str | None]] = []
-    runtime = ProcessRuntime(lambda *told: exits.append(told), bubblewrap=await bubblewrap_works())
+    listener = RuntimeListener(lambda *told: exits.append(told))
+    runtime = ProcessRuntime(listener, LogKeeper(), bubblewrap=False)
     code = "open('big', 'wb').write(b'x' * 10_000_000)"
     executable = {
         "command": [sys.executable, "-c", code],
@@ -154,4 +178,4 @@ async def test_limits_of_processes_hold(tmp_path: Path) -> None:
             await asyncio.sleep(0.01)
     assert exits[0][1] != 0
     assert (tmp_path / "big").stat().st_size <= 1_000_000
-    await runtime.close()
+    await runtime.close(leave_running=False)

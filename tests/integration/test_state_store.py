@@ -14,17 +14,20 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
+from plane.drone.clock import ClockReading
 from plane.drone.state_store import StateStore, UnknownBackend, open_state_store
 from plane.protocol import codec
 from plane.protocol.backend_state import BackendState, Loading, Ready, Scheduled, Terminated
 from plane.protocol.backend_state import BackendStatus as Status
-from plane.protocol.drone_messages import BackendEvent
+from plane.protocol.drone_messages import BackendEvent, SpawnOrder
 from plane.protocol.errors import ConfigurationError
+from plane.protocol.keys import AcquiredKey, KeyConfig, KeyDeadlines
 from plane.protocol.times import DroneTime
 
 RECORDED: dict[str, Any] = json.loads((Path(__file__).parents[1] / "contract/golden/state_store.json").read_text())
@@ -126,6 +129,7 @@ import asyncio, sys
 from pathlib import Path
 from plane.drone.state_store import open_state_store
 from plane.protocol.backend_state import Loading
+from plane.protocol.keys import AcquiredKey, KeyConfig, KeyDeadlines
 from plane.protocol.times import DroneTime
 
 async def main(path):
@@ -231,3 +235,76 @@ async def test_what_is_stored_is_told_even_if_the_caller_goes(tmp_path: Path) ->
         await store.register_listener(replaced.append)
         await store.register_event("b", Loading(), DroneTime(1))
         assert (len(heard), len(replaced)) == (1, 2)
+
+
+ORDER = SpawnOrder(
+    executable={"command": ["x"], "env": {"SECRET": "s"}},
+    key=AcquiredKey(KeyConfig("k"), KeyDeadlines(DroneTime(1), DroneTime(2), DroneTime(3)), 7),
+)
+ENDED = Terminated(last_status=Status.READY, exit_code=0)
+
+
+async def test_a8_what_a_restart_needs_is_stored_and_forgotten_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "drone.sqlite"
+    later = KeyDeadlines(DroneTime(31), DroneTime(32), DroneTime(33))
+    async with open_state_store(path) as store:
+        assert await store.clock_reading() is None
+        await store.keep_clock(ClockReading("boot", 5))
+        await store.keep_clock(ClockReading("boot", 6))
+        await store.register_event("b", Scheduled(), DroneTime(1), order=ORDER)
+        await store.register_event("b", Ready(address="127.0.0.1:1"), DroneTime(2), handle={"pid": 1})
+        await store.renewed({"b": later, "unknown": later})
+    async with open_state_store(path) as store:
+        assert await store.clock_reading() == ClockReading("boot", 6)
+        run = (await store.active_runs())["b"]
+        assert run.state == Ready(address="127.0.0.1:1")
+        assert run.handle == {"pid": 1}
+        assert run.order == msgspec.structs.replace(ORDER, key=msgspec.structs.replace(ORDER.key, deadlines=later))
+        await store.register_event("b", ENDED, DroneTime(3))
+        assert await store.active_runs() == {}
+    assert b"SECRET" not in path.read_bytes()
+
+
+async def test_a17_terminated_backends_are_forgotten_once_acknowledged_and_older_than_an_hour(tmp_path: Path) -> None:
+    hour = DroneTime(3_600_000)
+    async with open_state_store(tmp_path / "drone.sqlite") as store:
+        ids = {}
+        for name, at in (("acknowledged", 0), ("told", 0), ("young", 1000)):
+            await store.register_event(name, Scheduled(), DroneTime(0), order=ORDER)
+            ids[name] = await store.register_event(name, ENDED, DroneTime(at))
+            await store.ack_event(ids[name] - 1)
+        await store.register_event("runs", Ready(address="127.0.0.1:1"), DroneTime(0))
+        for name in ("acknowledged", "young"):
+            await store.ack_event(ids[name])
+        assert await store.forget_ended(hour, 3600) == ["acknowledged"]
+        with pytest.raises(UnknownBackend):
+            await store.backend_state("acknowledged")
+        assert await store.backend_state("told") == ENDED
+        await store.ack_event(ids["told"])
+        assert sorted(await store.forget_ended(hour.plus_s(1), 3600)) == ["told", "young"]
+        assert list(await store.active_runs()) == ["runs"]
+
+
+async def test_a17_what_an_original_drone_left_is_forgotten_too(tmp_path: Path) -> None:
+    path = tmp_path / "drone.sqlite"
+    async with open_state_store(path):
+        pass
+    with sqlite3.connect(path) as connection:
+        for row in RECORDED["tables"]["backend"]["rows"]:
+            connection.execute("INSERT INTO backend VALUES (?, ?)", row)
+    connection.close()
+    async with open_state_store(path) as store:
+        assert await store.forget_ended(DroneTime(0), 3600) == []
+        forgotten = await store.forget_ended(DroneTime(3_600_000), 3600)
+        assert len(forgotten) == len(RECORDED["tables"]["backend"]["rows"]) - 1
+        run = (await store.active_runs())["k6xqveyu5dhqvw"]
+        assert (run.order, run.handle) == (None, None)
+
+
+async def test_two_drones_cannot_use_one_store(tmp_path: Path) -> None:
+    async with open_state_store(tmp_path / "drone.sqlite"):
+        with pytest.raises(ConfigurationError, match="another drone"):
+            async with open_state_store(tmp_path / "drone.sqlite", wait_s=0.1):
+                pass
+    async with open_state_store(tmp_path / "drone.sqlite"):
+        pass

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from typing import Any
 from urllib.parse import urlsplit
 
 from plane.identity import random_name
-from plane.protocol.errors import ConfigurationError, InvalidName
+from plane.protocol import codec
+from plane.protocol.errors import ConfigurationError, InvalidName, MessageError
 from plane.protocol.names import (
     ClusterName,
     ControllerName,
@@ -17,7 +19,7 @@ from plane.protocol.names import (
     parse_cluster_name,
 )
 
-__all__ = ["cluster_name", "controller_name", "http_url", "ip_address", "node_name"]
+__all__ = ["cluster_name", "controller_name", "http_url", "ip_address", "json_object", "node_name"]
 
 
 def cluster_name(text: str, flag: str = "--cluster") -> ClusterName:
@@ -89,3 +91,18 @@ def ip_address(text: str, flag: str = "--ip") -> str:
     except OSError as error:
         raise ConfigurationError(f"{flag}: {text!r} is no IP address and cannot be resolved: {error}") from None
     return str(found[0][4][0])
+
+
+def json_object(text: str | None, flag: str) -> dict[str, Any] | None:
+    """A JSON object; None for None.
+
+    Raises:
+        ConfigurationError
+    """
+    if text is None:
+        return None
+    try:
+        value: dict[str, Any] = codec.decode(text, dict)
+    except MessageError as error:
+        raise ConfigurationError(f"{flag}: must be a JSON object: {error}") from None
+    return value

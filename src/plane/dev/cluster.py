@@ -17,7 +17,7 @@ import aiohttp
 
 from plane.controller.running import RunningController, running_controller
 from plane.database.embedded_postgres import embedded_postgres
-from plane.dev.demo import demo_command
+from plane.dev.demo import demo_command, visible_folders
 from plane.dev.folder import held_folder
 from plane.drone.running import RunningDrone, running_drone
 from plane.ownership import run_together
@@ -26,7 +26,7 @@ from plane.protocol.connect import ClusterState
 from plane.protocol.errors import ConfigurationError
 from plane.protocol.names import ClusterName, ControllerName, NodeName
 from plane.proxy.running import RunningProxy, running_proxy
-from plane.runtime.docker import engine_answers
+from plane.runtime.docker_engine import engine_answers
 from plane.settings import ControllerSettings, DroneSettings, ProxySettings, RuntimeKind
 from plane.transport.controller_url import ControllerUrl
 
@@ -149,8 +149,10 @@ async def _drones(settings: DevSettings, folder: Path, cluster: ClusterName, con
             name=NodeName(f"dr-dev-{kind}"),
             pool=pool,
             db_path=folder / f"drone-{kind}.sqlite",
+            terminate_on_exit=True,
             runtime=kind,
             docker_socket=settings.docker_socket,
+            expose=visible_folders(),
         )
         for pool, kind in kinds.items()
     ]

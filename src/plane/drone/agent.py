@@ -1,4 +1,4 @@
-"""A drone's session with a controller: heartbeats, events until acknowledged, actions, renewals.
+"""A drone's session with a controller: heartbeats, events until acknowledged, actions, renewals, metrics.
 
 One per connection; `plane.transport.node_socket` makes the connections. Rule: page 4, "On connect".
 """
@@ -6,25 +6,32 @@ One per connection; `plane.transport.node_socket` makes the connections. Rule: p
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any
 
 import structlog
 
 from plane import timing
 from plane.drone.clock import DroneClock
+from plane.drone.event_recorder import EventRecorder
 from plane.drone.executor import Executor
 from plane.drone.state_store import StateStore
-from plane.ownership import run_together
+from plane.ownership import end_tasks, run_together
 from plane.protocol.drone_messages import (
     AckAction,
     AckEvent,
     BackendAction,
     BackendEvent,
+    BackendMetrics,
     Heartbeat,
     MessageFromDrone,
     MessageToDrone,
     RenewKey,
     RenewKeyResponse,
+    Stopping,
 )
+from plane.protocol.handshake import Extension
 from plane.transport.node_socket import NodeSocket, SocketClosed
 
 __all__ = ["Agent"]
@@ -33,6 +40,8 @@ DroneSocket = NodeSocket[MessageToDrone, MessageFromDrone]
 
 # Events that wait to be sent on one connection. Beyond that it is too slow, and is made anew; none is lost.
 OUTBOX_LIMIT = 100_000
+# Metrics that wait likewise. Beyond that they are dropped: the next ones say more.
+METRICS_LIMIT = 2_000
 
 log = structlog.get_logger("plane.drone")
 
@@ -40,11 +49,27 @@ log = structlog.get_logger("plane.drone")
 class Agent:
     """Serves the connections of one drone, one at a time."""
 
-    def __init__(self, store: StateStore, executor: Executor, clock: DroneClock) -> None:
+    def __init__(self, store: StateStore, recorder: EventRecorder, executor: Executor, clock: DroneClock) -> None:
         self._store = store
+        self._recorder = recorder
         self._executor = executor
         self._clock = clock
-        self._turns: dict[str, asyncio.Lock] = {}
+        self._socket: DroneSocket | None = None
+        self._metrics: asyncio.Queue[BackendMetrics] = asyncio.Queue(METRICS_LIMIT)
+        # The last action of each backend that is under way, and which actions are.
+        self._last: dict[str, asyncio.Task[None]] = {}
+        self._under_way: set[str] = set()
+
+    def measured(self, metrics: BackendMetrics) -> None:
+        """The runtime has measured a backend. Told to the controller, if there is one now."""
+        if self._socket is not None and not self._metrics.full():
+            self._metrics.put_nowait(metrics)
+
+    async def say_stopping(self) -> None:
+        """Tell the controller, if it understands that, that this drone takes no more work (A14)."""
+        if self._socket is not None and self._socket.peer.understands(Extension.STOPPING):
+            with suppress(SocketClosed):
+                await self._socket.send(MessageFromDrone(stopping=Stopping()))
 
     async def session(self, socket: DroneSocket) -> None:
         """Serve one connection to its end."""
@@ -66,13 +91,16 @@ class Agent:
         try:
             await self._store.register_listener(listener)
             self._executor.keys.connected(renew)
+            self._socket = socket
             await run_together(
                 self._beat(socket),
                 self._send_events(socket, outbox),
+                self._send_metrics(socket),
                 self._hear(socket),
                 _until_set(overflowed),
             )
         finally:
+            self._socket = None
             self._executor.keys.disconnected()
             self._store.remove_listener(listener)
 
@@ -85,39 +113,53 @@ class Agent:
         while True:
             await socket.send(MessageFromDrone(backend_event=await outbox.get()))
 
+    async def _send_metrics(self, socket: DroneSocket) -> None:
+        while True:
+            await socket.send(MessageFromDrone(backend_metrics=await self._metrics.get()))
+
     async def _hear(self, socket: DroneSocket) -> None:
-        applying: set[asyncio.Task[None]] = set()
+        tasks: set[asyncio.Task[None]] = set()
+
+        def own(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+            task = asyncio.create_task(work)
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+            return task
+
         try:
             async for message in socket.messages():
                 match message.content:
                     case BackendAction() as action:
-                        task = asyncio.create_task(self._apply(socket, action))
-                        applying.add(task)
-                        task.add_done_callback(applying.discard)
+                        # One that came again while it is under way is acknowledged once it is done.
+                        if action.action_id not in self._under_way:
+                            self._under_way.add(action.action_id)
+                            before = self._last.get(action.backend_id)
+                            self._last[action.backend_id] = own(self._apply(socket, action, before))
                     case AckEvent(event_id):
-                        await self._store.ack_event(event_id)
+                        await self._recorder.acknowledge(event_id)
                     case RenewKeyResponse() as response:
                         self._executor.keys.answered(response)
         finally:
-            # What is under way may be half done; it is finished, and acknowledged when it comes again.
-            if applying:
-                await asyncio.wait(applying, timeout=timing.NODE_SEND_LIMIT_S)
+            # What is under way may be half done; it is finished if that is soon, and comes again if not.
+            if tasks:
+                await asyncio.wait(tasks, timeout=timing.NODE_SEND_LIMIT_S)
+            await end_tasks(list(tasks))
 
-    async def _apply(self, socket: DroneSocket, action: BackendAction) -> None:
-        """Apply an action when those before it for the same backend are applied; then acknowledge it."""
-        turn = self._turns.setdefault(action.backend_id, asyncio.Lock())
+    async def _apply(self, socket: DroneSocket, action: BackendAction, before: asyncio.Task[None] | None) -> None:
+        """Apply an action when the one before it for the same backend is applied; then acknowledge it."""
         try:
-            async with turn:
-                applied = await self._executor.apply(action)
-            if applied:
+            if before is not None:
+                await asyncio.wait([before])
+            if await self._executor.apply(action):
                 await socket.send(MessageFromDrone(ack_action=AckAction(action.action_id)))
         except SocketClosed as error:
             log.info("action not acknowledged; it will come again", action=action.action_id, error=str(error))
         except Exception:
             log.exception("action not applied; it will come again", action=action.action_id)
         finally:
-            if not turn.locked():
-                self._turns.pop(action.backend_id, None)
+            self._under_way.discard(action.action_id)
+            if self._last.get(action.backend_id) is asyncio.current_task():
+                del self._last[action.backend_id]
 
 
 async def _until_set(overflowed: asyncio.Event) -> None:

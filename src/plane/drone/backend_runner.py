@@ -1,13 +1,13 @@
 """Drives one backend through its life: stores each state, does what it asks for, moves to the next.
 
-What follows what is in `plane.decisions.backend_lifecycle`. A state is stored before it is acted on; entering
-one cancels what the former had under way. The agent gives orders; the runtime tells of the exit.
+What follows what is in `plane.decisions.backend_lifecycle`. A state is stored before it is acted on, but for the
+states of its end while the store cannot be written; entering one cancels what the former had under way. The agent
+gives orders; the runtime tells of the exit.
 """
 
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import Callable
 
 import structlog
@@ -19,8 +19,7 @@ from plane.decisions.backend_lifecycle import (
     to_terminated,
     to_terminating,
 )
-from plane.drone.clock import DroneClock
-from plane.drone.state_store import StateStore
+from plane.drone.event_recorder import EventRecorder
 from plane.protocol.addresses import format_socket_address, parse_socket_address
 from plane.protocol.backend_state import (
     BackendState,
@@ -43,8 +42,6 @@ __all__ = ["BackendRunner"]
 RETRY_FIRST_S = 0.5
 RETRY_FACTOR = 2.0
 RETRY_CAP_S = 30.0
-# Between tries to write to a state store that fails, as on a full disk.
-STORE_RETRY_S = 1.0
 
 Transition = Callable[[BackendState], BackendState]
 
@@ -52,24 +49,28 @@ log = structlog.get_logger("plane.drone")
 
 
 class BackendRunner:
-    """One backend of this drone, from its spawn action to `terminated`."""
+    """One backend of this drone, from its spawn action to `terminated`.
+
+    Args:
+        order: what was ordered; None for one of a former process whose order is not known, which can only be ended.
+        state: the state in which a former process of this drone left it.
+    """
 
     def __init__(
         self,
         backend_id: str,
-        order: SpawnOrder,
+        order: SpawnOrder | None,
+        state: BackendState | None = None,
         *,
-        store: StateStore,
+        recorder: EventRecorder,
         runtime: Runtime,
-        clock: DroneClock,
         ip: str,
     ) -> None:
         self.backend_id = backend_id
         self.order = order
-        self.state: BackendState = Scheduled()
-        self._store = store
+        self.state: BackendState = state or Scheduled()
+        self._recorder = recorder
         self._runtime = runtime
-        self._clock = clock
         self._ip = ip
         # Bounded by what exists: orders are few, a backend exits once.
         self._transitions: asyncio.Queue[tuple[Transition, asyncio.Event]] = asyncio.Queue()
@@ -77,13 +78,19 @@ class BackendRunner:
         self._message: str | None = None
 
     async def begin(self) -> None:
-        """Store the first state; returns once it is durable."""
-        await self._store_state()
+        """Store the first state; returns once it is durable.
+
+        Raises:
+            StoreUnwritable: nothing has begun.
+        """
+        assert self.order is not None
+        await self._recorder.begin(self.backend_id, self.state, self.order)
 
     async def order_end(self, kind: TerminationKind, reason: TerminationReason) -> None:
         """Move to terminating or hard-terminating; returns once that, or a later state, is durable."""
         to_end = to_terminating if kind is TerminationKind.SOFT else to_hard_terminating
         await self._apply(lambda state: to_end(state, reason))
+        await self._recorder.durable(self.backend_id)
 
     def exited(self, exit_code: int | None, message: str | None) -> None:
         """The runtime saw the backend's process end. How it did needs no words if the end was ordered."""
@@ -131,36 +138,29 @@ class BackendRunner:
                 return
 
     async def _enter(self, state: BackendState) -> bool:
-        """Store and take on a state; False if it is no rise."""
+        """Record and take on a state; False if it is no rise."""
         if state.status.number <= self.state.status.number:
             return False
         self.state = state
-        await self._store_state()
+        handle = self._runtime.handle(self.backend_id) if isinstance(state, Waiting) else None
+        await self._recorder.record(self.backend_id, state, handle)
         log.info("backend state", backend=self.backend_id, status=str(state.status))
         return True
-
-    async def _store_state(self) -> None:
-        """Make the state durable, however long that takes: nothing is acted on that could be forgotten."""
-        while True:
-            try:
-                await self._store.register_event(self.backend_id, self.state, self._clock.now())
-            except sqlite3.Error as error:
-                log.error("state not stored; trying again", backend=self.backend_id, error=str(error))
-                await asyncio.sleep(STORE_RETRY_S)
-            else:
-                return
 
     async def _work(self) -> BackendState:
         """Do what the state asks for; returns the state that follows. Waits for ever where only orders lead on."""
         work = LIFECYCLE[self.state.status].work
+        if work not in (Work.STOP, Work.KILL):
+            # Nothing is begun that could be forgotten. What ends is ended, also on a full disk.
+            await self._recorder.durable(self.backend_id)
         try:
             match self.state:
                 case Scheduled():
                     return Loading()
-                case Loading():
+                case Loading() if self.order is not None:
                     await self._runtime.prepare(self.order.executable)
                     return Starting()
-                case Starting():
+                case Starting() if self.order is not None:
                     port = await self._runtime.spawn(
                         self.backend_id, self.order.executable, self.order.key, self.order.static_token
                     )

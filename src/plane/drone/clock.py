@@ -1,25 +1,57 @@
 """The drone's clock, in which all its deadlines are.
 
-It is the machine's time of day at the start, and then counts the time since (CLOCK_BOOTTIME: suspends
-included). So a step of the machine's clock neither ends leases early nor lets them outlive themselves; the
-controller computes deadlines from the times that this clock reported (docs/decisions/0002-drone-clock.md).
+It is the machine's time of day at the drone's first start, and then counts the time since (CLOCK_BOOTTIME: suspends
+included), over restarts of the drone too. So a step of the machine's clock neither ends leases early nor lets them
+outlive themselves; the controller computes deadlines from the times that this clock reported
+(docs/decisions/0002-drone-clock.md, 0005-readoption.md).
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 from plane.protocol.times import DroneTime
 
-__all__ = ["DroneClock"]
+__all__ = ["ClockReading", "DroneClock"]
+
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+@dataclass(frozen=True, slots=True)
+class ClockReading:
+    """What makes a clock the same again: the boot that it counts from, and what is added to the time since."""
+
+    boot_id: str
+    offset_ns: int
 
 
 class DroneClock:
-    """Never steps, and starts at the time of day."""
+    """Never steps. ``continues``: whether times of the clock that was stored are times of this one.
 
-    def __init__(self) -> None:
-        self._offset_ns = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    Args:
+        stored: the reading of the drone's former process; continued if the machine has not been booted since.
+        boot_id, time_of_day_ns, since_boot_ns: the machine's; tests give others.
+    """
+
+    def __init__(
+        self,
+        stored: ClockReading | None = None,
+        *,
+        boot_id: str | None = None,
+        time_of_day_ns: Callable[[], int] = time.time_ns,
+        since_boot_ns: Callable[[], int] = lambda: time.clock_gettime_ns(time.CLOCK_BOOTTIME),
+    ) -> None:
+        boot_id = boot_id or BOOT_ID.read_text().strip()
+        self._since_boot_ns = since_boot_ns
+        self.continues = stored is not None and stored.boot_id == boot_id
+        if stored is not None and self.continues:
+            self.reading = stored
+        else:
+            self.reading = ClockReading(boot_id, time_of_day_ns() - since_boot_ns())
 
     def now(self) -> DroneTime:
         """The drone's time."""
-        return DroneTime((time.clock_gettime_ns(time.CLOCK_BOOTTIME) + self._offset_ns) // 1_000_000)
+        return DroneTime((self._since_boot_ns() + self.reading.offset_ns) // 1_000_000)

@@ -6,16 +6,20 @@ Owns the runners, the keys and the runtime. `plane.drone.agent` brings the actio
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Coroutine
 from typing import Any
 
 import structlog
 
+from plane import timing
+from plane.decisions.adoption import Adoption, adoption, may_run
 from plane.decisions.backend_lifecycle import to_terminated
 from plane.drone.backend_runner import BackendRunner
 from plane.drone.clock import DroneClock
+from plane.drone.event_recorder import EventRecorder, StoreUnwritable
 from plane.drone.key_keeper import KeyKeeper
-from plane.drone.state_store import StateStore, UnknownBackend
+from plane.drone.state_store import StateStore, StoredRun, UnknownBackend
 from plane.protocol.backend_state import (
     Ready,
     Scheduled,
@@ -24,9 +28,15 @@ from plane.protocol.backend_state import (
     TerminationReason,
 )
 from plane.protocol.drone_messages import BackendAction, SpawnOrder, TerminateOrder
-from plane.runtime.base import Runtime
+from plane.protocol.errors import InvalidName
+from plane.protocol.names import Prefix, check_name
+from plane.runtime.base import BackendFailed, Found, Runtime
 
 __all__ = ["Executor"]
+
+# Between tries to learn from a runtime what it still runs, and between writings of renewed deadlines.
+ADOPT_RETRY_S = 1.0
+DEADLINES_INTERVAL_S = 1.0
 
 log = structlog.get_logger("plane.drone")
 
@@ -36,12 +46,15 @@ class Executor:
 
     runtime: Runtime
 
-    def __init__(self, store: StateStore, clock: DroneClock, ip: str) -> None:
+    def __init__(self, store: StateStore, recorder: EventRecorder, clock: DroneClock, ip: str) -> None:
         self.keys = KeyKeeper(clock, self._key_expired)
         self._store = store
+        self._recorder = recorder
         self._clock = clock
         self._ip = ip
         self._runners: dict[str, BackendRunner] = {}
+        # Backends of the former process of which it is not known yet whether they run.
+        self._adopting: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
 
@@ -51,19 +64,58 @@ class Executor:
         if runner is not None:
             runner.exited(exit_code, message)
 
-    async def forget_former_backends(self) -> None:
+    async def end_former_backends(self) -> None:
         """End what an earlier process of this drone left running, and record that."""
-        for backend_id, state in (await self._store.active_backends()).items():
+        for backend_id, run in (await self._store.active_runs()).items():
             log.warning("ending a backend of this drone's former process", backend=backend_id)
             await self.runtime.remove_leftover(backend_id)
-            ended = to_terminated(state, message="its drone was restarted")
-            await self._store.register_event(backend_id, ended, self._clock.now())
+            await self._recorder.record(backend_id, to_terminated(run.state, message="its drone was restarted"))
+
+    async def adopt_former_backends(self) -> None:
+        """Begin to take over what an earlier process of this drone left running."""
+        for backend_id, run in (await self._store.active_runs()).items():
+            task = self._own(self._adopt(backend_id, run))
+            self._adopting[backend_id] = task
+
+    async def _adopt(self, backend_id: str, run: StoredRun) -> None:
+        """Learn from the runtime what there is of a backend, however often that takes, and go on with it."""
+        lease_known = run.order is not None and self._clock.continues
+        try:
+            while True:
+                try:
+                    found = await self._look_for(backend_id, run)
+                    break
+                except BackendFailed as error:
+                    log.warning("cannot see whether backend runs; trying again", backend=backend_id, error=str(error))
+                await asyncio.sleep(ADOPT_RETRY_S)
+            verdict = adoption(run.state, running=found.running, lease_known=lease_known)
+            log.info("backend of this drone's former process", backend=backend_id, verdict=verdict.name)
+            if verdict is Adoption.ENDED:
+                message = found.message or "it ended while its drone was restarted"
+                await self._recorder.record(backend_id, to_terminated(run.state, found.exit_code, message))
+                return
+            runner = self._runner(backend_id, run.order, run)
+            if verdict is Adoption.END:
+                self._own(runner.order_end(TerminationKind.SOFT, TerminationReason.KEY_EXPIRED))
+            elif run.order is not None:
+                self.keys.hold(backend_id, run.order.key.deadlines)
+            self._own(self._run(runner))
+        finally:
+            del self._adopting[backend_id]
+
+    async def _look_for(self, backend_id: str, run: StoredRun) -> Found:
+        if may_run(run.state):
+            return await self.runtime.adopt(backend_id, run.handle)
+        await self.runtime.remove_leftover(backend_id)
+        return Found(running=False)
 
     async def apply(self, action: BackendAction) -> bool:
         """Apply one action; returns once that is durable. False: not applied, do not acknowledge it.
 
         An action that was applied before does nothing.
         """
+        if adopting := self._adopting.get(action.backend_id):
+            await asyncio.wait([adopting])
         match action.action.content:
             case SpawnOrder() as order:
                 return await self._spawn(action.backend_id, order)
@@ -76,24 +128,41 @@ class Executor:
             return False
         if backend_id in self._runners or await self._is_known(backend_id):
             return True
-        if refusal := self._refusal(order):
+        if refusal := self._refusal(backend_id, order):
             log.warning("spawn refused", backend=backend_id, reason=refusal)
-            await self._store.register_event(backend_id, to_terminated(Scheduled(), message=refusal), self._clock.now())
+            await self._recorder.record(backend_id, to_terminated(Scheduled(), message=refusal))
+            await self._recorder.durable(backend_id)
             return True
-        runner = BackendRunner(
-            backend_id, order, store=self._store, runtime=self.runtime, clock=self._clock, ip=self._ip
-        )
-        self._runners[backend_id] = runner
+        runner = self._runner(backend_id, order)
+        try:
+            await runner.begin()
+        except StoreUnwritable:
+            del self._runners[backend_id]
+            return False
         self.keys.hold(backend_id, order.key.deadlines)
-        await runner.begin()
         self._own(self._run(runner))
         return True
 
-    def _refusal(self, order: SpawnOrder) -> str | None:
+    def _runner(self, backend_id: str, order: SpawnOrder | None, run: StoredRun | None = None) -> BackendRunner:
+        runner = self._runners[backend_id] = BackendRunner(
+            backend_id,
+            order,
+            None if run is None else run.state,
+            recorder=self._recorder,
+            runtime=self.runtime,
+            ip=self._ip,
+        )
+        return runner
+
+    def _refusal(self, backend_id: str, order: SpawnOrder) -> str | None:
         """Why the order comes too late, or must not be followed."""
+        if not _is_name(backend_id):
+            return f"no backend can be called {backend_id!r}: lower-case letters, digits and dashes only, at most 45"
         if self._clock.now() >= order.key.deadlines.soft_terminate_at:
             return "the order to start it came when its key's lease was nearly over; connect again"
         for runner in self._runners.values():
+            if runner.order is None:
+                continue
             held, wanted = runner.order.key.key, order.key.key
             if (held.namespace, held.name) == (wanted.namespace, wanted.name):
                 return f"its key is still held here by backend {runner.backend_id}, which is ending; connect again"
@@ -109,9 +178,11 @@ class Executor:
                 return
         except UnknownBackend:
             log.warning("told to end a backend that this drone does not know", backend=backend_id)
-        await self.runtime.remove_leftover(backend_id)
+        if _is_name(backend_id):
+            await self.runtime.remove_leftover(backend_id)
         lost = Terminated(last_status=Ready(address="").status, reason=TerminationReason.LOST)
-        await self._store.register_event(backend_id, lost, self._clock.now())
+        await self._recorder.record(backend_id, lost)
+        await self._recorder.durable(backend_id)
 
     async def _is_known(self, backend_id: str) -> bool:
         try:
@@ -131,25 +202,58 @@ class Executor:
         if runner := self._runners.get(backend_id):
             self._own(runner.order_end(kind, TerminationReason.KEY_EXPIRED))
 
-    async def end_all(self, grace_s: float) -> None:
-        """Take no more work, ask every backend to stop, kill those that have not after ``grace_s``."""
+    async def keep_house(self) -> None:
+        """Store renewed deadlines, and forget what has ended long ago (A17); until cancelled."""
+        next_look = 0.0
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                if renewed := self.keys.take_renewed():
+                    await self._store.renewed(renewed)
+                if loop.time() >= next_look:
+                    next_look = loop.time() + timing.ENDED_LOOK_INTERVAL_S
+                    if forgotten := await self._store.forget_ended(self._clock.now(), timing.ENDED_KEPT_S):
+                        log.info("ended backends forgotten", count=len(forgotten))
+            except sqlite3.Error as error:
+                log.warning("the state store cannot be written; deadlines are stored later", error=str(error))
+            await asyncio.sleep(DEADLINES_INTERVAL_S)
+
+    def refuse_work(self) -> None:
+        """Begin nothing new."""
         self._stopping = True
+
+    async def end_all(self, grace_s: float) -> None:
+        """Ask every backend to stop, kill those that have not after ``grace_s``; after `refuse_work`."""
         for kind in TerminationKind:
             for runner in list(self._runners.values()):
                 self._own(runner.order_end(kind, TerminationReason.LOST))
             if self._tasks:
                 await asyncio.wait(self._tasks, timeout=grace_s)
+        await self.leave_all()
+
+    async def leave_all(self) -> None:
+        """Stop driving the backends, which run on for the next process of this drone; after `refuse_work`."""
         for task in self._tasks:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    def _own(self, work: Coroutine[Any, Any, None]) -> None:
+    def _own(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
+        return task
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
             log.error("a backend's task failed", exc_info=error)
+
+
+def _is_name(backend_id: str) -> bool:
+    """Whether containers and folders may be called so. An original controller does not check it."""
+    try:
+        check_name(backend_id, Prefix.BACKEND)
+    except InvalidName:
+        return False
+    return True

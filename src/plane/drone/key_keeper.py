@@ -43,6 +43,8 @@ class KeyKeeper:
         self._end = end
         self._send: SendRenewal | None = None
         self._leases: dict[str, KeyLease] = {}
+        # Renewed and not stored yet. A restart that comes before has earlier deadlines, which is safe.
+        self._renewed: dict[str, KeyDeadlines] = {}
         self._changed = asyncio.Event()
 
     def hold(self, backend_id: str, deadlines: KeyDeadlines) -> None:
@@ -53,6 +55,12 @@ class KeyKeeper:
     def release(self, backend_id: str) -> None:
         """The backend is terminated."""
         self._leases.pop(backend_id, None)
+        self._renewed.pop(backend_id, None)
+
+    def take_renewed(self) -> dict[str, KeyDeadlines]:
+        """The deadlines that are new since the last call, to be stored."""
+        renewed, self._renewed = self._renewed, {}
+        return renewed
 
     def connected(self, send: SendRenewal) -> None:
         """Renewals go there from now on; what is due is asked for again."""
@@ -75,6 +83,7 @@ class KeyKeeper:
             lease.refused()
         else:
             lease.renewed(response.deadlines)
+            self._renewed[response.backend] = response.deadlines
         self._changed.set()
 
     async def run(self) -> None:

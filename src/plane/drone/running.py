@@ -11,20 +11,19 @@ import structlog
 
 from plane.drone.agent import Agent
 from plane.drone.clock import DroneClock
+from plane.drone.event_recorder import EventRecorder
 from plane.drone.executor import Executor
+from plane.drone.runtime_choice import make_runtime
 from plane.drone.state_store import StateStore, open_state_store
 from plane.ownership import end_tasks, until_one_ends
 from plane.protocol.drone_messages import MessageFromDrone, MessageToDrone
-from plane.protocol.errors import ConfigurationError
-from plane.runtime.base import ExitListener, Runtime
-from plane.runtime.docker import DockerRuntime, engine_answers
-from plane.runtime.process import ProcessRuntime, bubblewrap_works
-from plane.settings import DroneSettings, RuntimeKind
+from plane.runtime.base import RuntimeListener
+from plane.settings import DroneSettings
 from plane.transport.node_socket import NodeConnector
 
 __all__ = ["RunningDrone", "running_drone"]
 
-# A drone that is stopped gives its backends this long, then kills them.
+# A drone that ends its backends when it stops gives them this long, then kills them.
 STOP_GRACE_S = 3.0
 # How long the last events may take to be acknowledged.
 LAST_EVENTS_LIMIT_S = 2.0
@@ -47,17 +46,25 @@ class RunningDrone:
 
 @asynccontextmanager
 async def running_drone(settings: DroneSettings) -> AsyncIterator[RunningDrone]:
-    """A drone that takes work while the block runs; at its end all its backends are ended.
+    """A drone that takes work while the block runs.
+
+    At its end its backends run on for its next start where `DroneSettings.backends_outlive_it`, else they are ended.
 
     Raises:
         ConfigurationError: the state store or the runtime cannot be used; says why.
     """
-    clock = DroneClock()
     async with open_state_store(settings.db_path) as store:
-        executor = Executor(store, clock, settings.ip)
-        executor.runtime = await _make_runtime(settings, executor.exited)
-        await executor.forget_former_backends()
-        agent = Agent(store, executor, clock)
+        clock = DroneClock(await store.clock_reading())
+        if not clock.continues:
+            await store.keep_clock(clock.reading)
+        recorder = EventRecorder(store, clock)
+        executor = Executor(store, recorder, clock, settings.ip)
+        agent = Agent(store, recorder, executor, clock)
+        runtime = executor.runtime = await make_runtime(settings, RuntimeListener(executor.exited, agent.measured))
+        if settings.backends_outlive_it:
+            await executor.adopt_former_backends()
+        else:
+            await executor.end_former_backends()
         query = f"?pool={quote(settings.pool, safe='')}" if settings.pool else ""
         connector: NodeConnector[MessageToDrone, MessageFromDrone] = NodeConnector(
             settings.controller_url,
@@ -69,43 +76,26 @@ async def running_drone(settings: DroneSettings) -> AsyncIterator[RunningDrone]:
         tasks = [
             asyncio.create_task(connector.run(), name="controller connection"),
             asyncio.create_task(executor.keys.run(), name="keys"),
+            asyncio.create_task(executor.keep_house(), name="housekeeping"),
+            asyncio.create_task(recorder.run(), name="event recorder"),
+            asyncio.create_task(runtime.run(), name="runtime"),
         ]
-        log.info("drone runs", name=settings.name, cluster=settings.cluster, runtime=executor.runtime.name)
+        log.info("drone runs", name=settings.name, cluster=settings.cluster, runtime=runtime.name)
         try:
-            yield RunningDrone(executor.runtime.name, tasks)
+            yield RunningDrone(runtime.name, tasks)
         finally:
-            log.info("drone stops", name=settings.name)
-            await executor.end_all(STOP_GRACE_S)
-            await executor.runtime.close()
+            executor.refuse_work()
+            await agent.say_stopping()
+            if settings.backends_outlive_it:
+                log.info("drone stops; its backends run on", name=settings.name)
+                await executor.leave_all()
+                await runtime.close(leave_running=True)
+            else:
+                log.info("drone stops, and its backends with it", name=settings.name)
+                await executor.end_all(STOP_GRACE_S)
+                await runtime.close(leave_running=False)
             await _until_acknowledged(store)
             await end_tasks(tasks)
-
-
-async def _make_runtime(settings: DroneSettings, on_exit: ExitListener) -> Runtime:
-    kind = settings.runtime
-    answers = kind is not RuntimeKind.PROCESS and await engine_answers(settings.docker_socket)
-    if kind is RuntimeKind.DOCKER and not answers:
-        raise ConfigurationError(
-            f"no Docker engine answers at {settings.docker_socket}; start it, name another socket with "
-            "--docker-socket, or use --runtime process"
-        )
-    if answers:
-        runtime = DockerRuntime(
-            on_exit,
-            settings.docker_socket,
-            grace_s=settings.soft_terminate_grace_s,
-            startup_limit_s=settings.startup_timeout_s,
-        )
-        await runtime.start()
-        return runtime
-    bubblewrap = await bubblewrap_works()
-    log.info("backends are processes", bubblewrap=bubblewrap)
-    return ProcessRuntime(
-        on_exit,
-        bubblewrap=bubblewrap,
-        grace_s=settings.soft_terminate_grace_s,
-        startup_limit_s=settings.startup_timeout_s,
-    )
 
 
 async def _until_acknowledged(store: StateStore) -> None:

@@ -1,30 +1,42 @@
-"""What a drone remembers: the states of its backends, and the events that no controller has acknowledged.
+"""What a drone remembers: the states of its backends, the events that no controller has acknowledged, and what it
+needs to find its backends again after a restart.
 
 SQLite, in a file or in memory, on one thread of its own; one transaction per operation, on disk before it
-returns. Tables and rules: page 4, "State store".
+returns. Tables and rules: page 4, "State store"; ``backend_run`` and ``drone_clock`` are additions of ours, which an
+original drone does not look at (docs/decisions/0005-readoption.md).
 """
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import msgspec
+
+from plane.drone.clock import ClockReading
 from plane.protocol import codec
-from plane.protocol.backend_state import BackendState, BackendStatus, state_from_json
-from plane.protocol.drone_messages import BackendEvent
+from plane.protocol.backend_state import BackendState, BackendStatus, Terminated, state_from_json
+from plane.protocol.drone_messages import BackendEvent, SpawnOrder
 from plane.protocol.errors import ConfigurationError, PlaneError
+from plane.protocol.keys import KeyDeadlines
 from plane.protocol.times import DroneTime
 
-__all__ = ["Listener", "StateStore", "UnknownBackend", "open_state_store"]
+__all__ = ["Listener", "StateStore", "StoredRun", "UnknownBackend", "open_state_store"]
 
 Listener = Callable[[BackendEvent], None]
+# How long a drone that is being upgraded may take to stop.
+LOCK_LIMIT_S = 10.0
+LOCK_RETRY_S = 0.05
 T = TypeVar("T")
 
 _SCHEMA = """
@@ -39,9 +51,48 @@ CREATE TABLE IF NOT EXISTS event (
     timestamp INTEGER NOT NULL,
     FOREIGN KEY (backend_id) REFERENCES backend(id)
 );
+CREATE INDEX IF NOT EXISTS event_of_backend ON event (backend_id);
+CREATE TABLE IF NOT EXISTS backend_run (
+    id TEXT PRIMARY KEY REFERENCES backend(id),
+    spawn_order json,
+    deadlines json,
+    handle json,
+    ended_at INTEGER
+);
+CREATE TABLE IF NOT EXISTS drone_clock (
+    boot_id TEXT NOT NULL,
+    offset_ns INTEGER NOT NULL
+);
 """
 _UPSERT_STATE = "INSERT INTO backend (id, state) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET state = excluded.state"
 _INSERT_EVENT = "INSERT INTO event (backend_id, event, timestamp) VALUES (?, ?, ?)"
+_ACTIVE_RUNS = """
+SELECT backend.id, state, spawn_order, deadlines, handle
+FROM backend LEFT JOIN backend_run ON backend_run.id = backend.id
+WHERE json_extract(state, '$.status') <> ? ORDER BY backend.rowid
+"""
+# What ended before there was a table of runs is as old as the first look at it.
+_NOTE_ENDED = """
+INSERT INTO backend_run (id, ended_at) SELECT id, ? FROM backend
+WHERE json_extract(state, '$.status') = ? AND id NOT IN (SELECT id FROM backend_run)
+"""
+_FORGET_RUNS = """
+DELETE FROM backend_run WHERE ended_at <= ? AND NOT EXISTS (SELECT 1 FROM event WHERE backend_id = backend_run.id)
+RETURNING id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRun:
+    """A backend that had not ended when the store was closed.
+
+    ``order`` has the latest deadlines that were stored; None if an earlier version, or an original, left the file.
+    ``handle`` is what the runtime needs to find it again.
+    """
+
+    state: BackendState
+    order: SpawnOrder | None
+    handle: Any
 
 
 class UnknownBackend(PlaneError):
@@ -60,10 +111,21 @@ class StateStore:
         self._thread = thread
         self._listener: Listener | None = None
 
-    async def register_event(self, backend_id: str, state: BackendState, timestamp: DroneTime) -> int:
-        """Store the backend's state and an event that tells of it; returns the event's id."""
+    async def register_event(
+        self,
+        backend_id: str,
+        state: BackendState,
+        timestamp: DroneTime,
+        *,
+        order: SpawnOrder | None = None,
+        handle: Any = None,
+    ) -> int:
+        """Store the backend's state and an event that tells of it; returns the event's id.
+
+        ``order`` and ``handle``, where given, are stored along with it; the order is forgotten at the end.
+        """
         event = await self._run(
-            partial(self._register, backend_id, state, timestamp),
+            partial(self._register, backend_id, state, timestamp, order, handle),
             # Told even if the caller is cancelled meanwhile: what is stored is told.
             lambda event: self._listener(event) if self._listener else None,
         )
@@ -117,6 +179,28 @@ class StateStore:
         )
         return {backend_id: state_from_json(state) for backend_id, state in rows}
 
+    async def active_runs(self) -> dict[str, StoredRun]:
+        """All backends that are not terminated, with what is known of them."""
+        rows = await self._run(partial(self._rows, _ACTIVE_RUNS, str(BackendStatus.TERMINATED)))
+        return {backend_id: _stored_run(*columns) for backend_id, *columns in rows}
+
+    async def renewed(self, leases: Mapping[str, KeyDeadlines]) -> None:
+        """Remember the deadlines of these backends' keys."""
+        await self._run(partial(self._store_deadlines, dict(leases)))
+
+    async def forget_ended(self, now: DroneTime, kept_s: float) -> list[str]:
+        """Forget what ended ``kept_s`` ago and has been acknowledged; returns the backends' ids (A17)."""
+        return await self._run(partial(self._forget, now, now.plus_s(-kept_s)))
+
+    async def clock_reading(self) -> ClockReading | None:
+        """What `keep_clock` stored last."""
+        rows = await self._run(partial(self._rows, "SELECT boot_id, offset_ns FROM drone_clock"))
+        return ClockReading(str(rows[0][0]), int(rows[0][1])) if rows else None
+
+    async def keep_clock(self, reading: ClockReading) -> None:
+        """Remember the drone's clock, in which the stored deadlines are."""
+        await self._run(partial(self._store_clock, reading))
+
     async def _run(self, work: Callable[[], T], then: Callable[[T], None] | None = None) -> T:
         """Do ``work`` on the store's thread, then ``then`` with its result here, both even if the caller goes."""
         future = asyncio.get_running_loop().run_in_executor(self._thread, work)
@@ -126,16 +210,51 @@ class StateStore:
             )
         return await asyncio.shield(future)
 
-    def _register(self, backend_id: str, state: BackendState, timestamp: DroneTime) -> BackendEvent:
+    def _register(
+        self, backend_id: str, state: BackendState, timestamp: DroneTime, order: SpawnOrder | None, handle: Any
+    ) -> BackendEvent:
         text = codec.encode(state).decode()
-        with self._connection:
-            self._connection.execute("BEGIN IMMEDIATE")
-            self._connection.execute(_UPSERT_STATE, (backend_id, text))
-            event_id = self._connection.execute(_INSERT_EVENT, (backend_id, text, timestamp.ms)).lastrowid
+        with self._connection as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute(_UPSERT_STATE, (backend_id, text))
+            if order is not None:
+                run = (backend_id, codec.encode(order).decode())
+                connection.execute("INSERT INTO backend_run (id, spawn_order) VALUES (?, ?)", run)
+            if handle is not None:
+                known = (codec.encode(handle).decode(), backend_id)
+                connection.execute("UPDATE backend_run SET handle = ? WHERE id = ?", known)
+            if isinstance(state, Terminated):
+                # The order's environment may hold secrets.
+                connection.execute(
+                    "INSERT INTO backend_run (id, ended_at) VALUES (?, ?) ON CONFLICT (id) DO UPDATE "
+                    "SET spawn_order = NULL, handle = NULL, deadlines = NULL, ended_at = excluded.ended_at",
+                    (backend_id, timestamp.ms),
+                )
+            event_id = connection.execute(_INSERT_EVENT, (backend_id, text, timestamp.ms)).lastrowid
         assert event_id is not None
         return BackendEvent(event_id, backend_id, state, timestamp)
 
-    def _rows(self, statement: str, *args: object) -> list[tuple[str, ...]]:
+    def _store_deadlines(self, leases: dict[str, KeyDeadlines]) -> None:
+        rows = [(codec.encode(deadlines).decode(), backend_id) for backend_id, deadlines in leases.items()]
+        with self._connection as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.executemany("UPDATE backend_run SET deadlines = ? WHERE id = ? AND ended_at IS NULL", rows)
+
+    def _store_clock(self, reading: ClockReading) -> None:
+        with self._connection as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("DELETE FROM drone_clock")
+            connection.execute("INSERT INTO drone_clock VALUES (?, ?)", (reading.boot_id, reading.offset_ns))
+
+    def _forget(self, now: DroneTime, before: DroneTime) -> list[str]:
+        with self._connection as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute(_NOTE_ENDED, (now.ms, str(BackendStatus.TERMINATED)))
+            forgotten = [row[0] for row in connection.execute(_FORGET_RUNS, (before.ms,)).fetchall()]
+            connection.executemany("DELETE FROM backend WHERE id = ?", [(backend_id,) for backend_id in forgotten])
+        return forgotten
+
+    def _rows(self, statement: str, *args: object) -> list[tuple[Any, ...]]:
         return self._connection.execute(statement, args).fetchall()
 
     def _write(self, statement: str, *args: object) -> None:
@@ -152,13 +271,57 @@ class StateStore:
         ]
 
 
+def _stored_run(state: str, order: str | None, deadlines: str | None, handle: str | None) -> StoredRun:
+    spawn = None if order is None else codec.decode(order, SpawnOrder)
+    if spawn is not None and deadlines is not None:
+        key = msgspec.structs.replace(spawn.key, deadlines=codec.decode(deadlines, KeyDeadlines))
+        spawn = msgspec.structs.replace(spawn, key=key)
+    return StoredRun(state_from_json(state), spawn, None if handle is None else codec.decode(handle, dict))
+
+
 @asynccontextmanager
-async def open_state_store(path: Path | None) -> AsyncIterator[StateStore]:
+async def open_state_store(path: Path | None, wait_s: float = LOCK_LIMIT_S) -> AsyncIterator[StateStore]:
     """The store at ``path`` (made with mode 0600 if it is not there), or one in memory for None.
+
+    A drone that is being stopped may have it for ``wait_s`` more.
 
     Raises:
         ConfigurationError: the file cannot be used.
     """
+    if path is None:
+        async with _opened(path) as store:
+            yield store
+        return
+    try:
+        lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigurationError(f"--db: the state store {path} cannot be used: {error}") from error
+    try:
+        await _lock(lock, path, wait_s)
+        async with _opened(path) as store:
+            yield store
+    finally:
+        os.close(lock)
+
+
+async def _lock(descriptor: int, path: Path, wait_s: float) -> None:
+    """Two drones that take over the same backends would end each other's."""
+    end = time.monotonic() + wait_s
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            if time.monotonic() > end:
+                raise ConfigurationError(
+                    f"--db: the state store {path} is in use by another drone; stop that one, or give each its own"
+                ) from None
+            await asyncio.sleep(LOCK_RETRY_S)
+        else:
+            return
+
+
+@asynccontextmanager
+async def _opened(path: Path | None) -> AsyncIterator[StateStore]:
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="state-store") as thread:
         loop = asyncio.get_running_loop()
         try:
@@ -179,5 +342,7 @@ def _open(path: Path | None) -> sqlite3.Connection:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
+    # Orders hold secrets: what is forgotten is overwritten.
+    connection.execute("PRAGMA secure_delete = ON")
     connection.executescript(_SCHEMA)
     return connection

@@ -11,6 +11,7 @@ from plane.protocol.codec import Int32, Int64, UInt8
 
 __all__ = [
     "DockerExecutable",
+    "Isolation",
     "ProcessExecutable",
     "PullPolicy",
     "RegistryCredentials",
@@ -63,14 +64,26 @@ class DockerExecutable(msgspec.Struct, frozen=True, kw_only=True):
     network_name: str | None = None
 
 
+class Isolation(enum.StrEnum):
+    """What keeps a process from the machine that it runs on."""
+
+    NONE = "none"
+    BUBBLEWRAP = "bubblewrap"
+
+
 class ProcessExecutable(msgspec.Struct, frozen=True, kw_only=True):
-    """The executable of the process runtime: ``command`` is argv, ``cwd`` a directory on the drone."""
+    """The executable of the process runtime: ``command`` is argv, ``cwd`` a directory on the drone.
+
+    ``isolation``: None is the strongest that the machine offers. ``user``: name or id, where the drone is root.
+    """
 
     command: list[str]
     env: dict[str, str] = msgspec.field(default_factory=dict)
     cwd: str | None = None
     resource_limits: ResourceLimits = ResourceLimits()
     mount: bool | str | None = None
+    isolation: Isolation | None = None
+    user: str | None = None
 
 
 class SpawnConfig(msgspec.Struct, frozen=True, kw_only=True):

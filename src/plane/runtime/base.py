@@ -3,15 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
+from plane.protocol.drone_messages import BackendMetrics
 from plane.protocol.errors import PlaneError
 from plane.protocol.keys import AcquiredKey
+from plane.protocol.logs import LogPage
 
-__all__ = ["BackendFailed", "ExitListener", "Runtime", "StartupTimedOut", "session_environment"]
+__all__ = [
+    "BackendFailed",
+    "ExitListener",
+    "Found",
+    "MetricsListener",
+    "Runtime",
+    "RuntimeListener",
+    "StartupTimedOut",
+    "session_environment",
+]
 
 ExitListener = Callable[[str, int | None, str | None], None]
 """Told of each exit: backend id, exit code (None if unknown; 128 + n for signal n), what to tell people."""
+
+MetricsListener = Callable[[BackendMetrics], None]
+"""Told what a running backend uses, every `plane.timing.METRICS_INTERVAL_S`."""
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeListener:
+    """Who is told what a runtime sees."""
+
+    exited: ExitListener
+    measured: MetricsListener = lambda metrics: None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What there is of a backend that a former process of this drone started.
+
+    ``exit_code`` (None if unknown) and ``message`` tell how one that does not run has ended.
+    """
+
+    running: bool
+    exit_code: int | None = None
+    message: str | None = None
 
 
 class BackendFailed(PlaneError):
@@ -41,6 +76,16 @@ class Runtime(Protocol):
             BackendFailed: nothing runs.
         """
 
+    def handle(self, backend_id: str) -> Any:
+        """What `adopt` needs, besides the id, to find a running backend again: JSON, or None for nothing."""
+
+    async def adopt(self, backend_id: str, handle: Any) -> Found:
+        """Take over a backend that a former process of this drone started; from then on its exit is told.
+
+        Raises:
+            BackendFailed: not known whether it runs; try again.
+        """
+
     async def wait_for_backend(self, backend_id: str, host: str, port: int) -> None:
         """Return once the backend answers HTTP.
 
@@ -64,8 +109,21 @@ class Runtime(Protocol):
             BackendFailed
         """
 
-    async def close(self) -> None:
-        """Free what the runtime holds, once nothing runs any more."""
+    async def read_logs(self, backend_id: str, after: int | None, tail: int | None, wait_s: float) -> LogPage:
+        """A part of what a backend has written: the lines after the time ``after``, else the last ``tail``, else all.
+
+        If there is none yet, waits up to ``wait_s`` for the first. What has ended is kept for
+        `plane.timing.ENDED_KEPT_S`.
+
+        Raises:
+            NoLogs: nothing is known of the backend's output; says why.
+        """
+
+    async def run(self) -> None:
+        """Do what is to be done all the time: follow output, measure, prune. Until cancelled."""
+
+    async def close(self, *, leave_running: bool) -> None:
+        """End what still runs, unless that is left for the drone's next process, and free what the runtime holds."""
 
 
 def session_environment(

@@ -1,13 +1,15 @@
 """Backends as Docker containers: the runtime where an engine answers.
 
 Container ``plane-{backend}``, label ``dev.plane.backend``, port 8080 published on a random port. Rules: page 4,
-"Docker". Shares of CPU, CPU time and memory are enforced; mounts and disk limits are refused for now.
+"Docker". Here is what starts, watches and ends containers; configuration, images and output have files of their own.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import os
+import time
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -15,66 +17,56 @@ import aiodocker
 import aiohttp
 import structlog
 
-from plane.protocol import codec
-from plane.protocol.errors import MessageError
+from plane import timing
+from plane.decisions.mount_path import MountRefused, mount_path
+from plane.decisions.usage import CpuClock, container_metrics
 from plane.protocol.keys import AcquiredKey
+from plane.protocol.logs import LogPage
 from plane.protocol.names import container_name
-from plane.protocol.spawn import DockerExecutable, PullPolicy
-from plane.runtime.base import BackendFailed, ExitListener, session_environment
+from plane.protocol.spawn import DockerExecutable
+from plane.runtime.base import BackendFailed, Found, RuntimeListener
+from plane.runtime.docker_config import LABEL, PORT, ContainerDefaults, container_config, read_executable
+from plane.runtime.docker_engine import CALL_LIMIT_S, DockerEngine, EngineRefused
+from plane.runtime.docker_images import DockerImages
+from plane.runtime.docker_logs import container_lines
+from plane.runtime.docker_pruner import prune_containers
+from plane.runtime.log_files import page_of
+from plane.runtime.log_keeper import LogKeeper, NoLogs
+from plane.runtime.mounts import opened_folder, real_path
 from plane.runtime.readiness import until_it_answers
 from plane.timing import SOFT_TERMINATE_GRACE_S, STARTUP_TIMEOUT_S
 
-__all__ = ["DockerRuntime", "engine_answers"]
+__all__ = ["DockerRuntime"]
 
-LABEL = "dev.plane.backend"
-PORT = 8080
-DEFAULT_CPU_PERIOD_US = 100_000
-# Engine calls other than pulls and stops.
-CALL_LIMIT_S = 30.0
-PULL_LIMIT_S = 1800.0
 PORT_TRIES = 20
 PORT_RETRY_S = 0.05
 RESUBSCRIBE_S = 0.5
-LAST_LINES = 20
+RETRY_S = 1.0
+# How often the engine is asked what runs, in case that it told of an end when nobody listened.
+LOOK_INTERVAL_S = 10.0
+# Before an exit is told, its last output is read; an engine that hangs must not keep it back for long.
+LAST_OUTPUT_LIMIT_S = 5.0
+# What of a container's output is kept after it is removed.
+LAST_LINES = 5_000
+LAST_BYTES = 4 * 1024 * 1024
+LOGS_POLL_S = 0.5
+# Containers that are measured at the same time.
+MEASURED_AT_ONCE = 8
 
 log = structlog.get_logger("plane.runtime")
-
-
-async def engine_answers(engine: Path) -> bool:
-    """Whether a Docker engine answers at that Unix socket."""
-    if not engine.is_socket():
-        return False
-    try:
-        async with asyncio.timeout(CALL_LIMIT_S):
-            docker = _client(engine)
-            try:
-                await docker.version()
-            finally:
-                await _hang_up(docker)
-    except (OSError, TimeoutError, aiohttp.ClientError, aiodocker.DockerError):
-        return False
-    return True
-
-
-def _client(engine: Path) -> aiodocker.Docker:
-    # No limit: every wait and event stream holds a connection.
-    return aiodocker.Docker(url="http://docker", connector=aiohttp.UnixConnector(path=str(engine), limit=0))
-
-
-async def _hang_up(docker: aiodocker.Docker) -> None:
-    # The client closes its session, but no connector that it was given.
-    connector = docker.session.connector
-    await docker.close()
-    if connector is not None:
-        await connector.close()
 
 
 class DockerRuntime:
     """Runs backends as containers. `start` before anything else.
 
     Args:
-        on_exit: told of each exit.
-        engine: the engine's Unix socket.
+        listener: told of each exit, and what is used.
+        logs: keeps the output of what has ended.
+        socket: the engine's Unix socket.
+        defaults: what is asked for with every container.
+        mount_base: the folder below which mounts are; None: none is done.
+        prune_images: remove images that nobody uses.
+        prune_after_s: remove stopped containers this long after their end.
         grace_s: from SIGTERM to SIGKILL.
         startup_limit_s: until a backend must answer HTTP.
     """
@@ -83,19 +75,32 @@ class DockerRuntime:
 
     def __init__(
         self,
-        on_exit: ExitListener,
-        engine: Path,
+        listener: RuntimeListener,
+        logs: LogKeeper,
+        socket: Path,
         *,
+        defaults: ContainerDefaults,
+        mount_base: Path | None = None,
+        prune_images: bool = False,
+        prune_after_s: float = 0.0,
         grace_s: float = SOFT_TERMINATE_GRACE_S,
         startup_limit_s: float = STARTUP_TIMEOUT_S,
     ) -> None:
-        self._on_exit = on_exit
-        self._docker = _client(engine)
+        self._listener = listener
+        self._logs = logs
+        self._engine = DockerEngine(socket)
+        self._images = DockerImages(self._engine)
+        self._defaults = defaults
+        self._mount_base = mount_base
+        self._prune_images = prune_images
+        self._prune_after_s = prune_after_s
         self._grace_s = grace_s
         self._startup_limit_s = startup_limit_s
-        # Containers whose exit has not been told yet.
-        self._running: set[str] = set()
+        # Containers whose exit has not been told yet, with the CPU time that was told last.
+        self._running: dict[str, CpuClock] = {}
         self._starting: dict[str, asyncio.Task[int]] = {}
+        # Containers of which it is not known whether they run, and that must not.
+        self._doomed: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._subscribed = asyncio.Event()
 
@@ -107,42 +112,12 @@ class DockerRuntime:
 
     async def prepare(self, executable: Any) -> None:
         """Check the executable and pull its image; see `plane.runtime.base.Runtime.prepare`."""
-        wanted = _read(executable)
-        policy = wanted.pull_policy or PullPolicy.IF_NOT_PRESENT
-        if policy is not PullPolicy.ALWAYS and await self._has_image(wanted.image):
-            return
-        if policy is PullPolicy.NEVER:
-            raise BackendFailed(
-                f"executable.image: {wanted.image!r} is not on the drone's machine, and pull_policy is Never"
-            )
-        log.info("pulling", image=wanted.image)
-        auth: Any = None
-        if wanted.credentials is not None:
-            auth = {"username": wanted.credentials.username, "password": wanted.credentials.password}
-        try:
-            async with asyncio.timeout(PULL_LIMIT_S):
-                async for step in self._docker.images.pull(wanted.image, auth=auth, stream=True):
-                    if "error" in step:
-                        raise BackendFailed(f"executable.image: cannot pull {wanted.image!r}: {step['error']}")
-        except (OSError, TimeoutError, aiohttp.ClientError, aiodocker.DockerError) as error:
-            raise BackendFailed(f"executable.image: cannot pull {wanted.image!r}: {_text(error)}") from error
-
-    async def _has_image(self, image: str) -> bool:
-        try:
-            async with asyncio.timeout(CALL_LIMIT_S):
-                await self._docker.images.inspect(image)
-        except aiodocker.DockerError as error:
-            if error.status == 404:
-                return False
-            raise BackendFailed(f"the Docker engine: {_text(error)}") from error
-        except (OSError, TimeoutError, aiohttp.ClientError) as error:
-            raise BackendFailed(f"the Docker engine does not answer: {_text(error)}") from error
-        return True
+        await self._images.provide(read_executable(executable))
 
     async def spawn(self, backend_id: str, executable: Any, key: AcquiredKey | None, static_token: str | None) -> int:
         """Start the container; see `plane.runtime.base.Runtime.spawn`."""
         # A task of its own: if the caller is cancelled, `terminate` finds what has been started.
-        starting = asyncio.create_task(self._start(backend_id, _read(executable), key, static_token))
+        starting = asyncio.create_task(self._start(backend_id, read_executable(executable), key, static_token))
         self._starting[backend_id] = starting
         starting.add_done_callback(lambda done: self._started(backend_id, done))
         return await asyncio.shield(starting)
@@ -155,22 +130,68 @@ class DockerRuntime:
     async def _start(
         self, backend_id: str, wanted: DockerExecutable, key: AcquiredKey | None, static_token: str | None
     ) -> int:
-        config = _container_config(backend_id, wanted, key, static_token)
+        folder = self._opened_mount(wanted, key)
+        name = container_name(backend_id)
         try:
-            async with asyncio.timeout(CALL_LIMIT_S):
-                container = await self._docker.containers.create(config, name=container_name(backend_id))
-                self._running.add(backend_id)
-                try:
-                    await container.start()
-                    return await _published_port(container)
-                except BaseException:
-                    # No exit is told of what never ran.
-                    self._running.discard(backend_id)
-                    with contextlib.suppress(aiodocker.DockerError):
-                        await container.delete(force=True)
-                    raise
-        except (OSError, TimeoutError, aiohttp.ClientError, aiodocker.DockerError) as error:
-            raise BackendFailed(f"the Docker engine cannot start the container: {_text(error)}") from error
+            mount = None if folder is None else real_path(folder)
+            config = container_config(backend_id, wanted, key, static_token, self._defaults, mount)
+            await self._engine.call(
+                "create the container", "POST", "containers/create", params={"name": name}, json=config
+            )
+            self._running[backend_id] = CpuClock()
+            await self._engine.call("start the container", "POST", f"containers/{name}/start")
+            inspected = await self._published(name)
+            if folder is not None:
+                _check_mounted(inspected["State"]["Pid"], folder)
+            return int(inspected["NetworkSettings"]["Ports"][f"{PORT}/tcp"][0]["HostPort"])
+        except BaseException as error:
+            # No exit is told of what failed here. It may run all the same: the engine may only have been late.
+            self._running.pop(backend_id, None)
+            if not (isinstance(error, EngineRefused) and error.status == 409):
+                self._doomed.add(backend_id)
+                self._own(self._remove_doomed())
+            raise
+        finally:
+            if folder is not None:
+                os.close(folder)
+
+    def _opened_mount(self, wanted: DockerExecutable, key: AcquiredKey | None) -> int | None:
+        try:
+            parts = mount_path(wanted.mount, None if key is None else key.key.name)
+            if parts is None or self._mount_base is None:
+                if parts is not None:
+                    log.warning("mount asked for and not done: the drone has no --mount-base", mount=wanted.mount)
+                return None
+            return opened_folder(self._mount_base, parts)
+        except MountRefused as error:
+            raise BackendFailed(str(error)) from error
+
+    async def _published(self, container: str) -> dict[str, Any]:
+        """The container, once the engine knows its port; it may need a moment."""
+        for _ in range(PORT_TRIES):
+            found = await self._engine.inspect(container)
+            if found is not None and found["NetworkSettings"]["Ports"].get(f"{PORT}/tcp"):
+                return found
+            if found is not None and found["State"]["Status"] in ("exited", "dead"):
+                lines = await self._last_lines(container)
+                raise BackendFailed(_message(found["State"], "\n".join(line.text for line in lines[-20:])) or "ended")
+            await asyncio.sleep(PORT_RETRY_S)
+        raise BackendFailed("the Docker engine published no port for the container; does its network allow that?")
+
+    def handle(self, backend_id: str) -> Any:
+        """The container's name says it all."""
+
+    async def adopt(self, backend_id: str, handle: Any) -> Found:
+        """Find the container again; see `plane.runtime.base.Runtime.adopt`."""
+        found = await self._engine.inspect(container_name(backend_id))
+        if found is None:
+            return Found(running=False, message="its container was removed while its drone was restarted")
+        if found["State"]["Status"] in ("exited", "dead", "created"):
+            message = _message(found["State"], await self._keep_output(backend_id))
+            await self.remove_leftover(backend_id)
+            return Found(running=False, exit_code=found["State"]["ExitCode"], message=message)
+        self._running[backend_id] = CpuClock()
+        return Found(running=True)
 
     async def wait_for_backend(self, backend_id: str, host: str, port: int) -> None:
         """Return once it answers; see `plane.runtime.base.Runtime.wait_for_backend`."""
@@ -184,179 +205,249 @@ class DockerRuntime:
             return False
         if not hard:
             self._own(self._stop(backend_id))
-            return True
-        return await self._call(backend_id, "kill")
+        elif not await self._kill(backend_id):
+            # It has ended, which is told of soon, if it has not been.
+            self._own(self._tell_if_ended(backend_id))
+        return True
 
     async def _stop(self, backend_id: str) -> None:
-        """Ask it to stop; the engine kills it after the grace."""
-        try:
-            if not await self._call(backend_id, "stop"):
-                await self._tell_exit(backend_id)
-        except BackendFailed as error:
-            log.warning("container not stopped; it is killed", backend=backend_id, error=str(error))
-            await self._call(backend_id, "kill")
+        """Ask it to stop, however often that takes; the engine kills it after the grace."""
+        kill_at = time.monotonic() + self._grace_s
+        while backend_id in self._running:
+            left_s = max(0, round(kill_at - time.monotonic()))
+            path = f"containers/{container_name(backend_id)}/stop"
+            try:
+                limit_s = left_s + CALL_LIMIT_S
+                async with self._engine.answer("stop the container", "POST", path, limit_s, params={"t": str(left_s)}):
+                    pass
+                await self._tell_if_ended(backend_id)
+            except EngineRefused as error:
+                if error.status == 404:
+                    await self._tell_exit(backend_id, None)
+                log.warning("container not stopped", backend=backend_id, error=str(error))
+            except BackendFailed as error:
+                log.warning("container not stopped; trying again", backend=backend_id, error=str(error))
+            await asyncio.sleep(RETRY_S)
 
-    async def _call(self, backend_id: str, what: str) -> bool:
-        """Stop or kill. False: it was not running."""
-        container = self._docker.containers.container(container_name(backend_id))
+    async def _kill(self, backend_id: str) -> bool:
+        """False: it was not running."""
         try:
-            if what == "stop":
-                async with asyncio.timeout(self._grace_s + CALL_LIMIT_S):
-                    await container.stop(t=round(self._grace_s))
-            else:
-                async with asyncio.timeout(CALL_LIMIT_S):
-                    await container.kill()
-        except aiodocker.DockerError as error:
-            # Gone, or not running.
-            if error.status in (304, 404, 409):
+            await self._engine.call("kill the container", "POST", f"containers/{container_name(backend_id)}/kill")
+        except EngineRefused as error:
+            if error.status in (404, 409):
                 return False
-            raise BackendFailed(f"the Docker engine cannot {what} the container: {_text(error)}") from error
-        except (OSError, TimeoutError, aiohttp.ClientError) as error:
-            raise BackendFailed(f"the Docker engine does not answer: {_text(error)}") from error
+            raise
         return True
 
     async def remove_leftover(self, backend_id: str) -> None:
         """Remove the backend's container, running or not."""
-        try:
-            async with asyncio.timeout(CALL_LIMIT_S):
-                await self._docker.containers.container(container_name(backend_id)).delete(force=True)
-        except aiodocker.DockerError as error:
-            if error.status != 404:
-                raise BackendFailed(f"the Docker engine cannot remove the container: {_text(error)}") from error
-        except (OSError, TimeoutError, aiohttp.ClientError) as error:
-            raise BackendFailed(f"the Docker engine does not answer: {_text(error)}") from error
+        await self._engine.remove(container_name(backend_id), force=True)
 
-    async def close(self) -> None:
-        """Remove what still runs, and hang up."""
-        for backend_id in list(self._running):
-            with contextlib.suppress(BackendFailed):
+    async def _remove_doomed(self) -> None:
+        for backend_id in list(self._doomed):
+            try:
                 await self.remove_leftover(backend_id)
+            except BackendFailed as error:
+                log.warning("container not removed; trying again", backend=backend_id, error=str(error))
+            else:
+                self._doomed.discard(backend_id)
+
+    async def read_logs(self, backend_id: str, after: int | None, tail: int | None, wait_s: float) -> LogPage:
+        """From the engine while it runs, then from files; see `plane.runtime.base.Runtime.read_logs`."""
+        end = time.monotonic() + wait_s
+        while backend_id in self._running:
+            try:
+                lines = await container_lines(self._engine, container_name(backend_id), after, tail)
+            except EngineRefused as error:
+                if error.status == 404:
+                    break
+                raise NoLogs(str(error)) from error
+            except BackendFailed as error:
+                raise NoLogs(str(error)) from error
+            if lines or time.monotonic() >= end:
+                return LogPage(page_of(lines), ended=False)
+            await asyncio.sleep(LOGS_POLL_S)
+        return await self._logs.read(backend_id, after, tail, 0.0)
+
+    async def run(self) -> None:
+        """Look what runs, measure, prune; until cancelled."""
+        keeping = asyncio.create_task(self._logs.run())
+        next_prune = next_measure = time.monotonic() + timing.METRICS_INTERVAL_S
+        next_look = 0.0
+        next_prune += timing.PRUNE_INTERVAL_S
+        try:
+            while not keeping.done():
+                now = time.monotonic()
+                try:
+                    if now >= next_look:
+                        next_look = now + LOOK_INTERVAL_S
+                        await self._look()
+                    if now >= next_measure:
+                        next_measure = now + timing.METRICS_INTERVAL_S
+                        await self._measure()
+                    if now >= next_prune:
+                        next_prune = now + timing.PRUNE_INTERVAL_S
+                        await self._prune()
+                except BackendFailed as error:
+                    log.warning("the Docker engine cannot be looked after", error=str(error))
+                await asyncio.wait([keeping], timeout=RETRY_S)
+            keeping.result()
+        finally:
+            keeping.cancel()
+            await asyncio.wait([keeping])
+
+    async def _look(self) -> None:
+        """Find what has ended without being told."""
+        if self._doomed:
+            await self._remove_doomed()
+        if not self._running:
+            return
+        expected = set(self._running)
+        filters = '{"label":["' + LABEL + '"]}'
+        listed = await self._engine.call("list containers", "GET", "containers/json", params={"filters": filters})
+        names = {name.lstrip("/") for container in listed for name in container["Names"]}
+        for backend_id in expected:
+            if container_name(backend_id) not in names and backend_id not in self._starting:
+                await self._tell_if_ended(backend_id)
+
+    async def _measure(self) -> None:
+        """Ask for one sample of each that runs; a few at a time, however many there are."""
+        waiting = iter([item for item in self._running.items() if item[0] not in self._starting])
+
+        async def measure_some() -> None:
+            for backend_id, clock in waiting:
+                params = {"stream": "false", "one-shot": "true"}
+                path = f"containers/{container_name(backend_id)}/stats"
+                try:
+                    sample = await self._engine.call("measure the container", "GET", path, params=params)
+                except EngineRefused:
+                    # It has just ended.
+                    continue
+                metrics = container_metrics(backend_id, sample or {}, clock)
+                if metrics is not None:
+                    self._listener.measured(metrics)
+
+        results = await asyncio.gather(*(measure_some() for _ in range(MEASURED_AT_ONCE)), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+
+    async def _prune(self) -> None:
+        in_use = {container_name(backend_id) for backend_id in {*self._running, *self._starting}}
+        await prune_containers(self._engine, self._defaults.drone, in_use, self._prune_after_s)
+        if self._prune_images:
+            await self._images.prune()
+
+    async def close(self, *, leave_running: bool) -> None:
+        """Remove what still runs, or leave it to the drone's next process, and hang up."""
+        if self._starting:
+            await asyncio.wait(list(self._starting.values()))
+        if not leave_running:
+            for backend_id in list(self._running):
+                try:
+                    await self.remove_leftover(backend_id)
+                except BackendFailed as error:
+                    log.warning("container not removed", backend=backend_id, error=str(error))
         for task in self._tasks:
             task.cancel()
         if self._tasks:
-            await asyncio.wait(self._tasks)
-        await _hang_up(self._docker)
+            await asyncio.wait(list(self._tasks))
+        await self._images.close()
+        await self._engine.close()
+        self._logs.close()
 
     async def _listen(self) -> None:
         """Hear of exits; after a lost connection subscribe again, then look what has ended meanwhile."""
+        client = self._engine.client
         while True:
-            events: Any = self._docker.events.subscribe(create_task=False)  # type: ignore[no-untyped-call]  # aiodocker
-            running = asyncio.create_task(self._docker.events.run(filters={"label": [LABEL], "event": ["die"]}))
+            events: Any = client.events.subscribe(create_task=False)  # type: ignore[no-untyped-call]  # aiodocker
+            running = asyncio.create_task(client.events.run(filters={"label": [LABEL], "event": ["die"]}))
             try:
                 self._subscribed.set()
-                for backend_id in list(self._running):
+                for backend_id in [backend for backend in self._running if backend not in self._starting]:
                     await self._tell_if_ended(backend_id)
                 while (event := await events.get()) is not None:
                     name = event["Actor"]["Attributes"]["name"].removeprefix("plane-")
-                    self._own(self._tell_exit(name, int(event["Actor"]["Attributes"]["exitCode"])))
+                    if name in self._running and name not in self._starting:
+                        self._own(self._tell_if_ended(name))
             except (OSError, aiohttp.ClientError, aiodocker.DockerError, BackendFailed) as error:
-                log.warning("the Docker engine's events are interrupted", error=_text(error))
+                log.warning("the Docker engine's events are interrupted", error=str(error) or type(error).__name__)
             finally:
                 running.cancel()
                 await asyncio.wait([running])
             await asyncio.sleep(RESUBSCRIBE_S)
 
     async def _tell_if_ended(self, backend_id: str) -> None:
-        container = self._docker.containers.container(container_name(backend_id))
         try:
-            async with asyncio.timeout(CALL_LIMIT_S):
-                state = (await container.show())["State"]
-        except aiodocker.DockerError as error:
-            if error.status == 404:
-                await self._tell_exit(backend_id)
+            found = await self._engine.inspect(container_name(backend_id))
+        except BackendFailed as error:
+            log.warning("cannot see whether container runs; looking again", backend=backend_id, error=str(error))
             return
-        except (OSError, TimeoutError, aiohttp.ClientError):
-            return
-        if state["Status"] in ("exited", "dead"):
-            await self._tell_exit(backend_id, state["ExitCode"])
+        if found is None:
+            await self._tell_exit(backend_id, None)
+        elif found["State"]["Status"] in ("exited", "dead"):
+            await self._tell_exit(backend_id, found["State"])
 
-    async def _tell_exit(self, backend_id: str, code: int | None = None) -> None:
+    async def _tell_exit(self, backend_id: str, state: dict[str, Any] | None) -> None:
         """Tell of an exit once, and remove the container."""
-        if backend_id not in self._running:
+        if self._running.pop(backend_id, None) is None:
             return
-        self._running.discard(backend_id)
-        message = None if code in (0, None) else await self._message(backend_id, code)
+        code = None if state is None else int(state["ExitCode"])
+        message = "its container is gone" if state is None else _message(state, await self._keep_output(backend_id))
         log.info("container ended", backend=backend_id, exit_code=code)
-        self._on_exit(backend_id, code, message)
-        with contextlib.suppress(BackendFailed):
-            await self.remove_leftover(backend_id)
+        self._listener.exited(backend_id, code, message)
+        self._doomed.add(backend_id)
+        await self._remove_doomed()
 
-    async def _message(self, backend_id: str, code: int | None) -> str:
-        container = self._docker.containers.container(container_name(backend_id))
-        lines: list[str] = []
-        with contextlib.suppress(OSError, TimeoutError, aiohttp.ClientError, aiodocker.DockerError):
-            async with asyncio.timeout(CALL_LIMIT_S):
-                lines = await container.log(stdout=True, stderr=True, tail=LAST_LINES)
-        output = "".join(lines).replace("\0", "").strip()[-2000:]
-        how = f"exited with code {code}"
-        return f"{how}; its last output:\n{output}" if output else f"{how}, without any output"
+    async def _keep_output(self, backend_id: str) -> str:
+        """Store a container's output before it is removed; returns the end of it."""
+        lines = await self._last_lines(container_name(backend_id))
+        self._logs.append(backend_id, (line.text.encode() for line in lines), (line.time_ns for line in lines))
+        return self._logs.ended(backend_id)
 
-    def _own(self, work: Any) -> None:
+    async def _last_lines(self, container: str) -> Any:
+        try:
+            async with asyncio.timeout(LAST_OUTPUT_LIMIT_S):
+                return await container_lines(self._engine, container, None, LAST_LINES, LAST_BYTES)
+        except (BackendFailed, TimeoutError) as error:
+            log.warning("a container's output cannot be read", container=container, error=str(error))
+            return []
+
+    def _own(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            log.error("looking after a container failed", exc_info=error)
 
 
-def _container_config(
-    backend_id: str, wanted: DockerExecutable, key: AcquiredKey | None, static_token: str | None
-) -> dict[str, Any]:
-    environment = wanted.env | session_environment(backend_id, PORT, key, static_token)
-    limits = wanted.resource_limits
-    host: dict[str, Any] = {"PortBindings": {f"{PORT}/tcp": [{"HostIp": "", "HostPort": "0"}]}}
-    if limits.memory_limit_bytes is not None:
-        host["Memory"] = limits.memory_limit_bytes
-    if limits.cpu_period is not None or limits.cpu_period_percent is not None:
-        host["CpuPeriod"] = limits.cpu_period or DEFAULT_CPU_PERIOD_US
-        if limits.cpu_period_percent is not None:
-            host["CpuQuota"] = host["CpuPeriod"] * limits.cpu_period_percent // 100
-    if limits.cpu_time_limit is not None:
-        host["Ulimits"] = [{"Name": "cpu", "Soft": limits.cpu_time_limit, "Hard": limits.cpu_time_limit}]
-    if wanted.network_name is not None:
-        host["NetworkMode"] = wanted.network_name
-    return {
-        "Image": wanted.image,
-        "Env": [f"{name}={value}" for name, value in environment.items()],
-        "Labels": {LABEL: "true"},
-        "ExposedPorts": {f"{PORT}/tcp": {}},
-        "HostConfig": host,
-    }
-
-
-async def _published_port(container: Any) -> int:
-    """The port of the machine; the engine may need a moment to know it."""
-    for _ in range(PORT_TRIES):
-        ports = (await container.show())["NetworkSettings"]["Ports"].get(f"{PORT}/tcp")
-        if ports:
-            return int(ports[0]["HostPort"])
-        await asyncio.sleep(PORT_RETRY_S)
-    raise BackendFailed("the Docker engine published no port for the container; did it end at once?")
-
-
-def _read(executable: Any) -> DockerExecutable:
-    """The executable, checked.
+def _check_mounted(pid: int, folder: int) -> None:
+    """See that the engine has mounted the folder that was opened, and none that took its place meanwhile.
 
     Raises:
-        BackendFailed: names the field and what it must be.
+        BackendFailed: it has not.
     """
-    if isinstance(executable, dict) and "command" in executable and "image" not in executable:
-        raise BackendFailed(
-            'executable: this drone runs images, not commands; give {"image": "…"}, or use a drone with '
-            "--runtime process"
-        )
     try:
-        wanted = codec.convert(executable, DockerExecutable)
-    except MessageError as error:
-        raise BackendFailed(
-            f'executable{error.path.removeprefix("$")}: {error.reason}; the shape is {{"image": "…", "env": {{…}}}}'
-        ) from None
-    if wanted.mount is not None and wanted.mount is not False:
-        raise BackendFailed("executable.mount: this drone has no folder for mounts; leave it out")
-    if wanted.resource_limits.disk_limit_bytes is not None:
-        raise BackendFailed("executable.resource_limits.disk_limit_bytes: not enforced by this drone; leave it out")
-    return wanted
+        mounted = os.stat(f"/proc/{pid}/root/plane-data")  # noqa: PTH116 - beside fstat
+    except OSError:
+        # Another machine's or namespace's engine, or the process has ended.
+        return
+    opened = os.fstat(folder)
+    if (mounted.st_dev, mounted.st_ino) != (opened.st_dev, opened.st_ino):
+        raise BackendFailed("executable.mount: the folder was replaced while it was being mounted; connect again")
 
 
-def _text(error: BaseException) -> str:
-    if isinstance(error, aiodocker.DockerError):
-        return str(error.message)
-    return str(error) or type(error).__name__
+def _message(state: dict[str, Any], output: str) -> str | None:
+    """What to tell people of an exit; None for a clean one."""
+    code = state["ExitCode"]
+    if code == 0 and not state.get("OOMKilled"):
+        return None
+    how = f"exited with code {code}"
+    if state.get("OOMKilled"):
+        how += " after it ran out of memory (resource_limits.memory_limit_bytes)"
+    if error := state.get("Error"):
+        how += f" ({error})"
+    return f"{how}; its last output:\n{output}" if output else f"{how}, without any output"

@@ -6,7 +6,8 @@ import asyncio
 from typing import Any
 
 from plane.protocol.keys import AcquiredKey
-from plane.runtime.base import BackendFailed, ExitListener, StartupTimedOut
+from plane.protocol.logs import LogPage
+from plane.runtime.base import BackendFailed, Found, RuntimeListener, StartupTimedOut
 
 __all__ = ["MemoryRuntime"]
 
@@ -16,8 +17,8 @@ class MemoryRuntime:
 
     name = "memory"
 
-    def __init__(self, on_exit: ExitListener, *, grace_s: float = 0.05) -> None:
-        self._on_exit = on_exit
+    def __init__(self, listener: RuntimeListener, *, grace_s: float = 0.05) -> None:
+        self._listener = listener
         self._grace_s = grace_s
         self._running: dict[str, dict[str, Any]] = {}
         self.spawned: list[str] = []
@@ -34,6 +35,13 @@ class MemoryRuntime:
         self._running[backend_id] = executable
         self.spawned.append(backend_id)
         return 1
+
+    def handle(self, backend_id: str) -> Any:
+        """Nothing outlives this process."""
+
+    async def adopt(self, backend_id: str, handle: Any) -> Found:
+        """Finds what still runs in it, which is only there if the drone, but not this runtime, began anew."""
+        return Found(running=backend_id in self._running)
 
     async def wait_for_backend(self, backend_id: str, host: str, port: int) -> None:
         """Ready at once, unless the executable says otherwise."""
@@ -57,12 +65,21 @@ class MemoryRuntime:
     def exit(self, backend_id: str, code: int, message: str | None = None) -> None:
         """The backend exits by itself."""
         if self._running.pop(backend_id, None) is not None:
-            self._on_exit(backend_id, code, message)
+            self._listener.exited(backend_id, code, message)
 
     async def remove_leftover(self, backend_id: str) -> None:
         """Nothing outlives this process."""
 
-    async def close(self) -> None:
+    async def read_logs(self, backend_id: str, after: int | None, tail: int | None, wait_s: float) -> LogPage:
+        """Nothing is written."""
+        return LogPage([], ended=backend_id not in self._running)
+
+    async def run(self) -> None:
+        """There is nothing to follow."""
+        await asyncio.Event().wait()
+
+    async def close(self, *, leave_running: bool) -> None:
         """Ends what still runs."""
-        for backend_id in list(self._running):
-            self.exit(backend_id, 137)
+        if not leave_running:
+            for backend_id in list(self._running):
+                self.exit(backend_id, 137)

@@ -1,15 +1,15 @@
 """Backends as plain processes: the runtime where no Docker engine answers.
 
-Each backend is a session of its own, in a PID namespace by bubblewrap where that works, so that none of its
-descendants survives it. Without bubblewrap, descendants are found by the variable SESSION_BACKEND_ID in their
-environment. The executable is `plane.protocol.spawn.ProcessExecutable`.
+Each backend is a session of its own, in bubblewrap where that works: files of the machine are read-only, and none of
+its descendants survives it. Without bubblewrap, descendants are found by their control group where those can be made,
+and by the variable SESSION_BACKEND_ID in their environment. The executable is `plane.protocol.spawn.ProcessExecutable`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import shutil
+import pwd
 import signal
 import socket
 from asyncio.subprocess import DEVNULL
@@ -17,46 +17,75 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import structlog
 
+from plane import timing
+from plane.decisions.mount_path import MountRefused, mount_path
+from plane.decisions.usage import CpuClock, process_metrics
 from plane.protocol import codec
 from plane.protocol.errors import MessageError
 from plane.protocol.keys import AcquiredKey
-from plane.protocol.spawn import ProcessExecutable, ResourceLimits
-from plane.runtime.base import BackendFailed, ExitListener, session_environment
-from plane.runtime.child_process import ChildProcess
-from plane.runtime.output_tail import OutputTail
-from plane.runtime.processes import first_descendant, kill_marked
+from plane.protocol.logs import LogPage
+from plane.protocol.spawn import Isolation, ProcessExecutable, ResourceLimits
+from plane.runtime.base import BackendFailed, Found, RuntimeListener, session_environment
+from plane.runtime.cgroups import Cgroup, Cgroups
+from plane.runtime.launch import PRIVATE, BubblewrapPlan, LaunchPlan, command_line
+from plane.runtime.log_keeper import LogKeeper
+from plane.runtime.machine import machine_cpu_ns, machine_memory_bytes, usage_of
+from plane.runtime.mounts import opened_folder
+from plane.runtime.process_command import found_command
+from plane.runtime.processes import descendants, first_descendant, kill_marked
 from plane.runtime.readiness import until_it_answers
+from plane.runtime.spool import open_for_output
+from plane.runtime.supervised import Supervised, exit_status
 from plane.timing import SOFT_TERMINATE_GRACE_S, STARTUP_TIMEOUT_S
 
 __all__ = ["ProcessRuntime", "bubblewrap_works"]
 
 PROBE_LIMIT_S = 5.0
-# How long the output is read after the exit; a descendant may hold the pipe open without bubblewrap.
-LAST_OUTPUT_LIMIT_S = 1.0
 # What of the drone's environment a backend gets; everything else may be secret.
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR")
 
 log = structlog.get_logger("plane.runtime")
 
 
+class _Handle(msgspec.Struct, frozen=True):
+    """What finds a process again. ``cgroup``: its folders by controller."""
+
+    pid: int
+    started_at: int
+    bubblewrap: bool
+    cgroup: dict[str, str] = msgspec.field(default_factory=dict)
+
+
 @dataclass(slots=True)
 class _Running:
     """One backend's process; ``ended`` is set once nothing of it runs any more."""
 
-    process: ChildProcess
-    output: OutputTail
+    process: Supervised
+    bubblewrap: bool
+    cgroup: Cgroup | None
+    outlives: bool
+    memory_limit_bytes: int | None
+    cpu: CpuClock = field(default_factory=CpuClock)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
 
 async def bubblewrap_works() -> bool:
-    """Whether bubblewrap is installed and may make a PID namespace here."""
-    path = shutil.which("bwrap")
-    if path is None:
+    """Whether bubblewrap is installed and may make namespaces here."""
+    status = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        plan = BubblewrapPlan(status=status, root=_root_entries(), cwd="/", is_root=os.geteuid() == 0)
+        command = command_line(LaunchPlan(command=["true"], bubblewrap=plan))
+        probe = await asyncio.create_subprocess_exec(
+            *command, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL, pass_fds=(status,)
+        )
+    except FileNotFoundError:
         return False
-    probe = await asyncio.create_subprocess_exec(*_BUBBLEWRAP, "true", stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL)
+    finally:
+        os.close(status)
     try:
         async with asyncio.timeout(PROBE_LIMIT_S):
             return await probe.wait() == 0
@@ -66,15 +95,17 @@ async def bubblewrap_works() -> bool:
         return False
 
 
-_BUBBLEWRAP = ("bwrap", "--dev-bind", "/", "/", "--proc", "/proc", "--unshare-pid", "--die-with-parent", "--")
-
-
 class ProcessRuntime:
     """Runs backends as processes of this machine.
 
     Args:
-        on_exit: told of each exit.
-        bubblewrap: use it; see `bubblewrap_works`.
+        listener: told of each exit, and what is used.
+        logs: keeps the output.
+        bubblewrap: whether it works here; see `bubblewrap_works`.
+        cgroups: where control groups can be made, if they can.
+        outlives: backends go on when the drone ends, so that its next process may adopt them.
+        mount_base: the folder below which mounts are; None: none is done.
+        exposed, hidden: folders below /tmp and the like that bubblewrap shows; files and folders that it hides.
         grace_s: from SIGTERM to SIGKILL.
         startup_limit_s: until a backend must answer HTTP.
     """
@@ -83,28 +114,41 @@ class ProcessRuntime:
 
     def __init__(
         self,
-        on_exit: ExitListener,
+        listener: RuntimeListener,
+        logs: LogKeeper,
         *,
         bubblewrap: bool,
+        cgroups: Cgroups | None = None,
+        outlives: bool = False,
+        mount_base: Path | None = None,
+        exposed: tuple[Path, ...] = (),
+        hidden: tuple[Path, ...] = (),
         grace_s: float = SOFT_TERMINATE_GRACE_S,
         startup_limit_s: float = STARTUP_TIMEOUT_S,
     ) -> None:
-        self._on_exit = on_exit
+        self._listener = listener
+        self._logs = logs
         self._bubblewrap = bubblewrap
+        self._cgroups = cgroups
+        self._outlives = outlives
+        self._mount_base = mount_base
+        self._exposed = [str(path) for path in sorted(exposed) if _is_private(path)]
+        self._hidden = hidden
         self._grace_s = grace_s
         self._startup_limit_s = startup_limit_s
         self._running: dict[str, _Running] = {}
         self._starting: dict[str, asyncio.Task[int]] = {}
 
     async def prepare(self, executable: Any) -> None:
-        """Check the executable: its shape, its limits, and that its command and folder are there."""
-        wanted = _read(executable)
-        _command(wanted)
+        """Check the executable: its shape, its limits, and that its command, folder and user are there."""
+        wanted = self._read(executable)
+        found_command(wanted)
+        _user_ids(wanted.user)
 
     async def spawn(self, backend_id: str, executable: Any, key: AcquiredKey | None, static_token: str | None) -> int:
         """Start the process; see `plane.runtime.base.Runtime.spawn`."""
         # A task of its own: if the caller is cancelled, `terminate` finds what has been started.
-        starting = asyncio.create_task(self._start(backend_id, _read(executable), key, static_token))
+        starting = asyncio.create_task(self._start(backend_id, self._read(executable), key, static_token))
         self._starting[backend_id] = starting
         starting.add_done_callback(lambda done: self._started(backend_id, done))
         return await asyncio.shield(starting)
@@ -120,18 +164,118 @@ class ProcessRuntime:
         port = _free_port()
         environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
         environment |= wanted.env | session_environment(backend_id, port, key, static_token)
-        command = _limited(_command(wanted), wanted.resource_limits)
-        # Either way the process ends with this one.
-        prefix = _BUBBLEWRAP if self._bubblewrap else ("setpriv", "--pdeathsig", "SIGKILL", "--")
+        command = found_command(wanted)
+        user = _user_ids(wanted.user)
+        bubblewrap = self._is_isolated(wanted)
+        mount = self._opened_mount(wanted, key, user)
+        cgroup = None
+        descriptors = [] if mount is None else [mount]
         try:
-            process = await ChildProcess.start([*prefix, *command], cwd=wanted.cwd or "/", env=environment)
+            if self._cgroups is not None:
+                cgroup = self._cgroups.create(backend_id, wanted.resource_limits)
+            status_file = self._status_file(backend_id)
+            status_file.unlink(missing_ok=True)
+            status = os.open(status_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            output = open_for_output(self._logs.spool_of(backend_id), None if user is None else user[0])
+            descriptors += [status, output]
+            plan = LaunchPlan(
+                command=command,
+                user=user,
+                enter=[] if cgroup is None else cgroup.member_files,
+                limits=_rlimits(wanted.resource_limits, in_cgroup=cgroup is not None),
+                bubblewrap=self._bubblewrap_plan(wanted, status, mount) if bubblewrap else None,
+                status_file=str(status_file),
+                outlives=self._outlives,
+            )
+            inherited = [status] if mount is None else [status, mount]
+            process = Supervised.start(
+                command_line(plan),
+                env=environment,
+                output=output,
+                inherited=inherited if bubblewrap else (),
+                cwd="/" if bubblewrap else wanted.cwd or "/",
+            )
         except (OSError, ValueError) as error:
+            if cgroup is not None:
+                await asyncio.to_thread(cgroup.remove)
             raise BackendFailed(f"executable.command: {wanted.command[0]!r} cannot be started: {error}") from error
-        running = _Running(process, OutputTail())
-        self._running[backend_id] = running
-        running.tasks.append(asyncio.create_task(self._watch(backend_id, running)))
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        limit = wanted.resource_limits.memory_limit_bytes
+        self._watch_over(backend_id, _Running(process, bubblewrap, cgroup, self._outlives, limit))
         log.info("process started", backend=backend_id, pid=process.pid, port=port)
         return port
+
+    def _watch_over(self, backend_id: str, running: _Running) -> None:
+        self._running[backend_id] = running
+        self._logs.follow(backend_id)
+        running.tasks.append(asyncio.create_task(self._watch(backend_id, running)))
+
+    def _status_file(self, backend_id: str) -> Path:
+        return self._logs.folder_of(backend_id) / "status"
+
+    def _bubblewrap_plan(self, wanted: ProcessExecutable, status: int, mount: int | None) -> BubblewrapPlan:
+        return BubblewrapPlan(
+            status=status,
+            root=_root_entries(),
+            cwd=wanted.cwd or "/",
+            mount=mount,
+            exposed=self._exposed,
+            hidden={str(path): path.is_file() for path in self._hidden if path.exists() and not _is_private(path)},
+            is_root=os.geteuid() == 0,
+        )
+
+    def _is_isolated(self, wanted: ProcessExecutable) -> bool:
+        return self._bubblewrap if wanted.isolation is None else wanted.isolation is Isolation.BUBBLEWRAP
+
+    def _opened_mount(
+        self, wanted: ProcessExecutable, key: AcquiredKey | None, user: tuple[int, int] | None
+    ) -> int | None:
+        try:
+            parts = mount_path(wanted.mount, None if key is None else key.key.name)
+            if parts is None or self._mount_base is None:
+                if parts is not None:
+                    log.warning("mount asked for and not done: the drone has no --mount-base", mount=wanted.mount)
+                return None
+            return opened_folder(self._mount_base, parts, None if user is None else user[0])
+        except MountRefused as error:
+            raise BackendFailed(str(error)) from error
+
+    def handle(self, backend_id: str) -> Any:
+        """The process's id and start, and its control group; see `plane.runtime.base.Runtime.handle`."""
+        running = self._running.get(backend_id)
+        if running is None:
+            return None
+        paths = {} if running.cgroup is None else {name: str(path) for name, path in running.cgroup.paths.items()}
+        handle = _Handle(running.process.pid, running.process.started_at, running.bubblewrap, paths)
+        return codec.to_builtins(handle)
+
+    async def adopt(self, backend_id: str, handle: Any) -> Found:
+        """Find the process again; see `plane.runtime.base.Runtime.adopt`."""
+        try:
+            known = codec.convert(handle, _Handle)
+        except MessageError:
+            await self.remove_leftover(backend_id)
+            return Found(running=False)
+        cgroup = Cgroup({name: Path(path) for name, path in known.cgroup.items()}) if known.cgroup else None
+        status_file = self._status_file(backend_id)
+        process = Supervised.adopt(known.pid, known.started_at, status_file)
+        spooled = self._logs.spool_of(backend_id).exists()
+        if process is not None and spooled:
+            # What it may use was told when it started, and is asked of its group from then on.
+            self._watch_over(backend_id, _Running(process, known.bubblewrap, cgroup, True, None))
+            return Found(running=True)
+        if process is not None:
+            process.stop_watching()
+        out_of_memory = await self._clear_up(backend_id, cgroup)
+        status = exit_status(status_file)
+        code = None if status is None else _exit_code(status)
+        if spooled:
+            self._logs.follow(backend_id)
+        return Found(
+            running=False, exit_code=code, message=_message(code, self._logs.finish(backend_id), out_of_memory)
+        )
 
     async def wait_for_backend(self, backend_id: str, host: str, port: int) -> None:
         """Return once it answers; see `plane.runtime.base.Runtime.wait_for_backend`."""
@@ -153,10 +297,9 @@ class ProcessRuntime:
 
     def _ask_to_stop(self, backend_id: str, running: _Running) -> None:
         """SIGTERM for the command alone, as an init system does: it knows how to end its children."""
-        pid: int | None = running.process.pid
-        if self._bubblewrap:
-            # bubblewrap passes no signal on. Below it are its init and then the command.
-            pid = first_descendant(running.process.pid, depth=2)
+        # Supervisors pass no signal on. Below bubblewrap is its init and then the command; below the shell the command.
+        depth = 2 if running.bubblewrap else 1 if running.outlives else 0
+        pid = first_descendant(running.process.pid, depth=depth)
         if pid is None:
             self._kill(backend_id, running)
         else:
@@ -168,115 +311,183 @@ class ProcessRuntime:
         self._kill(backend_id, running)
 
     def _kill(self, backend_id: str, running: _Running) -> None:
-        """SIGKILL for the whole group. With bubblewrap, its namespace's init too, which ends all in it."""
-        if self._bubblewrap and (init := first_descendant(running.process.pid, depth=1)):
-            # Not bubblewrap itself: it reports how the command ended.
-            _signal(init, signal.SIGKILL)
-            return
-        try:
-            os.killpg(running.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            log.debug("process has ended already", backend=backend_id)
+        """SIGKILL for all but the supervisor, which reports how the command ended."""
+        if running.bubblewrap:
+            # Its namespace's init, which ends all in it.
+            if init := first_descendant(running.process.pid, depth=1):
+                _signal(init, signal.SIGKILL)
+            else:
+                running.process.send_signal(signal.SIGKILL)
+        else:
+            running.tasks.append(asyncio.create_task(self._kill_members(backend_id, running)))
+
+    async def _kill_members(self, backend_id: str, running: _Running) -> None:
+        spare = running.process.pid if running.outlives else None
+        if running.cgroup is not None:
+            await asyncio.to_thread(running.cgroup.kill_all, spare)
+        await asyncio.to_thread(kill_marked, backend_id, spare=spare)
 
     async def _watch(self, backend_id: str, running: _Running) -> None:
-        """Keep the tail of the output, wait for the exit, end what is left, and tell."""
-        process, output = running.process, running.output
-        reading = asyncio.create_task(output.read_from(process.output))
-        status = await process.wait()
-        if not self._bubblewrap:
-            await asyncio.to_thread(kill_marked, backend_id)
-        await asyncio.wait([reading], timeout=LAST_OUTPUT_LIMIT_S)
-        reading.cancel()
-        await asyncio.wait([reading])
+        """Wait for the exit, end what is left, and tell."""
+        status = await running.process.wait()
+        out_of_memory = await self._clear_up(backend_id, running.cgroup)
         del self._running[backend_id]
+        output = self._logs.finish(backend_id)
         running.ended.set()
         for task in running.tasks:
             if task is not asyncio.current_task():
                 task.cancel()
-        code = 128 - status if status < 0 else status
+        code = None if status is None else _exit_code(status)
         log.info("process ended", backend=backend_id, exit_code=code)
-        self._on_exit(backend_id, code, _message(code, output.text()))
+        self._listener.exited(backend_id, code, _message(code, output, out_of_memory))
+
+    async def _clear_up(self, backend_id: str, cgroup: Cgroup | None) -> bool:
+        """Kill what is left of a backend whose supervisor has ended. True: it had run out of memory."""
+        out_of_memory = False
+        if cgroup is not None:
+            await asyncio.to_thread(cgroup.kill_all)
+            out_of_memory = cgroup.ran_out_of_memory()
+        await asyncio.to_thread(kill_marked, backend_id)
+        if cgroup is not None:
+            await asyncio.to_thread(cgroup.remove)
+        return out_of_memory
 
     async def remove_leftover(self, backend_id: str) -> None:
-        """Kill whatever carries the backend's id in its environment."""
-        await asyncio.to_thread(kill_marked, backend_id)
+        """Kill whatever is in the backend's control group or carries its id in its environment."""
+        cgroup = None if self._cgroups is None else self._cgroups.group_of(backend_id)
+        await self._clear_up(backend_id, cgroup)
 
-    async def close(self) -> None:
-        """Kill what still runs."""
+    async def read_logs(self, backend_id: str, after: int | None, tail: int | None, wait_s: float) -> LogPage:
+        """See `plane.runtime.base.Runtime.read_logs`."""
+        return await self._logs.read(backend_id, after, tail, wait_s)
+
+    async def run(self) -> None:
+        """Keep the output, and measure; until cancelled."""
+        keeping = asyncio.create_task(self._logs.run())
+        try:
+            while not keeping.done():
+                await asyncio.wait([keeping], timeout=timing.METRICS_INTERVAL_S)
+                await self._measure()
+            keeping.result()
+        finally:
+            keeping.cancel()
+            await asyncio.wait([keeping])
+
+    async def _measure(self) -> None:
+        machine_ns, memory_bytes = machine_cpu_ns(), machine_memory_bytes()
+        for backend_id, running in list(self._running.items()):
+            try:
+                usage = running.cgroup.usage() if running.cgroup else usage_of(descendants(running.process.pid))
+            except OSError:
+                continue
+            metrics = process_metrics(
+                backend_id,
+                usage.memory_bytes,
+                usage.memory,
+                running.memory_limit_bytes or memory_bytes,
+                running.cpu.passed(usage.cpu_ns, machine_ns),
+            )
+            if metrics is not None:
+                self._listener.measured(metrics)
+            # A thousand backends must not hold everything else up.
+            await asyncio.sleep(0)
+
+    async def close(self, *, leave_running: bool) -> None:
+        """Kill what still runs, or leave it to the drone's next process."""
+        if self._starting:
+            await asyncio.wait(list(self._starting.values()))
         left = list(self._running.items())
         for backend_id, running in left:
-            self._kill(backend_id, running)
-        for _, running in left:
-            await running.ended.wait()
+            if leave_running and running.outlives:
+                for task in running.tasks:
+                    task.cancel()
+                running.process.stop_watching()
+            else:
+                self._kill(backend_id, running)
+                await running.ended.wait()
+        self._logs.close()
+
+    def _read(self, executable: Any) -> ProcessExecutable:
+        """The executable, checked.
+
+        Raises:
+            BackendFailed: names the field and what it must be.
+        """
+        if isinstance(executable, dict) and "image" in executable and "command" not in executable:
+            raise BackendFailed(
+                'executable: this drone runs processes, not images; give {"command": ["program", "argument", …]}, '
+                "or use a drone with Docker"
+            )
+        try:
+            wanted = codec.convert(executable, ProcessExecutable)
+        except MessageError as error:
+            raise BackendFailed(
+                f"executable{error.path.removeprefix('$')}: {error.reason}; the shape is "
+                '{"command": ["program", "argument", …], "env": {…}, "cwd": "/folder"}'
+            ) from None
+        if not wanted.command or not wanted.command[0]:
+            raise BackendFailed("executable.command: must name a program and its arguments")
+        for name in wanted.env:
+            if not name or "=" in name:
+                raise BackendFailed(f"executable.env: {name!r} is no name of a variable")
+        self._check_isolation(wanted)
+        return wanted
+
+    def _check_isolation(self, wanted: ProcessExecutable) -> None:
+        """What is asked for is done, or refused: never less."""
+        if wanted.isolation is Isolation.BUBBLEWRAP and not self._bubblewrap:
+            raise BackendFailed(
+                "executable.isolation: bubblewrap is not installed on the drone's machine, or may not make namespaces "
+                "there; install it, or leave isolation out"
+            )
+        if wanted.mount and self._mount_base is not None and not self._is_isolated(wanted):
+            raise BackendFailed(
+                "executable.mount: a process without isolation cannot be given a mount; leave out the mount, or "
+                "use isolation bubblewrap"
+            )
+        limits = wanted.resource_limits
+        if limits.cpu_period_percent is not None and self._cgroups is None:
+            raise BackendFailed(
+                "executable.resource_limits: a share of CPU cannot be enforced, since this drone can make no control "
+                "groups; leave out cpu_period_percent, or use a drone with Docker"
+            )
 
 
-def _read(executable: Any) -> ProcessExecutable:
-    """The executable, checked.
+def _is_private(path: Path) -> bool:
+    return any(path.is_relative_to(folder) for folder in PRIVATE)
+
+
+def _root_entries() -> dict[str, str | None]:
+    """What stands in the root folder, with the target of what is a link."""
+    return {
+        str(entry): str(entry.readlink()) if entry.is_symlink() else None
+        for entry in Path("/").iterdir()
+        if entry.is_symlink() or entry.is_dir()
+    }
+
+
+def _user_ids(user: str | None) -> tuple[int, int] | None:
+    """Ids of the user, and of its group, to drop to.
 
     Raises:
-        BackendFailed: names the field and what it must be.
+        BackendFailed: there is no such user, or this drone may not become it.
     """
-    if isinstance(executable, dict) and "image" in executable and "command" not in executable:
-        raise BackendFailed(
-            'executable: this drone runs processes, not images; give {"command": ["program", "argument", …]}, '
-            "or use a drone with Docker"
-        )
+    if user is None:
+        return None
     try:
-        wanted = codec.convert(executable, ProcessExecutable)
-    except MessageError as error:
-        raise BackendFailed(
-            f"executable{error.path.removeprefix('$')}: {error.reason}; the shape is "
-            '{"command": ["program", "argument", …], "env": {…}, "cwd": "/folder"}'
-        ) from None
-    if not wanted.command or not wanted.command[0]:
-        raise BackendFailed("executable.command: must name a program and its arguments")
-    for name in wanted.env:
-        if not name or "=" in name:
-            raise BackendFailed(f"executable.env: {name!r} is no name of a variable")
-    if wanted.mount is not None and wanted.mount is not False:
-        raise BackendFailed("executable.mount: this drone's processes have no mounts; leave it out")
-    limits = wanted.resource_limits
-    if limits.cpu_period is not None or limits.cpu_period_percent is not None:
-        raise BackendFailed(
-            "executable.resource_limits: a share of CPU cannot be enforced for processes; leave out cpu_period and "
-            "cpu_period_percent, or use a drone with Docker"
-        )
-    return wanted
+        entry = pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
+    except (KeyError, ValueError, OverflowError):
+        raise BackendFailed(f"executable.user: there is no user {user!r} on the drone's machine") from None
+    if entry.pw_uid == os.geteuid():
+        return None
+    if os.geteuid() != 0:
+        raise BackendFailed(f"executable.user: only a drone that runs as root can run backends as {user!r}")
+    return entry.pw_uid, entry.pw_gid
 
 
-def _command(wanted: ProcessExecutable) -> list[str]:
-    """argv with the program's path.
-
-    Raises:
-        BackendFailed: no such program or folder.
-    """
-    if wanted.cwd is not None and not Path(wanted.cwd).is_dir():
-        raise BackendFailed(f"executable.cwd: {wanted.cwd!r} is no folder on the drone's machine")
-    search = wanted.env.get("PATH", os.environ.get("PATH"))
-    program = wanted.command[0]
-    if "/" in program:
-        program = str(Path(wanted.cwd or "/") / program)
-    path = shutil.which(program, path=search)
-    if path is None:
-        raise BackendFailed(
-            f"executable.command: {wanted.command[0]!r} does not exist on the drone's machine, or may not be executed; "
-            "install it there, or give its full path"
-        )
-    return [path, *wanted.command[1:]]
-
-
-def _limited(command: list[str], limits: ResourceLimits) -> list[str]:
-    """The command under its limits, which a shell sets before it becomes the command."""
-    settings = []
-    if limits.memory_limit_bytes is not None:
-        settings.append(f"ulimit -v {max(1, limits.memory_limit_bytes // 1024)}")
-    if limits.cpu_time_limit is not None:
-        settings.append(f"ulimit -t {limits.cpu_time_limit}")
-    if limits.disk_limit_bytes is not None:
-        settings.append(f"ulimit -f {max(1, limits.disk_limit_bytes // 512)}")
-    if not settings:
-        return command
-    return ["/bin/sh", "-c", " && ".join([*settings, 'exec "$@"']), "sh", *command]
+def _rlimits(limits: ResourceLimits, *, in_cgroup: bool) -> ResourceLimits:
+    """What is left to rlimits. A limit of address space breaks programs that reserve it, so it is the second choice."""
+    return msgspec.structs.replace(limits, memory_limit_bytes=None) if in_cgroup else limits
 
 
 def _free_port() -> int:
@@ -293,9 +504,19 @@ def _signal(pid: int, number: signal.Signals) -> None:
         log.debug("process has ended already", pid=pid)
 
 
-def _message(code: int, output: str) -> str | None:
+def _exit_code(status: int) -> int:
+    return 128 - status if status < 0 else status
+
+
+def _message(code: int | None, output: str, out_of_memory: bool) -> str | None:
     """What to tell people of an exit; None for a clean one."""
     if code == 0:
         return None
-    how = f"ended by signal {code - 128}" if code > 128 else f"exited with code {code}"
+    how = f"exited with code {code}"
+    if code is None:
+        how = "ended, and nobody saw how"
+    elif code > 128:
+        how = f"ended by signal {code - 128}"
+    if out_of_memory:
+        how += " after it ran out of memory (resource_limits.memory_limit_bytes)"
     return f"{how}; its last output:\n{output}" if output else f"{how}, without any output"

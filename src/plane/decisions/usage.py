@@ -1,0 +1,67 @@
+"""What does a backend use? Docker's samples and control groups, as the numbers of `BackendMetrics`.
+
+Rule: page 4, "Metrics". Asked by the runtimes every `plane.timing.METRICS_INTERVAL_S`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from plane.protocol.drone_messages import BackendMetrics
+
+__all__ = ["CpuClock", "container_metrics", "process_metrics"]
+
+# What mem_total is made of.
+V1_TOTAL = ("total_rss", "total_cache")
+V2_TOTAL = ("anon", "file", "kernel_stack", "sock", "slab")
+
+
+@dataclass(slots=True)
+class CpuClock:
+    """Remembers the last readings of one backend's CPU time and of the whole system's, in nanoseconds."""
+
+    _own_ns: int | None = None
+    _system_ns: int = 0
+
+    def passed(self, own_ns: int, system_ns: int) -> tuple[int, int] | None:
+        """What has been used since the last reading; None for the first one. Never negative: counters may restart."""
+        before = None if self._own_ns is None else (self._own_ns, self._system_ns)
+        self._own_ns, self._system_ns = own_ns, system_ns
+        if before is None:
+            return None
+        return max(0, own_ns - before[0]), max(0, system_ns - before[1])
+
+
+def container_metrics(backend_id: str, sample: Mapping[str, Any], clock: CpuClock) -> BackendMetrics | None:
+    """From one sample of Docker's statistics; None if it is the first one, or of a container that does not run."""
+    memory = sample.get("memory_stats") or {}
+    cpu = sample.get("cpu_stats") or {}
+    own = (cpu.get("cpu_usage") or {}).get("total_usage")
+    # Docker's first sample has no time of the system, and one of a stopped container has no memory.
+    if own is None or "system_cpu_usage" not in cpu or "usage" not in memory:
+        return None
+    passed = clock.passed(own, cpu["system_cpu_usage"])
+    return process_metrics(backend_id, memory["usage"], memory.get("stats") or {}, memory.get("limit", 0), passed)
+
+
+def process_metrics(
+    backend_id: str, used: int, stat: Mapping[str, int], limit: int, passed: tuple[int, int] | None
+) -> BackendMetrics | None:
+    """From a control group's memory use and its memory.stat, of either version; None without CPU times."""
+    if passed is None:
+        return None
+    # Only version 1 tells of a group's descendants by names of their own.
+    prefix = "total_" if "total_rss" in stat else ""
+    return BackendMetrics(
+        backend_id=backend_id,
+        mem_used=max(0, used - stat.get(f"{prefix}inactive_file", 0)),
+        mem_total=sum(stat.get(name, 0) for name in (V1_TOTAL if prefix else V2_TOTAL)),
+        mem_active=stat.get(f"{prefix}active_anon", 0) + stat.get(f"{prefix}active_file", 0),
+        mem_inactive=stat.get(f"{prefix}inactive_anon", 0) + stat.get(f"{prefix}inactive_file", 0),
+        mem_unevictable=stat.get(f"{prefix}unevictable", 0),
+        mem_limit=min(limit, 2**63 - 1),
+        cpu_used=passed[0],
+        sys_cpu=passed[1],
+    )

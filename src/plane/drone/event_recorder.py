@@ -1,0 +1,123 @@
+"""Records the events of all backends, also while the state store cannot be written, as on a full disk.
+
+What cannot be stored is kept in memory, in order, and stored as soon as that is possible again. So a backend can be
+ended on a full disk: whoever starts something waits for `durable`, whoever ends something does not. `run` is owned by
+`plane.drone.running`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from plane.drone.clock import DroneClock
+from plane.drone.state_store import StateStore
+from plane.protocol.backend_state import BackendState
+from plane.protocol.drone_messages import SpawnOrder
+from plane.protocol.errors import PlaneError
+from plane.protocol.times import DroneTime
+
+__all__ = ["EventRecorder", "StoreUnwritable"]
+
+# Between tries to write to a state store that fails.
+RETRY_S = 1.0
+
+log = structlog.get_logger("plane.drone")
+
+
+class StoreUnwritable(PlaneError):
+    """Nothing new can be begun: it could be forgotten."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Owed:
+    """An event that is not stored yet."""
+
+    backend_id: str
+    state: BackendState
+    at: DroneTime
+    handle: Any
+
+
+class EventRecorder:
+    """Writes events to the store of one drone."""
+
+    def __init__(self, store: StateStore, clock: DroneClock) -> None:
+        self._store = store
+        self._clock = clock
+        # Bounded by what exists: a backend's states rise, and an event is acknowledged once.
+        self._owed: deque[_Owed] = deque()
+        self._unacknowledged: set[int] = set()
+        self._owes = asyncio.Event()
+        self._stored = asyncio.Condition()
+
+    async def begin(self, backend_id: str, state: BackendState, order: SpawnOrder) -> None:
+        """Record a new backend.
+
+        Raises:
+            StoreUnwritable: it is not recorded.
+        """
+        try:
+            await self._store.register_event(backend_id, state, self._clock.now(), order=order)
+        except sqlite3.Error as error:
+            log.error("no new work is accepted: the state store cannot be written", error=str(error))
+            raise StoreUnwritable(f"the state store cannot be written: {error}") from error
+
+    async def record(self, backend_id: str, state: BackendState, handle: Any = None) -> None:
+        """Record a state, if need be for the moment in memory only; see `durable`."""
+        owed = _Owed(backend_id, state, self._clock.now(), handle)
+        error = None if self._owed else await self._write(owed)
+        if self._owed or error is not None:
+            log.error(
+                "state not stored; it will be, as soon as it can", backend=backend_id, error=str(error or "others wait")
+            )
+            self._owed.append(owed)
+            self._owes.set()
+
+    async def durable(self, backend_id: str) -> None:
+        """Return once all recorded states of the backend are stored."""
+        async with self._stored:
+            await self._stored.wait_for(lambda: all(owed.backend_id != backend_id for owed in self._owed))
+
+    async def acknowledge(self, event_id: int) -> None:
+        """A controller has the event."""
+        try:
+            await self._store.ack_event(event_id)
+        except sqlite3.Error:
+            self._unacknowledged.add(event_id)
+            self._owes.set()
+
+    async def run(self) -> None:
+        """Store what is owed, when that is possible; until cancelled."""
+        while True:
+            await self._owes.wait()
+            await asyncio.sleep(RETRY_S)
+            while self._owed and await self._write(self._owed[0]) is None:
+                self._owed.popleft()
+                async with self._stored:
+                    self._stored.notify_all()
+            if not self._owed and await self._acknowledge_all():
+                self._owes.clear()
+                log.info("the state store can be written again")
+
+    async def _write(self, owed: _Owed) -> sqlite3.Error | None:
+        """None: it is stored."""
+        try:
+            await self._store.register_event(owed.backend_id, owed.state, owed.at, handle=owed.handle)
+        except sqlite3.Error as error:
+            return error
+        return None
+
+    async def _acknowledge_all(self) -> bool:
+        try:
+            for event_id in list(self._unacknowledged):
+                await self._store.ack_event(event_id)
+                self._unacknowledged.discard(event_id)
+        except sqlite3.Error:
+            return False
+        return True

@@ -1,0 +1,102 @@
+"""What runs the backends of this drone? Makes the runtime that the settings, or the machine, ask for."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from plane.protocol.errors import ConfigurationError
+from plane.runtime.base import Runtime, RuntimeListener
+from plane.runtime.cgroups import Cgroups
+from plane.runtime.docker import DockerRuntime
+from plane.runtime.docker_config import ContainerDefaults
+from plane.runtime.docker_engine import DockerEngine, engine_answers
+from plane.runtime.log_keeper import LogKeeper
+from plane.runtime.process import ProcessRuntime, bubblewrap_works
+from plane.settings import DroneSettings, RuntimeKind
+
+__all__ = ["make_runtime"]
+
+log = structlog.get_logger("plane.drone")
+
+
+async def make_runtime(settings: DroneSettings, listener: RuntimeListener) -> Runtime:
+    """A runtime that has been started.
+
+    Raises:
+        ConfigurationError: what is asked for is not there.
+    """
+    if settings.mount_base is not None and not settings.mount_base.is_dir():
+        raise ConfigurationError(f"--mount-base: {settings.mount_base} is no folder; make it, or leave the option out")
+    kind = settings.runtime
+    answers = kind is not RuntimeKind.PROCESS and await engine_answers(settings.docker_socket)
+    if kind is RuntimeKind.DOCKER and not answers:
+        raise ConfigurationError(
+            f"no Docker engine answers at {settings.docker_socket}; start it, name another socket with "
+            "--docker-socket, or use --runtime process"
+        )
+    logs = LogKeeper(settings.backends_folder, settings.log_limit_bytes)
+    return await _docker(settings, listener, logs) if answers else await _processes(settings, listener, logs)
+
+
+async def _docker(settings: DroneSettings, listener: RuntimeListener, logs: LogKeeper) -> Runtime:
+    runtime = DockerRuntime(
+        listener,
+        logs,
+        settings.docker_socket,
+        defaults=ContainerDefaults(
+            drone=settings.name,
+            runtime=settings.docker_runtime,
+            log_config=settings.log_config or await _bounded_log_config(settings),
+        ),
+        mount_base=settings.mount_base,
+        prune_images=settings.auto_prune_images,
+        prune_after_s=settings.auto_prune_containers_older_than_s,
+        grace_s=settings.soft_terminate_grace_s,
+        startup_limit_s=settings.startup_timeout_s,
+    )
+    await runtime.start()
+    return runtime
+
+
+async def _bounded_log_config(settings: DroneSettings) -> dict[str, Any] | None:
+    """The engine's own file log, bounded as ours; None where the operator has given it another driver."""
+    engine = DockerEngine(settings.docker_socket)
+    try:
+        driver = (await engine.call("tell about itself", "GET", "info")).get("LoggingDriver")
+    finally:
+        await engine.close()
+    if driver not in ("json-file", "local"):
+        return None
+    return {"Type": driver, "Config": {"max-size": str(settings.log_limit_bytes // 2), "max-file": "2"}}
+
+
+async def _processes(settings: DroneSettings, listener: RuntimeListener, logs: LogKeeper) -> Runtime:
+    bubblewrap = await bubblewrap_works()
+    cgroups = Cgroups.detect()
+    log.info("backends are processes", bubblewrap=bubblewrap, control_groups=cgroups is not None)
+    if not bubblewrap:
+        log.warning("processes are not isolated: bubblewrap is not installed, or may not make namespaces here")
+    return ProcessRuntime(
+        listener,
+        logs,
+        bubblewrap=bubblewrap,
+        cgroups=cgroups,
+        outlives=settings.backends_outlive_it,
+        mount_base=settings.mount_base,
+        exposed=settings.expose,
+        hidden=_secrets(settings),
+        grace_s=settings.soft_terminate_grace_s,
+        startup_limit_s=settings.startup_timeout_s,
+    )
+
+
+def _secrets(settings: DroneSettings) -> tuple[Path, ...]:
+    """What of the drone's own no backend may read, even if both are root."""
+    if settings.db_path is None or settings.backends_folder is None:
+        return ()
+    db = os.fspath(settings.db_path.resolve())
+    return (settings.backends_folder.resolve(), Path(db), Path(f"{db}-wal"), Path(f"{db}-shm"))

@@ -1,0 +1,97 @@
+"""What is the engine asked for, for a backend? Reads the executable, and makes the container's configuration.
+
+Pure but for the mount's folder, which `docker` opens before. Rules: page 4, "Docker".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from plane.protocol import codec
+from plane.protocol.errors import MessageError
+from plane.protocol.keys import AcquiredKey
+from plane.protocol.spawn import DockerExecutable
+from plane.runtime.base import BackendFailed, session_environment
+
+__all__ = ["DRONE_LABEL", "LABEL", "PORT", "ContainerDefaults", "container_config", "read_executable"]
+
+LABEL = "dev.plane.backend"
+# Whose it is: several drones may share an engine.
+DRONE_LABEL = "dev.plane.drone"
+PORT = 8080
+DEFAULT_CPU_PERIOD_US = 100_000
+DATA_FOLDER = "/plane-data"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerDefaults:
+    """What a drone asks for with every container. ``runtime``: the engine's name of an OCI runtime."""
+
+    drone: str
+    runtime: str | None = None
+    log_config: dict[str, Any] | None = None
+
+
+def read_executable(executable: Any) -> DockerExecutable:
+    """The executable, checked.
+
+    Raises:
+        BackendFailed: names the field and what it must be.
+    """
+    if isinstance(executable, dict) and "command" in executable and "image" not in executable:
+        raise BackendFailed(
+            'executable: this drone runs images, not commands; give {"image": "…"}, or use a drone with '
+            "--runtime process"
+        )
+    try:
+        wanted = codec.convert(executable, DockerExecutable)
+    except MessageError as error:
+        raise BackendFailed(
+            f'executable{error.path.removeprefix("$")}: {error.reason}; the shape is {{"image": "…", "env": {{…}}}}'
+        ) from None
+    if not wanted.image:
+        raise BackendFailed("executable.image: must name an image")
+    for name in wanted.env:
+        if not name or "=" in name:
+            raise BackendFailed(f"executable.env: {name!r} is no name of a variable")
+    return wanted
+
+
+def container_config(
+    backend_id: str,
+    wanted: DockerExecutable,
+    key: AcquiredKey | None,
+    static_token: str | None,
+    defaults: ContainerDefaults,
+    mount: str | None,
+) -> dict[str, Any]:
+    """The body of the engine's "create container". ``mount``: the folder of the machine to mount."""
+    environment = wanted.env | session_environment(backend_id, PORT, key, static_token)
+    limits = wanted.resource_limits
+    host: dict[str, Any] = {"PortBindings": {f"{PORT}/tcp": [{"HostIp": "", "HostPort": "0"}]}}
+    if limits.memory_limit_bytes is not None:
+        host["Memory"] = limits.memory_limit_bytes
+    if limits.cpu_period is not None or limits.cpu_period_percent is not None:
+        host["CpuPeriod"] = limits.cpu_period or DEFAULT_CPU_PERIOD_US
+        if limits.cpu_period_percent is not None:
+            host["CpuQuota"] = host["CpuPeriod"] * limits.cpu_period_percent // 100
+    if limits.cpu_time_limit is not None:
+        host["Ulimits"] = [{"Name": "cpu", "Soft": limits.cpu_time_limit, "Hard": limits.cpu_time_limit}]
+    if limits.disk_limit_bytes is not None:
+        host["StorageOpt"] = {"size": str(limits.disk_limit_bytes)}
+    if wanted.network_name is not None:
+        host["NetworkMode"] = wanted.network_name
+    if defaults.runtime is not None:
+        host["Runtime"] = defaults.runtime
+    if defaults.log_config is not None:
+        host["LogConfig"] = defaults.log_config
+    if mount is not None:
+        host["Mounts"] = [{"Type": "bind", "Source": mount, "Target": DATA_FOLDER}]
+    return {
+        "Image": wanted.image,
+        "Env": [f"{name}={value}" for name, value in environment.items()],
+        "Labels": {LABEL: "true", DRONE_LABEL: defaults.drone},
+        "ExposedPorts": {f"{PORT}/tcp": {}},
+        "HostConfig": host,
+    }

@@ -1,0 +1,136 @@
+"""With which command line is a backend's process started? Pure: `process` starts it.
+
+From outside in: a shell that enters the control group and sets limits; the supervisor, which writes how the command
+ended (bubblewrap, or the shell itself); what drops to another user; the command.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from plane.protocol.spawn import ResourceLimits
+
+__all__ = ["DATA_FOLDER", "BubblewrapPlan", "LaunchPlan", "command_line"]
+
+# Where a mount appears, as in a container.
+DATA_FOLDER = "/plane-data"
+# Folders that each backend has of its own, empty; everything else of the machine can be read.
+PRIVATE = ("/tmp", "/var/tmp", "/run")  # noqa: S108
+# Of root's capabilities. None of them helps to undo what is read-only; setpriv gives them up for a user.
+CAPABILITIES = ("CHOWN", "FOWNER", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BubblewrapPlan:
+    """How the command sees the machine.
+
+    Attributes:
+        status: inherited descriptor for bubblewrap's JSON status.
+        root: entries of the root folder, with the target of each that is a link.
+        mount: inherited descriptor of the folder to mount.
+        exposed: what can be read although it is below a private folder.
+        hidden: files and folders that cannot be read (files: True).
+        is_root: started as root, whose capabilities are then given up.
+    """
+
+    status: int
+    root: Mapping[str, str | None]
+    cwd: str
+    mount: int | None = None
+    exposed: Sequence[str] = ()
+    hidden: Mapping[str, bool] = field(default_factory=dict)
+    is_root: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchPlan:
+    """What is wanted.
+
+    Attributes:
+        command: argv, with the program's path.
+        user: (user, group) ids to drop to.
+        enter: files into which the process writes its id, to enter its control groups.
+        limits: what of them is set by rlimit.
+        bubblewrap: None: no isolation.
+        status_file: where a shell writes how the command ended; without bubblewrap.
+        outlives: it goes on without the drone; else it ends with it.
+    """
+
+    command: Sequence[str]
+    user: tuple[int, int] | None = None
+    enter: Sequence[str] = ()
+    limits: ResourceLimits = field(default_factory=ResourceLimits)
+    bubblewrap: BubblewrapPlan | None = None
+    status_file: str = ""
+    outlives: bool = False
+
+
+def command_line(plan: LaunchPlan) -> list[str]:
+    """The argv."""
+    command = list(plan.command)
+    if plan.user is not None:
+        user, group = plan.user
+        command = [
+            "setpriv",
+            f"--reuid={user}",
+            f"--regid={group}",
+            "--clear-groups",
+            "--no-new-privs",
+            "--",
+            *command,
+        ]
+    settings = [f"echo $$ > '{path}'" for path in plan.enter]
+    settings += _rlimits(plan.limits)
+    if plan.bubblewrap is not None:
+        supervisor = [*_bubblewrap(plan.bubblewrap, ends_with_us=not plan.outlives), *command]
+        command = _shell([*settings, 'exec "$@"'], supervisor) if settings else supervisor
+    elif plan.outlives:
+        # The code as bubblewrap writes it, in one write, and as the shell's own for a drone that still is its parent.
+        report = """"$@"; code=$?; echo '{"exit-code": '$code'}' >> "$status"; exit $code"""
+        command = _shell([*settings, "status=$1", "shift", report], [plan.status_file, *command])
+    elif settings:
+        command = _shell([*settings, 'exec "$@"'], command)
+    if plan.outlives:
+        return command
+    # bubblewrap has an option of its own for this, which it only looks at when it has set everything up.
+    return ["setpriv", "--pdeathsig", "SIGKILL", "--", *command]
+
+
+def _shell(steps: Sequence[str], arguments: Sequence[str]) -> list[str]:
+    return ["/bin/sh", "-c", " && ".join(steps), "sh", *arguments]
+
+
+def _rlimits(limits: ResourceLimits) -> list[str]:
+    settings = []
+    if limits.memory_limit_bytes is not None:
+        settings.append(f"ulimit -v {max(1, limits.memory_limit_bytes // 1024)}")
+    if limits.cpu_time_limit is not None:
+        settings.append(f"ulimit -t {limits.cpu_time_limit}")
+    if limits.disk_limit_bytes is not None:
+        settings.append(f"ulimit -f {max(1, limits.disk_limit_bytes // 512)}")
+    return settings
+
+
+def _bubblewrap(plan: BubblewrapPlan, *, ends_with_us: bool) -> list[str]:
+    """The machine's files to read, /tmp and the mount to write, processes of its own to see."""
+    # Read-only binds below a root of its own, so that there is a place for the mount.
+    words = ["bwrap", "--tmpfs", "/"]
+    for path, target in plan.root.items():
+        if path not in ("/dev", "/proc", DATA_FOLDER, *PRIVATE):
+            words += ["--ro-bind", path, path] if target is None else ["--symlink", target, path]
+    words += ["--dev", "/dev", "--proc", "/proc"]
+    for path in PRIVATE:
+        words += ["--perms", "1777", "--tmpfs", path]
+    words += ["--ro-bind-try", "/run/systemd/resolve", "/run/systemd/resolve"]
+    for path in plan.exposed:
+        words += ["--ro-bind", path, path]
+    for path, is_file in plan.hidden.items():
+        words += ["--ro-bind", "/dev/null", path] if is_file else ["--tmpfs", path]
+    if plan.mount is not None:
+        words += ["--bind-fd", str(plan.mount), DATA_FOLDER]
+    words += ["--remount-ro", "/", "--unshare-pid", "--unshare-ipc", "--chdir", plan.cwd]
+    if plan.is_root:
+        words += ["--cap-drop", "ALL", *(word for name in CAPABILITIES for word in ("--cap-add", f"CAP_{name}"))]
+    words += ["--json-status-fd", str(plan.status)]
+    return [*words, *(["--die-with-parent"] if ends_with_us else []), "--"]

@@ -1,0 +1,162 @@
+"""Keeps the output of a drone's backends, while they run and for an hour after, in a folder each.
+
+`log_files` stores it, `spool` is where processes write it. The runtimes own a keeper and run it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import structlog
+
+from plane import timing
+from plane.protocol.errors import PlaneError
+from plane.protocol.logs import LogPage
+from plane.runtime.log_files import LogFiles
+from plane.runtime.spool import READ_BYTES, Spool
+
+__all__ = ["DEFAULT_LIMIT_BYTES", "LogKeeper", "NoLogs"]
+
+# Of one backend's output.
+DEFAULT_LIMIT_BYTES = 10 * 1024 * 1024
+# How often is looked for new output; a burst is read without such pauses, but never without any.
+LOOK_INTERVAL_S = 0.25
+BUSY_INTERVAL_S = 0.02
+# How many readers may wait at the same time.
+READERS_LIMIT = 200
+# What of the output goes into a message to people.
+SHOWN_BYTES = 2_000
+# After the exit, so much is read at once, and no more: a descendant may go on writing.
+LAST_READS = 2 * DEFAULT_LIMIT_BYTES // READ_BYTES
+
+log = structlog.get_logger("plane.runtime")
+
+
+class NoLogs(PlaneError):
+    """There is no output to read; the text says why."""
+
+
+class LogKeeper:
+    """The output of one drone's backends.
+
+    Args:
+        folder: where to keep it, one folder per backend; None: in a temporary folder, which `close` removes.
+        limit_bytes: of one backend's output, and of what it has written that has not been read yet.
+    """
+
+    def __init__(self, folder: Path | None = None, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> None:
+        self._temporary = folder is None
+        self._folder = folder or Path(tempfile.mkdtemp(prefix="plane-drone-"))
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._limit_bytes = limit_bytes
+        self._spools: dict[str, Spool] = {}
+        self._files: dict[str, LogFiles] = {}
+        self._readers = 0
+
+    def folder_of(self, backend_id: str) -> Path:
+        """The backend's folder, which is made if it is not there."""
+        folder = self._folder / backend_id
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return folder
+
+    def spool_of(self, backend_id: str) -> Path:
+        """Where the backend's process writes its output."""
+        return self.folder_of(backend_id) / "spool"
+
+    def follow(self, backend_id: str) -> None:
+        """Begin to take what the process writes to its spool."""
+        self._spools[backend_id] = Spool(self.spool_of(backend_id), self._limit_bytes)
+
+    def finish(self, backend_id: str) -> str:
+        """The process has ended: take its last output, of which the end is returned."""
+        if spool := self._spools.pop(backend_id, None):
+            for _ in range(LAST_READS):
+                if not spool.has_more:
+                    break
+                self._store(backend_id, spool.read())
+            self._store(backend_id, spool.read(to_the_end=True))
+            spool.close()
+            self.spool_of(backend_id).unlink(missing_ok=True)
+        return self.ended(backend_id)
+
+    def ended(self, backend_id: str) -> str:
+        """The backend has ended, and its output is stored: returns the end of it."""
+        text = self._files_of(backend_id).last_text(SHOWN_BYTES)
+        self._files.pop(backend_id, None)
+        os.utime(self.folder_of(backend_id))
+        return text
+
+    def append(self, backend_id: str, lines: Iterable[bytes], times_ns: Iterable[int]) -> None:
+        """Store output that was read elsewhere, with its times."""
+        self._store(backend_id, lines, times_ns)
+
+    def _store(self, backend_id: str, lines: Iterable[bytes], times_ns: Iterable[int] | None = None) -> None:
+        try:
+            self._files_of(backend_id).append(lines, times_ns)
+        except OSError as error:
+            log.warning("output not stored", backend=backend_id, error=str(error))
+
+    def _files_of(self, backend_id: str) -> LogFiles:
+        files = self._files.get(backend_id)
+        if files is None:
+            files = self._files[backend_id] = LogFiles(self.folder_of(backend_id), self._limit_bytes)
+        return files
+
+    async def read(self, backend_id: str, after: int | None, tail: int | None, wait_s: float) -> LogPage:
+        """See `plane.runtime.base.Runtime.read_logs`."""
+        folder = self._folder / backend_id
+        if not folder.is_dir():
+            raise NoLogs(f"no output of {backend_id} is kept: it never ran here, or ended more than an hour ago")
+        if self._readers >= READERS_LIMIT:
+            raise NoLogs(f"{READERS_LIMIT} readers wait for output of this drone already; try again later")
+        files = self._files.get(backend_id) or LogFiles(folder, self._limit_bytes)
+        end = asyncio.get_running_loop().time() + wait_s
+        self._readers += 1
+        try:
+            while True:
+                # Asked first: what is written before the end is in the files when this says that it has ended.
+                ended = backend_id not in self._spools
+                lines = files.read(after, tail)
+                if lines or ended or asyncio.get_running_loop().time() >= end:
+                    return LogPage(lines, ended=ended and not (lines and files.read(lines[-1].time_ns, None)))
+                await asyncio.sleep(LOOK_INTERVAL_S)
+        finally:
+            self._readers -= 1
+
+    async def run(self) -> None:
+        """Take what is written, and forget what is old; until cancelled."""
+        next_look = 0.0
+        while True:
+            busy = False
+            for backend_id, spool in list(self._spools.items()):
+                if spool.has_more:
+                    self._store(backend_id, spool.read())
+                    busy = busy or spool.has_more
+                    # Between two backends that write much, everything else has its turn.
+                    await asyncio.sleep(0)
+            if time.monotonic() >= next_look:
+                next_look = time.monotonic() + timing.ENDED_LOOK_INTERVAL_S
+                self._forget_old()
+            await asyncio.sleep(BUSY_INTERVAL_S if busy else LOOK_INTERVAL_S)
+
+    def _forget_old(self) -> None:
+        for folder in self._folder.iterdir():
+            if folder.name not in self._files and folder.name not in self._spools:
+                with contextlib.suppress(OSError):
+                    if time.time() - folder.stat().st_mtime > timing.ENDED_KEPT_S:
+                        shutil.rmtree(folder)
+
+    def close(self) -> None:
+        """Stop reading; what is on disk stays there, unless it is temporary."""
+        for spool in self._spools.values():
+            spool.close()
+        self._spools.clear()
+        if self._temporary:
+            shutil.rmtree(self._folder, ignore_errors=True)

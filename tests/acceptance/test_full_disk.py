@@ -1,0 +1,80 @@
+"""The disk under the state store fills up: nothing new is begun, what must end ends, and recovery needs no help."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness import real_parts
+from harness.clusters import processes_of, separate_parts, until
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of a megabyte."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, check=False).returncode:
+        real_parts.missing("a file system that may be mounted (root)")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill(folder: Path) -> Path:
+    """Write until nothing more can be."""
+    waste = folder / "waste"
+    with waste.open("wb", buffering=0) as file:
+        for size in (65536, 4096, 1):
+            try:
+                while True:
+                    file.write(b"x" * size)
+            except OSError:
+                continue
+    return waste
+
+
+def has_ended(backend: str) -> bool:
+    """Whether no process of the backend is left."""
+    return not processes_of(backend)
+
+
+def test_a_full_disk(postgres_url: str, tmp_path: Path, small_disk: Path) -> None:
+    options = ("--db", str(small_disk / "drone.sqlite"))
+    with separate_parts(postgres_url, tmp_path, controllers=1, drone=options) as cluster:
+        runs, told, ends = (cluster.spawn(name) for name in ("runs", "told", "ends"))
+        for backend in (runs, told, ends):
+            cluster.until_status(backend["backend_id"], "ready")
+        drone = cluster.programs["drone"]
+        waste = fill(small_disk)
+
+        # No new work is accepted.
+        refused = cluster.connect(key={"name": "new"}, spawn_config={"executable": cluster.executable()})
+        drone.says("no new work is accepted: the state store cannot be written")
+        assert cluster.status(refused["backend_id"])["status"] == "scheduled"
+        # What must end ends, and what runs goes on.
+        cluster.call("POST", f"/ctrl/b/{told['backend_id']}/soft-terminate")
+        assert cluster.get(ends["url"], "exit?7").status == 502
+        drone.says("state not stored; it will be, as soon as it can", times=2)
+        for backend in (told, ends):
+            until(functools.partial(has_ended, backend["backend_id"]))
+        assert cluster.get(runs["url"]).status == 200
+
+        waste.unlink()
+        drone.says("the state store can be written again")
+        assert cluster.until_status(told["backend_id"], "terminated")["termination_reason"] == "external"
+        assert "exited with code 7" in cluster.until_status(ends["backend_id"], "terminated")["message"]
+        statuses = [entry["status"] for entry in cluster.history(told["backend_id"])]
+        assert statuses[-3:] == ["ready", "terminating", "terminated"]
+        assert cluster.status(runs["backend_id"])["status"] == "ready"
+        assert cluster.get(cluster.spawn("later")["url"]).status == 200
+        # What was refused is sent again by the controller, and then done, or refused for good as too late.
+        cluster.call("POST", f"/ctrl/b/{refused['backend_id']}/hard-terminate")
+        assert drone.stop(signal.SIGTERM) == 0
+        assert "Traceback" not in drone.log.read_text()

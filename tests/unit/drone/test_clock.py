@@ -1,0 +1,90 @@
+"""The drone's clock under jumps of the machine's, suspends and restarts (docs/decisions/0002, 0005)."""
+
+from __future__ import annotations
+
+from plane.decisions.key_lease import KeyLease, LeaseAction
+from plane.drone.clock import ClockReading, DroneClock
+from plane.protocol.keys import KeyDeadlines
+
+HOUR_S = 3600
+
+
+class Machine:
+    """Its two clocks, in seconds, and its boot."""
+
+    def __init__(self) -> None:
+        self.time_of_day_s = 1_700_000_000.0
+        self.since_boot_s = 500.0
+        self.boot_id = "first"
+
+    def passes(self, seconds: float) -> None:
+        """Time, awake or suspended: CLOCK_BOOTTIME counts both."""
+        self.time_of_day_s += seconds
+        self.since_boot_s += seconds
+
+    def drone_clock(self, stored: ClockReading | None = None) -> DroneClock:
+        return DroneClock(
+            stored,
+            boot_id=self.boot_id,
+            time_of_day_ns=lambda: int(self.time_of_day_s * 1e9),
+            since_boot_ns=lambda: int(self.since_boot_s * 1e9),
+        )
+
+
+def lease(clock: DroneClock) -> KeyLease:
+    now = clock.now()
+    return KeyLease(KeyDeadlines(now.plus_s(30), now.plus_s(40), now.plus_s(50)))
+
+
+def test_it_starts_at_the_time_of_day() -> None:
+    assert Machine().drone_clock().now().ms == 1_700_000_000_000
+
+
+def test_steps_of_the_machines_clock_change_no_lease() -> None:
+    for step_s in (HOUR_S, -HOUR_S):
+        machine = Machine()
+        clock = machine.drone_clock()
+        held = lease(clock)
+        machine.time_of_day_s += step_s
+        assert held.due(clock.now()) == []
+        machine.passes(29)
+        assert held.due(clock.now()) == []
+        machine.passes(1)
+        assert held.due(clock.now()) == [LeaseAction.RENEW]
+        machine.passes(20)
+        assert held.due(clock.now()) == [LeaseAction.TERMINATE_HARD]
+
+
+def test_after_two_minutes_of_suspend_the_lease_is_over() -> None:
+    machine = Machine()
+    clock = machine.drone_clock()
+    held = lease(clock)
+    machine.passes(120)
+    assert held.due(clock.now()) == [LeaseAction.TERMINATE_HARD]
+
+
+def test_it_goes_on_over_a_restart_also_when_the_machines_clock_has_stepped() -> None:
+    machine = Machine()
+    before = machine.drone_clock()
+    machine.time_of_day_s -= HOUR_S
+    machine.passes(10)
+    after = machine.drone_clock(before.reading)
+    assert after.continues
+    assert after.now() == before.now()
+
+
+def test_after_a_boot_stored_times_mean_nothing() -> None:
+    machine = Machine()
+    before = machine.drone_clock()
+    machine.boot_id = "second"
+    machine.since_boot_s = 5
+    after = machine.drone_clock(before.reading)
+    assert not after.continues
+    assert after.now().ms == 1_700_000_000_000
+
+
+def test_the_machines_own() -> None:
+    first = DroneClock()
+    second = DroneClock(first.reading)
+    assert second.continues
+    assert 0 <= first.now().seconds_until(second.now()) < 60
