@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -24,7 +25,9 @@ def test_it_builds_without_warnings(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_option_is_documented_and_every_documented_one_exists(command: str) -> None:
-    text = subprocess.run([PLANE, command, "--help"], capture_output=True, text=True, check=True).stdout
+    # Wide enough for the longest option, which is cut in two otherwise.
+    wide = {**os.environ, "COLUMNS": "200"}
+    text = subprocess.run([PLANE, command, "--help"], capture_output=True, text=True, check=True, env=wide).stdout
     offered = set(re.findall(r"(--[a-z][a-z-]+)", text)) - {"--help"}
     rows = (ROOT / "docs" / "settings.md").read_text().splitlines()
     documented = set(re.findall(r"`(--[a-z-]+)`", "".join(row for row in rows if row.startswith(f"| {command} |"))))
