@@ -1,5 +1,5 @@
 # Needs Python 3.11 or newer with venv, git and make; everything else goes into .venv.
-.PHONY: help dev test check bench clean
+.PHONY: help dev test check bench bench-proxy fuzz clean
 .DEFAULT_GOAL := help
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -7,7 +7,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 help: ## Show this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 dev: .venv/runtime ## Run a whole cluster on this machine (Ctrl-C ends it); OPTIONS="…" are passed on
 	$(BIN)/plane dev $(OPTIONS)
@@ -26,6 +26,13 @@ bench: .venv/development ## Run the benchmarks (minutes); results are explained 
 	./scripts/install_real_parts.sh
 	$(BIN)/python -m bench.proxy
 	$(BIN)/python -m bench.connect
+
+bench-proxy: .venv/development ## Run the proxy's benchmarks only
+	./scripts/install_real_parts.sh
+	$(BIN)/python -m bench.proxy
+
+fuzz: .venv/development ## Fuzz what reads strangers' bytes, for two minutes; FUZZ_SECONDS=… for each of three targets
+	FUZZ_SECONDS=$${FUZZ_SECONDS:-45} $(BIN)/pytest -q tests/fuzz
 
 clean: ## Remove what was made here
 	rm -rf .venv .plane site build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
