@@ -161,6 +161,7 @@ class ProxySettings:
         cert_path: JSON with the certificate's chain and key. tls_pair: the two as PEM files.
         acme: how the certificate is ordered. None: it is not.
         root_redirect_url: where ``/`` leads. None: 400.
+        workers: processes that share the ports.
         waiting_page: show a browser a page that waits while its backend starts, instead of a blank one.
         limits, http_limits: how long it waits, and how large parts of a message may be.
     """
@@ -175,6 +176,7 @@ class ProxySettings:
     tls_pair: tuple[Path, Path] | None = None
     acme: AcmeSettings | None = None
     root_redirect_url: str | None = None
+    workers: int = 1
     waiting_page: bool = False
     limits: ProxyLimits = ProxyLimits()
     http_limits: HttpLimits = DEFAULT_LIMITS

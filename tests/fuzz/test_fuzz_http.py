@@ -2,7 +2,8 @@
 
 `make fuzz` runs it for two minutes; a whole test run for a moment. Inputs are pieces of HTTP put together at random,
 which reach deeper than random bytes. Whatever is accepted must be read by `h11` in the same way: a difference between
-two readers is what smuggling is made of. What was found, and what was hostile elsewhere, is kept in ``found/`` and tried again by every run.
+two readers is what smuggling is made of. What was found here, or was hostile elsewhere, is kept in
+``found/`` and tried again by every run.
 """
 
 from __future__ import annotations

@@ -6,17 +6,20 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
+from harness.clusters import free_port
+from harness.program import Program, program
 from plane.protocol.names import ClusterName, NodeName
 from plane.proxy.running import RunningProxy, running_proxy
 from plane.proxy.service import ProxyService
 from plane.settings import ProxySettings
 from plane.transport.controller_url import ControllerUrl
 
-__all__ = ["CLUSTER", "LIMIT_S", "OK", "World", "get", "status", "world"]
+__all__ = ["CLUSTER", "LIMIT_S", "OK", "World", "get", "program_world", "status", "world"]
 
 CLUSTER = "localhost:9"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -45,10 +48,13 @@ class World:
         self.service: ProxyService
         self.backend_port = 0
         self.connections = 0
+        # Connections to the controller so far.
+        self.sockets = 0
 
     async def controller_socket(self, request: web.Request) -> web.WebSocketResponse:
         if self.gone:
             raise web.HTTPServiceUnavailable
+        self.sockets += 1
         ws = web.WebSocketResponse()
         await ws.prepare(request)
         self.handshake = json.loads(await ws.receive_str())
@@ -92,6 +98,17 @@ class World:
             self.heard.append(await reader.readuntil(b"\r\n\r\n"))
             writer.write(OK)
 
+    async def until_ready(self) -> None:
+        """Return when the proxy is connected."""
+        while True:
+            try:
+                answer = await self.send(b"GET /ready HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            except ConnectionError:
+                answer = b""
+            if answer.startswith(b"HTTP/1.1 200"):
+                return
+            await asyncio.sleep(0.01)
+
     async def send(self, data: bytes) -> bytes:
         """Send, half-close nothing, and read until the proxy closes or is quiet."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
@@ -108,8 +125,8 @@ class World:
 
 
 @asynccontextmanager
-async def world(**changes: Any) -> AsyncIterator[World]:
-    """A proxy with ``changes`` to its settings, connected to its controller, that knows the token "t"."""
+async def _surroundings() -> AsyncIterator[tuple[World, str]]:
+    """All but the proxy, and the controller's URL."""
     it = World()
     app = web.Application()
     app.add_routes([web.get("/ctrl/c/{cluster}/proxy-socket", it.controller_socket)])
@@ -117,43 +134,67 @@ async def world(**changes: Any) -> AsyncIterator[World]:
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
-    controller_port = runner.addresses[0][1]
     backend = await asyncio.start_server(it.accept, "127.0.0.1", 0)
     it.backend_port = backend.sockets[0].getsockname()[1]
-    values: dict[str, Any] = {
-        "controller_url": ControllerUrl.parse(f"http://127.0.0.1:{controller_port}"),
-        "cluster": ClusterName(CLUSTER),
-        "name": NodeName("px-test"),
-        "host": "127.0.0.1",
-        "http_port": 0,
-        **changes,
-    }
     it.add_route("t")
-    started: asyncio.Future[RunningProxy] = asyncio.get_running_loop().create_future()
-
-    async def serve() -> None:
-        async with running_proxy(ProxySettings(**values)) as proxy:
-            started.set_result(proxy)
-            await it.stop.wait()
-
-    serving = asyncio.create_task(serve())
-    serving.add_done_callback(lambda _: started.done() or started.cancel())
     try:
-        await asyncio.wait([started])
-        if started.cancelled():
-            await serving
-        proxy = started.result()
-        it.port, it.https_port, it.service = proxy.port, proxy.https_port, proxy.service
-        while b"200" not in (await it.send(b"GET /ready HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))[:15]:
-            await asyncio.sleep(0.01)
-        yield it
+        yield it, f"http://127.0.0.1:{runner.addresses[0][1]}"
     finally:
         # Also after a test that failed: an open server would keep its event loop from ending.
-        it.stop.set()
-        await asyncio.wait([serving])
         backend.close()
         await runner.cleanup()
-    await serving
+
+
+@asynccontextmanager
+async def world(**changes: Any) -> AsyncIterator[World]:
+    """A proxy with ``changes`` to its settings, connected to its controller, that knows the token "t"."""
+    async with _surroundings() as (it, controller_url):
+        values: dict[str, Any] = {
+            "controller_url": ControllerUrl.parse(controller_url),
+            "cluster": ClusterName(CLUSTER),
+            "name": NodeName("px-test"),
+            "host": "127.0.0.1",
+            "http_port": 0,
+            **changes,
+        }
+        started: asyncio.Future[RunningProxy] = asyncio.get_running_loop().create_future()
+
+        async def serve() -> None:
+            async with running_proxy(ProxySettings(**values)) as proxy:
+                started.set_result(proxy)
+                await it.stop.wait()
+
+        serving = asyncio.create_task(serve())
+        serving.add_done_callback(lambda _: started.done() or started.cancel())
+        try:
+            await asyncio.wait([started])
+            if started.cancelled():
+                await serving
+            proxy = started.result()
+            assert proxy.service is not None
+            it.port, it.https_port, it.service = proxy.port, proxy.https_port, proxy.service
+            await it.until_ready()
+            yield it
+        finally:
+            it.stop.set()
+            await asyncio.wait([serving])
+        await serving
+
+
+@asynccontextmanager
+async def program_world(folder: Path, *options: str) -> AsyncIterator[tuple[World, Program]]:
+    """The same with the real program, ready. Several processes may have the same port, one after the other."""
+    async with _surroundings() as (it, controller_url):
+        it.port = free_port()
+        arguments = ["proxy", "--controller-url", controller_url, "--cluster", CLUSTER, "--name", "px-test"]
+        arguments += ["--host", "127.0.0.1", "--http-port", str(it.port), *options]
+        with program(arguments, folder, "proxy") as running:
+            await asyncio.to_thread(running.says, "proxy listens")
+            async with asyncio.timeout(30):
+                await it.until_ready()
+            yield it, running
+            # Its signal must not be waited for by the loop that serves its controller.
+            await asyncio.to_thread(running.stop)
 
 
 def get(target: str = "/t/", *fields: str, host: str = CLUSTER, method: str = "GET") -> bytes:

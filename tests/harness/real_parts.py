@@ -22,7 +22,16 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["ROOT_VARIABLE", "OwnPostgres", "docker_engine", "docker_image", "end_all", "missing", "postgres_server"]
+__all__ = [
+    "ROOT_VARIABLE",
+    "OwnPostgres",
+    "docker_engine",
+    "docker_image",
+    "end_all",
+    "has_ended",
+    "missing",
+    "postgres_server",
+]
 
 ROOT_VARIABLE = "PLANE_TEST_ROOT"
 START_LIMIT_S = 60.0
@@ -66,11 +75,12 @@ def end_all() -> None:
         pid = int(file.read_text())
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGINT)
-            _until(functools.partial(_has_ended, pid), STOP_LIMIT_S)
+            _until(functools.partial(has_ended, pid), STOP_LIMIT_S)
     shutil.rmtree(_root(), ignore_errors=True)
 
 
-def _has_ended(pid: int) -> bool:
+def has_ended(pid: int) -> bool:
+    """Whether that process is no more."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z"
     except OSError:

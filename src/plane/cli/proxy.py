@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +14,7 @@ from cyclopts import Parameter, validators
 
 from plane.cli.acme_arguments import acme_settings
 from plane.cli.arguments import cluster_name, node_name
-from plane.cli.serving import serve
+from plane.cli.serving import Running, serve
 from plane.decisions.http_limits import HttpLimits
 from plane.protocol.errors import ConfigurationError
 from plane.protocol.names import Prefix
@@ -42,6 +47,7 @@ def proxy(
     acme_ca: Path | None = None,
     acme_name_server: str | None = None,
     root_redirect_url: str | None = None,
+    workers: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=64))] = 1,
     waiting_page: Annotated[bool, Parameter(negative="")] = False,
     head_timeout: Annotated[float, Parameter(validator=_SECONDS)] = 10,
     idle_timeout: Annotated[float, Parameter(validator=_SECONDS)] = 75,
@@ -90,6 +96,8 @@ def proxy(
         Address (and port) of the name server to ask whether a challenge is answered; default those of its zone.
     root_redirect_url
         Where / leads; without it, / is answered with 400.
+    workers
+        Processes that share the ports; one per core that browsers' traffic may use.
     waiting_page
         Show browsers a page while a backend starts; it opens the app when that is ready.
     head_timeout
@@ -109,36 +117,41 @@ def proxy(
     max_chunk_line_bytes
         Longest size line of a chunk, extensions included, and longest trailer field (400).
     """
-    from plane.proxy.running import running_proxy
-
     acme = acme_settings(acme_endpoint, acme_email, acme_eab_kid, acme_eab_hmac_key, acme_ca, acme_name_server)
     _check_certificate_options(https, cert_path, tls_cert, tls_key, has_acme=acme is not None)
-    serve(
-        running_proxy(
-            ProxySettings(
-                controller_url=ControllerUrl.parse(controller_url),
-                cluster=cluster_name(cluster),
-                name=node_name(name, Prefix.PROXY),
-                host=host,
-                http_port=http_port if http_port is not None else (80 if https else 9090),
-                https_port=https_port if https else None,
-                cert_path=cert_path,
-                tls_pair=(tls_cert, tls_key) if tls_cert is not None and tls_key is not None else None,
-                acme=acme,
-                root_redirect_url=root_redirect_url,
-                waiting_page=waiting_page,
-                limits=ProxyLimits(
-                    head_s=head_timeout, idle_s=idle_timeout, connect_s=connect_timeout, body_s=body_timeout
-                ),
-                http_limits=HttpLimits(
-                    head_bytes=max_head_bytes,
-                    target_bytes=max_target_bytes,
-                    fields=max_header_fields,
-                    chunk_line_bytes=max_chunk_line_bytes,
-                ),
-            )
-        )
+    settings = ProxySettings(
+        controller_url=ControllerUrl.parse(controller_url),
+        cluster=cluster_name(cluster),
+        name=node_name(name, Prefix.PROXY),
+        host=host,
+        http_port=http_port if http_port is not None else (80 if https else 9090),
+        https_port=https_port if https else None,
+        cert_path=cert_path,
+        tls_pair=(tls_cert, tls_key) if tls_cert is not None and tls_key is not None else None,
+        acme=acme,
+        root_redirect_url=root_redirect_url,
+        workers=workers,
+        waiting_page=waiting_page,
+        limits=ProxyLimits(head_s=head_timeout, idle_s=idle_timeout, connect_s=connect_timeout, body_s=body_timeout),
+        http_limits=HttpLimits(
+            head_bytes=max_head_bytes,
+            target_bytes=max_target_bytes,
+            fields=max_header_fields,
+            chunk_line_bytes=max_chunk_line_bytes,
+        ),
     )
+    serve(_run(settings))
+
+
+@asynccontextmanager
+async def _run(settings: ProxySettings) -> AsyncIterator[Running]:
+    from plane.cli.proxy_worker import COMMAND
+    from plane.proxy.running import running_proxy
+
+    command = [sys.executable, *sys.orig_argv[1:]]
+    async with running_proxy(settings, worker_command=COMMAND, successor_command=command) as proxy:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, proxy.hand_over)
+        yield proxy
 
 
 def _check_certificate_options(

@@ -21,7 +21,7 @@ class Running(Protocol):
     """A started component."""
 
     async def wait(self) -> None:
-        """Never returns; raises when a part of the component died."""
+        """Return when the component has nothing more to do; raises when a part of it died."""
 
 
 def serve(component: AbstractAsyncContextManager[Running]) -> None:

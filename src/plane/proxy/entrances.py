@@ -81,8 +81,10 @@ class Entrances:
             bound.close()
 
 
-def bind(host: str, port: int, flag: str) -> list[socket.socket]:
-    """Sockets bound to ``port`` on all addresses of ``host``; ``flag`` is the option that chose the port.
+def bind(host: str, port: int, flag: str, processes: int = 1) -> list[socket.socket]:
+    """Sockets bound to ``port`` on all addresses of ``host``, one for each process.
+
+    Those of the first process are at 0, ``processes``, … ``flag`` is the option that chose the port.
 
     Raises:
         ConfigurationError: the port cannot be used; says why.
@@ -90,27 +92,39 @@ def bind(host: str, port: int, flag: str) -> list[socket.socket]:
     bound: list[socket.socket] = []
     try:
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        for family, kind, protocol, _, address in addresses:
-            listening = socket.socket(family, kind, protocol)
-            bound.append(listening)
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            # Accepted connections inherit these.
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, CLIENT_PROBE_AFTER_S)
-            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, CLIENT_PROBE_INTERVAL_S)
-            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, CLIENT_PROBES)
-            # Port 0 is any free one for the first address, and the same one for the others.
-            listening.bind((address[0], port, *address[2:]))
-            listening.setblocking(False)
-            port = listening.getsockname()[1]
+        for family, _, _, _, address in addresses:
+            # Port 0 is any free one for the first address, and the same one for the others. Also where processes share
+            # a port it is bound once without that: it is not to be shared with another program by mistake.
+            with _socket(family) as alone:
+                alone.bind((address[0], port, *address[2:]))
+                port = alone.getsockname()[1]
+                if processes == 1:
+                    bound.append(alone.dup())
+            for _ in range(processes if processes > 1 else 0):
+                shared = _socket(family)
+                bound.append(shared)
+                shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                shared.bind((address[0], port, *address[2:]))
     except OSError as error:
         for listening in bound:
             listening.close()
         why = _why(error)
         raise ConfigurationError(f"port {port} on {host} {why}; choose another with {flag}") from error
     return bound
+
+
+def _socket(family: socket.AddressFamily) -> socket.socket:
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if family == socket.AF_INET6:
+        listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    # Accepted connections inherit these.
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, CLIENT_PROBE_AFTER_S)
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, CLIENT_PROBE_INTERVAL_S)
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, CLIENT_PROBES)
+    listening.setblocking(False)
+    return listening
 
 
 def _why(error: OSError) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable
 import structlog
 
 from plane.decisions.request_rewrite import Route, normal_host
+from plane.protocol.proxy_messages import BackendRemoved, MessageToProxy, RouteInfoResponse, TokensRevoked
 from plane.proxy.answers import OwnAnswers, server_field
 from plane.proxy.client_connection import ClientConnection, Entrance
 from plane.proxy.connection_keeper import ConnectionKeeper
@@ -22,6 +23,7 @@ __all__ = ["ProxyService"]
 
 # One timer for all deadlines: they are seconds, and none is on the path of a request.
 SWEEP_INTERVAL_S = 1.0
+_NO_CONTROLLER = "not connected to a controller"
 
 log = structlog.get_logger("plane.proxy")
 
@@ -52,7 +54,7 @@ class ProxyService:
         self.tunnels = Tunnels(self.keeper)
         self.connections: set[ClientConnection] = set()
         # What is missing before requests can be served, in words.
-        self.missing = {"not connected to a controller"}
+        self.missing = {_NO_CONTROLLER}
         self.stopping = False
 
     def new_connection(self) -> ClientConnection:
@@ -66,6 +68,31 @@ class ProxyService:
     def new_redirected_connection(self) -> ClientConnection:
         """That of one that came in by plain HTTP where TLS is spoken."""
         return ClientConnection(self, Entrance.TO_TLS)
+
+    # From the controller, or from the proxy whose worker this is.
+
+    def connected(self) -> None:
+        """There is a new connection to a controller."""
+        self.missing.discard(_NO_CONTROLLER)
+        self.keeper.connected()
+        self.routes.connected()
+
+    def disconnected(self) -> None:
+        """There is none any more."""
+        self.missing.add(_NO_CONTROLLER)
+        self.routes.disconnected()
+
+    def hear(self, message: MessageToProxy) -> None:
+        """An answer, or news of a backend or of tokens."""
+        match message.content:
+            case RouteInfoResponse() as response:
+                self.routes.answered(response)
+            case BackendRemoved(backend):
+                self.remove_backend(backend)
+            case TokensRevoked(_, tokens):
+                self.revoke(tokens)
+
+    # From the connections.
 
     def has_room(self) -> bool:
         """Whether one more connection may be open."""

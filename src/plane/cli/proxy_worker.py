@@ -1,0 +1,42 @@
+"""The program of a proxy's worker; started by `plane.proxy.workers`, with the descriptor of its link as argument."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import sys
+
+import uvloop
+
+from plane.cli.logs import set_up_logs
+from plane.protocol.errors import PlaneError
+from plane.proxy.worker import receive_order, run_worker
+
+__all__ = ["COMMAND", "main"]
+
+COMMAND = (sys.executable, "-m", "plane.cli.proxy_worker")
+
+
+async def _run(pair: socket.socket) -> None:
+    order = receive_order(pair)
+    pair.setblocking(False)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await run_worker(pair, order, stop)
+
+
+def main() -> None:
+    """Serve until the proxy says that it is enough, or is gone."""
+    set_up_logs()
+    try:
+        uvloop.run(_run(socket.socket(fileno=int(sys.argv[1]))))
+    except PlaneError as error:
+        print(f"plane: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
