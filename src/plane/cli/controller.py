@@ -24,6 +24,7 @@ def controller(
     default_cluster: str | None = None,
     best_of: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=100))] = 2,
     cleanup_min_age_days: Annotated[int | None, Parameter(validator=validators.Number(gte=0, lte=36500))] = None,
+    cleanup_batch_size: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=10_000))] = 100,
     api_key_file: Annotated[Path | None, Parameter(env_var="PLANE_API_KEY_FILE")] = None,
     forward_auth: str | None = None,
 ) -> None:
@@ -47,6 +48,8 @@ def controller(
         A new backend goes to the least loaded of this many random drones.
     cleanup_min_age_days
         Delete terminated backends and events that are older than this many days. Default: keep them.
+    cleanup_batch_size
+        How many terminated backends are deleted in one transaction.
     api_key_file
         Close the control API: one NAME ROLE sha256:HASH a line, as `plane api-key` makes them; read again on SIGHUP.
     forward_auth
@@ -65,6 +68,7 @@ def controller(
                 default_cluster=cluster_name(default_cluster, "--default-cluster") if default_cluster else None,
                 best_of=best_of,
                 cleanup_min_age_days=cleanup_min_age_days,
+                cleanup_batch_size=cleanup_batch_size,
                 api_key_file=api_key_file,
                 forward_auth=http_url(forward_auth, "--forward-auth") if forward_auth else None,
             )
