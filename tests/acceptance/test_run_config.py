@@ -1,4 +1,4 @@
-"""`plane run-config`: a whole cluster from files, with the original's names of fields; and what is wrong with a file."""
+"""`plane run-config`: a whole cluster from files, with the original's names of fields; and what is wrong with one."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 from harness.clusters import Cluster, free_port, until
 from harness.commands import run
 from harness.program import Program, program
+from plane.dev.demo import visible_folders
 
 
 def test_every_component_runs_from_a_file(postgres_url: str, tmp_path: Path) -> None:
@@ -35,7 +36,8 @@ def test_every_component_runs_from_a_file(postgres_url: str, tmp_path: Path) -> 
             "pool": "",
             "ip": "127.0.0.1",
             "db_path": str(tmp_path / "drone.sqlite"),
-            "executor_config": {"process": {}},
+            "executor_config": {"process": {"expose": [str(path) for path in visible_folders()]}},
+            "terminate_on_exit": True,
             "cleanup_min_age": None,
         },
         "Proxy": {
@@ -80,7 +82,8 @@ def test_every_component_runs_from_a_file(postgres_url: str, tmp_path: Path) -> 
         ('{"Drone": {"controller_url": "http://c", "cluster": "not a cluster"}}', "cluster: Invalid cluster name"),
         ('{"Proxy": {"controller_url": "http://c", "cluster": "c", "name": "dr-x"}}', "name: name 'dr-x'"),
         (
-            '{"Proxy": {"controller_url": "http://c", "cluster": "c", "port_config": {"http_port": 1, "https_port": 2}}}',
+            '{"Proxy": {"controller_url": "http://c", "cluster": "c", "port_config": {"http_port": 1, "https_port": 2}'
+            "}}",
             "needs a certificate: cert_path",
         ),
     ],

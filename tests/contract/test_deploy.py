@@ -50,7 +50,7 @@ def test_every_role_has_a_unit_and_a_file_that_it_reads() -> None:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_each_file_is_what_run_config_takes(file: Path) -> None:
-    _, arguments = arguments_of(codec.decode(file.read_bytes(), RunConfig))
+    arguments = arguments_of(codec.decode(file.read_bytes(), RunConfig))
     assert arguments[0] == file.stem
 
 

@@ -54,6 +54,8 @@ FLAGS: dict[str, dict[str, str]] = {
         "executor_config.unix_socket.socket_path": "--executor-socket",
         "executor_config.process": "",
         "executor_config.process.mount_base": "--mount-base",
+        "executor_config.process.expose": "--expose",
+        "terminate_on_exit": "--terminate-on-exit",
     },
     "Proxy": {
         "controller_url": "--controller-url",
@@ -101,17 +103,16 @@ def run_config(file: Path | None = None, /, *, schema: Annotated[bool, Parameter
         raise ConfigurationError(f"{file} cannot be read: {error.strerror}") from None
     except MessageError as error:
         raise ConfigurationError(f"{file}: {error}") from None
-    component, arguments = arguments_of(config)
     from plane.cli.main import make_program
 
     try:
-        make_program()(arguments, print_error=False)
+        make_program()(arguments_of(config), print_error=False)
     except (CycloptsError, ConfigurationError) as error:
-        raise ConfigurationError(f"{file}: {_with_fields(component, str(error))}") from None
+        raise ConfigurationError(f"{file}: {_with_fields(config, str(error))}") from None
 
 
-def arguments_of(config: RunConfig) -> tuple[str, list[str]]:
-    """The component's name, and the command line that does the same.
+def arguments_of(config: RunConfig) -> list[str]:
+    """The command line that does what the file asks for.
 
     Raises:
         ConfigurationError: names the field.
@@ -123,7 +124,7 @@ def arguments_of(config: RunConfig) -> tuple[str, list[str]]:
             arguments += _flag(flag, field, value)
         else:
             arguments += _special(field, value)
-    return component, arguments
+    return arguments
 
 
 def _flat(fields: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
@@ -143,7 +144,9 @@ def _flat(fields: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 def _flag(flag: str, field: str, value: Any) -> list[str]:
     if isinstance(value, bool):
         return [flag] if value else []
-    if isinstance(value, dict | list):
+    if isinstance(value, list):
+        return [f"{flag}={each}" for each in value]
+    if isinstance(value, dict):
         value = codec.encode(value).decode()
     if field.endswith("mailto_email"):
         value = value.removeprefix("mailto:")
@@ -168,7 +171,8 @@ def _special(field: str, value: Any) -> list[str]:
             return []
 
 
-def _with_fields(component: str, text: str) -> str:
+def _with_fields(config: RunConfig, text: str) -> str:
     """An error of the command, which names flags, with the names of the fields."""
+    (component,) = codec.to_builtins(config)
     field_of = {flag: field for field, flag in FLAGS[component].items() if flag}
     return re.sub(r"--[a-z-]+", lambda found: field_of.get(found[0], found[0]), text)

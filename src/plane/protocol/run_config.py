@@ -63,9 +63,10 @@ class UnixSocketExecutorConfig(_Config, frozen=True, kw_only=True):
 
 
 class ProcessExecutorConfig(_Config, frozen=True, kw_only=True):
-    """Plain processes; ours."""
+    """Plain processes; ours. ``expose``: folders below /tmp, /var/tmp and /run that isolated ones can read."""
 
     mount_base: str | None = None
+    expose: list[str] | None = None
 
 
 class ExecutorConfig(Variants, frozen=True, kw_only=True, rename=None):
@@ -77,7 +78,7 @@ class ExecutorConfig(Variants, frozen=True, kw_only=True, rename=None):
 
 
 class DroneConfig(_Config, frozen=True, kw_only=True):
-    """A drone. ``cleanup_min_age`` is what 0.5.5 insists on and ignores."""
+    """A drone. ``cleanup_min_age`` is what 0.5.5 insists on and ignores; ``terminate_on_exit`` is ours."""
 
     controller_url: str
     cluster: str
@@ -86,6 +87,7 @@ class DroneConfig(_Config, frozen=True, kw_only=True):
     ip: str = "127.0.0.1"
     db_path: str | None = None
     executor_config: ExecutorConfig | None = None
+    terminate_on_exit: bool | None = None
     cleanup_min_age: Seconds | None = None
 
 

@@ -15,7 +15,7 @@ from plane.protocol.run_config import RunConfig
 
 
 def arguments(document: dict[str, Any]) -> list[str]:
-    return arguments_of(codec.decode(codec.encode(document), RunConfig))[1]
+    return arguments_of(codec.decode(codec.encode(document), RunConfig))
 
 
 @pytest.mark.parametrize(
