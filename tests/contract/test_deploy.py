@@ -13,8 +13,8 @@ import pytest
 from harness import real_parts
 from harness.program import PLANE
 from plane.cli.run_config import arguments_of
+from plane.cli.run_config_file import RunConfig
 from plane.protocol import codec
-from plane.protocol.run_config import RunConfig
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"

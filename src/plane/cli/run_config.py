@@ -13,10 +13,10 @@ from typing import Annotated, Any
 import msgspec
 from cyclopts import CycloptsError, Parameter
 
+from plane.cli.run_config_file import RunConfig
 from plane.protocol import codec
 from plane.protocol.addresses import parse_socket_address
 from plane.protocol.errors import ConfigurationError, MessageError
-from plane.protocol.run_config import RunConfig
 
 __all__ = ["FLAGS", "arguments_of", "run_config"]
 

@@ -9,9 +9,9 @@ import pytest
 
 from harness.commands import run
 from plane.cli.run_config import FLAGS, arguments_of
+from plane.cli.run_config_file import RunConfig
 from plane.protocol import codec
 from plane.protocol.errors import ConfigurationError, MessageError
-from plane.protocol.run_config import RunConfig
 
 
 def arguments(document: dict[str, Any]) -> list[str]:

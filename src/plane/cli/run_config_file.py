@@ -1,4 +1,4 @@
-"""The file of `plane run-config`: one component, with the original's names of fields (page 6)."""
+"""The file of `plane run-config`: one component, with the names of fields of the original (page 6)."""
 
 from __future__ import annotations
 
