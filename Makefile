@@ -1,5 +1,5 @@
 # Needs Python 3.11 or newer with venv, git and make; everything else goes into .venv.
-.PHONY: help dev test check bench bench-proxy fuzz clean
+.PHONY: help dev test check bench bench-dns bench-proxy fuzz clean
 .DEFAULT_GOAL := help
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -26,6 +26,10 @@ bench: .venv/development ## Run the benchmarks (minutes); results are explained 
 	./scripts/install_real_parts.sh
 	$(BIN)/python -m bench.proxy
 	$(BIN)/python -m bench.connect
+	$(BIN)/python -m bench.dns
+
+bench-dns: .venv/development ## Run the DNS server's benchmark only
+	$(BIN)/python -m bench.dns
 
 bench-proxy: .venv/development ## Run the proxy's benchmarks only
 	./scripts/install_real_parts.sh
