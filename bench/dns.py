@@ -132,7 +132,7 @@ async def main() -> None:
 
 
 def value_set(control: str) -> bool:
-    command = [PLANE, "admin", "put-dummy-dns", "--cluster", CLUSTER, "--controller", control]
+    command: list[str | Path] = [PLANE, "admin", "put-dummy-dns", "--cluster", CLUSTER, "--controller", control]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 

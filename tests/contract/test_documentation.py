@@ -9,11 +9,21 @@ import sys
 from pathlib import Path
 
 import pytest
+from cyclopts import App
 
 from harness.program import PLANE
+from plane.cli.admin.program import admin
+from plane.cli.db.program import db
+
+
+def commands_of(group: App) -> list[str]:
+    """Names of a group's commands."""
+    return [name for name in group if not name.startswith("-")]
+
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("controller", "drone", "proxy", "dns", "dev", "migrate", "api-key")
+COMMANDS = ("controller", "drone", "proxy", "dns", "dev", "migrate", "api-key", "run-config", "completion")
+GROUPED = (*(f"admin {name}" for name in commands_of(admin)), *(f"db {name}" for name in commands_of(db)))
 
 
 def test_it_builds_without_warnings(tmp_path: Path) -> None:
@@ -23,13 +33,17 @@ def test_it_builds_without_warnings(tmp_path: Path) -> None:
     assert (tmp_path / "index.html").exists()
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*COMMANDS, *GROUPED])
 def test_every_option_is_documented_and_every_documented_one_exists(command: str) -> None:
     # Wide enough for the longest option, which is cut in two otherwise.
     wide = {**os.environ, "COLUMNS": "200"}
-    text = subprocess.run([PLANE, command, "--help"], capture_output=True, text=True, check=True, env=wide).stdout
+    text = subprocess.run(
+        [PLANE, *command.split(), "--help"], capture_output=True, text=True, check=True, env=wide
+    ).stdout
     offered = set(re.findall(r"(--[a-z][a-z-]+)", text)) - {"--help"}
-    rows = (ROOT / "docs" / "settings.md").read_text().splitlines()
+    rows = [
+        row for page in ("settings.md", "command-line.md") for row in (ROOT / "docs" / page).read_text().splitlines()
+    ]
     documented = set(re.findall(r"`(--[a-z-]+)`", "".join(row for row in rows if row.startswith(f"| {command} |"))))
     offered = {option for option in offered if not option.startswith("--no-")}
     assert documented == offered
