@@ -36,6 +36,7 @@ __all__: list[str] = [
     "KEY_RENEW_AFTER_S",
     "KEY_SOFT_TERMINATE_AFTER_S",
     "METRICS_INTERVAL_S",
+    "METRICS_KEPT_S",
     "NODE_HANDSHAKE_LIMIT_S",
     "NODE_PING_INTERVAL_S",
     "NODE_SEND_LIMIT_S",
@@ -113,6 +114,8 @@ ENDED_KEPT_S: Final = 3600.0
 ENDED_LOOK_INTERVAL_S: Final = 60.0
 # How often stopped containers, and images that nobody uses, are looked for.
 PRUNE_INTERVAL_S: Final = 60.0
+# Metrics that are older say nothing about now; several intervals, also of later originals' (10 s).
+METRICS_KEPT_S: Final = 60.0
 
 # Nodes reconnect for ever; after BACKOFF_HEALTHY_AFTER_S of connection the backoff starts over.
 BACKOFF_FIRST_S: Final = 1.0

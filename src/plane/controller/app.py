@@ -19,7 +19,9 @@ from plane.controller.endpoints import Endpoint
 from plane.controller.front_page import front_page_routes
 from plane.controller.health_api import HEALTH_ENDPOINTS
 from plane.controller.inspection_api import INSPECTION_ENDPOINTS
+from plane.controller.metrics_api import METRICS_ENDPOINTS
 from plane.controller.openapi import describe
+from plane.controller.prometheus import INSTRUMENTS, PROMETHEUS_ENDPOINTS, Instruments, count_requests
 from plane.controller.proxy_socket import PROXY_SOCKET_ENDPOINTS
 from plane.controller.revocation_api import REVOCATION_ENDPOINTS
 from plane.controller.status_stream import STATUS_STREAM_ENDPOINTS
@@ -39,6 +41,8 @@ def all_endpoints() -> tuple[Endpoint, ...]:
         *CONNECT_ENDPOINTS,
         *BACKEND_ENDPOINTS,
         *STATUS_STREAM_ENDPOINTS,
+        *METRICS_ENDPOINTS,
+        *PROMETHEUS_ENDPOINTS,
         *REVOCATION_ENDPOINTS,
         *INSPECTION_ENDPOINTS,
         *CLUSTER_ENDPOINTS,
@@ -50,8 +54,11 @@ def all_endpoints() -> tuple[Endpoint, ...]:
 
 def make_app(context: Context) -> web.Application:
     """The controller's application. The documented spellings with the cluster in the path are served too."""
-    app = web.Application(middlewares=[answer_errors, answer_preflight, admit], client_max_size=BODY_LIMIT_BYTES)
+    app = web.Application(
+        middlewares=[count_requests, answer_errors, answer_preflight, admit], client_max_size=BODY_LIMIT_BYTES
+    )
     app[CONTEXT] = context
+    app[INSTRUMENTS] = Instruments(context)
     app.on_response_prepare.append(add_cors_headers)
     endpoints = (*all_endpoints(), _openapi())
     app[ROLES] = {endpoint.handle: endpoint.role for endpoint in endpoints}

@@ -1,5 +1,4 @@
-"""What every part of a controller is given: its settings, the database, what is
-written to it together, the event bus."""
+"""What every part of a controller is given: its settings, the database and what is written to it, the event bus."""
 
 from __future__ import annotations
 
@@ -9,6 +8,7 @@ from aiohttp import web
 
 from plane.controller.api_keys import ApiKeyFile
 from plane.controller.forward_auth import ForwardAuth
+from plane.controller.latest_metrics import LatestMetrics
 from plane.controller.open_sockets import OpenSockets
 from plane.controller.writes import Writes
 from plane.database.notifications import EventBus
@@ -27,6 +27,7 @@ class Context:
     db: Database
     bus: EventBus
     writes: Writes
+    metrics: LatestMetrics
     sockets: OpenSockets
     api_keys: ApiKeyFile | None
     forward_auth: ForwardAuth | None

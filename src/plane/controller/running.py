@@ -18,8 +18,10 @@ from plane.controller.app import make_app
 from plane.controller.cleaner import clean_for_ever
 from plane.controller.context import Context
 from plane.controller.forward_auth import forward_auth
+from plane.controller.latest_metrics import LatestMetrics
 from plane.controller.open_sockets import OpenSockets
 from plane.controller.reaper import reap_for_ever
+from plane.controller.server_log import server_logger
 from plane.controller.sweeper import sweep_for_ever
 from plane.controller.writes import Writes
 from plane.database import nodes
@@ -77,6 +79,7 @@ async def running_controller(settings: ControllerSettings) -> AsyncIterator[Runn
             db=db,
             bus=bus,
             writes=Writes(db),
+            metrics=LatestMetrics(bus),
             sockets=OpenSockets(),
             api_keys=keys,
             forward_auth=door,
@@ -86,6 +89,7 @@ async def running_controller(settings: ControllerSettings) -> AsyncIterator[Runn
             asyncio.create_task(bus.run(), name="event bus"),
             asyncio.create_task(_beat(db, settings), name="heartbeat"),
             asyncio.create_task(context.writes.run(), name="writes"),
+            asyncio.create_task(context.metrics.run(), name="metrics"),
             asyncio.create_task(sweep_for_ever(context), name="sweeper"),
             asyncio.create_task(reap_for_ever(db), name="reaper"),
             asyncio.create_task(clean_for_ever(db, settings), name="cleaner"),
@@ -140,7 +144,12 @@ def _bind(host: str, port: int) -> socket.socket:
 
 @asynccontextmanager
 async def _serving(context: Context, listener: socket.socket) -> AsyncIterator[None]:
-    runner = web.AppRunner(make_app(context), access_log=None, shutdown_timeout=timing.CONTROLLER_SHUTDOWN_GRACE_S)
+    runner = web.AppRunner(
+        make_app(context),
+        access_log=None,
+        logger=server_logger(),
+        shutdown_timeout=timing.CONTROLLER_SHUTDOWN_GRACE_S,
+    )
     await runner.setup()
     try:
         await web.SockSite(runner, listener, backlog=ACCEPT_BACKLOG).start()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
+from typing import Any
 
 from plane.database import actions, backends, connecting, keys, nodes
 from plane.database.batches import Batcher
@@ -40,11 +41,12 @@ class Writes:
 
     async def run(self) -> None:
         """Write, until cancelled."""
-        await run_together(*(batcher.run() for batcher in self._all()))
+        await run_together(*(batcher.run() for batcher in self.all().values()))
 
     async def until_idle(self) -> None:
         """Return when everything that was put has been written."""
-        await asyncio.gather(*(batcher.until_idle() for batcher in self._all()))
+        await asyncio.gather(*(batcher.until_idle() for batcher in self.all().values()))
 
-    def _all(self) -> list[Batcher[object, object]]:
-        return [value for value in vars(self).values() if isinstance(value, Batcher)]
+    def all(self) -> dict[str, Batcher[Any, Any]]:
+        """Every batcher, by its name here."""
+        return vars(self)

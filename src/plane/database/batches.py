@@ -31,7 +31,7 @@ log = structlog.get_logger("plane.database")
 
 
 class Batcher(Generic[In, Out]):
-    """Collects items and writes them together.
+    """Collects items and writes them together. ``batches`` and ``items`` count what was written.
 
     Args:
         write: writes a batch in one transaction and returns one result per item, in order.
@@ -50,6 +50,8 @@ class Batcher(Generic[In, Out]):
         self._some = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
+        self.batches = 0
+        self.items = 0
 
     def put(self, item: In) -> asyncio.Future[Out]:
         """Have ``item`` written; the result comes once it is committed, also if nobody waits for it.
@@ -117,6 +119,8 @@ class Batcher(Generic[In, Out]):
     async def _write_batch(self, batch: list[tuple[In, asyncio.Future[Out]]]) -> None:
         if not batch:
             return
+        self.batches += 1
+        self.items += len(batch)
         try:
             results = await self._write([item for item, _ in batch])
         except DatabaseUnavailable as error:

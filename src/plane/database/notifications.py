@@ -21,7 +21,7 @@ from plane.database.statements import statements
 from plane.decisions.reconnect_backoff import ReconnectBackoff
 from plane.protocol import codec
 from plane.protocol.errors import MessageError, PlaneError
-from plane.protocol.notifications import EVENTS_CHANNEL, Event, EventKind
+from plane.protocol.notifications import EVENTS_CHANNEL, METRICS_CHANNEL, Event, EventKind
 from plane.timing import EVENT_REPLAY_PAGE
 
 __all__ = ["EventBus", "Overflowed", "Subscription"]
@@ -97,7 +97,10 @@ class Subscription:
 
 
 class EventBus:
-    """Fan-out of the database's events in one controller. `run` must be running for events to come."""
+    """Fan-out of the database's events in one controller. `run` must be running for events to come.
+
+    ``listening`` is set while they come; ``heard`` counts them.
+    """
 
     def __init__(self, db: Database) -> None:
         self._db = db
@@ -107,6 +110,12 @@ class EventBus:
         self._seen: set[int] = set()
         self._seen_order: deque[int] = deque()
         self.listening = asyncio.Event()
+        self.heard = 0
+
+    @property
+    def subscribers(self) -> int:
+        """How many subscriptions there are."""
+        return sum(map(len, self._subscriptions.values()))
 
     @contextmanager
     def subscribe(self, kind: EventKind, key: str | None = None) -> Iterator[Subscription]:
@@ -143,6 +152,7 @@ class EventBus:
         try:
             connection.add_termination_listener(lambda _: gone.set())
             await connection.add_listener(EVENTS_CHANNEL, self._notified)
+            await connection.add_listener(METRICS_CHANNEL, self._metrics_notified)
             await self._replay(connection)
             connected()
             self.listening.set()
@@ -174,6 +184,15 @@ class EventBus:
         # A full inbox is seen by _until_gone, and what is dropped here is read again.
         if not self._inbox.full():
             self._inbox.put_nowait(payload)
+
+    def _metrics_notified(self, *args: object) -> None:
+        """Metrics have no row and no order to keep; many of them must not keep an event waiting."""
+        payload = args[-1]
+        assert isinstance(payload, str)
+        try:
+            self._dispatch(codec.decode(payload, Event))
+        except MessageError as error:
+            log.warning("notification not understood", error=str(error))
 
     async def _hand_out(self) -> None:
         while True:
@@ -226,6 +245,7 @@ class EventBus:
                 subscription.put(event)
 
     def _remember(self, event_id: int) -> None:
+        self.heard += 1
         self._last_id = max(self._last_id or 0, event_id)
         self._seen.add(event_id)
         self._seen_order.append(event_id)

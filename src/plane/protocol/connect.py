@@ -8,10 +8,13 @@ import msgspec
 
 from plane.protocol.backend_state import BackendStatus
 from plane.protocol.codec import Variants
+from plane.protocol.drone_messages import BackendMetrics
 from plane.protocol.keys import KeyConfig
 from plane.protocol.spawn import SpawnConfig
+from plane.protocol.times import DbTime
 
 __all__ = [
+    "BackendUsage",
     "ClusterState",
     "ConnectRequest",
     "ConnectResponse",
@@ -53,6 +56,12 @@ class RevokeRequest(msgspec.Struct, frozen=True):
 
     backend_id: str
     user: str
+
+
+class BackendUsage(BackendMetrics, frozen=True, kw_only=True):
+    """``GET /ctrl/b/{backend}/metrics``; ``time`` is when the database passed it on."""
+
+    time: DbTime
 
 
 class DrainResult(msgspec.Struct, frozen=True):

@@ -1,0 +1,71 @@
+"""What backends use, as their drones last said: heard by every controller, whichever the drone is connected to (A15).
+
+Kept in memory only, and for a minute: metrics are not stored, and one that is no longer renewed is no longer true.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from plane import timing
+from plane.database.notifications import EventBus, Overflowed
+from plane.protocol import codec
+from plane.protocol.connect import BackendUsage
+from plane.protocol.errors import MessageError
+from plane.protocol.notifications import Event, EventKind
+
+__all__ = ["LatestMetrics"]
+
+log = structlog.get_logger("plane.controller")
+
+
+class LatestMetrics:
+    """The newest metrics of each backend. `run` must be running."""
+
+    def __init__(self, bus: EventBus) -> None:
+        self._bus = bus
+        self._clock = asyncio.get_running_loop().time
+        # In the order in which they were heard, so that the oldest come first.
+        self._heard: dict[str, tuple[float, Event]] = {}
+
+    async def run(self) -> None:
+        """Listen, until cancelled."""
+        while True:
+            try:
+                with self._bus.subscribe(EventKind.BACKEND_METRICS) as events:
+                    async for event in events:
+                        self._remember(event)
+            except Overflowed:
+                log.warning("metrics come faster than they are read; some were missed")
+
+    def _remember(self, event: Event) -> None:
+        if event.key is not None:
+            self._heard.pop(event.key, None)
+            self._heard[event.key] = (self._clock(), event)
+        self._forget_old()
+
+    def _forget_old(self) -> None:
+        limit = self._clock() - timing.METRICS_KEPT_S
+        while self._heard and (oldest := next(iter(self._heard.items())))[1][0] < limit:
+            del self._heard[oldest[0]]
+
+    def of(self, backend_id: str) -> BackendUsage | None:
+        """The newest metrics of a backend; None if there are none, or only old ones."""
+        self._forget_old()
+        heard = self._heard.get(backend_id)
+        return None if heard is None else _usage(heard[1])
+
+    def all(self) -> list[BackendUsage]:
+        """The newest metrics of all backends."""
+        self._forget_old()
+        return [usage for _, event in self._heard.values() if (usage := _usage(event)) is not None]
+
+
+def _usage(event: Event) -> BackendUsage | None:
+    try:
+        return codec.convert({**event.payload, "time": int(event.timestamp.timestamp() * 1000)}, BackendUsage)
+    except (MessageError, TypeError) as error:
+        log.warning("metrics not understood", backend=event.key, error=str(error))
+        return None

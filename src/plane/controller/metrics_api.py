@@ -1,0 +1,40 @@
+"""The endpoint that tells what a backend uses (A15)."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from plane.controller.answers import json_answer
+from plane.controller.context import CONTEXT
+from plane.controller.endpoints import Endpoint
+from plane.database import backends
+from plane.decisions.access import Role
+from plane.protocol.connect import BackendUsage
+from plane.protocol.errors import ApiErrorKind, ApiFailure
+
+__all__ = ["METRICS_ENDPOINTS"]
+
+
+async def _metrics(request: web.Request) -> web.Response:
+    context = request.app[CONTEXT]
+    backend_id = request.match_info["backend"]
+    usage = context.metrics.of(backend_id)
+    if usage is None:
+        known = await backends.state_now(context.db, backend_id) is not None
+        message = "No metrics of this backend were heard lately" if known else "Backend does not exist"
+        raise ApiFailure(404, ApiErrorKind.NOT_FOUND, message)
+    return json_answer(usage)
+
+
+METRICS_ENDPOINTS = (
+    Endpoint(
+        method="GET",
+        path="/ctrl/b/{backend}/metrics",
+        also=("/ctrl/c/{cluster}/b/{backend}/metrics",),
+        handle=_metrics,
+        summary="What a backend uses, as its drone last said",
+        role=Role.READ,
+        answer=BackendUsage,
+        refusals=(404,),
+    ),
+)
