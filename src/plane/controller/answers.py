@@ -5,6 +5,7 @@ A middleware of `plane.controller.app`; handlers raise `ApiFailure` and return `
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -24,6 +25,9 @@ T = TypeVar("T")
 
 _JSON_TYPE = re.compile(r"application/([\w.+-]+\+)?json\Z")
 
+# For a body to arrive; the largest takes a second over a slow line.
+BODY_LIMIT_S = 30.0
+
 log = structlog.get_logger("plane.controller")
 
 
@@ -36,16 +40,28 @@ async def json_body(request: web.Request, kind: type[T]) -> T:
     """Read the request's body as one ``kind``.
 
     Raises:
-        ApiFailure: 415 not declared as JSON, 400 not JSON, 422 of another shape (names the field).
+        ApiFailure: 415 not declared as JSON, 400 not JSON, 408 too slow, 422 of another shape (names the field).
         web.HTTPRequestEntityTooLarge
     """
     if not _JSON_TYPE.match(request.content_type):
         raise ApiFailure(415, ApiErrorKind.OTHER, "Expected request with `Content-Type: application/json`")
-    body = await request.read()
+    body = await _read(request)
     try:
         return codec.decode(body, kind)
     except MessageError as error:
         raise ApiFailure(422 if error.is_json else 400, ApiErrorKind.OTHER, f"request body: {error}") from None
+
+
+async def _read(request: web.Request) -> bytes:
+    if request.content.is_eof():
+        return await request.read()
+    try:
+        async with asyncio.timeout(BODY_LIMIT_S):
+            return await request.read()
+    except TimeoutError:
+        raise ApiFailure(408, ApiErrorKind.OTHER, f"the body did not arrive within {BODY_LIMIT_S:.0f} s") from None
+    except web.RequestPayloadError as error:
+        raise ApiFailure(400, ApiErrorKind.OTHER, f"the body is broken: {error}") from None
 
 
 def _error_answer(request: web.Request, failure: ApiFailure) -> web.Response:
@@ -88,6 +104,9 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         return web.Response(status=error.status, headers=allow)
     except web.HTTPException as error:
         return _error_answer(request, ApiFailure(error.status, ApiErrorKind.OTHER, error.reason))
+    except ConnectionError:
+        # The client is gone, and nobody reads this answer; its status stands in the metrics.
+        return web.Response(status=499, reason="Client Closed Request")
     except Exception:
         log.exception("request failed", method=request.method, path=request.path)
         return _error_answer(request, ApiFailure(500, ApiErrorKind.OTHER, "internal error; the log tells more"))

@@ -23,12 +23,13 @@ _REF = "#/components/schemas/{name}"
 # Of every endpoint: what cannot be decoded, and what nobody foresaw (also: the database does not answer).
 _ALWAYS = (400, 500)
 _WITH_ROLE = (401, 403)
-_WITH_BODY = (413, 415, 422)
+_WITH_BODY = (408, 413, 415, 422)
 _MEANING = {
     400: "The request is malformed; the message names the field",
     401: "No valid API key, or refused by forward auth",
     403: "The API key's role does not allow this",
     404: "There is no such backend or drone",
+    408: "The body did not arrive in time",
     409: "The key is held, or not held, or the id is taken; the kind says which",
     413: "The body is too large",
     415: "The body is not declared as JSON",
