@@ -9,6 +9,7 @@ from typing import Any
 
 __all__ = ["HttpClient", "Watcher"]
 
+_STATUS = re.compile(rb"\nid: (\S+)\n")
 _LENGTH = re.compile(rb"\r\ncontent-length: (\d+)", re.I)
 
 
@@ -61,6 +62,7 @@ class Watcher(asyncio.Protocol):
         self._transport: Any = None
         self._text = b""
         self._wanted: tuple[bytes, asyncio.Future[float]] | None = None
+        self._lost = asyncio.Event()
 
     @classmethod
     async def open(cls, host: str, port: int, backend: str) -> Watcher:
@@ -77,6 +79,31 @@ class Watcher(asyncio.Protocol):
         self._wanted = f"id: {status}\n".encode(), asyncio.get_running_loop().create_future()
         self._look()
         return await self._wanted[1]
+
+    def statuses(self) -> list[str]:
+        """All that were seen, in order."""
+        return [found.decode() for found in _STATUS.findall(self._text)]
+
+    async def ended(self) -> None:
+        """Return when the stream has ended in good order."""
+        self._wanted = b"\r\n0\r\n\r\n", asyncio.get_running_loop().create_future()
+        self._look()
+        await self._wanted[1]
+
+    async def lost(self) -> None:
+        """Return when the connection is gone."""
+        await self._lost.wait()
+
+    def stall(self) -> None:
+        """Read no more."""
+        self._transport.pause_reading()
+
+    def go_on(self) -> None:
+        """Read again."""
+        self._transport.resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lost.set()
 
     def data_received(self, data: bytes) -> None:
         self._text += data

@@ -102,9 +102,12 @@ def _free_port() -> int:
 
 
 class OwnPostgres:
-    """A PostgreSQL server that may be killed and started again; data in a folder of the run."""
+    """A PostgreSQL server that may be killed and started again; data in a folder of the run.
 
-    def __init__(self, *settings: str) -> None:
+    ``standby_of``: a running server whose standby this one is.
+    """
+
+    def __init__(self, *settings: str, standby_of: OwnPostgres | None = None) -> None:
         binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
         if not binaries:
             missing("PostgreSQL")
@@ -118,17 +121,12 @@ class OwnPostgres:
         self.server = f"postgresql://postgres@127.0.0.1:{self._port}"
         self.url = f"{self.server}/postgres"
         self.process: subprocess.Popen[bytes] | None = None
-        initdb: list[str | Path] = [
-            self._binaries / "initdb",
-            "-D",
-            self._folder / "data",
-            "-A",
-            "trust",
-            "-U",
-            "postgres",
-            "--no-sync",
-        ]
-        subprocess.run(initdb, check=True, user=self._user, cwd="/", capture_output=True)
+        data = self._folder / "data"
+        make: list[str | Path] = [self._binaries / "initdb", "-D", data, "-A", "trust", "-U", "postgres", "--no-sync"]
+        if standby_of is not None:
+            make = [self._binaries / "pg_basebackup", "-D", data, "-d", standby_of.url, "-R", "-X", "stream"]
+            make += ["-c", "fast", "--no-sync"]
+        subprocess.run(make, check=True, user=self._user, cwd="/", capture_output=True)
 
     def start(self) -> None:
         """Start it, and return when it accepts connections."""

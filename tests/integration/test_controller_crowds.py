@@ -1,0 +1,135 @@
+"""Crowds on one controller: thousands of streams, thousands of nodes, readers that stall."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import asyncpg
+import pytest
+from bench.load import Watcher
+
+from harness.controllers import Api, controller_api
+from harness.fake_node import CLUSTER, VERSION, fake_drone, obedient_drone
+
+IMAGE: dict[str, Any] = {"executable": {"image": "example/image"}}
+STREAMS, NODES = 5_000, 2_000
+LIMIT_S = 60
+
+
+def place(api: Api) -> tuple[str, int]:
+    parts = urlsplit(api.base)
+    assert parts.hostname
+    assert parts.port
+    return parts.hostname, parts.port
+
+
+async def test_five_thousand_streams_hear_every_state_once_and_end(postgres_url: str) -> None:
+    async with controller_api(postgres_url) as api, fake_drone(api.base) as drone:
+        backends = [(await api.connect(spawn_config=IMAGE))["backend_id"] for _ in range(5)]
+        watchers = [await Watcher.open(*place(api), backends[number % 5]) for number in range(STREAMS)]
+        async with asyncio.timeout(LIMIT_S):
+            # Some join while states change.
+            for event_id, backend in enumerate(backends):
+                for step, state in enumerate(
+                    (
+                        {"status": "loading"},
+                        {"status": "ready", "address": "127.0.0.1:1"},
+                        {"status": "terminated", "last_status": "ready"},
+                    )
+                ):
+                    content = {"event_id": event_id * 3 + step, "backend_id": backend, "state": state, "timestamp": 1}
+                    await drone.say("BackendEvent", content)
+            await asyncio.gather(*(watcher.ended() for watcher in watchers))
+        wanted = ["scheduled", "loading", "ready", "terminated"]
+        assert all(watcher.statuses() == wanted for watcher in watchers)
+        for watcher in watchers:
+            watcher.close()
+
+
+async def test_two_thousand_nodes(postgres_url: str) -> None:
+    async with (
+        controller_api(postgres_url) as api,
+        obedient_drone(api.base),
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http,
+    ):
+        sockets = []
+        try:
+            async with asyncio.timeout(LIMIT_S):
+                for start in range(0, NODES, 100):
+                    sockets += await asyncio.gather(*(node(http, api, number) for number in range(start, start + 100)))
+                for ws in sockets:
+                    await ws.send_str(json.dumps({"KeepAlive": "unknown"}))
+                answers = await asyncio.gather(*(ws.receive_str() for ws in sockets))
+                assert all(json.loads(answer) == {"BackendRemoved": {"backend": "unknown"}} for answer in answers)
+                # One more backend's end is told to all of them.
+                backend = (await api.connect(spawn_config=IMAGE))["backend_id"]
+                await api.call("POST", f"/ctrl/b/{backend}/hard-terminate")
+                answers = await asyncio.gather(*(ws.receive_str() for ws in sockets))
+                assert all(json.loads(answer) == {"BackendRemoved": {"backend": backend}} for answer in answers)
+        finally:
+            await asyncio.gather(*(ws.close() for ws in sockets))
+
+
+async def node(http: aiohttp.ClientSession, api: Api, number: int) -> Any:
+    ws = await http.ws_connect(f"{api.base}/ctrl/c/{CLUSTER}/proxy-socket")
+    await ws.send_str(json.dumps({"version": VERSION, "name": f"px-{number}"}))
+    await ws.receive_str()
+    return ws
+
+
+async def test_a_reader_that_stalls_is_dropped_and_a_live_one_is_not(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("plane.controller.status_stream.WRITE_LIMIT_S", 0.5)
+    async with controller_api(postgres_url) as api, fake_drone(api.base) as drone:
+        backend = (await api.connect(spawn_config=IMAGE))["backend_id"]
+        live = await Watcher.open(*place(api), backend)
+        await live.saw("scheduled")
+        stalled = await Watcher.open(*place(api), backend)
+        await stalled.saw("scheduled")
+        stalled.stall()
+        # More than the buffers between the two hold.
+        ended = {"status": "terminated", "last_status": "scheduled", "message": "x" * 12_000_000}
+        await drone.say("BackendEvent", {"event_id": 1, "backend_id": backend, "state": ended, "timestamp": 1})
+        async with asyncio.timeout(LIMIT_S):
+            await live.ended()
+            assert live.statuses() == ["scheduled", "terminated"]
+            # Its connection has been cut: what it reads now ends before the stream does.
+            await asyncio.sleep(1)
+            stalled.go_on()
+            await stalled.lost()
+        assert stalled.statuses() != ["scheduled", "terminated"]
+        live.close()
+
+
+async def test_signs_of_life_come_while_nothing_happens(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plane.controller.status_stream.KEEP_ALIVE_INTERVAL_S", 0.1)
+    async with (
+        controller_api(postgres_url) as api,
+        fake_drone(api.base),
+        api.http.get(f"{api.base}/pub/b/unknown/status-stream") as answer,
+        asyncio.timeout(LIMIT_S),
+    ):
+        for _ in range(3):
+            assert await answer.content.readuntil(b"\n\n") == b":\n\n"
+
+
+async def test_a_subscriber_that_cannot_follow_is_cut_and_reads_the_database(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("plane.database.notifications.SUBSCRIPTION_LIMIT", 20)
+    async with controller_api(postgres_url) as api, obedient_drone(api.base) as spawned:
+        # A thousand events in one moment: the sockets' subscriptions overflow, the nodes are sent away and come back.
+        sql = await asyncpg.connect(postgres_url)
+        await sql.execute(
+            "SELECT plane_emit('backend_state', 'x', '{\"status\": \"ready\"}') FROM generate_series(1, 1000)"
+        )
+        await sql.close()
+        answer = await api.connect(key={"name": "k"}, spawn_config=IMAGE)
+        async with asyncio.timeout(LIMIT_S):
+            while answer["backend_id"] not in spawned:
+                await asyncio.sleep(0.02)

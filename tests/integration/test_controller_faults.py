@@ -1,0 +1,205 @@
+"""Nodes and databases that fall silent, vanish or move: the controller notices, and goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import aiohttp
+import asyncpg
+import pytest
+
+from harness.controllers import Api, controller_api
+from harness.fake_node import CLUSTER, VERSION, fake_drone, fake_proxy, obedient_drone
+from harness.real_parts import OwnPostgres
+from plane import timing
+
+IMAGE: dict[str, Any] = {"executable": {"image": "example/image"}}
+
+
+async def until_status(api: Api, path: str, wanted: int, limit_s: float = 30) -> Any:
+    async with asyncio.timeout(limit_s):
+        while True:
+            status, body = await api.call("GET", path)
+            if status == wanted:
+                return body
+            await asyncio.sleep(0.05)
+
+
+async def nodes_of(api: Api) -> list[dict[str, Any]]:
+    _, state = await api.call("GET", f"/ctrl/c/{CLUSTER}/state")
+    return [drone["node"]["name"] for drone in state["drones"]] + [proxy["name"] for proxy in state["proxies"]]
+
+
+async def until_no_nodes(api: Api) -> None:
+    async with asyncio.timeout(20):
+        while await nodes_of(api):
+            await asyncio.sleep(0.05)
+
+
+async def until_at_home(api: Api, controller: str) -> None:
+    """Return once the one proxy is connected to that controller."""
+    async with asyncio.timeout(20):
+        while True:
+            _, state = await api.call("GET", f"/ctrl/c/{CLUSTER}/state")
+            if [proxy["controller"] for proxy in state["proxies"]] == [controller]:
+                return
+            await asyncio.sleep(0.02)
+
+
+async def test_a_node_that_says_nothing_is_closed(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "NODE_HANDSHAKE_LIMIT_S", 0.3)
+    async with (
+        controller_api(postgres_url) as api,
+        api.http.ws_connect(f"{api.base}/ctrl/c/{CLUSTER}/proxy-socket") as ws,
+    ):
+        async with asyncio.timeout(10):
+            assert (await ws.receive()).type is aiohttp.WSMsgType.CLOSE
+        assert await nodes_of(api) == []
+
+
+async def test_a_half_open_connection_is_noticed(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "NODE_PING_INTERVAL_S", 0.4)
+    async with controller_api(postgres_url) as api:
+        # The peer is there for TCP, and answers no ping: as one whose network has gone.
+        async with api.http.ws_connect(f"{api.base}/ctrl/c/{CLUSTER}/proxy-socket", autoping=False) as ws:
+            await ws.send_str(json.dumps({"version": VERSION, "name": "px-gone"}))
+            await ws.receive_str()
+            async with asyncio.timeout(10):
+                while await nodes_of(api) != [{"Proxy": "px-gone"}]:
+                    await asyncio.sleep(0.02)
+            await until_no_nodes(api)
+        # One that answers stays.
+        async with fake_proxy(api.base, "px-here") as proxy:
+            listening = asyncio.create_task(proxy.hears_nothing("BackendRemoved", for_s=2))
+            assert await listening
+            assert await nodes_of(api) == [{"Proxy": "px-here"}]
+
+
+async def test_of_two_nodes_with_one_name_on_two_controllers_the_newer_stays(postgres_url: str) -> None:
+    async with controller_api(postgres_url) as one, controller_api(postgres_url) as two:
+        async with fake_proxy(one.base, "px-x"):
+            async with fake_proxy(two.base, "px-x") as newer:
+                await until_at_home(one, newer.controller["name"])
+            await until_no_nodes(one)
+        # The older one's end must not clear what the newer one has registered.
+        async with AsyncExitStack() as stack:
+            older = await stack.enter_async_context(fake_proxy(one.base, "px-y"))
+            await until_at_home(one, older.controller["name"])
+            newer = await stack.enter_async_context(fake_proxy(two.base, "px-y"))
+            await until_at_home(one, newer.controller["name"])
+            await older.ws.close(code=aiohttp.WSCloseCode.GOING_AWAY)
+            await asyncio.sleep(0.3)
+            assert await nodes_of(one) == [{"Proxy": "px-y"}]
+
+
+async def test_what_the_database_cannot_hold_is_dropped_and_the_node_is_served_on(postgres_url: str) -> None:
+    async with controller_api(postgres_url) as api, fake_drone(api.base) as drone, fake_proxy(api.base) as proxy:
+        backend = (await api.connect(spawn_config=IMAGE))["backend_id"]
+        await drone.say("RenewKey", {"backend": "a\0b", "local_time": 1})
+        await drone.say("AckAction", {"action_id": "a\0b"})
+        await drone.say("Heartbeat", {"local_time": 2**62})
+        await drone.say(
+            "BackendEvent", {"event_id": 1, "backend_id": "\0", "state": {"status": "loading"}, "timestamp": 1}
+        )
+        ended = {"status": "terminated", "last_status": "loading", "exit_code": 1, "message": "out\0put"}
+        await drone.say("BackendEvent", {"event_id": 2, "backend_id": backend, "state": ended, "timestamp": 1})
+        assert await drone.hear("AckEvent") == {"event_id": 2}
+        _, entry = await api.call("GET", f"/pub/b/{backend}/status")
+        assert entry["message"] == "out\N{REPLACEMENT CHARACTER}put"
+        await proxy.say("RouteInfoRequest", {"token": "\0"})
+        await proxy.say("KeepAlive", "\0")
+        await proxy.say("RouteInfoRequest", {"token": "unknown"})
+        assert (await proxy.hear("RouteInfoResponse"))["route_info"] is None
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[OwnPostgres]:
+    server = OwnPostgres()
+    server.start()
+    yield server
+    server.stop(signal.SIGINT)
+
+
+async def test_a_database_that_goes_away_and_comes_back(own_postgres: OwnPostgres) -> None:
+    async with controller_api(own_postgres.url) as api, obedient_drone(api.base) as spawned:
+        await api.connect(key={"name": "before"}, spawn_config=IMAGE)
+        await asyncio.to_thread(own_postgres.stop, signal.SIGQUIT)
+        for method, path, body in (
+            ("GET", "/pub/health", None),
+            ("GET", "/ctrl/status", None),
+            ("GET", f"/ctrl/c/{CLUSTER}/state", None),
+            ("GET", "/pub/b/x/status", None),
+            ("POST", "/ctrl/connect", {"key": {"name": "before"}}),
+            ("POST", "/ctrl/connect", {"key": {"name": "new"}, "spawn_config": IMAGE}),
+        ):
+            start = time.monotonic()
+            status, answer = await api.call(method, path, body)
+            assert status == 500
+            assert answer["kind"] in ("DatabaseError", "Other")
+            assert time.monotonic() - start < 6
+        await asyncio.to_thread(own_postgres.start)
+        await until_status(api, "/pub/health", 200)
+        assert (await api.connect(key={"name": "before"}))["spawned"] is False
+    # Nodes come back by themselves; the fake one has no such habit.
+    async with controller_api(own_postgres.url) as api, obedient_drone(api.base) as spawned:
+        answer = await api.connect(key={"name": "after"}, spawn_config=IMAGE)
+        async with asyncio.timeout(10):
+            while answer["backend_id"] not in spawned:
+                await asyncio.sleep(0.02)
+
+
+async def test_the_bus_of_a_controller_survives_its_database(own_postgres: OwnPostgres) -> None:
+    async with controller_api(own_postgres.url) as one, controller_api(own_postgres.url) as two:
+        await asyncio.to_thread(own_postgres.stop, signal.SIGINT)
+        await asyncio.to_thread(own_postgres.start)
+        await until_status(one, "/pub/health", 200)
+        await until_status(two, "/pub/health", 200)
+        # What one controller writes, the other's drone hears of.
+        async with fake_drone(one.base) as drone:
+            answer = await two.connect(spawn_config=IMAGE)
+            assert (await drone.hear("Action"))["backend_id"] == answer["backend_id"]
+
+
+@asynccontextmanager
+async def primary_and_standby() -> AsyncIterator[tuple[OwnPostgres, OwnPostgres]]:
+    primary = OwnPostgres()
+    await asyncio.to_thread(primary.start)
+    try:
+        standby = await asyncio.to_thread(lambda: OwnPostgres("hot_standby=on", standby_of=primary))
+        await asyncio.to_thread(standby.start)
+        try:
+            yield primary, standby
+        finally:
+            await asyncio.to_thread(standby.stop, signal.SIGINT)
+    finally:
+        await asyncio.to_thread(primary.stop, signal.SIGINT)
+
+
+async def test_failover_to_another_host_of_the_url() -> None:
+    async with primary_and_standby() as (primary, standby):
+        hosts = ",".join(server.server.rpartition("@")[2] for server in (standby, primary))
+        url = f"postgresql://postgres@{hosts}/postgres"
+        async with controller_api(url) as api:
+            async with obedient_drone(api.base):
+                backend = (await api.connect(key={"name": "k"}, spawn_config=IMAGE))["backend_id"]
+                follower = await asyncpg.connect(standby.url)
+                async with asyncio.timeout(20):
+                    while not await follower.fetchval("SELECT count(*) FROM backend WHERE last_status = 'ready'"):
+                        await asyncio.sleep(0.05)
+            await asyncio.to_thread(primary.stop, signal.SIGQUIT)
+            assert (await api.call("GET", "/pub/health"))[0] == 500
+            await follower.execute("SELECT pg_promote()")
+            await follower.close()
+            await until_status(api, "/pub/health", 200)
+            assert (await api.connect(key={"name": "k"}))["backend_id"] == backend
+            async with fake_drone(api.base) as drone:
+                answer = await api.connect(spawn_config=IMAGE)
+                # What was not acknowledged before the failover comes first, if anything.
+                while (await drone.hear("Action"))["backend_id"] != answer["backend_id"]:
+                    pass
