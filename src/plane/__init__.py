@@ -6,7 +6,8 @@ Map of the package (docs/architecture.md has the rules):
 - ``decisions``: what is decided. Pure functions and small state machines; they are given the time.
 - ``database``: what the controllers remember, in PostgreSQL. ``drone.state_store``: what a drone does, in SQLite.
 - ``transport``: sockets that carry ``protocol``.
-- ``controller``, ``drone``, ``runtime``, ``proxy``: the shells that do it, one folder per role.
+- ``controller``, ``drone``, ``runtime``, ``proxy``, ``dns``: the shells that do it, one folder per role.
+- ``client``: the control API for applications.
 - ``dev``: all of them in one process. ``cli``: one file per command.
 - ``timing``: every duration. ``settings``: every setting. ``identity``: random names. ``version``.
 - ``ownership``: how tasks are run together and ended.
