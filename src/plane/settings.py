@@ -6,14 +6,22 @@ import enum
 import socket
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from plane import timing
 from plane.decisions.http_limits import DEFAULT_LIMITS, HttpLimits
 from plane.protocol.names import ClusterName, ControllerName, NodeName
 from plane.transport.controller_url import ControllerUrl
 
-__all__ = ["AcmeSettings", "ControllerSettings", "DnsSettings", "DroneSettings", "ProxySettings", "RuntimeKind"]
+__all__ = [
+    "AcmeSettings",
+    "ControllerSettings",
+    "DnsSettings",
+    "DroneSettings",
+    "ExecutorSettings",
+    "ProxySettings",
+    "RuntimeKind",
+]
 
 
 class RuntimeKind(enum.StrEnum):
@@ -68,6 +76,7 @@ class DroneSettings:
         db_path: the state store's file. None: in memory, so a restart forgets everything.
         terminate_on_exit: backends end with the drone, and what a former process left is ended at the start.
         runtime: what runs the backends.
+        executor_socket: leave them to the external executor at this Unix socket instead.
         docker_socket: path of the engine's Unix socket.
         docker_runtime: the engine's name of an OCI runtime. None: its default.
         log_config: the engine's ``LogConfig`` for containers. None: its own file driver, bounded.
@@ -87,6 +96,7 @@ class DroneSettings:
     pool: str = ""
     db_path: Path | None = None
     terminate_on_exit: bool = False
+    executor_socket: Path | None = None
     runtime: RuntimeKind = RuntimeKind.AUTO
     docker_socket: Path = Path("/var/run/docker.sock")
     docker_runtime: str | None = None
@@ -146,6 +156,34 @@ class AcmeSettings:
     eab: tuple[str, bytes] | None = field(default=None, repr=False)
     ca_file: Path | None = None
     name_server: tuple[str, int] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutorSettings:
+    """Settings of an external executor; those of its runtime mean what they mean in `DroneSettings`.
+
+    Attributes:
+        socket: the Unix socket to listen at.
+    """
+
+    socket: Path
+    name: str = "executor"
+    runtime: RuntimeKind = RuntimeKind.AUTO
+    docker_socket: Path = Path("/var/run/docker.sock")
+    docker_runtime: str | None = None
+    log_config: dict[str, Any] | None = None
+    mount_base: Path | None = None
+    auto_prune_images: bool = False
+    auto_prune_containers_older_than_s: float = 0.0
+    expose: tuple[Path, ...] = ()
+    log_limit_bytes: int = 10 * 1024 * 1024
+    soft_terminate_grace_s: float = timing.SOFT_TERMINATE_GRACE_S
+    startup_timeout_s: float = timing.STARTUP_TIMEOUT_S
+
+    # Nothing is remembered here: backends end with their executor.
+    backends_outlive_it: ClassVar[bool] = False
+    db_path: ClassVar[None] = None
+    backends_folder: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

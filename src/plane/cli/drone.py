@@ -28,6 +28,7 @@ def drone(
     terminate_on_exit: Annotated[bool, Parameter(negative=())] = False,
     runtime: RuntimeKind = RuntimeKind.AUTO,
     docker_socket: Path = Path("/var/run/docker.sock"),
+    executor_socket: Path | None = None,
     docker_runtime: str | None = None,
     log_config: str | None = None,
     mount_base: Path | None = None,
@@ -63,6 +64,8 @@ def drone(
         What runs backends: docker, process, or auto for Docker where an engine answers, else processes.
     docker_socket
         Unix socket of the Docker engine.
+    executor_socket
+        Unix socket of an external executor, to which backends are left; see `plane executor`.
     docker_runtime
         OCI runtime for containers, by the engine's name for it, such as runsc.
     log_config
@@ -96,6 +99,7 @@ def drone(
                 terminate_on_exit=terminate_on_exit,
                 runtime=runtime,
                 docker_socket=docker_socket,
+                executor_socket=executor_socket,
                 docker_runtime=docker_runtime,
                 log_config=json_object(log_config, "--log-config"),
                 mount_base=mount_base,

@@ -17,6 +17,7 @@ from plane.cli.controller import controller
 from plane.cli.dev import dev
 from plane.cli.dns import dns
 from plane.cli.drone import drone
+from plane.cli.executor import executor
 from plane.cli.migrate import migrate
 from plane.cli.proxy import proxy
 from plane.cli.run_config import run_config
@@ -26,7 +27,7 @@ from plane.protocol.errors import PlaneError
 __all__ = ["COMMANDS", "database_main", "main", "make_program", "options_last"]
 
 # Each loads what it needs when it runs, so that `plane version` does not wait for aiohttp.
-COMMANDS = (dev, controller, drone, proxy, dns, run_config, migrate, api_key, version, completion)
+COMMANDS = (dev, controller, drone, executor, proxy, dns, run_config, migrate, api_key, version, completion)
 GROUPS = {
     "admin": "Ask a controller, and tell it what to do.",
     "db": "Look into Plane's database, and mend it, without a controller.",

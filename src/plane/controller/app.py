@@ -10,6 +10,7 @@ from aiohttp import web
 from plane.controller.access import ROLES, admit
 from plane.controller.answers import add_cors_headers, answer_errors, answer_preflight
 from plane.controller.backend_api import BACKEND_ENDPOINTS
+from plane.controller.backend_logs import LOG_ENDPOINTS
 from plane.controller.cluster_api import CLUSTER_ENDPOINTS
 from plane.controller.connect_api import CONNECT_ENDPOINTS
 from plane.controller.context import CONTEXT, Context
@@ -43,6 +44,7 @@ def all_endpoints() -> tuple[Endpoint, ...]:
         *STATUS_STREAM_ENDPOINTS,
         *METRICS_ENDPOINTS,
         *PROMETHEUS_ENDPOINTS,
+        *LOG_ENDPOINTS,
         *REVOCATION_ENDPOINTS,
         *INSPECTION_ENDPOINTS,
         *CLUSTER_ENDPOINTS,

@@ -16,6 +16,7 @@ from aiohttp import web
 from plane import timing
 from plane.controller.context import Context
 from plane.controller.endpoints import Endpoint, Parameter
+from plane.controller.log_relay import LogRelay
 from plane.controller.node_session import serve_node
 from plane.controller.replies import Replies, no_reply
 from plane.database import actions, nodes
@@ -42,6 +43,7 @@ from plane.protocol.drone_messages import (
 )
 from plane.protocol.errors import MessageError
 from plane.protocol.handshake import Extension
+from plane.protocol.logs import LogsRead
 from plane.protocol.names import NodeKind
 from plane.protocol.notifications import Event, EventKind
 from plane.transport.node_socket import NodeSocket
@@ -62,25 +64,32 @@ async def _handle(request: web.Request) -> web.StreamResponse:
 
     async def serve(context: Context, socket: DroneSocket, registration: Registration) -> None:
         await nodes.register_drone(context.db, registration.node_id, pool)
-        with context.bus.subscribe(EventKind.BACKEND_ACTION, str(registration.node_id)) as ordered:
-            await _serve(context, socket, registration.node_id, ordered)
+        key = str(registration.node_id)
+        with (
+            context.bus.subscribe(EventKind.BACKEND_ACTION, key) as ordered,
+            context.bus.subscribe(EventKind.LOGS_WANTED, key) as logs_wanted,
+        ):
+            logs = LogRelay(context, socket, logs_wanted)
+            await _serve(context, socket, registration.node_id, ordered, logs)
 
-    return await serve_node(request, NodeKind.DRONE, MessageFromDrone, serve, extensions=(Extension.STOPPING,))
+    extensions = (Extension.STOPPING, Extension.LOGS)
+    return await serve_node(request, NodeKind.DRONE, MessageFromDrone, serve, extensions=extensions)
 
 
-async def _serve(context: Context, socket: DroneSocket, drone_id: int, ordered: Subscription) -> None:
+async def _serve(context: Context, socket: DroneSocket, drone_id: int, ordered: Subscription, logs: LogRelay) -> None:
     """Run what a drone's connection needs until it ends, or one part fails."""
     replies = Replies(socket)
     sent_at: dict[str, float] = {}
     await run_together(
-        _hear(context, socket, drone_id, replies, sent_at),
+        _hear(context, socket, drone_id, replies, sent_at, logs),
         replies.run(),
+        logs.run(),
         _send_actions(context, socket, drone_id, ordered, sent_at),
     )
 
 
 async def _hear(
-    context: Context, socket: DroneSocket, drone_id: int, replies: Replies, sent_at: dict[str, float]
+    context: Context, socket: DroneSocket, drone_id: int, replies: Replies, sent_at: dict[str, float], logs: LogRelay
 ) -> None:
     writes = context.writes
     async for message in socket.messages():
@@ -98,6 +107,8 @@ async def _hear(
             case Stopping():
                 log.info("drone stops; it gets no more backends", drone=socket.peer.name)
                 await nodes.drone_stops(context.db, drone_id)
+            case LogsRead() as read:
+                logs.answered(read)
             case metrics:
                 await replies.expect(writes.metrics.put(metrics), no_reply)
 

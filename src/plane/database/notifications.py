@@ -21,7 +21,7 @@ from plane.database.statements import statements
 from plane.decisions.reconnect_backoff import ReconnectBackoff
 from plane.protocol import codec
 from plane.protocol.errors import MessageError, PlaneError
-from plane.protocol.notifications import EVENTS_CHANNEL, METRICS_CHANNEL, Event, EventKind
+from plane.protocol.notifications import EVENTS_CHANNEL, LOGS_CHANNEL, METRICS_CHANNEL, Event, EventKind
 from plane.timing import EVENT_REPLAY_PAGE
 
 __all__ = ["EventBus", "Overflowed", "Subscription"]
@@ -153,6 +153,7 @@ class EventBus:
             connection.add_termination_listener(lambda _: gone.set())
             await connection.add_listener(EVENTS_CHANNEL, self._notified)
             await connection.add_listener(METRICS_CHANNEL, self._metrics_notified)
+            await connection.add_listener(LOGS_CHANNEL, self._notified)
             await self._replay(connection)
             connected()
             self.listening.set()

@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 import structlog
+from msgspec import UNSET, UnsetType
 
 from plane import timing
 from plane.drone.clock import DroneClock
@@ -32,6 +33,8 @@ from plane.protocol.drone_messages import (
     Stopping,
 )
 from plane.protocol.handshake import Extension
+from plane.protocol.logs import LogPage, LogsRead, ReadLogs
+from plane.runtime.log_keeper import NoLogs
 from plane.transport.node_socket import NodeSocket, SocketClosed
 
 __all__ = ["Agent"]
@@ -42,6 +45,9 @@ DroneSocket = NodeSocket[MessageToDrone, MessageFromDrone]
 OUTBOX_LIMIT = 100_000
 # Metrics that wait likewise. Beyond that they are dropped: the next ones say more.
 METRICS_LIMIT = 2_000
+# How many may wait for output at the same time, and for how long at most.
+LOG_READERS_LIMIT = 200
+LOGS_WAIT_LIMIT_S = 60.0
 
 log = structlog.get_logger("plane.drone")
 
@@ -59,6 +65,7 @@ class Agent:
         # The last action of each backend that is under way, and which actions are.
         self._last: dict[str, asyncio.Task[None]] = {}
         self._under_way: set[str] = set()
+        self._log_readers = 0
 
     def measured(self, metrics: BackendMetrics) -> None:
         """The runtime has measured a backend. Told to the controller, if there is one now."""
@@ -139,11 +146,31 @@ class Agent:
                         await self._recorder.acknowledge(event_id)
                     case RenewKeyResponse() as response:
                         self._executor.keys.answered(response)
+                    case ReadLogs() as request:
+                        own(self._read_logs(socket, request))
         finally:
             # What is under way may be half done; it is finished if that is soon, and comes again if not.
             if tasks:
                 await asyncio.wait(tasks, timeout=timing.NODE_SEND_LIMIT_S)
             await end_tasks(list(tasks))
+
+    async def _read_logs(self, socket: DroneSocket, request: ReadLogs) -> None:
+        """Answer with a page of a backend's output, or with why there is none."""
+        error: str | UnsetType = UNSET
+        page = LogPage([], ended=True)
+        wait_s = min(max(request.wait_ms / 1000, 0.0), LOGS_WAIT_LIMIT_S)
+        self._log_readers += 1
+        try:
+            if self._log_readers > LOG_READERS_LIMIT:
+                error = f"{LOG_READERS_LIMIT} readers wait for output of this drone already; try again later"
+            else:
+                page = await self._executor.runtime.read_logs(request.backend_id, request.after, request.tail, wait_s)
+        except NoLogs as reason:
+            error = str(reason)
+        finally:
+            self._log_readers -= 1
+        with suppress(SocketClosed):
+            await socket.send(MessageFromDrone(logs_read=LogsRead(request.request_id, page, error)))
 
     async def _apply(self, socket: DroneSocket, action: BackendAction, before: asyncio.Task[None] | None) -> None:
         """Apply an action when the one before it for the same backend is applied; then acknowledge it."""

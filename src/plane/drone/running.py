@@ -17,6 +17,7 @@ from plane.drone.runtime_choice import make_runtime
 from plane.drone.state_store import StateStore, open_state_store
 from plane.ownership import end_tasks, until_one_ends
 from plane.protocol.drone_messages import MessageFromDrone, MessageToDrone
+from plane.protocol.handshake import Extension
 from plane.runtime.base import RuntimeListener
 from plane.settings import DroneSettings
 from plane.transport.node_socket import NodeConnector
@@ -72,6 +73,7 @@ async def running_drone(settings: DroneSettings) -> AsyncIterator[RunningDrone]:
             settings.name,
             MessageToDrone,
             agent.session,
+            extensions=(Extension.LOGS,),
         )
         tasks = [
             asyncio.create_task(connector.run(), name="controller connection"),

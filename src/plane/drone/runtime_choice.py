@@ -16,19 +16,24 @@ from plane.runtime.docker_config import ContainerDefaults
 from plane.runtime.docker_engine import DockerEngine, engine_answers
 from plane.runtime.log_keeper import LogKeeper
 from plane.runtime.process import ProcessRuntime, bubblewrap_works
-from plane.settings import DroneSettings, RuntimeKind
+from plane.runtime.unix_socket import UnixSocketRuntime
+from plane.settings import DroneSettings, ExecutorSettings, RuntimeKind
 
 __all__ = ["make_runtime"]
 
 log = structlog.get_logger("plane.drone")
 
 
-async def make_runtime(settings: DroneSettings, listener: RuntimeListener) -> Runtime:
+async def make_runtime(settings: DroneSettings | ExecutorSettings, listener: RuntimeListener) -> Runtime:
     """A runtime that has been started.
 
     Raises:
         ConfigurationError: what is asked for is not there.
     """
+    if isinstance(settings, DroneSettings) and settings.executor_socket is not None:
+        executor = UnixSocketRuntime(listener, settings.executor_socket, startup_limit_s=settings.startup_timeout_s)
+        await executor.start()
+        return executor
     if settings.mount_base is not None and not settings.mount_base.is_dir():
         raise ConfigurationError(f"--mount-base: {settings.mount_base} is no folder; make it, or leave the option out")
     kind = settings.runtime
@@ -42,7 +47,7 @@ async def make_runtime(settings: DroneSettings, listener: RuntimeListener) -> Ru
     return await _docker(settings, listener, logs) if answers else await _processes(settings, listener, logs)
 
 
-async def _docker(settings: DroneSettings, listener: RuntimeListener, logs: LogKeeper) -> Runtime:
+async def _docker(settings: DroneSettings | ExecutorSettings, listener: RuntimeListener, logs: LogKeeper) -> Runtime:
     runtime = DockerRuntime(
         listener,
         logs,
@@ -62,7 +67,7 @@ async def _docker(settings: DroneSettings, listener: RuntimeListener, logs: LogK
     return runtime
 
 
-async def _bounded_log_config(settings: DroneSettings) -> dict[str, Any] | None:
+async def _bounded_log_config(settings: DroneSettings | ExecutorSettings) -> dict[str, Any] | None:
     """The engine's own file log, bounded as ours; None where the operator has given it another driver."""
     engine = DockerEngine(settings.docker_socket)
     try:
@@ -74,7 +79,7 @@ async def _bounded_log_config(settings: DroneSettings) -> dict[str, Any] | None:
     return {"Type": driver, "Config": {"max-size": str(settings.log_limit_bytes // 2), "max-file": "2"}}
 
 
-async def _processes(settings: DroneSettings, listener: RuntimeListener, logs: LogKeeper) -> Runtime:
+async def _processes(settings: DroneSettings | ExecutorSettings, listener: RuntimeListener, logs: LogKeeper) -> Runtime:
     bubblewrap = await bubblewrap_works()
     cgroups = Cgroups.detect()
     log.info("backends are processes", bubblewrap=bubblewrap, control_groups=cgroups is not None)
@@ -94,7 +99,7 @@ async def _processes(settings: DroneSettings, listener: RuntimeListener, logs: L
     )
 
 
-def _secrets(settings: DroneSettings) -> tuple[Path, ...]:
+def _secrets(settings: DroneSettings | ExecutorSettings) -> tuple[Path, ...]:
     """What of the drone's own no backend may read, even if both are root."""
     if settings.db_path is None or settings.backends_folder is None:
         return ()

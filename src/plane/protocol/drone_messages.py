@@ -10,6 +10,7 @@ from msgspec import UNSET, UnsetType
 from plane.protocol.backend_state import BackendState, TerminationKind, TerminationReason
 from plane.protocol.codec import Int64, Variants
 from plane.protocol.keys import AcquiredKey, KeyDeadlines
+from plane.protocol.logs import LogsRead, ReadLogs
 from plane.protocol.times import DroneTime
 
 __all__ = [
@@ -85,6 +86,7 @@ class MessageFromDrone(Variants, frozen=True, kw_only=True):
     ack_action: AckAction | UnsetType = UNSET
     renew_key: RenewKey | UnsetType = UNSET
     stopping: Stopping | UnsetType = UNSET
+    logs_read: LogsRead | UnsetType = UNSET
 
 
 class SpawnOrder(msgspec.Struct, frozen=True):
@@ -137,3 +139,4 @@ class MessageToDrone(Variants, frozen=True, kw_only=True):
     action: BackendAction | UnsetType = UNSET
     ack_event: AckEvent | UnsetType = UNSET
     renew_key_response: RenewKeyResponse | UnsetType = UNSET
+    read_logs: ReadLogs | UnsetType = UNSET

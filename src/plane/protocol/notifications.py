@@ -10,10 +10,13 @@ import msgspec
 
 from plane.protocol.codec import Int64
 
-__all__ = ["EVENTS_CHANNEL", "METRICS_CHANNEL", "Event", "EventKind", "NodeConnection"]
+__all__ = ["EVENTS_CHANNEL", "LOGS_CHANNEL", "METRICS_CHANNEL", "Event", "EventKind", "NodeConnection"]
 
 EVENTS_CHANNEL = "plane_events"
 METRICS_CHANNEL = "plane_backend_metrics"
+# Ours: questions for a backend's output and their answers, between the controller that is asked and the one to which
+# the backend's drone is connected. No id, no row; an original controller does not listen there.
+LOGS_CHANNEL = "plane_logs"
 
 
 class EventKind(enum.StrEnum):
@@ -23,6 +26,8 @@ class EventKind(enum.StrEnum):
     BACKEND_ACTION = "backend_action"  # the drone's integer id, as text
     NODE_CONNECTION = "node_connection"  # none
     BACKEND_METRICS = "backend_metrics"  # the backend's id
+    LOGS_WANTED = "logs_wanted"  # the drone's integer id, as text; on the channel of logs
+    LOGS_READ = "logs_read"  # the request's id; on the channel of logs
     TOKENS_REVOKED = "tokens_revoked"  # the backend's id; ours, and ignored by originals
 
 

@@ -29,8 +29,6 @@ DEFAULT_LIMIT_BYTES = 10 * 1024 * 1024
 # How often is looked for new output; a burst is read without such pauses, but never without any.
 LOOK_INTERVAL_S = 0.25
 BUSY_INTERVAL_S = 0.02
-# How many readers may wait at the same time.
-READERS_LIMIT = 200
 # What of the output goes into a message to people.
 SHOWN_BYTES = 2_000
 # After the exit, so much is read at once, and no more: a descendant may go on writing.
@@ -58,7 +56,6 @@ class LogKeeper:
         self._limit_bytes = limit_bytes
         self._spools: dict[str, Spool] = {}
         self._files: dict[str, LogFiles] = {}
-        self._readers = 0
 
     def folder_of(self, backend_id: str) -> Path:
         """The backend's folder, which is made if it is not there."""
@@ -112,23 +109,18 @@ class LogKeeper:
     async def read(self, backend_id: str, after: int | None, tail: int | None, wait_s: float) -> LogPage:
         """See `plane.runtime.base.Runtime.read_logs`."""
         folder = self._folder / backend_id
-        if not folder.is_dir():
+        # An id comes from elsewhere, and may be no name.
+        if folder.parent != self._folder or backend_id == ".." or not folder.is_dir():
             raise NoLogs(f"no output of {backend_id} is kept: it never ran here, or ended more than an hour ago")
-        if self._readers >= READERS_LIMIT:
-            raise NoLogs(f"{READERS_LIMIT} readers wait for output of this drone already; try again later")
         files = self._files.get(backend_id) or LogFiles(folder, self._limit_bytes)
         end = asyncio.get_running_loop().time() + wait_s
-        self._readers += 1
-        try:
-            while True:
-                # Asked first: what is written before the end is in the files when this says that it has ended.
-                ended = backend_id not in self._spools
-                lines = files.read(after, tail)
-                if lines or ended or asyncio.get_running_loop().time() >= end:
-                    return LogPage(lines, ended=ended and not (lines and files.read(lines[-1].time_ns, None)))
-                await asyncio.sleep(LOOK_INTERVAL_S)
-        finally:
-            self._readers -= 1
+        while True:
+            # Asked first: what is written before the end is in the files when this says that it has ended.
+            ended = backend_id not in self._spools
+            lines = files.read(after, tail)
+            if lines or ended or asyncio.get_running_loop().time() >= end:
+                return LogPage(lines, ended=ended and not (lines and files.read(lines[-1].time_ns, None)))
+            await asyncio.sleep(LOOK_INTERVAL_S)
 
     async def run(self) -> None:
         """Take what is written, and forget what is old; until cancelled."""

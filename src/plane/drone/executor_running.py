@@ -1,0 +1,65 @@
+"""Starts and stops an external executor: a runtime behind a Unix socket, for a drone with ``--executor-socket``."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+
+from plane.drone.runtime_choice import make_runtime
+from plane.ownership import end_tasks, until_one_ends
+from plane.protocol.errors import ConfigurationError
+from plane.runtime.base import RuntimeListener
+from plane.runtime.socket_executor import SocketExecutor
+from plane.settings import ExecutorSettings
+from plane.transport.line_socket import LineServer, serve_lines
+
+__all__ = ["RunningExecutor", "running_executor"]
+
+log = structlog.get_logger("plane.executor")
+
+
+class RunningExecutor:
+    """An executor that runs."""
+
+    def __init__(self, tasks: list[asyncio.Task[None]]) -> None:
+        self._tasks = tasks
+
+    async def wait(self) -> None:
+        """Never returns; raises when a part died."""
+        await until_one_ends(self._tasks)
+
+
+@asynccontextmanager
+async def running_executor(settings: ExecutorSettings) -> AsyncIterator[RunningExecutor]:
+    """An executor that listens while the block runs; at its end its backends are ended.
+
+    Raises:
+        ConfigurationError: the socket or the runtime cannot be used; says why.
+    """
+    executor = SocketExecutor()
+    lines = LineServer(executor.answer)
+    listener = RuntimeListener(
+        lambda *exited: lines.tell(executor.ended(*exited)),
+        lambda metrics: lines.tell(executor.measured(metrics)),
+    )
+    runtime = executor.runtime = await make_runtime(settings, listener)
+    try:
+        try:
+            server = await serve_lines(settings.socket, lines)
+        except OSError as error:
+            raise ConfigurationError(f"--socket: cannot listen at {settings.socket}: {error}") from error
+        tasks = [
+            asyncio.create_task(runtime.run(), name="runtime"),
+            asyncio.create_task(server.serve_forever(), name="socket"),
+        ]
+        log.info("executor listens", path=str(settings.socket), runtime=runtime.name)
+        try:
+            yield RunningExecutor(tasks)
+        finally:
+            await end_tasks(tasks)
+            settings.socket.unlink(missing_ok=True)
+    finally:
+        await runtime.close(leave_running=False)

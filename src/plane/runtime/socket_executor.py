@@ -1,0 +1,129 @@
+"""The other side of ``--executor-socket``: answers a drone's requests with a runtime of this process.
+
+`plane.cli.executor` runs it. A request that comes again, since its answer was lost, does nothing twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+from collections.abc import Coroutine
+from typing import Any
+
+import msgspec
+
+from plane.protocol import codec
+from plane.protocol.addresses import parse_socket_address
+from plane.protocol.drone_messages import BackendMetrics
+from plane.protocol.errors import PlaneError
+from plane.protocol.executor_messages import (
+    ExecutorAnswer,
+    ExecutorRequest,
+    OtherFailure,
+    SpawnOutcome,
+    SpawnResult,
+    TerminateEvent,
+    TerminateOutcome,
+    UnitOutcome,
+    WaitOutcome,
+)
+from plane.protocol.keys import AcquiredKey
+from plane.protocol.names import container_name
+from plane.protocol.spawn import DockerExecutable
+from plane.runtime.base import BackendFailed, Runtime, StartupTimedOut
+
+__all__ = ["SocketExecutor"]
+
+
+class SocketExecutor:
+    """Answers requests. ``runtime`` is set before the first one."""
+
+    runtime: Runtime
+
+    def __init__(self) -> None:
+        self._spawns: dict[str, asyncio.Task[int]] = {}
+
+    async def answer(self, request: ExecutorRequest) -> ExecutorAnswer:
+        """Do what is asked for, and say what came of it."""
+        match request.content:
+            case DockerExecutable() as executable:
+                return ExecutorAnswer(prepare_result=await self._prepare(executable))
+            case (str() as backend_id, bool() as hard):
+                return ExecutorAnswer(terminate_result=await self._terminate(backend_id, hard=hard))
+            case (str() as backend_id, str() as address):
+                return ExecutorAnswer(wait_for_backend_result=await self._wait(backend_id, address))
+            case (backend_id, executable, key, static_token):
+                return ExecutorAnswer(spawn_result=await self._spawn(backend_id, executable, key, static_token))
+        raise AssertionError("unreachable: every variant is one of these")
+
+    async def _prepare(self, executable: DockerExecutable) -> UnitOutcome:
+        try:
+            await self.runtime.prepare(self._own_form(executable))
+        except BackendFailed as error:
+            return UnitOutcome(err=str(error))
+        return UnitOutcome(ok=None)
+
+    async def _spawn(
+        self, backend_id: str, executable: DockerExecutable, key: AcquiredKey | None, static_token: str | None
+    ) -> SpawnOutcome:
+        spawn = self._spawns.get(backend_id)
+        if spawn is None:
+            # A task of its own, which goes on if the drone goes: it then asks again, or has it ended.
+            spawn = asyncio.create_task(
+                self._spawned(self.runtime.spawn(backend_id, self._own_form(executable), key, static_token))
+            )
+            self._spawns[backend_id] = spawn
+        try:
+            port = await asyncio.shield(spawn)
+        except BackendFailed as error:
+            self._spawns.pop(backend_id, None)
+            return SpawnOutcome(err=str(error))
+        return SpawnOutcome(ok=SpawnResult(container_id=container_name(backend_id), port=port))
+
+    async def _spawned(self, work: Coroutine[Any, Any, int]) -> int:
+        return await work
+
+    async def _terminate(self, backend_id: str, *, hard: bool) -> TerminateOutcome:
+        if spawn := self._spawns.get(backend_id):
+            await asyncio.wait([spawn])
+        try:
+            if await self.runtime.terminate(backend_id, hard=hard):
+                return TerminateOutcome(ok=True)
+            # One that this process did not start.
+            await self.runtime.remove_leftover(backend_id)
+        except BackendFailed as error:
+            return TerminateOutcome(err=str(error))
+        return TerminateOutcome(ok=False)
+
+    async def _wait(self, backend_id: str, address: str) -> WaitOutcome:
+        try:
+            await self.runtime.wait_for_backend(backend_id, *parse_socket_address(address))
+        except StartupTimedOut:
+            return WaitOutcome(err="StartupTimeout")
+        except (PlaneError, ValueError) as error:
+            return WaitOutcome(err=OtherFailure(other=str(error)))
+        return WaitOutcome(ok=None)
+
+    def ended(self, backend_id: str, exit_code: int | None, message: str | None) -> ExecutorAnswer:
+        """What to tell the drone of an exit; ``message`` has no place in the protocol."""
+        self._spawns.pop(backend_id, None)
+        return ExecutorAnswer(terminate_event=TerminateEvent(backend_id, exit_code))
+
+    def measured(self, metrics: BackendMetrics) -> ExecutorAnswer:
+        """What to tell the drone of a backend's use."""
+        return ExecutorAnswer(metrics_message=metrics)
+
+    def _own_form(self, executable: DockerExecutable) -> Any:
+        """As the runtime wants it. Where that runs processes, the "image" is a command line."""
+        if self.runtime.name != "process":
+            return codec.to_builtins(executable)
+        try:
+            command = shlex.split(executable.image)
+        except ValueError as error:
+            raise BackendFailed(f"executable.image: this executor takes it as a command line: {error}") from None
+        return {
+            "command": command,
+            "env": executable.env,
+            "resource_limits": msgspec.to_builtins(executable.resource_limits),
+            "mount": executable.mount,
+        }

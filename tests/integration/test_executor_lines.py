@@ -1,0 +1,210 @@
+"""Both sides of the executor's socket against what was recorded (page 2, "External executor socket")."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plane.ownership import end_tasks
+from plane.protocol import codec
+from plane.protocol.drone_messages import BackendMetrics
+from plane.protocol.keys import AcquiredKey
+from plane.runtime.base import BackendFailed, RuntimeListener, StartupTimedOut
+from plane.runtime.memory import MemoryRuntime
+from plane.runtime.socket_executor import SocketExecutor
+from plane.runtime.unix_socket import UnixSocketRuntime
+from plane.transport.line_socket import LineServer, serve_lines
+
+GOLDEN = Path(__file__).parents[1] / "contract/golden/executor_socket.jsonl"
+RECORDED = [json.loads(line) for line in GOLDEN.read_text().splitlines()]
+ASKED = [each["line"] for each in RECORDED if each["direction"] == "drone->executor"]
+SAID = [each["line"] for each in RECORDED if each["direction"] == "executor->drone"]
+LIMIT_S = 10.0
+
+
+def shape(value: Any) -> Any:
+    """Names and types, without values; an error's text is free."""
+    if isinstance(value, dict):
+        return {name: shape(member) for name, member in value.items()}
+    if isinstance(value, list):
+        return [shape(member) for member in value]
+    return type(value).__name__
+
+
+@asynccontextmanager
+async def executor(path: Path) -> AsyncIterator[tuple[LineServer, MemoryRuntime]]:
+    """Ours, with backends in memory."""
+    it = SocketExecutor()
+    lines = LineServer(it.answer)
+    runtime = MemoryRuntime(
+        RuntimeListener(lambda *exited: lines.tell(it.ended(*exited)), lambda metrics: lines.tell(it.measured(metrics)))
+    )
+    it.runtime = runtime
+    server = await serve_lines(path, lines)
+    try:
+        yield lines, runtime
+    finally:
+        server.close()
+
+
+async def test_our_executor_answers_as_recorded(tmp_path: Path) -> None:
+    shapes = [shape(said["message"]) for said in SAID]
+    async with executor(tmp_path / "socket") as (_, runtime):
+        assert (tmp_path / "socket").stat().st_mode & 0o777 == 0o600
+        reader, writer = await asyncio.open_unix_connection(tmp_path / "socket")
+        answered = 0
+        for line in ASKED:
+            writer.write(json.dumps(line).encode() + b"\n")
+            async with asyncio.timeout(LIMIT_S):
+                answer = json.loads(await reader.readline())
+            assert answer["id"] == line["id"]
+            assert shape(answer["message"]) in shapes, answer
+            answered += 1
+        assert answered == len(ASKED)
+        assert runtime.spawned == ["k6xqveyu5dhqvw", "chosen-id"]
+        # What comes again does nothing twice, and garbage harms nobody.
+        writer.write(b"garbage\n{}\n" + json.dumps(ASKED[1]).encode() + b"\n")
+        async with asyncio.timeout(LIMIT_S):
+            assert "Ok" in json.loads(await reader.readline())["message"]["SpawnResult"]
+        assert runtime.spawned == ["k6xqveyu5dhqvw", "chosen-id"]
+        runtime.exit("chosen-id", 0)
+        async with asyncio.timeout(LIMIT_S):
+            event = json.loads(await reader.readline())
+        assert event == {"id": None, "message": {"TerminateEvent": {"backend_id": "chosen-id", "exit_code": 0}}}
+        writer.close()
+        # What nobody hears waits for the next drone.
+        runtime.exit("k6xqveyu5dhqvw", 9)
+        reader, writer = await asyncio.open_unix_connection(tmp_path / "socket")
+        async with asyncio.timeout(LIMIT_S):
+            assert json.loads(await reader.readline())["message"]["TerminateEvent"]["exit_code"] == 9
+        writer.close()
+
+
+class Script:
+    """An executor that answers as it is told, in plain JSON."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.heard: list[Any] = []
+        self.answer: Callable[[dict[str, Any]], Any] = lambda message: None
+        self.writer: asyncio.StreamWriter | None = None
+
+    async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.writer = writer
+        while line := await reader.readline():
+            question = json.loads(line)
+            self.heard.append(question)
+            message = self.answer(question["message"])
+            if message is not None:
+                self.say(question["id"], message)
+        writer.close()
+
+    def say(self, number: str | None, message: Any) -> None:
+        assert self.writer is not None
+        self.writer.write(json.dumps({"id": number, "message": message}).encode() + b"\n")
+
+
+@asynccontextmanager
+async def scripted(path: Path) -> AsyncIterator[tuple[Script, UnixSocketRuntime, list[Any], list[BackendMetrics]]]:
+    script = Script(path)
+    server = await asyncio.start_unix_server(script.connected, path)
+    exits: list[Any] = []
+    measured: list[BackendMetrics] = []
+    runtime = UnixSocketRuntime(RuntimeListener(lambda *told: exits.append(told), measured.append), path)
+    await runtime.start()
+    running = asyncio.create_task(runtime.run())
+    try:
+        yield script, runtime, exits, measured
+    finally:
+        await runtime.close(leave_running=True)
+        await end_tasks([running])
+        server.close()
+        if script.writer is not None:
+            script.writer.close()
+        await asyncio.sleep(0.01)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(LIMIT_S):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def test_our_drone_asks_as_recorded(tmp_path: Path) -> None:
+    prepare, spawn, wait, terminate = ASKED[0], ASKED[1], ASKED[2], ASKED[5]
+    answers = {
+        "Prepare": {"PrepareResult": {"Ok": None}},
+        "Spawn": {"SpawnResult": {"Ok": {"container_id": "plane-k6xqveyu5dhqvw", "port": 22065}}},
+        "WaitForBackend": {"WaitForBackendResult": {"Ok": None}},
+        "Terminate": {"TerminateResult": {"Ok": True}},
+    }
+    async with scripted(tmp_path / "socket") as (script, runtime, exits, measured):
+        script.answer = lambda message: answers[next(iter(message))]
+        image = {"image": "example/image"}
+        key = codec.convert(spawn["message"]["Spawn"][2], AcquiredKey)
+        await runtime.prepare(image)
+        assert await runtime.spawn("k6xqveyu5dhqvw", image, key, None) == 22065
+        await runtime.wait_for_backend("k6xqveyu5dhqvw", "127.0.0.1", 22065)
+        assert await runtime.terminate("chsw071ascdejy", hard=False) is True
+        expected = [each["message"] for each in (prepare, spawn, wait, terminate)]
+        assert [each["message"] for each in script.heard] == expected
+        assert all(len(each["id"]) == 43 for each in script.heard)
+        for said in SAID:
+            if said["id"] is None:
+                script.say(None, said["message"])
+        script.say(None, {"TerminateEvent": {"backend_id": "k6xqveyu5dhqvw", "exit_code": 3}})
+        await until(lambda: exits)
+        assert exits == [("k6xqveyu5dhqvw", 3, "exited with code 3")]
+        assert codec.to_builtins(measured[0])["mem_limit"] == 6
+
+
+async def test_recorded_failures_are_said(tmp_path: Path) -> None:
+    errors = {name: said["message"] for said in SAID for name in said["message"] if "Err" in str(said["message"])}
+    async with scripted(tmp_path / "socket") as (script, runtime, _, _):
+        script.answer = lambda message: errors.get(f"{next(iter(message))}Result", {"TerminateResult": {"Ok": False}})
+        with pytest.raises(BackendFailed, match="no such image"):
+            await runtime.prepare({"image": "i"})
+        with pytest.raises(BackendFailed, match="cannot start"):
+            await runtime.spawn("b", {"image": "i"}, None, None)
+        with pytest.raises(BackendFailed, match="broken"):
+            await runtime.wait_for_backend("b", "127.0.0.1", 1)
+        script.answer = lambda message: {"WaitForBackendResult": {"Err": "StartupTimeout"}}
+        with pytest.raises(StartupTimedOut):
+            await runtime.wait_for_backend("b", "127.0.0.1", 1)
+        script.answer = lambda message: {"PrepareResult": {"Ok": None}}
+        with pytest.raises(BackendFailed, match="answered with a UnitOutcome"):
+            await runtime.terminate("b", hard=True)
+
+
+async def test_a_connection_that_breaks_in_each_request(tmp_path: Path) -> None:
+    async with scripted(tmp_path / "socket") as (script, runtime, _, _):
+        broken: list[str] = []
+
+        def break_once(message: dict[str, Any]) -> Any:
+            kind = next(iter(message))
+            if kind not in broken:
+                broken.append(kind)
+                assert script.writer is not None
+                script.writer.transport.abort()
+                return None
+            results: dict[str, Any] = {
+                "Prepare": {"PrepareResult": {"Ok": None}},
+                "Spawn": {"SpawnResult": {"Ok": {"container_id": "c", "port": 1}}},
+                "Terminate": {"TerminateResult": {"Ok": True}},
+            }
+            return results[kind]
+
+        script.answer = break_once
+        await runtime.prepare({"image": "i"})
+        with pytest.raises(BackendFailed, match="not known whether it was started"):
+            await runtime.spawn("b", {"image": "i"}, None, None)
+        # It may run all the same, so it is ended, again after a break.
+        await until(lambda: [each["message"] for each in script.heard].count({"Terminate": ["b", True]}) == 2)
+        assert broken == ["Prepare", "Spawn", "Terminate"]
+        assert await runtime.terminate("b", hard=True) is True
