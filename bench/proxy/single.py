@@ -1,0 +1,181 @@
+"""The rows that are no rates: memory, workers, latency, unknown and cold tokens, and how each grows."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import aiohttp
+import uvloop
+
+from bench.proxy.load import HOST, fill, messages, wrk, wrk_latency_ms
+from bench.proxy.parts import LOAD_CORE, MEASURED_CORE, PORTS, TOKEN, Parts, plane, resident_kib, running
+
+__all__ = ["SINGLE"]
+
+TUNNELS = 2_000
+REQUESTS = 400
+
+
+def memory(found: Parts) -> None:
+    """Of a process, per idle tunnel."""
+    for way, port, path in (("plane", PORTS.plane, f"/{TOKEN}-echo/"), ("nginx", PORTS.nginx, "/echo")):
+        before = resident_kib(found.pids[way])
+        with held(port, path, TUNNELS):
+            each = (resident_kib(found.pids[way]) - before) / TUNNELS
+        print(f"memory per idle tunnel, {way}: {each:.1f} KiB (of {TUNNELS} tunnels; must: 6, goal: 3)")
+
+
+@contextmanager
+def held(port: int, path: str, count: int) -> Iterator[None]:
+    """Idle tunnels, while the block runs."""
+    command = ["taskset", "-c", LOAD_CORE, sys.executable, "-m", "bench.proxy", "hold", str(port), path, str(count)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdin is not None
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"open\n"
+        try:
+            yield
+        finally:
+            holder.stdin.close()
+
+
+def workers(found: Parts) -> None:
+    """Two on two cores to one on one. Load and backend need a core too, so what two could do is not seen on two cores.
+
+    CPU time per request is, and what is left of it when there are two is how well they scale.
+    """
+    seen = {}
+    for count, cores in ((1, MEASURED_CORE), (2, f"{MEASURED_CORE},{LOAD_CORE}")):
+        with running(cores, *plane(PORTS.workers, "--workers", str(count))) as pid:
+            url = f"http://127.0.0.1:{PORTS.workers}/{TOKEN}/small"
+            _until_served(url)
+            wrk(url)
+            before = _cpu_s(pid)
+            rate = wrk(url)
+            spent = _cpu_s(pid) - before
+            seen[count] = rate, spent / rate
+    ratio = seen[2][0] / seen[1][0]
+    efficiency = seen[1][1] / seen[2][1]
+    print(
+        f"two workers to one: {ratio:.2f} times the rate, load on the same two cores; CPU time per request "
+        f"{seen[2][1] / seen[1][1]:.2f} times, so {2 * efficiency:.2f} times with cores to spare (must: 1.6, goal: 1.9)"
+    )
+
+
+def _until_served(url: str) -> None:
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        command = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-H", f"Host: {HOST}", url]
+        if subprocess.run(command, check=False, capture_output=True, text=True).stdout == "200":
+            return
+        time.sleep(0.2)
+    raise SystemExit(f"{url} is not served")
+
+
+def _cpu_s(pid: int) -> float:
+    """Of a process and its children."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    total = 0
+    for one in (str(pid), *children):
+        fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+        total += int(fields[11]) + int(fields[12])
+    return total / os.sysconf("SC_CLK_TCK")
+
+
+def latency(found: Parts) -> None:
+    """99th percentile, each at half of its own maximum."""
+    ratios, ours = [], []
+    for _ in range(3):
+        p99 = {}
+        for way, url in (
+            ("plane", f"http://127.0.0.1:{PORTS.plane}/{TOKEN}/small"),
+            ("nginx", f"http://127.0.0.1:{PORTS.nginx}/small"),
+        ):
+            p99[way] = wrk_latency_ms(url, wrk(url) / 2, found.folder / "delay.lua")
+        ratios.append(p99["plane"] / p99["nginx"])
+        ours.append(p99["plane"])
+    print(
+        f"p99 at half of the maximum: {statistics.median(ours):.2f} ms, {statistics.median(ratios):.2f} times nginx's "
+        "(must: 3, goal: 1.5)"
+    )
+
+
+def tokens(found: Parts) -> None:
+    """An unknown and a cold token, over what the controller takes to answer."""
+    print(uvloop.run(_tokens()))
+
+
+async def _tokens() -> str:
+    url = f"http://127.0.0.1:{PORTS.controller}/ctrl/c/x/proxy-socket"
+    reader, writer = await asyncio.open_connection("127.0.0.1", PORTS.plane)
+    async with aiohttp.ClientSession() as http, http.ws_connect(url) as ws:
+        await ws.send_str(json.dumps({"version": {"version": "0", "git_hash": "0"}, "name": "px-bench"}))
+        await ws.receive_str()
+
+        async def ask_controller(number: int) -> None:
+            await ws.send_str(json.dumps({"RouteInfoRequest": {"token": f"unknown-{number}"}}))
+            await ws.receive_str()
+
+        async def request(token: str) -> None:
+            writer.write(f"GET /{token}/ HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
+            head = await reader.readuntil(b"\r\n\r\n")
+            if b" 200 " in head:
+                await reader.readexactly(5)
+
+        start = time.time_ns()
+        answer = await _median_ms(ask_controller)
+        unknown = await _median_ms(lambda number: request(f"unknown-{start}-{number}"))
+        cold = await _median_ms(lambda number: request(f"cold-{start}-{number}"))
+    writer.close()
+    return (
+        f"unknown token to 410: {unknown:.2f} ms, cold token to first byte: {cold:.2f} ms; "
+        f"the controller's own answer: {answer:.2f} ms, so + {unknown - answer:.2f} and + {cold - answer:.2f} ms "
+        "(must: + 1, goal: + 0.5)"
+    )
+
+
+async def _median_ms(once: Callable[[int], Awaitable[None]]) -> float:
+    took = []
+    for number in range(REQUESTS):
+        start = time.perf_counter()
+        await once(number)
+        took.append((time.perf_counter() - start) * 1000)
+    return statistics.median(took)
+
+
+def growth(found: Parts) -> None:
+    """Requests to random tokens of so many cached; messages beside so many idle tunnels."""
+    script = found.folder / "tokens.lua"
+    first = 0.0
+    for count in (10, 1_000, 100_000):
+        uvloop.run(fill(count))
+        script.write_text(
+            f'request = function() return wrk.format("GET", "/known-" .. math.random({count}) .. "/") end\n'
+        )
+        rate = wrk(f"http://127.0.0.1:{PORTS.plane}", script=script)
+        first = first or rate
+        memory_mib = resident_kib(found.pids["plane"]) / 1024
+        print(f"{count:>7} cached routes: {rate:.0f}/s, {rate / first:.2f} of the first; {memory_mib:.0f} MiB")
+    path = f"/{TOKEN}-echo/"
+    few = messages(PORTS.plane, path, 100)
+    with held(PORTS.plane, path, 5_000):
+        many = messages(PORTS.plane, path, 100)
+    print(f"messages beside 5,000 idle tunnels: {many / few:.2f} of those beside none")
+
+
+SINGLE: dict[str, Callable[[Parts], None]] = {
+    "memory": memory,
+    "workers": workers,
+    "latency": latency,
+    "tokens": tokens,
+    "growth": growth,
+}
