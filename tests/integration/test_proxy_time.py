@@ -263,3 +263,48 @@ async def test_a_half_closed_client_gets_all_that_it_asked_for(monkeypatch: pyte
         writer.close()
         assert answer.count(b"HTTP/1.1 200 OK") == 3
         assert it.heard == [b"hello"] * 3
+
+
+@pytest.mark.parametrize("target", ["/gone/", "/t/"])
+async def test_an_early_answer_reaches_a_client_that_is_still_sending(target: str) -> None:
+    async with world() as it:
+
+        async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno")
+            await writer.drain()
+            await reader.read(-1)
+
+        it.exchange = refuse
+        loop = asyncio.get_running_loop()
+        with socket.socket() as client:
+            client.setblocking(False)
+            await loop.sock_connect(client, ("127.0.0.1", it.port))
+            await loop.sock_sendall(client, get(target, "Content-Length: 20000000", method="POST"))
+            # Nothing is read before much was sent: a reset would have thrown the answer away.
+            async with asyncio.timeout(LIMIT_S):
+                for _ in range(100):
+                    await loop.sock_sendall(client, bytes(20_000))
+                    await asyncio.sleep(0.005)
+                answer = b""
+                while data := await loop.sock_recv(client, 65536):
+                    answer += data
+        assert status(answer) == (413 if target == "/t/" else 410)
+        assert b"\r\nConnection: close\r\n" in answer
+
+
+async def test_a_client_that_goes_on_sending_after_its_answer_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "LINGER_LIMIT_S", 0.3)
+    async with world() as it:
+        _, writer = await asyncio.open_connection("127.0.0.1", it.port)
+        writer.write(get("/gone/", "Content-Length: 20000000", method="POST"))
+
+        async def send_for_ever() -> None:
+            while True:
+                writer.write(b"x")
+                await writer.drain()
+                await asyncio.sleep(0.01)
+
+        with pytest.raises(ConnectionError):
+            await asyncio.wait_for(send_for_ever(), LIMIT_S)
+        writer.close()

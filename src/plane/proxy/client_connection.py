@@ -1,46 +1,38 @@
 """A browser's connection: reads requests one after the other, finds their backends, passes the answers back.
 
-One exchange at a time; what comes early waits, and reading stops when that is much. A task exists only while
-a token is asked for or a backend connected to. What a request means is decided in `plane.decisions`.
+One exchange at a time; what comes early waits, and reading stops when that is much. What a request means is decided in
+`plane.decisions`; `backend_search` finds its backend, and `upstream` reads the answer.
 """
 
 from __future__ import annotations
 
 import asyncio
-import enum
 from typing import TYPE_CHECKING, cast
 
 import structlog
 
-from plane.decisions.answer_form import AnswerForm, answer_form, is_navigation
+from plane.decisions.answer_form import AnswerForm, answer_form
 from plane.decisions.answer_head import UNTIL_CLOSE, AnswerHead
 from plane.decisions.body_patience import Standstill, standstill
 from plane.decisions.chunk_scanner import MalformedChunks
 from plane.decisions.request_body import NO_BODY, RequestBody
 from plane.decisions.request_head import Refused, RequestHead, RequestReader
-from plane.decisions.request_rewrite import Route, forwarded_head, host_belongs_to, origin_form
-from plane.decisions.request_way import ToToken, https_location, request_way
+from plane.decisions.request_rewrite import Route, origin_form
 from plane.proxy import limits, tunnel
+from plane.proxy.backend_search import connect_anew, find_backend
 from plane.proxy.client_transport import ClientTransport
+from plane.proxy.entrance import Entrance
 from plane.proxy.unsent import unsent_bytes
 from plane.proxy.upstream import UpstreamConnection
 
 if TYPE_CHECKING:
     from plane.proxy.service import ProxyService
 
-__all__ = ["ClientConnection", "Entrance"]
+__all__ = ["ClientConnection"]
 
 _RETRIED = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))
 
 log = structlog.get_logger("plane.proxy")
-
-
-class Entrance(enum.Enum):
-    """By what kind of port a connection came in. ``TO_TLS``: a plain one that only leads to the one of TLS."""
-
-    HTTP = enum.auto()
-    TLS = enum.auto()
-    TO_TLS = enum.auto()
 
 
 class ClientConnection(ClientTransport):
@@ -48,6 +40,9 @@ class ClientConnection(ClientTransport):
 
     Attributes:
         deadline: when it is closed if nothing changes (monotonic; None: not limited). See `ProxyService.sweep`.
+        client_fields: the lines that tell a backend of this connection, each begun by CR LF.
+        entrance: by what it came in.
+        task: finds the backend of the request that is being served; None when nothing is waited for.
         busy: whether a request is being served.
         writing_paused: the client reads more slowly than its answers come. No further request is begun then.
     """
@@ -55,8 +50,6 @@ class ClientConnection(ClientTransport):
     __slots__ = (
         "_answer_begun",
         "_body",
-        "_client_fields",
-        "_entrance",
         "_eof",
         "_head",
         "_head_begun",
@@ -67,19 +60,21 @@ class ClientConnection(ClientTransport):
         "_route",
         "_service",
         "_serving",
-        "_task",
         "_unsent",
         "_upstream",
         "busy",
+        "client_fields",
         "deadline",
+        "entrance",
+        "task",
         "writing_paused",
     )
 
     def __init__(self, service: ProxyService, entrance: Entrance) -> None:
         super().__init__()
         self._service = service
-        self._entrance = entrance
-        self._client_fields = b""
+        self.entrance = entrance
+        self.client_fields = b""
         self._pending = b""
         self._reader = RequestReader(service.cluster, service.http_limits)
         self._head: RequestHead | None = None
@@ -87,7 +82,7 @@ class ClientConnection(ClientTransport):
         self._out = b""
         self._route: Route | None = None
         self._upstream: UpstreamConnection | None = None
-        self._task: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[None] | None = None
         self._body = NO_BODY
         self._answer_begun = False
         self._eof = False
@@ -106,9 +101,9 @@ class ClientConnection(ClientTransport):
         # uvloop's transports are of no common class.
         self._transport = cast("asyncio.Transport", transport)
         peer = transport.get_extra_info("peername")
-        scheme = "https" if self._entrance is Entrance.TLS else "http"
+        scheme = "https" if self.entrance is Entrance.TLS else "http"
         address = peer[0] if peer else "unknown"
-        self._client_fields = f"\r\nx-forwarded-for: {address}\r\nx-forwarded-proto: {scheme}".encode()
+        self.client_fields = f"\r\nx-forwarded-for: {address}\r\nx-forwarded-proto: {scheme}".encode()
         if not self._service.has_room():
             self._transport.abort()
             return
@@ -116,6 +111,8 @@ class ClientConnection(ClientTransport):
         self._service.connections.add(self)
 
     def data_received(self, data: bytes) -> None:
+        if self.lingering:
+            return
         if self.busy and not self._pending and not self._body.complete and self._upstream is not None:
             data = self._pass_body(data)
             if not data:
@@ -129,8 +126,10 @@ class ClientConnection(ClientTransport):
     def eof_received(self) -> bool:
         """The client sends no more; what it has asked for is still answered."""
         self._eof = True
+        if self.lingering:
+            return False
         self._bytes_got_on()
-        if self._entrance is Entrance.TLS:
+        if self.entrance is Entrance.TLS:
             # TLS has no half-closed connections: its end is the end.
             return False
         if self.busy:
@@ -141,8 +140,8 @@ class ClientConnection(ClientTransport):
     def connection_lost(self, error: Exception | None) -> None:
         self._service.connections.discard(self)
         self._transport = None
-        if self._task is not None:
-            self._task.cancel()
+        if self.task is not None:
+            self.task.cancel()
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             upstream.abort()
@@ -215,82 +214,20 @@ class ClientConnection(ClientTransport):
         length = head.fields.length
         self._keep_alive = head.fields.keep_alive
         self._body = NO_BODY if length == 0 else RequestBody(length, self._service.http_limits)
-        self._find_route(head, target)
+        find_backend(self, self._service, head, target)
         return True
 
-    def _find_route(self, head: RequestHead, target: bytes) -> None:
-        service = self._service
-        way = request_way(target, head.fields.host, service.cluster)
-        if isinstance(way, ToToken) and self._entrance is not Entrance.TO_TLS:
-            found = service.routes.known(way.token)
-            if found is None:
-                self._task = asyncio.ensure_future(self._ask(way.token, target, way.forwarded))
-            elif found == "gone":
-                self.answer_status(410)
-            else:
-                self._go(found, target, way.forwarded)
-        elif way == "ready":
-            self.answer(service.answers.ready(service.missing, close=self._must_close()))
-        elif self._entrance is Entrance.TO_TLS:
-            self.answer(service.answers.redirect(https_location(target, head.fields.host), close=self._must_close()))
-        elif way == "root":
-            self.answer(service.answers.of_root(self._form(), close=self._must_close()))
-        else:
-            assert isinstance(way, int)
-            self.answer_status(way)
-
-    async def _ask(self, token: str, target: bytes, forwarded: bytes) -> None:
-        head = self._head
-        assert head is not None
-        waits = self._service.waiting_page and is_navigation(head.method, head.fields.lines)
-        try:
-            async with asyncio.timeout(limits.WAITING_PAGE_AFTER_S if waits else None) as patience:
-                route = await self._service.routes.ask(token)
-        except TimeoutError:
-            self._task = None
-            if patience.expired():
-                self.answer(self._service.answers.waiting(close=self._must_close()))
-            else:
-                self.answer_status(504)
-            return
-        self._task = None
-        if route is None:
-            self.answer_status(410)
-        else:
-            self._go(route, target, forwarded)
-
-    def _go(self, route: Route, target: bytes, forwarded: bytes) -> None:
-        head = self._head
-        assert head is not None
-        if not host_belongs_to(head.fields.host, route.accepted_host):
-            self.answer_status(403)
-            return
+    def use(self, route: Route, out: bytes) -> None:
+        """The request leads to ``route``, whose backend gets ``out`` as its head."""
         self._route = route
+        self._out = out
         self._service.keeper.began(route.backend_id)
-        self._out = forwarded_head(head, target, forwarded, route, self._client_fields)
-        upstream = self._service.pool.take(route)
-        if upstream is None:
-            self._task = asyncio.ensure_future(self._connect(route))
-        else:
-            self._begin(upstream)
 
-    async def _connect(self, route: Route) -> None:
-        try:
-            upstream = await self._service.pool.connect(route)
-        except OSError as error:
-            # A TimeoutError is one. The controller may know better by now.
-            log.info("backend not reached", backend=route.backend_id, error=str(error))
-            self._service.routes.forget_backend(route.backend_id)
-            self._task = None
-            self.answer_status(504 if isinstance(error, TimeoutError) else 502)
-            return
-        self._task = None
+    def begin(self, upstream: UpstreamConnection) -> None:
+        """Send the request by ``upstream``, which is free."""
         if self._transport is None:
             upstream.abort()
             return
-        self._begin(upstream)
-
-    def _begin(self, upstream: UpstreamConnection) -> None:
         assert self._head is not None
         self._upstream = upstream
         upstream.begin(self, self._out, is_head_request=self._head.method == b"HEAD")
@@ -347,7 +284,7 @@ class ClientConnection(ClientTransport):
         self._answer_begun = True
         if head.length == UNTIL_CLOSE:
             self._keep_alive = False
-        if self._must_close():
+        if self.must_close():
             # What is announced is done, also if the request is whole by then.
             self._keep_alive = False
             connection = b"\r\nConnection: close\r\n\r\n"
@@ -366,10 +303,10 @@ class ClientConnection(ClientTransport):
     def answer_ends(self) -> None:
         """The answer is complete."""
         self._upstream = None
-        close = self._must_close()
+        close = self.must_close()
         self._end_use()
         if close:
-            self._close()
+            self._close(still_sending=not self._body.complete)
             return
         self._head = None
         self.busy = False
@@ -428,7 +365,7 @@ class ClientConnection(ClientTransport):
         """A pooled connection had gone stale: once more, on a new one."""
         assert self._route is not None
         self._upstream = None
-        self._task = asyncio.ensure_future(self._connect(self._route))
+        connect_anew(self, self._service, self._route)
 
     def pause_request(self) -> None:
         """The backend reads slowly."""
@@ -442,7 +379,7 @@ class ClientConnection(ClientTransport):
 
     def answer_status(self, status: int) -> None:
         """An answer without a backend."""
-        self.answer(self._service.answers.of_status(status, self._form(), close=self._must_close()))
+        self.answer(self._service.answers.of_status(status, self.form(), close=self.must_close()))
 
     def answer(self, whole: bytes) -> None:
         """An answer without a backend, already written."""
@@ -456,7 +393,7 @@ class ClientConnection(ClientTransport):
         """A malformed request: answer, and close."""
         self._write(self._service.answers.of_status(status, AnswerForm.JSON, close=True))
         self._end_use()
-        self._close()
+        self._close(still_sending=True)
 
     def expire(self) -> None:
         """The deadline is over: a request that began is told so, an idle connection just ends.
@@ -504,8 +441,8 @@ class ClientConnection(ClientTransport):
     def _bytes_got_on(self) -> None:
         """Something of a body, either way, got on; or what is waited for has changed: begin to wait anew."""
         settings = self._service.limits
-        if self._transport is None or self._transport.is_closing():
-            waits_s: float | None = limits.CLOSING_LIMIT_S
+        if self._transport is None or self._transport.is_closing() or self.lingering:
+            waits_s: float | None = limits.LINGER_LIMIT_S if self.lingering else limits.CLOSING_LIMIT_S
         elif self.writing_paused or (self.busy and not self._body.complete):
             # A client that has sent its end is there, or a write will tell that it is not.
             waits_s = limits.CLOSING_LIMIT_S if self._eof else settings.body_s
@@ -518,10 +455,11 @@ class ClientConnection(ClientTransport):
             waits_s = settings.idle_s
         self.deadline = None if waits_s is None else self._service.now() + waits_s
 
-    def _form(self) -> AnswerForm:
+    def form(self) -> AnswerForm:
+        """In which form the client wants to be told."""
         return AnswerForm.JSON if self._head is None else answer_form(self._head.fields.lines)
 
-    def _must_close(self) -> bool:
+    def must_close(self) -> bool:
         """Whether the connection ends with this answer. A body left unread is never read as a request."""
         return (
             self._head is None
@@ -541,11 +479,11 @@ class ClientConnection(ClientTransport):
         if upstream is not None:
             upstream.abort()
 
-    def _close(self) -> None:
-        self.deadline = self._service.now() + limits.CLOSING_LIMIT_S
-        self.busy = True  # reads no further request
-        if self._transport is not None:
-            self._transport.close()
+    def _close(self, *, still_sending: bool = False) -> None:
+        # Reads no further request.
+        self.busy = True
+        self._end(still_sending=still_sending)
+        self._bytes_got_on()
 
     def _abort(self) -> None:
         self.busy = True

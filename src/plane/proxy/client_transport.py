@@ -1,7 +1,7 @@
-"""A client's transport, there or gone: what may be done with it at any time, in any order.
+"""A client's transport, there or gone: what may be done with it at any time, in any order, its end included.
 
 `client_connection` decides what is read and written; here is only that a transport that has gone, is closing or does
-not read already needs no care.
+not read already needs no care, and that a client that is still sending gets to read what it was told.
 """
 
 from __future__ import annotations
@@ -12,13 +12,18 @@ __all__ = ["ClientTransport"]
 
 
 class ClientTransport(asyncio.Protocol):
-    """Base of the protocol of a client's connection."""
+    """Base of the protocol of a client's connection.
 
-    __slots__ = ("_reading_paused", "_transport")
+    Attributes:
+        lingering: everything has been said; what still comes is thrown away, until the client ends or a limit is over.
+    """
+
+    __slots__ = ("_reading_paused", "_transport", "lingering")
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
         self._reading_paused = False
+        self.lingering = False
 
     def _write(self, data: bytes) -> None:
         if self._transport is not None:
@@ -33,3 +38,19 @@ class ClientTransport(asyncio.Protocol):
         if self._reading_paused and self._transport is not None and not self._transport.is_closing():
             self._reading_paused = False
             self._transport.resume_reading()
+
+    def _end(self, *, still_sending: bool) -> None:
+        """Close when everything is written.
+
+        A connection that is closed while bytes are unread is reset, and the reset may overtake the answer: so one
+        whose client is still sending is closed in our direction alone at first (RFC 9112, section 9.6).
+        """
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        if still_sending and transport.can_write_eof():
+            self.lingering = True
+            self._resume_reading()
+            transport.write_eof()
+        else:
+            transport.close()

@@ -11,6 +11,7 @@ __all__ = [
     "CLOSING_LIMIT_S",
     "CUT_AFTER_S",
     "HALF_CLOSED_LIMIT_S",
+    "LINGER_LIMIT_S",
     "PENDING_LIMIT_BYTES",
     "POOL_IDLE_S",
     "POOL_LIMIT",
@@ -26,6 +27,8 @@ HALF_CLOSED_LIMIT_S: Final = 2.0
 CLOSING_LIMIT_S: Final = 60.0
 # After a backend has ended: what it said last is on its way still.
 CUT_AFTER_S: Final = 0.5
+# For a client that still sends to notice that it has its answer.
+LINGER_LIMIT_S: Final = 2.0
 # TCP keepalive towards clients. One that vanished without a word (asleep, out of reach) would otherwise keep its
 # tunnel open, and its backend in use, for ever.
 CLIENT_PROBE_AFTER_S: Final = 60

@@ -10,8 +10,9 @@ import structlog
 from plane.decisions.request_rewrite import Route, normal_host
 from plane.protocol.proxy_messages import BackendRemoved, MessageToProxy, RouteInfoResponse, TokensRevoked
 from plane.proxy.answers import OwnAnswers, server_field
-from plane.proxy.client_connection import ClientConnection, Entrance
+from plane.proxy.client_connection import ClientConnection
 from plane.proxy.connection_keeper import ConnectionKeeper
+from plane.proxy.entrance import Entrance
 from plane.proxy.limits import CUT_AFTER_S
 from plane.proxy.open_files import PER_CONNECTION, OpenFiles
 from plane.proxy.route_lookup import RouteLookup
