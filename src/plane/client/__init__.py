@@ -11,6 +11,7 @@ both do the same. `calls` says what is sent for each; `errors` what may go wrong
 """
 
 from plane.client.async_client import AsyncPlane
+from plane.client.calls import OutputLine
 from plane.client.errors import (
     BackendEnded,
     CallFailed,
@@ -38,6 +39,7 @@ __all__ = [
     "ControllerUnreachable",
     "DockerExecutable",
     "KeyConfig",
+    "OutputLine",
     "Plane",
     "ProcessExecutable",
     "PullPolicy",

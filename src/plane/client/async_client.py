@@ -16,19 +16,17 @@ from typing import Any, Self, TypeVar
 import aiohttp
 
 from plane.client import calls
-from plane.client.calls import Call
+from plane.client.calls import Call, OutputLine
 from plane.client.errors import BackendEnded, ControllerUnreachable, UnexpectedAnswer
 from plane.decisions import call_retry
 from plane.decisions.reconnect_backoff import ReconnectBackoff
-from plane.protocol import codec
 from plane.protocol.backend_state import BackendStatus, BackendStatusStreamEntry
-from plane.protocol.connect import ClusterState, ConnectRequest, ConnectResponse, ControllerStatus
-from plane.protocol.errors import MessageError
+from plane.protocol.connect import BackendUsage, ClusterState, ConnectRequest, ConnectResponse, ControllerStatus
 from plane.protocol.inspection import BackendDetail, BackendList, NodeList
 from plane.protocol.keys import KeyConfig
 from plane.protocol.spawn import SpawnConfig
 from plane.transport.controller_url import ControllerUrl
-from plane.transport.server_sent_events import EventStreamReader, EventTooLarge
+from plane.transport.server_sent_events import EventStreamReader, EventTooLarge, ServerSentEvent
 
 __all__ = ["AsyncPlane"]
 
@@ -41,6 +39,13 @@ CONNECT_LIMIT_S = 5.0
 STREAM_SILENCE_LIMIT_S = 45.0
 
 _UNREACHABLE = (aiohttp.ClientError, OSError, TimeoutError)
+
+
+class _TryAgain(Exception):
+    """No answer for now, though somebody is there."""
+
+    def __str__(self) -> str:
+        return "it cannot answer now"
 
 
 class AsyncPlane:
@@ -109,15 +114,40 @@ class AsyncPlane:
         await self.status(backend)
         backoff = ReconnectBackoff()
         clock = asyncio.get_running_loop().time
-        last: BackendStatus | None = None
+        path, last_id = calls.status_stream_path(backend), ""
         while True:
-            with suppress(*_UNREACHABLE):
-                async for entry in self._one_stream(backend, last):
+            with suppress(*_UNREACHABLE, _TryAgain):
+                async for event in self._events(path, last_id):
+                    entry = calls.read_event(event, BackendStatusStreamEntry)
                     backoff.connected(clock())
                     yield entry
-                    last = entry.status
-                    if last is BackendStatus.TERMINATED:
+                    last_id = event.id
+                    if entry.status is BackendStatus.TERMINATED:
                         return
+            await asyncio.sleep(backoff.ended(clock()))
+
+    async def logs(self, backend: str, *, tail: int | None = None, follow: bool = False) -> AsyncIterator[OutputLine]:
+        """A backend's output, the last ``tail`` lines (default 1000) at first; it is kept for an hour after the end.
+
+        With ``follow`` the iteration goes on with what comes, over connections that break, until the backend ends.
+
+        Raises:
+            CallRefused: there is no such backend, or its output is kept no more, or its drone does not answer.
+        """
+        backoff = ReconnectBackoff()
+        clock = asyncio.get_running_loop().time
+        path, last_id = calls.logs_path(backend, tail, follow=follow), ""
+        while True:
+            try:
+                async for event in self._events(path, last_id):
+                    backoff.connected(clock())
+                    yield calls.read_event(event, OutputLine)
+                    last_id = event.id
+            except (*_UNREACHABLE, _TryAgain) as error:
+                if not follow:
+                    raise self._unreachable(error, sent=False) from error
+            else:
+                return
             await asyncio.sleep(backoff.ended(clock()))
 
     async def until_ready(self, backend: str, *, timeout_s: float = 300.0) -> BackendStatusStreamEntry:
@@ -164,6 +194,10 @@ class AsyncPlane:
         """All that is known of a backend, its past states included."""
         return await self._call(calls.backend(name))
 
+    async def usage(self, backend: str) -> BackendUsage:
+        """What a backend uses, as its drone last said; refused with NotFound if it has not said so lately."""
+        return await self._call(calls.usage(backend))
+
     # Clusters.
 
     async def cluster_state(self, cluster: str) -> ClusterState:
@@ -185,6 +219,10 @@ class AsyncPlane:
     async def controller_status(self) -> ControllerStatus:
         """Version of the controller, if it and its database answer."""
         return await self._call(calls.controller_status())
+
+    async def controller_metrics(self) -> str:
+        """The controller's own metrics, as Prometheus reads them."""
+        return await self._call(calls.controller_metrics())
 
     # How it is done.
 
@@ -231,20 +269,23 @@ class AsyncPlane:
                 reason = str(error) or type(error).__name__
         return ControllerUnreachable(self._url.base, reason, sent=sent)
 
-    async def _one_stream(self, backend: str, last: BackendStatus | None) -> AsyncIterator[BackendStatusStreamEntry]:
-        """One connection's part of a status stream."""
-        headers = {"Last-Event-ID": str(last)} if last is not None else {}
+    async def _events(self, path: str, last_id: str) -> AsyncIterator[ServerSentEvent]:
+        """What one connection brings of a stream, after the event ``last_id`` ("": from the beginning).
+
+        Raises:
+            _TryAgain: the controller, or what is before it, cannot answer now.
+        """
+        headers = {"Accept": "text/event-stream", **({"Last-Event-ID": last_id} if last_id else {})}
         timeout = aiohttp.ClientTimeout(sock_connect=CONNECT_LIMIT_S, sock_read=STREAM_SILENCE_LIMIT_S)
-        url = self._url.http(calls.status_stream_path(backend))
-        async with self._session().get(url, headers=headers, timeout=timeout) as answer:
+        async with self._session().get(self._url.http(path), headers=headers, timeout=timeout) as answer:
             if answer.status != 200:
                 if call_retry.is_passing(answer.status) or answer.status == 500:
-                    return
+                    raise _TryAgain
                 raise calls.refusal(answer.status, await answer.read())
             reader = EventStreamReader()
             try:
                 async for chunk in answer.content.iter_any():
                     for event in reader.feed(chunk):
-                        yield codec.decode(event.data, BackendStatusStreamEntry)
-            except (MessageError, EventTooLarge) as error:
-                raise UnexpectedAnswer(f"the status stream is not what a controller says: {error}") from None
+                        yield event
+            except EventTooLarge as error:
+                raise UnexpectedAnswer(f"the stream is not what a controller says: {error}") from None

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 from urllib.parse import quote, urlencode
 
+import msgspec
+
 from plane.client.errors import CallRefused, UnexpectedAnswer
 from plane.protocol import codec
 from plane.protocol.backend_state import BackendStatusStreamEntry
 from plane.protocol.connect import (
+    BackendUsage,
     ClusterState,
     ConnectRequest,
     ConnectResponse,
@@ -19,36 +22,56 @@ from plane.protocol.connect import (
 )
 from plane.protocol.errors import ApiError, ApiErrorKind, MessageError
 from plane.protocol.inspection import BackendDetail, BackendList, NodeList
+from plane.protocol.times import DroneTime
+from plane.transport.server_sent_events import ServerSentEvent
 
 __all__ = [
     "Call",
+    "OutputLine",
     "backend",
     "backends",
     "cluster_state",
     "connect",
+    "controller_metrics",
     "controller_status",
     "drain",
+    "logs_path",
     "nodes",
     "read_answer",
+    "read_event",
     "refusal",
     "revoke",
     "status",
     "status_stream_path",
     "terminate",
+    "usage",
 ]
 
 T = TypeVar("T")
 
 
+class OutputLine(msgspec.Struct, frozen=True):
+    """A line of a backend's output, and when its drone's machine heard it."""
+
+    time: DroneTime
+    text: str
+
+
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
-    """One request. ``repeatable``: asking twice does no more than asking once, so it may be sent again."""
+    """One request.
+
+    Attributes:
+        answer: type of the result; ``is_text``: it is no JSON.
+        repeatable: asking twice does no more than asking once, so it may be sent again.
+    """
 
     method: str
     path: str
     answer: type[T]
     body: Any = None
     repeatable: bool = True
+    is_text: bool = False
 
     @property
     def content(self) -> bytes | None:
@@ -73,6 +96,21 @@ def status(backend: str) -> Call[BackendStatusStreamEntry]:
 def status_stream_path(backend: str) -> str:
     """Path of the stream of a backend's states."""
     return f"/pub/b/{_part(backend)}/status-stream"
+
+
+def logs_path(backend: str, tail: int | None, *, follow: bool) -> str:
+    """Path of a backend's output, as a stream of events."""
+    return f"/ctrl/b/{_part(backend)}/logs" + _query({"tail": tail, "follow": "true" if follow else None})
+
+
+def usage(backend: str) -> Call[BackendUsage]:
+    """What a backend uses."""
+    return Call("GET", f"/ctrl/b/{_part(backend)}/metrics", BackendUsage)
+
+
+def controller_metrics() -> Call[str]:
+    """The controller's own metrics."""
+    return Call("GET", "/metrics", str, is_text=True)
 
 
 def terminate(backend: str, *, hard: bool) -> Call[None]:
@@ -136,12 +174,26 @@ def read_answer(call: Call[T], http_status: int, body: bytes) -> T:
     """
     if http_status != 200:
         raise refusal(http_status, body)
+    if call.is_text:
+        return cast("T", body.decode(errors="replace"))
     try:
         return codec.decode(body, call.answer)
     except MessageError as error:
         raise UnexpectedAnswer(
             f"the answer to {call.method} {call.path} is not what a controller says: {error}"
         ) from None
+
+
+def read_event(event: ServerSentEvent, kind: type[T]) -> T:
+    """What an event of a stream says.
+
+    Raises:
+        UnexpectedAnswer
+    """
+    try:
+        return codec.decode(event.data, kind)
+    except MessageError as error:
+        raise UnexpectedAnswer(f"the stream is not what a controller says: {error}") from None
 
 
 def refusal(http_status: int, body: bytes) -> CallRefused:

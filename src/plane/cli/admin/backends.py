@@ -8,6 +8,7 @@ from cyclopts import Parameter, validators
 from rich.markup import escape
 from rich.table import Table
 
+from plane.cli.admin.logs import line_text
 from plane.cli.admin.options import DEFAULT_CONTROLLER, ControllerOption
 from plane.cli.output import (
     AsJson,
@@ -22,10 +23,13 @@ from plane.cli.output import (
     table,
     time_text,
 )
-from plane.client import AsyncPlane
+from plane.client import AsyncPlane, CallFailed
 from plane.protocol.inspection import BackendDetail, BackendList
 
 __all__ = ["backend_table", "inspect_backend", "list_backends"]
+
+# Lines of output that `inspect` shows.
+TAIL = 10
 
 
 async def list_backends(
@@ -92,7 +96,7 @@ def backend_table(found: BackendList) -> Table:
 async def inspect_backend(
     backend: str, /, *, as_json: AsJson = False, controller: ControllerOption = DEFAULT_CONTROLLER
 ) -> None:
-    """All that is known of a backend: its states with times, key, drone, last message.
+    """All that is known of a backend: its states with times, key, drone, what it uses, its last lines of output.
 
     Example: plane admin inspect k6xqveyu5dhqvw
 
@@ -103,14 +107,36 @@ async def inspect_backend(
     """
     async with AsyncPlane(controller) as plane:
         found = await plane.backend(backend)
+        usage = None if as_json else await _usage(plane, backend)
+        output = [] if as_json else await _output(plane, backend)
     if as_json:
         print_json(found)
         return
     out = console()
-    show(fields(_known(found)))
+    show(fields([*_known(found), ("Memory", usage)]))
     out.print("\n[bold]States[/bold]")
     for entry in found.states:
         out.print(f"  {entry_text(entry)}")
+    out.print("\n[bold]Output[/bold]")
+    for line in output:
+        out.print(f"  {line}", markup=False)
+
+
+async def _usage(plane: AsyncPlane, backend: str) -> str | None:
+    try:
+        usage = await plane.usage(backend)
+    except CallFailed:
+        # It has just begun, or has ended.
+        return None
+    return f"{usage.mem_used / 2**20:.0f} MiB"
+
+
+async def _output(plane: AsyncPlane, backend: str) -> list[str]:
+    try:
+        return [line_text(line) async for line in plane.logs(backend, tail=TAIL)]
+    except CallFailed as error:
+        # The rest is worth to be shown all the same.
+        return [str(error)]
 
 
 def _known(found: BackendDetail) -> list[tuple[str, object]]:

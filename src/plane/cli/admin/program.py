@@ -7,6 +7,7 @@ from cyclopts import App
 from plane.cli.admin.backends import inspect_backend, list_backends
 from plane.cli.admin.connect import connect
 from plane.cli.admin.drain import drain, undrain
+from plane.cli.admin.logs import logs
 from plane.cli.admin.put_dummy_dns import put_dummy_dns
 from plane.cli.admin.revoke import revoke
 from plane.cli.admin.states import backend_status, cluster_state, status
@@ -21,6 +22,7 @@ admin.command(terminate, name="terminate")
 admin.command(revoke, name="revoke")
 admin.command(list_backends, name="list")
 admin.command(inspect_backend, name="inspect")
+admin.command(logs, name="logs")
 admin.command(top, name="top")
 admin.command(status, name="status")
 admin.command(cluster_state, name="cluster-state")

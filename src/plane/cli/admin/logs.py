@@ -1,0 +1,52 @@
+"""`plane admin logs`."""
+
+from __future__ import annotations
+
+import datetime
+import sys
+from typing import Annotated
+
+from cyclopts import Parameter, validators
+
+from plane.cli.admin.options import DEFAULT_CONTROLLER, ControllerOption
+from plane.cli.output import AsJson, print_json
+from plane.client import AsyncPlane, OutputLine
+
+__all__ = ["line_text", "logs"]
+
+
+async def logs(
+    backend: str,
+    /,
+    *,
+    follow: Annotated[bool, Parameter(name=("--follow", "-f"), negative="")] = False,
+    lines: Annotated[int, Parameter(name=("--lines", "-n"), validator=validators.Number(gte=0, lte=1_000_000))] = 1000,
+    as_json: AsJson = False,
+    controller: ControllerOption = DEFAULT_CONTROLLER,
+) -> None:
+    """A backend's output with its times (UTC, by its drone's clock); it is kept for an hour after the end.
+
+    Example: plane admin logs k6xqveyu5dhqvw -f -n 20
+
+    Parameters
+    ----------
+    backend
+        Name of the backend.
+    follow
+        Go on with what comes, until the backend ends.
+    lines
+        How many lines of what there is.
+    """
+    async with AsyncPlane(controller) as plane:
+        async for line in plane.logs(backend, tail=lines, follow=follow):
+            if as_json:
+                print_json(line)
+            else:
+                sys.stdout.write(line_text(line) + "\n")
+                sys.stdout.flush()
+
+
+def line_text(line: OutputLine) -> str:
+    """A line behind its time."""
+    at = datetime.datetime.fromtimestamp(line.time.ms / 1000, datetime.UTC)
+    return f"{at:%Y-%m-%d %H:%M:%S}.{line.time.ms % 1000:03d}Z  {line.text}"
