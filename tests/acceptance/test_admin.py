@@ -12,6 +12,7 @@ import pytest
 
 from harness.clusters import Cluster, dev_cluster
 from harness.commands import Done, run, run_on_terminal
+from harness.program import program
 
 ESCAPE = "\x1b["
 
@@ -87,6 +88,23 @@ def test_list_inspect_and_status_as_tables_and_as_json(cluster: Cluster) -> None
     assert admin(cluster, "status", "--json").json()["status"] == "ok"
     assert admin(cluster, "revoke", backend, "--user", "ada").status == 0
     assert admin(cluster, "inspect", backend, "--json").json()["tokens"] == 0
+
+
+def test_logs_are_shown_followed_and_kept_after_the_end(cluster: Cluster, tmp_path: Path) -> None:
+    command = f"for i in 1 2 3; do echo line $i; done; exec {sys.executable} -m http.server --bind 127.0.0.1 $PORT"
+    assert admin(cluster, "connect", "--command", command, "--id", "talkative").status == 0
+    shown = admin(cluster, "logs", "talkative").out.splitlines()
+    assert [line.split("Z  ")[1] for line in shown[:3]] == ["line 1", "line 2", "line 3"]
+    assert admin(cluster, "logs", "talkative", "-n", "1").out.splitlines() == shown[-1:]
+    arguments = ["admin", "logs", "talkative", "--follow", "--json", "--controller", cluster.control_urls[0]]
+    with program(arguments, tmp_path, "following") as following:
+        following.says('"text":"line 3"')
+        assert admin(cluster, "terminate", "talkative").status == 0
+        # It ends with the backend.
+        assert following.process.wait(30) == 0
+    assert "line 1" in admin(cluster, "logs", "talkative").out
+    assert "line 1" in admin(cluster, "inspect", "talkative").out
+    assert admin(cluster, "logs", "nobody").status == 1
 
 
 def test_drain_is_told_of_once_and_undone(cluster: Cluster) -> None:

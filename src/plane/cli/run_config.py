@@ -50,6 +50,8 @@ FLAGS: dict[str, dict[str, str]] = {
         "executor_config.docker.mount_base": "--mount-base",
         "executor_config.docker.auto_prune": "--auto-prune-images",
         "executor_config.docker.cleanup_min_age": "--auto-prune-containers-older-than-seconds",
+        "executor_config.unix_socket": "",
+        "executor_config.unix_socket.socket_path": "--executor-socket",
         "executor_config.process": "",
         "executor_config.process.mount_base": "--mount-base",
         "executor_config.process.expose": "--expose",

@@ -21,6 +21,7 @@ __all__ = [
     "ProcessExecutorConfig",
     "ProxyConfig",
     "RunConfig",
+    "UnixSocketExecutorConfig",
 ]
 
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
@@ -55,6 +56,12 @@ class DockerExecutorConfig(_Config, frozen=True, kw_only=True):
     cleanup_min_age: Seconds | None = None
 
 
+class UnixSocketExecutorConfig(_Config, frozen=True, kw_only=True):
+    """Another process runs the backends."""
+
+    socket_path: str
+
+
 class ProcessExecutorConfig(_Config, frozen=True, kw_only=True):
     """Plain processes; ours. ``expose``: folders below /tmp, /var/tmp and /run that isolated ones can read."""
 
@@ -66,6 +73,7 @@ class ExecutorConfig(Variants, frozen=True, kw_only=True, rename=None):
     """What runs a drone's backends."""
 
     docker: DockerExecutorConfig | UnsetType = UNSET
+    unix_socket: UnixSocketExecutorConfig | UnsetType = UNSET
     process: ProcessExecutorConfig | UnsetType = UNSET
 
 

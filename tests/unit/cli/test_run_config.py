@@ -66,6 +66,16 @@ def arguments(document: dict[str, Any]) -> list[str]:
         ),
         (
             {
+                "Drone": {
+                    "controller_url": "http://c",
+                    "cluster": "c",
+                    "executor_config": {"unix_socket": {"socket_path": "/s"}},
+                }
+            },
+            "drone --controller-url=http://c --cluster=c --executor-socket=/s",
+        ),
+        (
+            {
                 "Proxy": {
                     "name": "px-a",
                     "controller_url": "http://c",
@@ -90,7 +100,7 @@ def arguments(document: dict[str, Any]) -> list[str]:
             "dns --controller-url=http://c --name=ns-a --port=5353 --zone=z",
         ),
     ],
-    ids=["Controller", "Drone", "Proxy", "Dns"],
+    ids=["Controller", "Drone", "Drone with a socket", "Proxy", "Dns"],
 )
 def test_a_file_as_the_original_has_it(document: dict[str, Any], line: str) -> None:
     assert arguments(document) == line.split()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from typing import Annotated
 
@@ -14,6 +15,8 @@ from plane.client import AsyncPlane, BackendStatus, DockerExecutable, KeyConfig,
 from plane.protocol.errors import ConfigurationError
 
 __all__ = ["connect"]
+
+_SHELL_SYNTAX = re.compile(r"[$;&|<>`]")
 
 
 async def connect(
@@ -47,7 +50,7 @@ async def connect(
     image
         Docker image to run if nobody holds the key.
     command
-        Command to run instead of an image, on drones that run processes; $PORT in it is the port to listen on.
+        Command line to run instead of an image, on drones that run processes; $PORT in it is the port to listen on.
     env
         Variable of the process as NAME=VALUE; may be given several times.
     cluster
@@ -114,7 +117,7 @@ def _executable(
         words = shlex.split(command)
     except ValueError as error:
         raise ConfigurationError(f"--command cannot be split into words: {error}") from None
-    if any("$" in word for word in words):
-        # Only a shell knows what PORT is by then.
-        words = ["/bin/sh", "-c", f"exec {command}"]
+    if _SHELL_SYNTAX.search(command):
+        # Only a shell knows by then what PORT is.
+        words = ["/bin/sh", "-c", command]
     return ProcessExecutable(command=words, env=variables, mount=where)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Annotated
 
 from cyclopts import Parameter, validators
+from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Group
 from rich.live import Live
 from rich.markup import escape
@@ -20,6 +22,7 @@ from plane.protocol.inspection import NodeList
 
 __all__ = ["top"]
 
+REQUESTS_METRIC = "plane_http_requests_total"
 # Lines that are not those of backends or nodes.
 OTHER_LINES = 8
 
@@ -43,16 +46,17 @@ async def top(
         Print the present state and end.
     """
     out = console()
+    rate = _RequestRate()
     async with AsyncPlane(controller) as plane:
         if once or not out.is_terminal:
-            show(await _frame(plane, cluster, out.height if out.is_terminal else 1000))
+            show(await _frame(plane, rate, cluster, out.height if out.is_terminal else 1000))
             return
-        frame = await _frame(plane, cluster, out.height)
+        frame = await _frame(plane, rate, cluster, out.height)
         with Live(frame, console=out, screen=True, auto_refresh=False) as live:
             while True:
                 await asyncio.sleep(interval)
                 try:
-                    frame = await _frame(plane, cluster, out.height)
+                    frame = await _frame(plane, rate, cluster, out.height)
                 except CallFailed as error:
                     # The last known state stays in sight.
                     live.update(Group(frame, Text(f"\n{error}", style="red")), refresh=True)
@@ -60,13 +64,33 @@ async def top(
                     live.update(frame, refresh=True)
 
 
-async def _frame(plane: AsyncPlane, cluster: str | None, height: int) -> Group:
+class _RequestRate:
+    """Requests a second that the controller has answered between two looks."""
+
+    def __init__(self) -> None:
+        self._last: tuple[float, float] | None = None
+
+    def look(self, metrics: str, now: float) -> float | None:
+        """None at the first look."""
+        total = sum(
+            sample.value
+            for family in text_string_to_metric_families(metrics)
+            for sample in family.samples
+            if sample.name == REQUESTS_METRIC
+        )
+        last, self._last = self._last, (total, now)
+        return None if last is None or now <= last[1] else max(0.0, total - last[0]) / (now - last[1])
+
+
+async def _frame(plane: AsyncPlane, rate: _RequestRate, cluster: str | None, height: int) -> Group:
     nodes = await plane.nodes(cluster=cluster, limit=1000)
     room = max(5, height - len(nodes.nodes) - OTHER_LINES)
     backends = await plane.backends(cluster=cluster, limit=min(room, 1000))
     live = sum(node.backends or 0 for node in nodes.nodes)
     where = f"cluster {cluster}" if cluster else "all clusters"
-    head = Text.assemble((f"{live} backends on {len(nodes.nodes)} connected nodes", "bold"), f" of {where}\n")
+    asked = rate.look(await plane.controller_metrics(), time.monotonic())
+    requests = "" if asked is None else f"; {asked:.1f} requests a second at this controller"
+    head = Text.assemble((f"{live} backends on {len(nodes.nodes)} connected nodes", "bold"), f" of {where}{requests}\n")
     parts: list[Table | Text] = [head, _node_table(nodes), Text("")]
     parts.append(backend_table(backends) if backends.backends else Text("No backend runs", style="dim"))
     return Group(*parts)
