@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from harness.ports import free_port
 from harness.program import Program, program
 from plane.dev.demo import visible_folders
 from plane.runtime.processes import kill_marked
@@ -27,13 +28,6 @@ __all__ = ["Cluster", "dev_cluster", "end_backends", "exposed", "free_port", "pr
 BACKEND = (Path(__file__).parent / "backend_program.py").read_text()
 LIMIT_S = 30.0
 GRACE_S = 2.0
-
-
-def free_port() -> int:
-    """A port of loopback that nobody has."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def until(condition: Callable[[], object], limit_s: float = LIMIT_S) -> None:

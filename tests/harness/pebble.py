@@ -16,6 +16,7 @@ from pathlib import Path
 import trustme
 
 from harness import real_parts
+from harness.ports import free_port
 
 __all__ = ["EAB_KEY", "EAB_KEY_ID", "Pebble", "pebble"]
 
@@ -56,7 +57,7 @@ def pebble(
     authority.cert_pem.write_to_path(folder / "ca.pem")
     issued.private_key_pem.write_to_path(folder / "pebble-key.pem")
     issued.cert_chain_pems[0].write_to_path(folder / "pebble-cert.pem")
-    port, management_port, http_port, tls_port = (_free_port() for _ in range(4))
+    port, management_port, http_port, tls_port = (free_port() for _ in range(4))
     config = {
         "listenAddress": f"127.0.0.1:{port}",
         "managementListenAddress": f"127.0.0.1:{management_port}",
@@ -80,12 +81,6 @@ def pebble(
             yield Pebble(f"https://localhost:{port}/dir", folder / "ca.pem", log)
         finally:
             server.terminate()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _until_accepting(port: int, server: subprocess.Popen[bytes]) -> None:

@@ -12,7 +12,6 @@ import functools
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tarfile
 import tempfile
@@ -21,6 +20,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from harness.ports import free_port
 
 __all__ = [
     "ROOT_VARIABLE",
@@ -95,12 +96,6 @@ def _until(condition: Callable[[], bool], limit_s: float) -> None:
         time.sleep(0.02)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class OwnPostgres:
     """A PostgreSQL server that may be killed and started again; data in a folder of the run.
 
@@ -117,7 +112,7 @@ class OwnPostgres:
         if self._user:
             shutil.chown(self._folder, self._user)
         self._binaries = binaries[-1].parent
-        self._port = _free_port()
+        self._port = free_port()
         self.server = f"postgresql://postgres@127.0.0.1:{self._port}"
         self.url = f"{self.server}/postgres"
         self.process: subprocess.Popen[bytes] | None = None

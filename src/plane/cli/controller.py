@@ -30,6 +30,8 @@ def controller(
 ) -> None:
     """Run a controller: the HTTP API, and what drones and proxies connect to. Migrates the database first.
 
+    Example: plane controller --db postgresql://plane@db/plane --default-cluster plane.example.com
+
     Parameters
     ----------
     db

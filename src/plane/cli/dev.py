@@ -36,6 +36,8 @@ def dev(
 ) -> None:
     """Run a whole cluster in this process: database, controller, drone, proxy. Ctrl-C ends it.
 
+    Example: plane dev --port 8000 --proxy-port 8001
+
     Parameters
     ----------
     data_dir

@@ -27,6 +27,8 @@ def dns(
 
     Delegate a zone to it (an NS record), and point _acme-challenge.CLUSTER at CLUSTER.ZONE with a CNAME.
 
+    Example: plane dns --controller-url http://10.0.0.1:8080 --zone acme.example.com
+
     Parameters
     ----------
     controller_url

@@ -43,6 +43,8 @@ def drone(
 ) -> None:
     """Run a drone: starts and ends backends on this machine as the controller orders.
 
+    Example: plane drone --controller-url http://10.0.0.1:8080 --cluster plane.example.com --ip 10.0.0.2 --db d.sqlite
+
     Parameters
     ----------
     controller_url

@@ -60,6 +60,8 @@ def proxy(
 ) -> None:
     """Run a proxy: what browsers reach.
 
+    Example: plane proxy --controller-url http://10.0.0.1:8080 --cluster plane.example.com:9090
+
     Parameters
     ----------
     controller_url

@@ -90,7 +90,8 @@ async def _frame(plane: AsyncPlane, rate: _RequestRate, cluster: str | None, hei
     where = f"cluster {cluster}" if cluster else "all clusters"
     asked = rate.look(await plane.controller_metrics(), time.monotonic())
     requests = "" if asked is None else f"; {asked:.1f} requests a second at this controller"
-    head = Text.assemble((f"{live} backends on {len(nodes.nodes)} connected nodes", "bold"), f" of {where}{requests}\n")
+    count = f"{live} backend{'' if live == 1 else 's'}, {len(nodes.nodes)} connected nodes"
+    head = Text.assemble((count, "bold"), f" of {where}{requests}\n")
     parts: list[Table | Text] = [head, _node_table(nodes), Text("")]
     parts.append(backend_table(backends) if backends.backends else Text("No backend runs", style="dim"))
     return Group(*parts)
