@@ -37,14 +37,23 @@ class Batcher(Generic[In, Out]):
         write: writes a batch in one transaction and returns one result per item, in order.
         collect_s: how long the first item of a batch waits for others. 0: only while a batch is under way.
         at_once: batches that may be under way at the same time. With 1, items are written in the order they came.
+        apart_s: while a batch is under way, the next one starts no sooner after it than this. Where commits are quick
+            batches follow each other and are large; where they are slow, several wait for the disk together.
     """
 
     def __init__(
-        self, write: Callable[[Sequence[In]], Awaitable[Sequence[Out]]], *, collect_s: float = 0.0, at_once: int = 1
+        self,
+        write: Callable[[Sequence[In]], Awaitable[Sequence[Out]]],
+        *,
+        collect_s: float = 0.0,
+        at_once: int = 1,
+        apart_s: float = 0.0,
     ) -> None:
         self._write = write
         self._collect_s = collect_s
         self._at_once = at_once
+        self._apart_s = apart_s
+        self._started_at = 0.0
         self._waiting: list[tuple[In, asyncio.Future[Out]]] = []
         self._under_way = 0
         self._some = asyncio.Event()
@@ -96,14 +105,20 @@ class Batcher(Generic[In, Out]):
         await self._idle.wait()
 
     async def _work(self) -> None:
+        clock = asyncio.get_running_loop().time
         while True:
             await self._some.wait()
             if self._collect_s and len(self._waiting) < BATCH_LIMIT:
                 await asyncio.sleep(self._collect_s)
+            if self._under_way and (wait_s := self._started_at + self._apart_s - clock()) > 0:
+                await asyncio.sleep(wait_s)
             batch = self._waiting[:BATCH_LIMIT]
             del self._waiting[:BATCH_LIMIT]
             if not self._waiting:
                 self._some.clear()
+            if not batch:
+                continue
+            self._started_at = clock()
             self._under_way += 1
             try:
                 # Who has given up, as a request past its limit, is not written for.

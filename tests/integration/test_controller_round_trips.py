@@ -1,0 +1,30 @@
+"""How often a connect waits for PostgreSQL, counted on the wire."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+from harness.controllers import controller_api
+from harness.fake_node import fake_drone
+from harness.postgres_relay import postgres_relay
+
+IMAGE: dict[str, Any] = {"executable": {"image": "example/image"}}
+
+
+async def test_an_existing_key_costs_one_round_trip_and_a_new_one_two(postgres_url: str) -> None:
+    async with postgres_relay(postgres_url) as relay, controller_api(relay.url) as api, fake_drone(api.base):
+
+        async def cost(**request: Any) -> int:
+            before = relay.round_trips
+            await api.connect(spawn_config=IMAGE, **request)
+            return relay.round_trips - before
+
+        # The first ones also open connections and prepare the statements on each.
+        for number in range(40):
+            await cost(key={"name": f"warm-{number}"})
+        new = [await cost(key={"name": f"new-{number}"}) for number in range(50)]
+        held = [await cost(key={"name": "new-0"}) for _ in range(50)]
+        # Heartbeats and other upkeep may fall in between now and then.
+        assert statistics.mode(new) == min(new) == 2
+        assert statistics.mode(held) == min(held) == 1
