@@ -17,7 +17,7 @@ from pathlib import Path
 import trustme
 from aiohttp import web
 
-__all__ = ["PORTS", "TOKEN", "Parts", "parts", "resident_kib", "serve_controller", "serve_echo"]
+__all__ = ["PORTS", "TOKEN", "Parts", "cpu_s", "parts", "resident_kib", "serve_controller", "serve_echo"]
 
 TOKEN = "benchmark-token"
 MEASURED_CORE, LOAD_CORE = "0", "1"
@@ -176,6 +176,16 @@ def resident_kib(pid: int) -> int:
     """Memory of a process that is its own and in use, in KiB; of nginx, that of its worker."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return sum(_private_kib(int(one)) for one in (children or [str(pid)]))
+
+
+def cpu_s(pid: int) -> float:
+    """CPU time of a process and its children so far."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    total = 0
+    for one in (str(pid), *children):
+        fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+        total += int(fields[11]) + int(fields[12])
+    return total / os.sysconf("SC_CLK_TCK")
 
 
 def _private_kib(pid: int) -> int:

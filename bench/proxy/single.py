@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import aiohttp
 import uvloop
 
-from bench.proxy.load import HOST, fill, messages, wrk, wrk_latency_ms
-from bench.proxy.parts import LOAD_CORE, MEASURED_CORE, PORTS, TOKEN, Parts, plane, resident_kib, running
+from bench.proxy.load import HOST, SECONDS, fill, messages, wrk, wrk_latency_ms
+from bench.proxy.parts import LOAD_CORE, MEASURED_CORE, PORTS, TOKEN, Parts, cpu_s, plane, resident_kib, running
 
 __all__ = ["SINGLE"]
 
@@ -59,9 +57,9 @@ def workers(found: Parts) -> None:
             url = f"http://127.0.0.1:{PORTS.workers}/{TOKEN}/small"
             _until_served(url)
             wrk(url)
-            before = _cpu_s(pid)
+            before = cpu_s(pid)
             rate = wrk(url)
-            spent = _cpu_s(pid) - before
+            spent = cpu_s(pid) - before
             seen[count] = rate, spent / rate
     ratio = seen[2][0] / seen[1][0]
     efficiency = seen[1][1] / seen[2][1]
@@ -79,16 +77,6 @@ def _until_served(url: str) -> None:
             return
         time.sleep(0.2)
     raise SystemExit(f"{url} is not served")
-
-
-def _cpu_s(pid: int) -> float:
-    """Of a process and its children."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    total = 0
-    for one in (str(pid), *children):
-        fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
-        total += int(fields[11]) + int(fields[12])
-    return total / os.sysconf("SC_CLK_TCK")
 
 
 def latency(found: Parts) -> None:
@@ -156,15 +144,20 @@ def growth(found: Parts) -> None:
     """Requests to random tokens of so many cached; messages beside so many idle tunnels."""
     script = found.folder / "tokens.lua"
     first = 0.0
+    pid = found.pids["plane"]
     for count in (10, 1_000, 100_000):
         uvloop.run(fill(count))
         script.write_text(
             f'request = function() return wrk.format("GET", "/known-" .. math.random({count}) .. "/") end\n'
         )
+        before = cpu_s(pid)
         rate = wrk(f"http://127.0.0.1:{PORTS.plane}", script=script)
-        first = first or rate
-        memory_mib = resident_kib(found.pids["plane"]) / 1024
-        print(f"{count:>7} cached routes: {rate:.0f}/s, {rate / first:.2f} of the first; {memory_mib:.0f} MiB")
+        each_us = (cpu_s(pid) - before) / (rate * SECONDS) * 1e6
+        first = first or each_us
+        print(
+            f"{count:>7} cached routes: {each_us:.1f} µs of CPU a request, {each_us / first:.2f} times the first; "
+            f"{resident_kib(pid) / 1024:.0f} MiB"
+        )
     path = f"/{TOKEN}-echo/"
     few = messages(PORTS.plane, path, 100)
     with held(PORTS.plane, path, 5_000):

@@ -200,6 +200,7 @@ class ProxySettings:
         acme: how the certificate is ordered. None: it is not.
         root_redirect_url: where ``/`` leads. None: 400.
         workers: processes that share the ports.
+        metrics_host, metrics_port: where Prometheus reads metrics, of each worker at the next port. None: nowhere.
         waiting_page: show a browser a page that waits while its backend starts, instead of a blank one.
         limits, http_limits: how long it waits, and how large parts of a message may be.
     """
@@ -215,6 +216,8 @@ class ProxySettings:
     acme: AcmeSettings | None = None
     root_redirect_url: str | None = None
     workers: int = 1
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int | None = None
     waiting_page: bool = False
     limits: ProxyLimits = ProxyLimits()
     http_limits: HttpLimits = DEFAULT_LIMITS

@@ -6,8 +6,10 @@ import asyncio
 import json
 from html.parser import HTMLParser
 
+import aiohttp
 import pytest
 
+from harness.clusters import free_port
 from harness.proxy_world import LIMIT_S, get, status, world
 from plane.proxy import limits
 
@@ -98,6 +100,24 @@ async def test_a_waiting_page_is_shown_to_navigations_that_wait_and_to_nothing_e
         async with asyncio.timeout(LIMIT_S):
             assert status(await reader.readuntil(b"\r\n\r\n")) == 200
         writer.close()
+
+
+async def test_metrics_tell_how_much_and_never_which() -> None:
+    port = free_port()
+    token = "a-token-that-nobody-may-read"
+    async with world(metrics_port=port) as it, aiohttp.ClientSession() as http:
+        it.add_route(token)
+        assert status(await it.send(get(f"/{token}/", "Connection: close"))) == 200
+        assert status(await it.send(get("/gone/", "Connection: close"))) == 410
+        async with http.get(f"http://127.0.0.1:{port}/metrics") as answer:
+            said = await answer.text()
+    values = dict(line.rsplit(" ", 1) for line in said.splitlines() if not line.startswith("#"))
+    assert float(values['plane_proxy_answers_total{status="4xx"}']) == 1
+    # Those of `/ready`, and this one.
+    assert float(values['plane_proxy_answers_total{status="2xx"}']) >= 2
+    assert float(values["plane_proxy_routes"]) == 1
+    assert float(values["plane_proxy_ready"]) == 1
+    assert token not in said
 
 
 async def test_without_the_option_a_navigation_waits() -> None:

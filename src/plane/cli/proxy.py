@@ -48,6 +48,8 @@ def proxy(
     acme_name_server: str | None = None,
     root_redirect_url: str | None = None,
     workers: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=64))] = 1,
+    metrics_port: Annotated[int | None, Parameter(validator=validators.Number(gte=1, lte=65535))] = None,
+    metrics_host: str = "127.0.0.1",
     waiting_page: Annotated[bool, Parameter(negative="")] = False,
     head_timeout: Annotated[float, Parameter(validator=_SECONDS)] = 10,
     idle_timeout: Annotated[float, Parameter(validator=_SECONDS)] = 75,
@@ -100,6 +102,10 @@ def proxy(
         Where / leads; without it, / is answered with 400.
     workers
         Processes that share the ports; one per core that browsers' traffic may use.
+    metrics_port
+        Port of /metrics for Prometheus; each further worker has the next one. Without it there is none.
+    metrics_host
+        Address of that port.
     waiting_page
         Show browsers a page while a backend starts; it opens the app when that is ready.
     head_timeout
@@ -133,6 +139,8 @@ def proxy(
         acme=acme,
         root_redirect_url=root_redirect_url,
         workers=workers,
+        metrics_port=metrics_port,
+        metrics_host=metrics_host,
         waiting_page=waiting_page,
         limits=ProxyLimits(head_s=head_timeout, idle_s=idle_timeout, connect_s=connect_timeout, body_s=body_timeout),
         http_limits=HttpLimits(

@@ -40,6 +40,9 @@ class RouteCache(Generic[R]):
         self._negatives: OrderedDict[str, float] = OrderedDict()
         self._revoked: OrderedDict[str, float] = OrderedDict()
 
+    def __len__(self) -> int:
+        return len(self._routes)
+
     def get(self, token: str, now: float) -> R | Literal["gone"] | None:
         """The route; ``"gone"`` if the token leads nowhere; None if the controller must be asked."""
         entry = self._routes.get(token)

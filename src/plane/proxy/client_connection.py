@@ -282,6 +282,7 @@ class ClientConnection(ClientTransport):
             self.backend_failed(answered=False)
             return
         self._answer_begun = True
+        self._service.answered[head.status // 100] += 1
         if head.length == UNTIL_CLOSE:
             self._keep_alive = False
         if self.must_close():
@@ -384,6 +385,7 @@ class ClientConnection(ClientTransport):
     def answer(self, whole: bytes) -> None:
         """An answer without a backend, already written."""
         self._answer_begun = True
+        self._service.answered[int(whole[9:10])] += 1
         if self._head is not None and self._head.method == b"HEAD":
             whole = whole[: whole.index(b"\r\n\r\n") + 4]
         self._write(whole)
@@ -391,6 +393,7 @@ class ClientConnection(ClientTransport):
 
     def refuse(self, status: int) -> None:
         """A malformed request: answer, and close."""
+        self._service.answered[status // 100] += 1
         self._write(self._service.answers.of_status(status, AnswerForm.JSON, close=True))
         self._end_use()
         self._close(still_sending=True)

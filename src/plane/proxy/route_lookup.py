@@ -45,6 +45,16 @@ class RouteLookup:
         self._to_send: list[str] = []
         self._wake = asyncio.Event()
 
+    @property
+    def known_count(self) -> int:
+        """Tokens whose way is known."""
+        return len(self._cache)
+
+    @property
+    def question_count(self) -> int:
+        """Questions under way."""
+        return len(self._questions)
+
     def known(self, token: str) -> Route | Literal["gone"] | None:
         """What the cache says; None if the controller must be asked."""
         return self._cache.get(token, self._clock())

@@ -57,6 +57,8 @@ class ProxyService:
         # What is missing before requests can be served, in words.
         self.missing = {_NO_CONTROLLER}
         self.stopping = False
+        # Answers begun, by the first digit of their status.
+        self.answered = [0] * 6
 
     def new_connection(self) -> ClientConnection:
         """The protocol of a connection that came in by plain HTTP."""

@@ -45,6 +45,12 @@ async def serving(
             service.missing.add(_NO_CERTIFICATE)
             files = certificate_files(settings)
             tasks.append(asyncio.create_task(_serve_tls(entrances, service, certificates, files), name="TLS"))
+        if settings.metrics_port is not None:
+            # Loaded when it is needed: a proxy without it starts sooner.
+            from plane.proxy.prometheus import serve_metrics
+
+            metrics = serve_metrics(service, settings.metrics_host, settings.metrics_port)
+            tasks.append(asyncio.create_task(metrics, name="metrics"))
         await entrances.open_http(service)
         # What is there at the start stays; collecting it again and again costs time that requests wait.
         gc.freeze()

@@ -10,6 +10,7 @@ import asyncio
 import socket
 import subprocess
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 
 import structlog
 
@@ -129,7 +130,9 @@ class Workers:
             tuple(bound.fileno() for bound in sockets[number::count])
             for sockets in (self._entrances.http, self._entrances.https)
         )
-        return Order(self._settings, http, https)
+        port = self._settings.metrics_port
+        settings = replace(self._settings, metrics_port=None if port is None else port + number)
+        return Order(settings, http, https)
 
     async def _hear_worker(self, message: FromWorker) -> None:
         match message.content:
