@@ -7,6 +7,8 @@ import os
 import signal
 from pathlib import Path
 
+import pytest
+
 from harness import real_parts
 from harness.certificates import Authority
 from harness.program import Program
@@ -72,8 +74,9 @@ async def test_workers_end_with_their_proxy(tmp_path: Path) -> None:
             await until_ended(pid)
 
 
-async def test_a_new_process_takes_over_without_a_refused_connection(tmp_path: Path) -> None:
-    async with program_world(tmp_path) as (it, running):
+@pytest.mark.parametrize("options", [(), ("--workers", "2")], ids=["one process", "workers"])
+async def test_a_new_process_takes_over_without_a_refused_connection(tmp_path: Path, options: tuple[str, ...]) -> None:
+    async with program_world(tmp_path, *options) as (it, running):
         successor = await asyncio.to_thread(_take_over_while_asked, it, running, asyncio.get_running_loop())
         try:
             assert running.process.wait(30) == 0
