@@ -98,6 +98,13 @@ class World:
             self.heard.append(await reader.readuntil(b"\r\n\r\n"))
             writer.write(OK)
 
+    async def switch_and_echo(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Takes the upgrade, and sends back what comes."""
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: raw\r\n\r\n")
+        while data := await reader.read(100):
+            writer.write(data)
+
     async def until_ready(self) -> None:
         """Return when the proxy is connected."""
         while True:

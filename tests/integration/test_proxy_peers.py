@@ -146,6 +146,7 @@ async def test_a_client_that_closes_during_a_quiet_answer_ends_the_use() -> None
             await reader.readuntil(b"a\r\n")
             writer.close()
             await gone.wait()
+        assert gone.is_set()
 
 
 async def test_a_client_that_only_half_closes_gets_an_answer_that_keeps_coming(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,14 +261,7 @@ async def test_a_backend_that_cannot_be_reached_is_asked_for_again() -> None:
 
 async def test_a_tunnel_outlives_the_controller() -> None:
     async with world() as it:
-
-        async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: raw\r\n\r\n")
-            while data := await reader.read(100):
-                writer.write(data)
-
-        it.exchange = echo
+        it.exchange = it.switch_and_echo
         reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
         writer.write(get("/t/", "Connection: Upgrade", "Upgrade: raw"))
         async with asyncio.timeout(LIMIT_S):

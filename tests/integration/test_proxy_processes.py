@@ -72,6 +72,7 @@ async def test_workers_end_with_their_proxy(tmp_path: Path) -> None:
         running.process.kill()
         for pid in workers:
             await until_ended(pid)
+        assert all(real_parts.has_ended(pid) for pid in workers)
 
 
 @pytest.mark.parametrize("options", [(), ("--workers", "2")], ids=["one process", "workers"])

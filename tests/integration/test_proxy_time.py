@@ -223,14 +223,7 @@ async def test_a_stop_lets_answers_finish_and_takes_no_new_connection(monkeypatc
 async def test_tunnels_get_their_time_and_then_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("plane.timing.PROXY_SHUTDOWN_GRACE_S", 0.5)
     async with world() as it:
-
-        async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: raw\r\n\r\n")
-            while data := await reader.read(100):
-                writer.write(data)
-
-        it.exchange = echo
+        it.exchange = it.switch_and_echo
         reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
         writer.write(get("/t/", "Connection: Upgrade", "Upgrade: raw"))
         async with asyncio.timeout(LIMIT_S):
