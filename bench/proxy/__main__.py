@@ -1,4 +1,4 @@
-"""``python -m bench.proxy [ROW…]``: measures all rows, or those whose names contain what is given."""
+"""``python -m bench.proxy [ROW…]``: measures all rows, or those whose names contain what is given; or ``profile``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import uvloop
 
 from bench.proxy.load import hold, ping_for
 from bench.proxy.parts import parts, serve_controller, serve_echo
+from bench.proxy.profile import profile
 from bench.proxy.rates import ROWS, measure_rates
 from bench.proxy.single import SINGLE
 
@@ -22,6 +23,9 @@ def measure(wanted: list[str]) -> bool:
     rows = [row for row in ROWS if not wanted or any(word in row.name for word in wanted)]
     singles = [name for name in SINGLE if not wanted or any(word in name for word in wanted)]
     with tempfile.TemporaryDirectory() as folder, parts(Path(folder)) as found:
+        if wanted == ["profile"]:
+            profile(found)
+            return True
         good = measure_rates(found, rows) if rows else True
         for name in singles:
             SINGLE[name](found)

@@ -13,7 +13,17 @@ from pathlib import Path
 
 from bench.proxy.parts import LOAD_CORE, PORTS
 
-__all__ = ["BROWSER_HEADERS", "SECONDS", "fill", "hold", "messages", "ping_for", "wrk", "wrk_latency_ms"]
+__all__ = [
+    "BROWSER_HEADERS",
+    "SECONDS",
+    "fill",
+    "hold",
+    "messages",
+    "ping_for",
+    "until_served",
+    "wrk",
+    "wrk_latency_ms",
+]
 
 SECONDS = int(os.environ.get("BENCH_SECONDS", "3"))
 HOST = f"localhost:{PORTS.plane}"
@@ -140,3 +150,14 @@ async def fill(count: int) -> None:
         writer.close()
 
     await asyncio.gather(*(ask_some() for _ in range(100)))
+
+
+def until_served(url: str) -> None:
+    """Return once ``url`` is answered with 200."""
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        command = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-H", f"Host: {HOST}", url]
+        if subprocess.run(command, check=False, capture_output=True, text=True).stdout == "200":
+            return
+        time.sleep(0.2)
+    raise SystemExit(f"{url} is not served")

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import aiohttp
 import uvloop
 
-from bench.proxy.load import HOST, SECONDS, fill, messages, wrk, wrk_latency_ms
+from bench.proxy.load import HOST, SECONDS, fill, messages, until_served, wrk, wrk_latency_ms
 from bench.proxy.parts import LOAD_CORE, MEASURED_CORE, PORTS, TOKEN, Parts, cpu_s, plane, resident_kib, running
 
 __all__ = ["SINGLE"]
@@ -55,7 +55,7 @@ def workers(found: Parts) -> None:
     for count, cores in ((1, MEASURED_CORE), (2, f"{MEASURED_CORE},{LOAD_CORE}")):
         with running(cores, *plane(PORTS.workers, "--workers", str(count))) as pid:
             url = f"http://127.0.0.1:{PORTS.workers}/{TOKEN}/small"
-            _until_served(url)
+            until_served(url)
             wrk(url)
             before = cpu_s(pid)
             rate = wrk(url)
@@ -67,16 +67,6 @@ def workers(found: Parts) -> None:
         f"two workers to one: {ratio:.2f} times the rate, load on the same two cores; CPU time per request "
         f"{seen[2][1] / seen[1][1]:.2f} times, so {2 * efficiency:.2f} times with cores to spare (must: 1.6, goal: 1.9)"
     )
-
-
-def _until_served(url: str) -> None:
-    end = time.monotonic() + 30
-    while time.monotonic() < end:
-        command = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-H", f"Host: {HOST}", url]
-        if subprocess.run(command, check=False, capture_output=True, text=True).stdout == "200":
-            return
-        time.sleep(0.2)
-    raise SystemExit(f"{url} is not served")
 
 
 def latency(found: Parts) -> None:
