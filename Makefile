@@ -1,5 +1,5 @@
 # Needs Python 3.11 or newer with venv, git and make; everything else goes into .venv.
-.PHONY: help dev test check bench bench-controller bench-dns bench-proxy fuzz clean
+.PHONY: help dev test check bench bench-controller bench-dns bench-proxy bench-drone fuzz clean
 .DEFAULT_GOAL := help
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -26,11 +26,16 @@ bench: .venv/development ## Run the benchmarks (minutes); results are explained 
 	./scripts/install_real_parts.sh
 	$(BIN)/python -m bench.proxy
 	$(BIN)/python -m bench.connect
+	PYTHONPATH=tests $(BIN)/python -m bench.drone
 	$(BIN)/python -m bench.dns
 	$(BIN)/python -m bench.controller
 
 bench-controller: .venv/development ## Run the controller's benchmark only (two minutes)
 	$(BIN)/python -m bench.controller
+
+bench-drone: .venv/development ## Run the drone's benchmarks only
+	./scripts/install_real_parts.sh
+	PYTHONPATH=tests $(BIN)/python -m bench.drone
 
 bench-dns: .venv/development ## Run the DNS server's benchmark only
 	$(BIN)/python -m bench.dns

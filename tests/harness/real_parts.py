@@ -31,6 +31,7 @@ __all__ = [
     "end_all",
     "has_ended",
     "missing",
+    "pack_python",
     "postgres_server",
 ]
 
@@ -202,13 +203,13 @@ def docker_image() -> str:
     with _lock("docker-image"):
         if _docker(engine, "image", "inspect", IMAGE, check=False).returncode != 0:
             archive = _root() / "image.tar"
-            _pack_python(archive)
+            pack_python(archive)
             _docker(engine, "import", "--change", IMAGE_COMMAND, str(archive), IMAGE)
             archive.unlink()
     return IMAGE
 
 
-def _pack_python(archive: Path) -> None:
+def pack_python(archive: Path) -> None:
     """Python's interpreter, its library, a shell, and the shared objects that they need."""
     python = Path("/usr/bin/python3.11")
     library = Path("/usr/lib/python3.11")

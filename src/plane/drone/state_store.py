@@ -51,7 +51,6 @@ CREATE TABLE IF NOT EXISTS event (
     timestamp INTEGER NOT NULL,
     FOREIGN KEY (backend_id) REFERENCES backend(id)
 );
-CREATE INDEX IF NOT EXISTS event_of_backend ON event (backend_id);
 CREATE TABLE IF NOT EXISTS backend_run (
     id TEXT PRIMARY KEY REFERENCES backend(id),
     spawn_order json,
@@ -77,8 +76,7 @@ INSERT INTO backend_run (id, ended_at) SELECT id, ? FROM backend
 WHERE json_extract(state, '$.status') = ? AND id NOT IN (SELECT id FROM backend_run)
 """
 _FORGET_RUNS = """
-DELETE FROM backend_run WHERE ended_at <= ? AND NOT EXISTS (SELECT 1 FROM event WHERE backend_id = backend_run.id)
-RETURNING id
+DELETE FROM backend_run WHERE ended_at <= ? AND id NOT IN (SELECT backend_id FROM event) RETURNING id
 """
 
 

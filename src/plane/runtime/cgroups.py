@@ -6,6 +6,7 @@ process enters its group before it becomes the backend is up to `launch`.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -24,6 +25,7 @@ DEFAULT_CPU_PERIOD_US = 100_000
 # Killing all members, and removing the group once they are gone.
 ROUNDS = 200
 ROUND_S = 0.005
+ABANDONED_S = 60.0
 PREFIX = "plane-"
 V1_CONTROLLERS = ("memory", "cpu", "cpuacct", "pids")
 V2_CONTROLLERS = ("memory", "cpu", "pids")
@@ -70,11 +72,20 @@ class Cgroups:
             else:
                 return None
             groups = cls(parents)
+            groups.remove_abandoned()
             groups.create(f"probe-{os.getpid()}", ResourceLimits()).remove()
         except OSError as error:
             log.info("no control groups can be made here", reason=str(error))
             return None
         return groups
+
+    def remove_abandoned(self) -> None:
+        """Remove groups without members that a drone which was killed has left. Young ones are about to be entered."""
+        for parent in self._parents.values():
+            for path in parent.glob(f"{PREFIX}*"):
+                with contextlib.suppress(OSError):
+                    if time.time() - path.stat().st_mtime > ABANDONED_S:
+                        path.rmdir()
 
     def create(self, backend_id: str, limits: ResourceLimits) -> Cgroup:
         """A group with these limits.

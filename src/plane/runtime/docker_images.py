@@ -36,13 +36,17 @@ class DockerImages:
         self._pulls: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._asked_for: dict[str, float] = {}
 
+    def asked_for(self, image: str) -> None:
+        """The image is about to be used, and is not to be removed."""
+        self._asked_for[_with_tag(image)] = time.monotonic()
+
     async def provide(self, wanted: DockerExecutable) -> None:
         """See to it that the image is there, as the pull policy says.
 
         Raises:
             BackendFailed: it is not; says why.
         """
-        self._asked_for[_with_tag(wanted.image)] = time.monotonic()
+        self.asked_for(wanted.image)
         policy = wanted.pull_policy or PullPolicy.IF_NOT_PRESENT
         if policy is not PullPolicy.ALWAYS and await self._is_there(wanted.image):
             return

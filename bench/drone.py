@@ -1,0 +1,325 @@
+"""The drone against its floors: ``python -m bench.drone``. Parts may be named: ``python -m bench.drone store``.
+
+- ``docker``: `docker run` by hand until the port answers, against an order to the drone until `ready`; interleaved.
+- ``readiness``: how long after a port opens it is seen.
+- ``store``: registered events per second against bare SQLite with the same durability; interleaved.
+- ``start``: opening a store of 5,000 backends against an empty one.
+- ``idle``: CPU and memory of a drone with 500 idle processes, whose keys are renewed as ever.
+
+``docker`` starts an engine of its own, as the tests do (root, and `tests` in PYTHONPATH).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import socket
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from plane.drone.clock import DroneClock
+from plane.drone.event_recorder import EventRecorder
+from plane.drone.executor import Executor
+from plane.drone.runtime_choice import make_runtime
+from plane.drone.state_store import StateStore, open_state_store
+from plane.identity import random_name
+from plane.ownership import end_tasks
+from plane.protocol import codec
+from plane.protocol.backend_state import BackendStatus, Loading, Terminated
+from plane.protocol.drone_messages import (
+    BackendAction,
+    BackendEvent,
+    BackendOrder,
+    RenewKey,
+    RenewKeyResponse,
+    SpawnOrder,
+)
+from plane.protocol.keys import AcquiredKey, KeyConfig, KeyDeadlines
+from plane.protocol.names import ClusterName, NodeName, Prefix
+from plane.protocol.times import DroneTime
+from plane.runtime.base import RuntimeListener
+from plane.runtime.readiness import until_it_answers
+from plane.settings import DroneSettings, RuntimeKind
+from plane.transport.controller_url import ControllerUrl
+
+ROUNDS = int(os.environ.get("BENCH_ROUNDS", "30"))
+IDLE_BACKENDS = int(os.environ.get("BENCH_BACKENDS", "500"))
+IDLE_S = float(os.environ.get("BENCH_SECONDS", "30"))
+STORED = 5_000
+EVENTS = 400
+# Backends that have events at the same time.
+AT_ONCE = 20
+
+
+class Drone:
+    """A drone without a controller: orders come from here, events and renewals go here."""
+
+    def __init__(self, executor: Executor, clock: DroneClock) -> None:
+        self._executor = executor
+        self._clock = clock
+        self._until: dict[str, asyncio.Future[BackendStatus]] = {}
+
+    def heard(self, event: BackendEvent) -> None:
+        waiting = self._until.get(event.backend_id)
+        if event.state.status in (BackendStatus.READY, BackendStatus.TERMINATED) and waiting and not waiting.done():
+            waiting.set_result(event.state.status)
+
+    def deadlines(self) -> KeyDeadlines:
+        now = self._clock.now()
+        return KeyDeadlines(now.plus_s(30), now.plus_s(40), now.plus_s(50))
+
+    async def renew(self, request: RenewKey) -> None:
+        self._executor.keys.answered(RenewKeyResponse(request.backend, self.deadlines()))
+
+    async def spawn(self, executable: Any) -> tuple[str, Awaitable[BackendStatus]]:
+        """Order a backend; returns its id, and its status once it is ready or has ended."""
+        backend = random_name(Prefix.BACKEND)
+        self._until[backend] = asyncio.get_running_loop().create_future()
+        key = AcquiredKey(KeyConfig(backend), self.deadlines(), 1)
+        order = BackendOrder(spawn=SpawnOrder(executable, key))
+        await self._executor.apply(BackendAction(f"ak-{backend}", backend, 1, order))
+        return backend, self._until[backend]
+
+
+@asynccontextmanager
+async def drone(folder: Path, runtime: RuntimeKind, engine: Path = Path("/nowhere")) -> AsyncIterator[Drone]:
+    """All of a drone but its connection, with a durable store."""
+    settings = DroneSettings(
+        controller_url=ControllerUrl.parse("http://127.0.0.1:1"),
+        cluster=ClusterName("bench"),
+        name=NodeName("dr-bench"),
+        db_path=folder / "drone.sqlite",
+        terminate_on_exit=True,
+        runtime=runtime,
+        docker_socket=engine,
+        expose=(Path(sys.prefix), Path(sys.base_prefix)),
+    )
+    clock = DroneClock()
+    async with open_state_store(settings.db_path) as store:
+        recorder = EventRecorder(store, clock)
+        executor = Executor(store, recorder, clock, "127.0.0.1")
+        executor.runtime = await make_runtime(settings, RuntimeListener(executor.exited))
+        it = Drone(executor, clock)
+        await store.register_listener(it.heard)
+        executor.keys.connected(it.renew)
+        work = (executor.keys.run(), executor.keep_house(), recorder.run(), executor.runtime.run())
+        tasks = [asyncio.create_task(part) for part in work]
+        try:
+            yield it
+        finally:
+            executor.refuse_work()
+            await executor.end_all(5.0)
+            await executor.runtime.close(leave_running=False)
+            await end_tasks(tasks)
+
+
+async def bench_docker(folder: Path) -> None:
+    from harness.docker_parts import own_docker
+
+    hand: list[float] = []
+    plane: list[float] = []
+    with own_docker() as engine:
+        image = engine.tiny_image("bench:tiny")
+        await compare_starts(folder, engine.socket, image, hand, plane)
+    above = statistics.median(plane) - statistics.median(hand)
+    print(
+        f"docker: by hand {statistics.median(hand):.0f} ms, through the drone {statistics.median(plane):.0f} ms, "
+        f"above {above:.0f} ms (gate: 60; medians of {ROUNDS})"
+    )
+
+
+async def compare_starts(folder: Path, engine: Path, image: str, hand: list[float], plane: list[float]) -> None:
+    async with drone(folder, RuntimeKind.DOCKER, engine) as it:
+        for _ in range(ROUNDS):
+            hand.append(await by_hand(engine, image))
+            start = time.perf_counter()
+            _, ready = await it.spawn({"image": image, "pull_policy": "Never"})
+            assert await ready is BackendStatus.READY
+            plane.append((time.perf_counter() - start) * 1000)
+
+
+async def by_hand(engine: Path, image: str) -> float:
+    """Milliseconds from `docker run` until the published port answers HTTP."""
+    docker = ["docker", "-H", f"unix://{engine}"]
+
+    async def run(*arguments: str) -> str:
+        process = await asyncio.create_subprocess_exec(*docker, *arguments, stdout=subprocess.PIPE)
+        return (await process.communicate())[0].decode()
+
+    start = time.perf_counter()
+    container = (await run("run", "-d", "-p", "0:8080", image)).strip()
+    port = int((await run("port", container, "8080")).splitlines()[0].rpartition(":")[2])
+    await until_it_answers("127.0.0.1", port, 30.0)
+    took_ms = (time.perf_counter() - start) * 1000
+    await run("rm", "-f", container)
+    return took_ms
+
+
+async def bench_readiness(folder: Path) -> None:
+    for after_s in (0.02, 0.1, 0.2, 1.0):
+        late = []
+        for _ in range(10):
+            opened: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+            port = free_port()
+            opening = asyncio.create_task(open_after(port, after_s, opened))
+            await until_it_answers("127.0.0.1", port, 30.0)
+            late.append((time.perf_counter() - opened.result()) * 1000)
+            server = await opening
+            server.close()
+        print(
+            f"readiness: a port that opens after {after_s * 1000:.0f} ms is seen {statistics.median(late):.1f} ms later"
+        )
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def open_after(port: int, after_s: float, opened: asyncio.Future[float]) -> asyncio.Server:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    await asyncio.sleep(after_s)
+    server = await asyncio.start_server(answer, "127.0.0.1", port)
+    opened.set_result(time.perf_counter())
+    return server
+
+
+async def bench_store(folder: Path) -> None:
+    ratios = []
+    async with open_state_store(folder / "store.sqlite") as store:
+        bare = bare_store(folder / "bare.sqlite")
+        for _ in range(10):
+            start = time.perf_counter()
+            await asyncio.gather(*(register_some(store, f"b{number}") for number in range(AT_ONCE)))
+            ours_s = time.perf_counter() - start
+            start = time.perf_counter()
+            for number in range(EVENTS):
+                bare(f"b{number % AT_ONCE}", number)
+            bare_s = time.perf_counter() - start
+            ratios.append(bare_s / ours_s)
+    print(f"store: {EVENTS / ours_s:.0f} events/s, {statistics.median(ratios):.2f} of bare SQLite (gate: 0.7)")
+
+
+async def register_some(store: StateStore, backend: str) -> None:
+    """One backend's share of the events; each waits until the one before it is durable."""
+    for number in range(EVENTS // AT_ONCE):
+        await store.register_event(backend, Loading(), DroneTime(number))
+
+
+def bare_store(path: Path) -> Callable[[str, int], None]:
+    """The two statements of an event, by SQLite alone."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    for statement in (
+        "PRAGMA journal_mode = WAL",
+        "PRAGMA synchronous = FULL",
+        "CREATE TABLE backend (id TEXT PRIMARY KEY, state json NOT NULL)",
+        "CREATE TABLE event (id INTEGER PRIMARY KEY AUTOINCREMENT, backend_id TEXT, event json, timestamp INTEGER)",
+    ):
+        connection.execute(statement)
+    state = codec.encode(Loading()).decode()
+
+    def register(backend: str, at: int) -> None:
+        with connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute(
+                "INSERT INTO backend VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET state = excluded.state",
+                (backend, state),
+            )
+            connection.execute(
+                "INSERT INTO event (backend_id, event, timestamp) VALUES (?, ?, ?)", (backend, state, at)
+            )
+
+    return register
+
+
+async def bench_start(folder: Path) -> None:
+    path = folder / "full.sqlite"
+    ended = Terminated(last_status=BackendStatus.READY, exit_code=0)
+    async with open_state_store(path) as store:
+        await store.register_event("first", ended, DroneTime(0))
+    with sqlite3.connect(path) as connection:
+        rows = [(f"b{number}", codec.encode(ended).decode()) for number in range(STORED)]
+        connection.executemany("INSERT INTO backend VALUES (?, ?)", rows)
+    connection.close()
+    times = {}
+    for name in ("empty.sqlite", "full.sqlite"):
+        start = time.perf_counter()
+        async with open_state_store(folder / name) as store:
+            executor = Executor(store, EventRecorder(store, DroneClock()), DroneClock(), "127.0.0.1")
+            await executor.adopt_former_backends()
+            await store.forget_ended(DroneTime(0), 3600)
+            times[name] = (time.perf_counter() - start) * 1000
+    print(
+        f"start: {times['full.sqlite']:.0f} ms with {STORED} stored backends, {times['empty.sqlite']:.0f} ms with none "
+        "(gate: 1000 ms more)"
+    )
+
+
+async def bench_idle(folder: Path) -> None:
+    server = (
+        "import os, socket\ns = socket.create_server(('127.0.0.1', int(os.environ['PORT'])))\n"
+        "while True:\n    c, _ = s.accept(); c.recv(65536)\n"
+        "    c.sendall(b'HTTP/1.1 200 OK\\r\\nContent-Length: 0\\r\\n\\r\\n'); c.close()\n"
+    )
+    executable = {"command": [sys.executable, "-S", "-c", server]}
+    async with drone(folder, RuntimeKind.PROCESS) as it:
+        # The first makes what all share.
+        _, ready = await it.spawn(executable)
+        await ready
+        before_kb = resident_kb()
+        for _ in range(IDLE_BACKENDS // 20):
+            batch = [await it.spawn(executable) for _ in range(20)]
+            for _, ready in batch:
+                assert await ready is BackendStatus.READY
+        memory_kb = (resident_kb() - before_kb) / IDLE_BACKENDS
+        await asyncio.sleep(5)
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        start = time.perf_counter()
+        await asyncio.sleep(IDLE_S)
+        now = resource.getrusage(resource.RUSAGE_SELF)
+        cpu_s = now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime
+        share = cpu_s / (time.perf_counter() - start)
+    print(
+        f"idle: {IDLE_BACKENDS} processes cost {share * 100:.1f} % of a core (gate: 3) and {memory_kb:.0f} KB of the "
+        "drone's memory each"
+    )
+
+
+def resident_kb() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() // 1024
+
+
+PARTS = {
+    "docker": bench_docker,
+    "readiness": bench_readiness,
+    "store": bench_store,
+    "start": bench_start,
+    "idle": bench_idle,
+}
+
+
+async def main() -> None:
+    for name in sys.argv[1:] or PARTS:
+        with tempfile.TemporaryDirectory(prefix="plane-bench-") as folder:
+            await PARTS[name](Path(folder))
+
+
+if __name__ == "__main__":
+    uvloop.run(main())

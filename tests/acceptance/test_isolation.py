@@ -1,0 +1,129 @@
+"""What a hostile or broken process can do to the machine and to the drone: little, and nothing of it stays."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import real_parts
+from harness.clusters import Cluster, processes_of, separate_parts, until
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="control groups and other users need root")
+
+
+@pytest.fixture
+def cluster(postgres_url: str, tmp_path: Path) -> Iterator[Cluster]:
+    (tmp_path / "mounts").mkdir()
+    options = ("--terminate-on-exit", "--mount-base", str(tmp_path / "mounts"))
+    with separate_parts(postgres_url, tmp_path, controllers=1, drone=options) as running:
+        yield running
+
+
+def ended(cluster: Cluster, script: str, **executable: Any) -> dict[str, Any]:
+    """How a shell script ended."""
+    whole = {"command": ["/bin/sh", "-c", script], **executable}
+    backend = cluster.connect(spawn_config={"executable": whole}, key={"name": "k"})["backend_id"]
+    entry = cluster.until_status(backend, "terminated")
+    assert processes_of(backend) == []
+    return entry
+
+
+def said(cluster: Cluster, script: str, **executable: Any) -> str:
+    """What a script wrote before it exited with 9."""
+    message: str = ended(cluster, f"{script}; exit 9", **executable)["message"]
+    assert message.startswith("exited with code 9"), message
+    return message.partition("its last output:\n")[2]
+
+
+def test_with_bubblewrap_only_the_mount_can_be_written(cluster: Cluster, tmp_path: Path) -> None:
+    if not shutil.which("bwrap"):
+        real_parts.missing("bubblewrap")
+    secret = Path("/tmp") / f"secret-{os.getpid()}"
+    secret.write_text("others must not see it")
+    try:
+        places = "/etc /usr /var/lib /root /plane-data/.. /dev/shm/../.. /proc/sys/kernel"
+        script = f'for place in {places}; do touch "$place/written" 2>/dev/null && echo "wrote $place"; done'
+        script += f"; cat {secret} 2>&1; ls /tmp; ls /run | grep -c docker; id -u; ls -d /proc/[0-9]* | wc -l"
+        script += "; mount -o remount,rw / 2>/dev/null && echo remounted; echo kept > /plane-data/file; echo done"
+        output = said(cluster, script, mount="data")
+    finally:
+        secret.unlink()
+    assert "wrote" not in output
+    assert "remounted" not in output
+    assert "others must not see it" not in output
+    assert "No such file" in output
+    assert output.endswith("done")
+    assert (tmp_path / "mounts/data/file").read_text() == "kept\n"
+    # The drone's own files neither: they hold others' secrets.
+    db = tmp_path / "drone.sqlite"
+    assert "SQLite" not in said(cluster, f"cat {db}; ls {db}-backends/*", isolation="bubblewrap")
+
+
+def test_what_is_asked_for_is_never_less(cluster: Cluster) -> None:
+    assert (
+        said(cluster, "touch /tmp/x && echo mine; ls /proc | grep -c '^[0-9]'", isolation="bubblewrap").split()[0]
+        == "mine"
+    )
+    refused = ended(cluster, "true", isolation="none", mount=True)
+    assert "a process without isolation cannot be given a mount" in refused["message"]
+
+
+@pytest.mark.parametrize("isolation", ["none", "bubblewrap"])
+def test_another_user(cluster: Cluster, isolation: str) -> None:
+    nobody = pwd.getpwnam("nobody")
+    for user in ("nobody", str(nobody.pw_uid)):
+        output = said(
+            cluster, "id -u; id -G; cat /etc/shadow; grep CapEff /proc/self/status", user=user, isolation=isolation
+        )
+        assert output.splitlines()[:2] == [str(nobody.pw_uid), str(nobody.pw_gid)]
+        assert "root:" not in output
+        assert "CapEff:\t0000000000000000" in output
+    # Output is a file that it may open again.
+    assert "again" in said(cluster, "echo again > /dev/stderr", user="nobody", isolation=isolation)
+
+
+@pytest.mark.parametrize("isolation", ["none", "bubblewrap"])
+def test_a_fork_bomb_is_contained_and_ended(cluster: Cluster, isolation: str) -> None:
+    # The shell gives up when it can make no more; what it has made is ended with it.
+    entry = ended(cluster, "while true; do sleep 1000 & done", isolation=isolation)
+    assert "Cannot fork" in entry["message"]
+    assert cluster.get(cluster.spawn("other")["url"]).status == 200
+
+
+def test_memory_and_cpu_are_limited(cluster: Cluster) -> None:
+    limits = {"memory_limit_bytes": 60_000_000, "cpu_period_percent": 20}
+    eat = "a=x; while true; do a=$a$a; done"
+    for isolation in ("none", "bubblewrap"):
+        entry = ended(cluster, eat, isolation=isolation, resource_limits=limits)
+        assert "ran out of memory (resource_limits.memory_limit_bytes)" in entry["message"]
+    # A private /tmp is memory too.
+    entry = ended(
+        cluster, "head -c 200000000 /dev/zero > /tmp/x; sleep 100", resource_limits=limits, isolation="bubblewrap"
+    )
+    assert "ran out of memory" in entry["message"] or entry["exit_error"] is True
+    # A tenth of a second of CPU takes about half a second of time; it exits by the limit of CPU time.
+    entry = ended(cluster, "while true; do :; done", resource_limits={"cpu_time_limit": 1})
+    assert entry["exit_error"] is True
+
+
+def test_what_leaves_its_session_and_forgets_its_name_is_ended_too(cluster: Cluster) -> None:
+    marker = f"86400.{os.getpid()}"
+    script = f"env -i setsid sh -c '(env -i setsid sleep {marker} &) &'; sleep 0.2; exec sleep 1000"
+    for isolation in ("none", "bubblewrap"):
+        executable = {"command": ["/bin/sh", "-c", script], "isolation": isolation}
+        backend = cluster.connect(spawn_config={"executable": executable})["backend_id"]
+        until(lambda: running(marker))
+        cluster.call("POST", f"/ctrl/b/{backend}/hard-terminate")
+        cluster.until_status(backend, "terminated")
+        assert not running(marker)
+
+
+def running(marker: str) -> bool:
+    return bool(subprocess.run(["pgrep", "-f", f"sleep {marker}$"], check=False, capture_output=True).stdout)
