@@ -28,6 +28,7 @@ from typing import Any
 
 import uvloop
 
+from plane.cli.logs import set_up_logs
 from plane.drone.clock import DroneClock
 from plane.drone.event_recorder import EventRecorder
 from plane.drone.executor import Executor
@@ -316,6 +317,7 @@ PARTS = {
 
 
 async def main() -> None:
+    set_up_logs("error")
     for name in sys.argv[1:] or PARTS:
         with tempfile.TemporaryDirectory(prefix="plane-bench-") as folder:
             await PARTS[name](Path(folder))

@@ -1,0 +1,110 @@
+"""Actions are applied in order for each backend, at the same time for different ones, and each once (A9)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+from plane.drone.agent import Agent, DroneSocket
+from plane.drone.clock import DroneClock
+from plane.drone.event_recorder import EventRecorder
+from plane.drone.executor import Executor
+from plane.drone.state_store import open_state_store
+from plane.protocol.backend_state import TerminationKind, TerminationReason
+from plane.protocol.drone_messages import (
+    BackendAction,
+    BackendOrder,
+    MessageFromDrone,
+    MessageToDrone,
+    Stopping,
+    TerminateOrder,
+)
+from plane.protocol.handshake import Extension, Handshake, Version
+
+
+class Socket:
+    """A controller that says what it is told to, and remembers what it hears."""
+
+    def __init__(self, *extensions: Extension) -> None:
+        self.peer = Handshake(Version("0.5.5", "87daf256"), "co-x", tuple(extensions))
+        self.to_say: asyncio.Queue[MessageToDrone | None] = asyncio.Queue()
+        self.heard: list[Any] = []
+
+    async def send(self, message: MessageFromDrone) -> None:
+        self.heard.append(message.content)
+
+    async def messages(self) -> AsyncIterator[MessageToDrone]:
+        while (message := await self.to_say.get()) is not None:
+            yield message
+
+    def acknowledged(self) -> list[str]:
+        return [content.action_id for content in self.heard if type(content).__name__ == "AckAction"]
+
+
+class SlowExecutor(Executor):
+    """Notes when each action begins and ends, and lets a test decide when."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.notes: list[str] = []
+        self.may_end: dict[str, asyncio.Event] = {}
+
+    async def apply(self, action: BackendAction) -> bool:
+        self.notes.append(f"{action.action_id} begins")
+        await self.may_end.setdefault(action.action_id, asyncio.Event()).wait()
+        self.notes.append(f"{action.action_id} ends")
+        return True
+
+
+def terminate(action: str, backend: str) -> MessageToDrone:
+    order = BackendOrder(terminate=TerminateOrder(TerminationKind.SOFT, TerminationReason.EXTERNAL))
+    return MessageToDrone(action=BackendAction(action, backend, 1, order))
+
+
+async def until(condition: Any) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+async def test_a9_in_order_per_backend_and_each_once() -> None:
+    async with open_state_store(None) as store:
+        clock = DroneClock()
+        recorder = EventRecorder(store, clock)
+        executor = SlowExecutor(store, recorder, clock, "127.0.0.1")
+        agent, socket = Agent(store, recorder, executor, clock), Socket()
+        session = asyncio.create_task(agent.session(cast(DroneSocket, socket)))
+        for action, backend in (("1", "a"), ("2", "a"), ("3", "b"), ("1", "a"), ("4", "a")):
+            socket.to_say.put_nowait(terminate(action, backend))
+        # The other backend does not wait; what came twice is under way once.
+        await until(lambda: executor.notes == ["1 begins", "3 begins"])
+        executor.may_end["3"].set()
+        await until(lambda: socket.acknowledged() == ["3"])
+        executor.may_end["1"].set()
+        await until(lambda: "2 begins" in executor.notes)
+        assert "4 begins" not in executor.notes
+        # What comes while an order ends still waits for its turn.
+        socket.to_say.put_nowait(terminate("5", "a"))
+        for action in ("2", "4", "5"):
+            await until(lambda action=action: action in executor.may_end)
+            executor.may_end[action].set()
+        await until(lambda: socket.acknowledged() == ["3", "1", "2", "4", "5"])
+        assert [note for note in executor.notes if "begins" in note].count("1 begins") == 1
+        socket.to_say.put_nowait(None)
+        await session
+
+
+async def test_a14_a_drone_that_stops_says_so_only_to_who_understands() -> None:
+    for extensions in ((), (Extension.STOPPING,)):
+        async with open_state_store(None) as store:
+            clock = DroneClock()
+            recorder = EventRecorder(store, clock)
+            executor = Executor(store, recorder, clock, "127.0.0.1")
+            agent, socket = Agent(store, recorder, executor, clock), Socket(*extensions)
+            session = asyncio.create_task(agent.session(cast(DroneSocket, socket)))
+            await until(lambda socket=socket: socket.heard)
+            await agent.say_stopping()
+            assert (Stopping() in socket.heard) is bool(extensions)
+            socket.to_say.put_nowait(None)
+            await session
