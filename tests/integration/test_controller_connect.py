@@ -8,6 +8,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
 from harness.controllers import controller_api
 from harness.fake_node import CLUSTER, fake_drone, obedient_drone
@@ -180,3 +181,52 @@ async def test_bad_bodies(postgres_url: str) -> None:
         assert (await post("[" * 100_000))[0] in (400, 422)
         assert (await post('"' + "x" * 2_000_000 + '"'))[0] == 413
         assert (await post('{"key": {"name": "a\\u0000b"}}'))[0] == 400
+
+
+@pytest.mark.parametrize(
+    ("limits", "field"),
+    [
+        ({"max_idle_seconds": -1}, "spawn_config.max_idle_seconds"),
+        ({"lifetime_limit_seconds": -1}, "spawn_config.lifetime_limit_seconds"),
+        ({"lifetime_limit_seconds": 0}, "spawn_config.lifetime_limit_seconds"),
+        ({"lifetime_limit_seconds": 2**31 - 1}, None),
+        (
+            {"executable": {"image": "i", "resource_limits": {"memory_limit_bytes": -1}}},
+            "spawn_config.executable.resource_limits.memory_limit_bytes",
+        ),
+    ],
+)
+async def test_a20_absurd_limits_are_refused_by_the_name_of_the_field(
+    postgres_url: str, limits: dict[str, Any], field: str | None
+) -> None:
+    async with controller_api(postgres_url) as api, fake_drone(api.base):
+        status, body = await api.call("POST", "/ctrl/connect", {"spawn_config": {**IMAGE, **limits}})
+        assert (status == 200) if field is None else (status == 400 and body["message"].startswith(f"{field}: "))
+
+
+# A key that always changes hands just then: as if there were another controller that is a little faster each time.
+SOMEBODY_ELSE_TAKES_IT = """
+CREATE FUNCTION vanish() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+CREATE TRIGGER vanish BEFORE {what} ON backend_key FOR EACH ROW EXECUTE FUNCTION vanish();
+"""
+
+
+async def test_a_race_for_a_key_that_is_lost_three_times(postgres_url: str) -> None:
+    async with controller_api(postgres_url) as api, fake_drone(api.base):
+        connection = await asyncpg.connect(postgres_url)
+        await connection.execute(SOMEBODY_ELSE_TAKES_IT.format(what="INSERT"))
+        assert await api.refused(key={"name": "k"}, spawn_config=IMAGE) == (500, "FailedToAcquireKey")
+        assert await connection.fetchval("SELECT count(*) FROM backend") == 0
+        await connection.execute("DROP FUNCTION vanish CASCADE")
+        await api.connect(key={"name": "k"}, spawn_config=IMAGE)
+        await connection.execute("UPDATE backend_key SET expires_at = now()")
+        await connection.execute(SOMEBODY_ELSE_TAKES_IT.format(what="DELETE"))
+        assert await api.refused(key={"name": "k"}, spawn_config=IMAGE) == (409, "FailedToRemoveKey")
+        await connection.close()
+
+
+async def test_the_id_of_an_error_is_in_the_log(postgres_url: str) -> None:
+    with capture_logs() as logs:
+        async with controller_api(postgres_url) as api:
+            _, body = await api.call("POST", "/ctrl/connect", {})
+    assert [entry["error_id"] for entry in logs if entry["event"] == "request refused"] == [body["id"]]

@@ -13,6 +13,8 @@ from typing import Any
 import aiohttp
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
+from yarl import URL
 
 from harness.controllers import Api, controller_api
 from harness.fake_node import CLUSTER, VERSION, fake_drone, fake_proxy, obedient_drone
@@ -116,6 +118,20 @@ async def test_what_the_database_cannot_hold_is_dropped_and_the_node_is_served_o
         await proxy.say("KeepAlive", "\0")
         await proxy.say("RouteInfoRequest", {"token": "unknown"})
         assert (await proxy.hear("RouteInfoResponse"))["route_info"] is None
+
+
+@pytest.mark.parametrize("pool", ["x" * 256, "a%00b"])
+async def test_a_pool_that_the_database_cannot_hold_closes_the_connection(postgres_url: str, pool: str) -> None:
+    with capture_logs() as logs:
+        async with (
+            controller_api(postgres_url) as api,
+            api.http.ws_connect(URL(f"{api.base}/ctrl/c/{CLUSTER}/drone-socket?pool={pool}", encoded=True)) as ws,
+        ):
+            await ws.send_str(json.dumps({"version": VERSION, "name": "dr-x"}))
+            await ws.receive_str()
+            async with asyncio.timeout(10):
+                assert (await ws.receive()).type is aiohttp.WSMsgType.CLOSE
+    assert [entry for entry in logs if entry["log_level"] == "error"] == []
 
 
 @pytest.fixture

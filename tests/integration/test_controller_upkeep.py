@@ -74,6 +74,20 @@ async def test_a7_one_controller_acts_while_another_holds_the_lock(postgres_url:
         assert await reap(db) == 1
 
 
+async def test_a7_a_drone_that_was_never_heard_of_is_lost_too(postgres_url: str) -> None:
+    async with (
+        controller_api(postgres_url) as api,
+        open_database(postgres_url) as db,
+        sql(postgres_url) as connection,
+    ):
+        async with obedient_drone(api.base):
+            await api.connect(spawn_config=IMAGE)
+        await connection.execute("UPDATE drone SET last_heartbeat = NULL")
+        assert await reap(db) == 0  # it has connected a moment ago
+        await connection.execute("UPDATE node SET last_connection_start_time = NULL")
+        assert await reap(db) == 1
+
+
 async def test_a7_more_lost_backends_than_a_page(postgres_url: str) -> None:
     async with (
         controller_api(postgres_url) as api,

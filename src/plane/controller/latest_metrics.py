@@ -18,6 +18,9 @@ from plane.protocol.notifications import Event, EventKind
 
 __all__ = ["LatestMetrics"]
 
+# Of this many backends; beyond that the ones heard least lately are forgotten.
+BACKENDS_LIMIT = 200_000
+
 log = structlog.get_logger("plane.controller")
 
 
@@ -48,8 +51,11 @@ class LatestMetrics:
 
     def _forget_old(self) -> None:
         limit = self._clock() - timing.METRICS_KEPT_S
-        while self._heard and (oldest := next(iter(self._heard.items())))[1][0] < limit:
-            del self._heard[oldest[0]]
+        while self._heard:
+            backend_id, (heard_at, _) = next(iter(self._heard.items()))
+            if heard_at >= limit and len(self._heard) <= BACKENDS_LIMIT:
+                return
+            del self._heard[backend_id]
 
     def of(self, backend_id: str) -> BackendUsage | None:
         """The newest metrics of a backend; None if there are none, or only old ones."""

@@ -18,7 +18,7 @@ from plane.controller.context import CONTEXT, Context
 from plane.database import nodes
 from plane.database.nodes import Registration
 from plane.database.notifications import Overflowed
-from plane.database.pool import DatabaseUnavailable
+from plane.database.pool import DatabaseUnavailable, Unstorable
 from plane.protocol import codec
 from plane.protocol.errors import InvalidName, MessageError
 from plane.protocol.handshake import Extension, Handshake
@@ -65,7 +65,7 @@ async def serve_node(
     socket: NodeSocket[In, Any] = NodeSocket(ws, handshake, message)
     try:
         await _registered(context, socket, kind, cluster, request.remote or "127.0.0.1", serve)
-    except (DatabaseUnavailable, Overflowed, SocketClosed) as error:
+    except (DatabaseUnavailable, Overflowed, SocketClosed, Unstorable) as error:
         # The node comes back, to this controller or another, and everything is read again.
         log.warning("node's connection is closed", node=handshake.name, error=str(error))
         await socket.close()
@@ -83,7 +83,7 @@ async def _registered(
     name, version = socket.peer.name, socket.peer.version
     registration = await nodes.register(context.db, kind, cluster, name, version, context.settings.name, ip)
     log.info("node connected", node=name, cluster=cluster, version=version.version)
-    await context.sockets.enter(registration.node_id, kind, socket)
+    context.sockets.enter(registration.node_id, kind, socket)
     try:
         await serve(context, socket, registration)
     finally:

@@ -24,15 +24,19 @@ class OpenSockets:
     def __init__(self) -> None:
         self._by_node: dict[int, NodeSocket[Any, Any]] = {}
         self._kinds: dict[int, NodeKind] = {}
+        self._closing: set[asyncio.Task[None]] = set()
 
-    async def enter(self, node_id: int, kind: NodeKind, socket: NodeSocket[Any, Any]) -> None:
+    def enter(self, node_id: int, kind: NodeKind, socket: NodeSocket[Any, Any]) -> None:
         """A node has connected. An older connection of the same name is closed: the newer one wins."""
         older = self._by_node.get(node_id)
         self._by_node[node_id] = socket
         self._kinds[node_id] = kind
         if older is not None:
             log.warning("node connected again; its older connection is closed", node=socket.peer.name)
-            await older.close()
+            # The peer of the older one may be gone, and must not keep the newer one waiting.
+            task = asyncio.create_task(_close(older))
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
 
     def leave(self, node_id: int, socket: NodeSocket[Any, Any]) -> None:
         """A connection has ended."""
@@ -45,4 +49,11 @@ class OpenSockets:
 
     async def close_all(self) -> None:
         """End every connection with a code that makes nodes go to another controller at once."""
-        await asyncio.gather(*(socket.close() for socket in self._by_node.values()), return_exceptions=True)
+        await asyncio.gather(*self._closing, *map(_close, self._by_node.values()))
+
+
+async def _close(socket: NodeSocket[Any, Any]) -> None:
+    try:
+        await socket.close()
+    except (OSError, TimeoutError, RuntimeError) as error:
+        log.info("connection not closed in good order", node=socket.peer.name, error=str(error) or type(error).__name__)

@@ -20,7 +20,7 @@ from plane.controller.replies import Replies
 from plane.database import backends
 from plane.database.nodes import Registration
 from plane.database.notifications import Overflowed, Subscription
-from plane.database.pool import DatabaseUnavailable
+from plane.database.pool import DatabaseUnavailable, Unstorable
 from plane.decisions.access import Role
 from plane.ownership import end_tasks, run_together
 from plane.protocol import codec
@@ -144,7 +144,11 @@ class _Questions:
 
 async def _route(context: Context, token: str) -> RouteInfo | None:
     """Where the token leads, once its backend is ready; None if it is unknown or expired, or its backend ends."""
-    row = await backends.route(context.db, token)
+    try:
+        row = await backends.route(context.db, token)
+    except Unstorable:
+        # As text with NUL: it cannot be there.
+        return None
     if row is None or row.status_number >= BackendStatus.TERMINATING.number:
         return None
     if row.route is not None:

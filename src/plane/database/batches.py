@@ -71,7 +71,7 @@ class Batcher(Generic[In, Out]):
         """
         future: asyncio.Future[Out] = asyncio.get_running_loop().create_future()
         if len(self._waiting) >= WAITING_LIMIT:
-            future.set_exception(DatabaseUnavailable("the database is too slow: too many writes wait for it"))
+            _fail(future, DatabaseUnavailable("the database is too slow: too many writes wait for it"))
             return future
         self._waiting.append((item, future))
         self._some.set()

@@ -1,6 +1,7 @@
 -- name: delete_expired_tokens
--- Dynamic tokens that open nothing any more.
-DELETE FROM token WHERE expiration_time < now();
+-- Up to $1 dynamic tokens that open nothing any more. Returns them.
+DELETE FROM token WHERE token IN (SELECT token FROM token WHERE expiration_time < now() LIMIT $1)
+RETURNING token;
 
 -- name: delete_old_backends
 -- Up to $2 backends that terminated more than $1 days ago, with all that belongs to them. Returns their ids.
@@ -28,8 +29,12 @@ DELETE FROM event WHERE id IN (
 RETURNING id;
 
 -- name: delete_old_fencing_tokens
--- Fencing tokens given more than $1 days ago for keys that nobody holds: tokens are times, so later ones are higher
--- without them, unless the database's clock steps back by as much.
-DELETE FROM plane_key_fencing f
-WHERE f.fencing_token < floor(extract(epoch FROM now() - make_interval(days => $1)) * 1000)
-    AND NOT EXISTS (SELECT FROM backend_key k WHERE k.namespace = f.namespace AND k.key_name = f.key_name);
+-- Up to $2 fencing tokens given more than $1 days ago for keys that nobody holds: tokens are times, so later ones are
+-- higher without them, unless the database's clock steps back by as much. Returns their keys.
+DELETE FROM plane_key_fencing WHERE (namespace, key_name) IN (
+    SELECT namespace, key_name FROM plane_key_fencing f
+    WHERE f.fencing_token < floor(extract(epoch FROM now() - make_interval(days => $1)) * 1000)
+        AND NOT EXISTS (SELECT FROM backend_key k WHERE k.namespace = f.namespace AND k.key_name = f.key_name)
+    LIMIT $2
+)
+RETURNING namespace, key_name;

@@ -5,24 +5,30 @@ SELECT pg_try_advisory_xact_lock($1) AS mine;
 -- name: doubtful_backends
 -- Up to $4 backends that are not terminated, and whose drone has been silent for more than $1 seconds, or that have
 -- been scheduled for more than $2 seconds. $3: seconds from a key's hard deadline on the drone to its expiry. Those
--- of an acknowledged spawn action before those that merely wait.
+-- that may have to be given up come first.
+WITH drones AS (
+    SELECT drone.id, coalesce(drone.last_heartbeat, node.last_connection_start_time, 'epoch') AS heard
+    FROM drone JOIN node ON node.id = drone.id
+), doubtful AS (
+    SELECT b.id FROM drones JOIN backend b ON b.drone_id = drones.id
+    WHERE drones.heard < now() - make_interval(secs => $1) AND b.last_status <> 'terminated'
+    UNION
+    SELECT id FROM backend
+    WHERE last_status = 'scheduled' AND last_status_time < now() - make_interval(secs => $2)
+)
 SELECT b.id, b.drone_id, b.last_status,
-    extract(epoch FROM now() - drone.heard)::float8 AS drone_silent_s,
+    extract(epoch FROM now() - drones.heard)::float8 AS drone_silent_s,
     extract(epoch FROM now() - b.last_status_time)::float8 AS in_status_s,
     coalesce(k.expires_at - make_interval(secs => $3) < now(), true) AS past_hard_deadline,
     EXISTS (
         SELECT FROM backend_action a
         WHERE a.backend_id = b.id AND a.action -> 'action' ? 'Spawn' AND a.acked_at IS NOT NULL
     ) AS spawn_acknowledged
-FROM (
-    SELECT drone.id, coalesce(drone.last_heartbeat, node.last_connection_start_time, '-infinity') AS heard
-    FROM drone JOIN node ON node.id = drone.id
-) drone
-JOIN backend b ON b.drone_id = drone.id AND b.last_status <> 'terminated'
+FROM doubtful
+JOIN backend b ON b.id = doubtful.id
+JOIN drones ON drones.id = b.drone_id
 LEFT JOIN backend_key k ON k.id = b.id
-WHERE drone.heard < now() - make_interval(secs => $1)
-    OR (b.last_status = 'scheduled' AND b.last_status_time < now() - make_interval(secs => $2))
-ORDER BY drone.heard, past_hard_deadline DESC, spawn_acknowledged DESC
+ORDER BY drones.heard, past_hard_deadline DESC, spawn_acknowledged DESC
 LIMIT $4;
 
 -- name: send_spawn_again
