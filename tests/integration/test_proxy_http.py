@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 
 import pytest
 
@@ -153,6 +154,43 @@ async def test_an_upgrade_that_the_backend_does_not_take_is_an_ordinary_exchange
         assert answer.count(b"HTTP/1.1 200") == 2
         assert b"\r\nUpgrade: anything\r\n" in it.heard[0]
         assert b"Upgrade" not in it.heard[1]
+
+
+async def test_a_tunnel_passes_any_bytes_both_ways_at_once() -> None:
+    size = 8_000_000
+    sent = {name: random.Random(name).randbytes(size) for name in ("client", "backend")}
+    got = {}
+
+    async def send_and_read(name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async def send() -> None:
+            position, sizes = 0, random.Random(name)
+            while position < size:
+                step = sizes.choice((1, 100, 70_000, 300_000))
+                writer.write(sent[name][position : position + step])
+                await writer.drain()
+                position += step
+            writer.write_eof()
+
+        _, got[name] = await asyncio.gather(send(), reader.read(-1))
+
+    async with world() as it:
+
+        async def switch(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: raw\r\n\r\n")
+            await send_and_read("backend", reader, writer)
+
+        it.exchange = switch
+        reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
+        writer.write(get("/t/", "Connection: Upgrade", "Upgrade: raw"))
+        async with asyncio.timeout(60):
+            await reader.readuntil(b"\r\n\r\n")
+            await send_and_read("client", reader, writer)
+            while "backend" not in got:
+                await asyncio.sleep(0.01)
+        writer.close()
+    assert got["client"] == sent["backend"]
+    assert got["backend"] == sent["client"]
 
 
 async def test_large_uploads_arrive_whole_and_with_backpressure() -> None:

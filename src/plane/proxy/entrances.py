@@ -48,11 +48,19 @@ class Entrances:
         return int(self.https[0].getsockname()[1]) if self.https else None
 
     async def open_http(self, service: ProxyService) -> None:
-        """Accept plain HTTP."""
+        """Accept plain HTTP.
+
+        Raises:
+            ConfigurationError
+        """
         new_connection = service.new_redirected_connection if self.https else service.new_connection
         loop = asyncio.get_running_loop()
         for bound in self.http:
-            self._servers.append(await loop.create_server(new_connection, sock=bound, backlog=ACCEPT_BACKLOG))
+            try:
+                self._servers.append(await loop.create_server(new_connection, sock=bound, backlog=ACCEPT_BACKLOG))
+            except OSError as error:
+                # Another program was faster, between the bind and this.
+                raise ConfigurationError(f"port {self.http_port} {_why(error)}") from error
 
     async def open_https(self, service: ProxyService, certificates: CertificateHolder) -> None:
         """Accept TLS once there is a certificate."""
