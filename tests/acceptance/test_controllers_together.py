@@ -24,6 +24,7 @@ from harness.fake_node import CLUSTER, FakeNode, fake_drone
 from harness.program import program
 from plane.database.embedded_postgres import embedded_postgres
 
+LIMIT_S = 30.0
 CONTROLLERS, CLIENTS, KEYS, OPERATIONS = 3, 16, 20, 500
 TAGS = ("a", "b")
 IMAGE: dict[str, Any] = {"executable": {"image": "example/image"}}
@@ -138,6 +139,10 @@ async def test_the_history_is_one_that_a_single_controller_could_have_made(
                 await operate(http, bases, history, own)
 
         await asyncio.gather(*(client(number) for number in range(CLIENTS)))
+        # The last orders are on their way to their drones.
+        async with asyncio.timeout(LIMIT_S):
+            while not set(spawned(history)) <= history.lives.keys():
+                await asyncio.sleep(0.02)
         assert not any(task.done() for task in tasks)
         for task in tasks:
             task.cancel()
@@ -145,6 +150,11 @@ async def test_the_history_is_one_that_a_single_controller_could_have_made(
         for controller in controllers:
             assert "[error" not in controller.log.read_text()
     check(history)
+
+
+def spawned(history: History) -> list[str]:
+    """The backends that were started, as the clients were told."""
+    return [body["backend_id"] for _, _, _, status, body in history.answers if status == 200 and body["spawned"]]
 
 
 def check(history: History) -> None:
@@ -156,8 +166,8 @@ def check(history: History) -> None:
             assert former.ended is not None
             assert former.ended <= later.began, "two backends of one key at once"
             assert former.fencing_token < later.fencing_token, "fencing tokens must rise"
-    spawned = [body["backend_id"] for _, _, _, status, body in history.answers if status == 200 and body["spawned"]]
-    assert len(spawned) == len(set(spawned)) == len(history.lives)
+    started = spawned(history)
+    assert len(started) == len(set(started)) == len(history.lives)
     for key, start, end, status, body in history.answers:
         if status == 200:
             life = history.lives[body["backend_id"]]
