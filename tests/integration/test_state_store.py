@@ -308,3 +308,14 @@ async def test_two_drones_cannot_use_one_store(tmp_path: Path) -> None:
                 pass
     async with open_state_store(tmp_path / "drone.sqlite"):
         pass
+
+
+async def test_a18_replay_is_in_the_order_of_events_and_not_of_their_times(tmp_path: Path) -> None:
+    path = tmp_path / "drone.sqlite"
+    async with open_state_store(path) as store:
+        for at in (5000, 1000, 3000):
+            await store.register_event("b", Loading(), DroneTime(at))
+    replayed: list[BackendEvent] = []
+    async with open_state_store(path) as store:
+        await store.register_listener(replayed.append)
+    assert [(event.event_id, event.timestamp.ms) for event in replayed] == [(1, 5000), (2, 1000), (3, 3000)]

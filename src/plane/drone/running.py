@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import structlog
 
+from plane.decisions.drone_address import address_warning
 from plane.drone.agent import Agent
 from plane.drone.clock import DroneClock
 from plane.drone.event_recorder import EventRecorder
@@ -82,6 +83,8 @@ async def running_drone(settings: DroneSettings) -> AsyncIterator[RunningDrone]:
             asyncio.create_task(recorder.run(), name="event recorder"),
             asyncio.create_task(runtime.run(), name="runtime"),
         ]
+        if warning := address_warning(settings.ip, settings.controller_url.base):
+            log.warning(warning)
         log.info("drone runs", name=settings.name, cluster=settings.cluster, runtime=runtime.name)
         try:
             yield RunningDrone(runtime.name, tasks)

@@ -71,7 +71,7 @@ def test_the_usual_passes() -> None:
         ("spawn_config.executable.resource_limits.memory_limit_bytes", -1, "negative"),
     ],
 )
-def test_each_refusal_names_its_field(path: str, value: Any, says: str) -> None:
+def test_a20_each_refusal_names_its_field(path: str, value: Any, says: str) -> None:
     with pytest.raises(ApiFailure) as caught:
         check_connect_request(request_with(path, value))
     assert caught.value.status == 400
