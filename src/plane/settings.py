@@ -21,6 +21,7 @@ __all__ = [
     "ExecutorSettings",
     "ProxySettings",
     "RuntimeKind",
+    "RuntimeSettings",
 ]
 
 
@@ -65,18 +66,11 @@ class ControllerSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DroneSettings:
-    """Settings of a drone.
+class RuntimeSettings:
+    """How backends are run, by a drone or by its external executor.
 
     Attributes:
-        controller_url: the controller to register with.
-        cluster, pool: what this drone serves.
-        name: this drone's name, ``dr-…``.
-        ip: where proxies reach the backends of this drone.
-        db_path: the state store's file. None: in memory, so a restart forgets everything.
-        terminate_on_exit: backends end with the drone, and what a former process left is ended at the start.
-        runtime: what runs the backends.
-        executor_socket: leave them to the external executor at this Unix socket instead.
+        runtime: what runs them.
         docker_socket: path of the engine's Unix socket.
         docker_runtime: the engine's name of an OCI runtime. None: its default.
         log_config: the engine's ``LogConfig`` for containers. None: its own file driver, bounded.
@@ -89,14 +83,6 @@ class DroneSettings:
         startup_timeout_s: a backend that does not answer HTTP by then is killed.
     """
 
-    controller_url: ControllerUrl
-    cluster: ClusterName
-    name: NodeName
-    ip: str = "127.0.0.1"
-    pool: str = ""
-    db_path: Path | None = None
-    terminate_on_exit: bool = False
-    executor_socket: Path | None = None
     runtime: RuntimeKind = RuntimeKind.AUTO
     docker_socket: Path = Path("/var/run/docker.sock")
     docker_runtime: str | None = None
@@ -109,6 +95,30 @@ class DroneSettings:
     soft_terminate_grace_s: float = timing.SOFT_TERMINATE_GRACE_S
     startup_timeout_s: float = timing.STARTUP_TIMEOUT_S
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DroneSettings(RuntimeSettings):
+    """Settings of a drone.
+
+    Attributes:
+        controller_url: the controller to register with.
+        cluster, pool: what this drone serves.
+        name: this drone's name, ``dr-…``.
+        ip: where proxies reach the backends of this drone.
+        db_path: the state store's file. None: in memory, so a restart forgets everything.
+        terminate_on_exit: backends end with the drone, and what a former process left is ended at the start.
+        executor_socket: leave backends to the external executor at this Unix socket.
+    """
+
+    controller_url: ControllerUrl
+    cluster: ClusterName
+    name: NodeName
+    ip: str = "127.0.0.1"
+    pool: str = ""
+    db_path: Path | None = None
+    terminate_on_exit: bool = False
+    executor_socket: Path | None = None
+
     @property
     def backends_outlive_it(self) -> bool:
         """Whether backends go on when the drone ends. Without a file nothing would know of them any more."""
@@ -118,6 +128,22 @@ class DroneSettings:
     def backends_folder(self) -> Path | None:
         """Where files of backends are kept, their output among them: beside the state store."""
         return None if self.db_path is None else self.db_path.with_name(f"{self.db_path.name}-backends")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutorSettings(RuntimeSettings):
+    """Settings of an external executor.
+
+    Attributes:
+        socket: the Unix socket to listen at.
+    """
+
+    socket: Path
+    name: ClassVar[str] = "executor"
+    # Nothing is remembered here: backends end with their executor.
+    backends_outlive_it: ClassVar[bool] = False
+    db_path: ClassVar[None] = None
+    backends_folder: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,34 +182,6 @@ class AcmeSettings:
     eab: tuple[str, bytes] | None = field(default=None, repr=False)
     ca_file: Path | None = None
     name_server: tuple[str, int] | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExecutorSettings:
-    """Settings of an external executor; those of its runtime mean what they mean in `DroneSettings`.
-
-    Attributes:
-        socket: the Unix socket to listen at.
-    """
-
-    socket: Path
-    name: str = "executor"
-    runtime: RuntimeKind = RuntimeKind.AUTO
-    docker_socket: Path = Path("/var/run/docker.sock")
-    docker_runtime: str | None = None
-    log_config: dict[str, Any] | None = None
-    mount_base: Path | None = None
-    auto_prune_images: bool = False
-    auto_prune_containers_older_than_s: float = 0.0
-    expose: tuple[Path, ...] = ()
-    log_limit_bytes: int = 10 * 1024 * 1024
-    soft_terminate_grace_s: float = timing.SOFT_TERMINATE_GRACE_S
-    startup_timeout_s: float = timing.STARTUP_TIMEOUT_S
-
-    # Nothing is remembered here: backends end with their executor.
-    backends_outlive_it: ClassVar[bool] = False
-    db_path: ClassVar[None] = None
-    backends_folder: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

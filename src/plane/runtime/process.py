@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import pwd
 import signal
 import socket
 from asyncio.subprocess import DEVNULL
@@ -27,14 +26,14 @@ from plane.protocol import codec
 from plane.protocol.errors import MessageError
 from plane.protocol.keys import AcquiredKey
 from plane.protocol.logs import LogPage
-from plane.protocol.spawn import Isolation, ProcessExecutable, ResourceLimits
+from plane.protocol.spawn import ProcessExecutable, ResourceLimits
 from plane.runtime.base import BackendFailed, Found, RuntimeListener, session_environment
 from plane.runtime.cgroups import Cgroup, Cgroups
 from plane.runtime.launch import PRIVATE, BubblewrapPlan, LaunchPlan, command_line
 from plane.runtime.log_keeper import LogKeeper
 from plane.runtime.machine import machine_cpu_ns, machine_memory_bytes, usage_of
 from plane.runtime.mounts import opened_folder
-from plane.runtime.process_command import found_command
+from plane.runtime.process_executable import found_command, is_isolated, read_executable, user_ids
 from plane.runtime.processes import descendants, first_descendant, kill_marked
 from plane.runtime.readiness import until_it_answers
 from plane.runtime.spool import open_for_output
@@ -56,6 +55,7 @@ class _Handle(msgspec.Struct, frozen=True):
     pid: int
     started_at: int
     bubblewrap: bool
+    memory_limit_bytes: int | None = None
     cgroup: dict[str, str] = msgspec.field(default_factory=dict)
 
 
@@ -141,14 +141,14 @@ class ProcessRuntime:
 
     async def prepare(self, executable: Any) -> None:
         """Check the executable: its shape, its limits, and that its command, folder and user are there."""
-        wanted = self._read(executable)
+        wanted = self._wanted(executable)
         found_command(wanted)
-        _user_ids(wanted.user)
+        user_ids(wanted.user)
 
     async def spawn(self, backend_id: str, executable: Any, key: AcquiredKey | None, static_token: str | None) -> int:
         """Start the process; see `plane.runtime.base.Runtime.spawn`."""
         # A task of its own: if the caller is cancelled, `terminate` finds what has been started.
-        starting = asyncio.create_task(self._start(backend_id, self._read(executable), key, static_token))
+        starting = asyncio.create_task(self._start(backend_id, self._wanted(executable), key, static_token))
         self._starting[backend_id] = starting
         starting.add_done_callback(lambda done: self._started(backend_id, done))
         return await asyncio.shield(starting)
@@ -165,8 +165,8 @@ class ProcessRuntime:
         environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
         environment |= wanted.env | session_environment(backend_id, port, key, static_token)
         command = found_command(wanted)
-        user = _user_ids(wanted.user)
-        bubblewrap = self._is_isolated(wanted)
+        user = user_ids(wanted.user)
+        bubblewrap = is_isolated(wanted, bubblewrap=self._bubblewrap)
         mount = self._opened_mount(wanted, key, user)
         cgroup = None
         descriptors = [] if mount is None else [mount]
@@ -226,8 +226,13 @@ class ProcessRuntime:
             is_root=os.geteuid() == 0,
         )
 
-    def _is_isolated(self, wanted: ProcessExecutable) -> bool:
-        return self._bubblewrap if wanted.isolation is None else wanted.isolation is Isolation.BUBBLEWRAP
+    def _wanted(self, executable: Any) -> ProcessExecutable:
+        return read_executable(
+            executable,
+            bubblewrap=self._bubblewrap,
+            shares_of_cpu=self._cgroups is not None,
+            mounts=self._mount_base is not None,
+        )
 
     def _opened_mount(
         self, wanted: ProcessExecutable, key: AcquiredKey | None, user: tuple[int, int] | None
@@ -248,8 +253,10 @@ class ProcessRuntime:
         if running is None:
             return None
         paths = {} if running.cgroup is None else {name: str(path) for name, path in running.cgroup.paths.items()}
-        handle = _Handle(running.process.pid, running.process.started_at, running.bubblewrap, paths)
-        return codec.to_builtins(handle)
+        process = running.process
+        return codec.to_builtins(
+            _Handle(process.pid, process.started_at, running.bubblewrap, running.memory_limit_bytes, paths)
+        )
 
     async def adopt(self, backend_id: str, handle: Any) -> Found:
         """Find the process again; see `plane.runtime.base.Runtime.adopt`."""
@@ -263,8 +270,8 @@ class ProcessRuntime:
         process = Supervised.adopt(known.pid, known.started_at, status_file)
         spooled = self._logs.spool_of(backend_id).exists()
         if process is not None and spooled:
-            # What it may use was told when it started, and is asked of its group from then on.
-            self._watch_over(backend_id, _Running(process, known.bubblewrap, cgroup, True, None))
+            running = _Running(process, known.bubblewrap, cgroup, True, known.memory_limit_bytes)
+            self._watch_over(backend_id, running)
             return Found(running=True)
         if process is not None:
             process.stop_watching()
@@ -407,51 +414,6 @@ class ProcessRuntime:
                 await running.ended.wait()
         self._logs.close()
 
-    def _read(self, executable: Any) -> ProcessExecutable:
-        """The executable, checked.
-
-        Raises:
-            BackendFailed: names the field and what it must be.
-        """
-        if isinstance(executable, dict) and "image" in executable and "command" not in executable:
-            raise BackendFailed(
-                'executable: this drone runs processes, not images; give {"command": ["program", "argument", …]}, '
-                "or use a drone with Docker"
-            )
-        try:
-            wanted = codec.convert(executable, ProcessExecutable)
-        except MessageError as error:
-            raise BackendFailed(
-                f"executable{error.path.removeprefix('$')}: {error.reason}; the shape is "
-                '{"command": ["program", "argument", …], "env": {…}, "cwd": "/folder"}'
-            ) from None
-        if not wanted.command or not wanted.command[0]:
-            raise BackendFailed("executable.command: must name a program and its arguments")
-        for name in wanted.env:
-            if not name or "=" in name:
-                raise BackendFailed(f"executable.env: {name!r} is no name of a variable")
-        self._check_isolation(wanted)
-        return wanted
-
-    def _check_isolation(self, wanted: ProcessExecutable) -> None:
-        """What is asked for is done, or refused: never less."""
-        if wanted.isolation is Isolation.BUBBLEWRAP and not self._bubblewrap:
-            raise BackendFailed(
-                "executable.isolation: bubblewrap is not installed on the drone's machine, or may not make namespaces "
-                "there; install it, or leave isolation out"
-            )
-        if wanted.mount and self._mount_base is not None and not self._is_isolated(wanted):
-            raise BackendFailed(
-                "executable.mount: a process without isolation cannot be given a mount; leave out the mount, or "
-                "use isolation bubblewrap"
-            )
-        limits = wanted.resource_limits
-        if limits.cpu_period_percent is not None and self._cgroups is None:
-            raise BackendFailed(
-                "executable.resource_limits: a share of CPU cannot be enforced, since this drone can make no control "
-                "groups; leave out cpu_period_percent, or use a drone with Docker"
-            )
-
 
 def _is_private(path: Path) -> bool:
     return any(path.is_relative_to(folder) for folder in PRIVATE)
@@ -464,25 +426,6 @@ def _root_entries() -> dict[str, str | None]:
         for entry in Path("/").iterdir()
         if entry.is_symlink() or entry.is_dir()
     }
-
-
-def _user_ids(user: str | None) -> tuple[int, int] | None:
-    """Ids of the user, and of its group, to drop to.
-
-    Raises:
-        BackendFailed: there is no such user, or this drone may not become it.
-    """
-    if user is None:
-        return None
-    try:
-        entry = pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
-    except (KeyError, ValueError, OverflowError):
-        raise BackendFailed(f"executable.user: there is no user {user!r} on the drone's machine") from None
-    if entry.pw_uid == os.geteuid():
-        return None
-    if os.geteuid() != 0:
-        raise BackendFailed(f"executable.user: only a drone that runs as root can run backends as {user!r}")
-    return entry.pw_uid, entry.pw_gid
 
 
 def _rlimits(limits: ResourceLimits, *, in_cgroup: bool) -> ResourceLimits:

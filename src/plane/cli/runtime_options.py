@@ -1,0 +1,82 @@
+"""Options that say how backends are run: those of `plane drone` and of `plane executor` alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter, validators
+
+from plane import timing
+from plane.cli.arguments import json_object
+from plane.settings import RuntimeKind
+
+__all__ = ["RuntimeOptions"]
+
+_POSITIVE = Parameter(validator=validators.Number(gt=0))
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class RuntimeOptions:
+    """How backends are run.
+
+    Parameters
+    ----------
+    runtime
+        What runs backends: docker, process, or auto for Docker where an engine answers, else processes. Processes of an
+        external executor take the executable's image as a command line.
+    docker_socket
+        Unix socket of the Docker engine.
+    docker_runtime
+        OCI runtime for containers, by the engine's name for it, such as runsc.
+    log_config
+        Logging of containers as the engine's JSON, such as {"Type": "journald"}.
+    mount_base
+        Folder below which backends may have a folder of their own mounted at /plane-data.
+    auto_prune_images
+        Remove images that no container uses, every minute.
+    auto_prune_containers_older_than_seconds
+        Remove stopped containers of backends so long after their end.
+    expose
+        Folder below /tmp, /var/tmp or /run that isolated processes can read; may be given several times.
+    log_limit_bytes
+        How much of each backend's output is kept.
+    soft_terminate_grace
+        Seconds from asking a backend to stop until it is killed.
+    startup_timeout
+        Seconds until a backend must answer HTTP.
+    """
+
+    runtime: RuntimeKind = RuntimeKind.AUTO
+    docker_socket: Path = Path("/var/run/docker.sock")
+    docker_runtime: str | None = None
+    log_config: str | None = None
+    mount_base: Path | None = None
+    auto_prune_images: Annotated[bool, Parameter(negative=())] = False
+    auto_prune_containers_older_than_seconds: Annotated[float, Parameter(validator=validators.Number(gte=0))] = 0
+    expose: Annotated[tuple[Path, ...], Parameter(negative=())] = ()
+    log_limit_bytes: Annotated[int, Parameter(validator=validators.Number(gte=100_000))] = 10 * 1024 * 1024
+    soft_terminate_grace: Annotated[float, _POSITIVE] = timing.SOFT_TERMINATE_GRACE_S
+    startup_timeout: Annotated[float, _POSITIVE] = timing.STARTUP_TIMEOUT_S
+
+    def settings(self) -> dict[str, Any]:
+        """The fields of `plane.settings.RuntimeSettings`.
+
+        Raises:
+            ConfigurationError
+        """
+        return {
+            "runtime": self.runtime,
+            "docker_socket": self.docker_socket,
+            "docker_runtime": self.docker_runtime,
+            "log_config": json_object(self.log_config, "--log-config"),
+            "mount_base": self.mount_base,
+            "auto_prune_images": self.auto_prune_images,
+            "auto_prune_containers_older_than_s": self.auto_prune_containers_older_than_seconds,
+            "expose": self.expose,
+            "log_limit_bytes": self.log_limit_bytes,
+            "soft_terminate_grace_s": self.soft_terminate_grace,
+            "startup_timeout_s": self.startup_timeout,
+        }
