@@ -85,7 +85,8 @@ async def test_a_half_open_connection_is_noticed(postgres_url: str, monkeypatch:
 
 async def test_of_two_nodes_with_one_name_on_two_controllers_the_newer_stays(postgres_url: str) -> None:
     async with controller_api(postgres_url) as one, controller_api(postgres_url) as two:
-        async with fake_proxy(one.base, "px-x"):
+        async with fake_proxy(one.base, "px-x") as older:
+            await until_at_home(one, older.controller["name"])
             async with fake_proxy(two.base, "px-x") as newer:
                 await until_at_home(one, newer.controller["name"])
             await until_no_nodes(one)
