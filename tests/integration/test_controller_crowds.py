@@ -13,7 +13,7 @@ import pytest
 from bench.load import Watcher
 
 from harness.controllers import Api, controller_api
-from harness.fake_node import CLUSTER, VERSION, fake_drone, obedient_drone
+from harness.fake_node import CLUSTER, VERSION, fake_drone, fake_proxy, obedient_drone
 
 IMAGE: dict[str, Any] = {"executable": {"image": "example/image"}}
 STREAMS, NODES = 5_000, 2_000
@@ -118,18 +118,26 @@ async def test_signs_of_life_come_while_nothing_happens(postgres_url: str, monke
             assert await answer.content.readuntil(b"\n\n") == b":\n\n"
 
 
-async def test_a_subscriber_that_cannot_follow_is_cut_and_reads_the_database(
+async def test_a_subscriber_that_cannot_follow_is_cut_and_the_others_are_not(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("plane.database.notifications.SUBSCRIPTION_LIMIT", 20)
-    async with controller_api(postgres_url) as api, obedient_drone(api.base) as spawned:
-        # A thousand events in one moment: the sockets' subscriptions overflow, the nodes are sent away and come back.
+    async with (
+        controller_api(postgres_url) as api,
+        obedient_drone(api.base) as spawned,
+        fake_proxy(api.base) as proxy,
+    ):
         sql = await asyncpg.connect(postgres_url)
-        await sql.execute(
-            "SELECT plane_emit('backend_state', 'x', '{\"status\": \"ready\"}') FROM generate_series(1, 1000)"
-        )
+        # A thousand states in one moment: proxies hear of all of them, and this one's place in the queue is too small.
+        emit = "SELECT plane_emit('backend_state', 'x', $1::jsonb) FROM generate_series(1, 1000)"
+        await sql.execute(emit, '{"status": "ready"}')
         await sql.close()
-        answer = await api.connect(key={"name": "k"}, spawn_config=IMAGE)
         async with asyncio.timeout(LIMIT_S):
+            message = await proxy.ws.receive()
+            assert (message.type, message.data) == (aiohttp.WSMsgType.CLOSE, aiohttp.WSCloseCode.GOING_AWAY)
+            answer = await api.connect(key={"name": "k"}, spawn_config=IMAGE)
             while answer["backend_id"] not in spawned:
                 await asyncio.sleep(0.02)
+        async with fake_proxy(api.base) as proxy:
+            await proxy.say("RouteInfoRequest", {"token": "unknown"})
+            assert (await proxy.hear("RouteInfoResponse"))["route_info"] is None

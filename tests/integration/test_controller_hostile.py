@@ -195,7 +195,8 @@ async def test_thousands_of_slow_clients_keep_nobody_waiting(postgres_url: str) 
                     b"Content-Length: 1000\r\n\r\n{"
                 )
             async with asyncio.timeout(10):
-                await api.connect(key={"name": "quick"}, spawn_config={"executable": {"image": "i"}})
+                answer = await api.connect(key={"name": "quick"}, spawn_config={"executable": {"image": "i"}})
+            assert answer["spawned"] is True
         finally:
             for writer in slow:
                 writer.transport.abort()

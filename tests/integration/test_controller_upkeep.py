@@ -144,6 +144,7 @@ async def test_the_reaper_of_a_running_controller_acts_by_itself(postgres_url: s
     async with controller_api(postgres_url) as api, asyncio.timeout(10):
         while (await status_of(api, backend))["status"] != "terminated":
             await asyncio.sleep(0.02)
+        assert (await status_of(api, backend))["termination_reason"] == "lost"
 
 
 async def test_cleanup_deletes_what_is_old_and_nothing_else(postgres_url: str) -> None:

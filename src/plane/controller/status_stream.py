@@ -111,7 +111,8 @@ def _shown(event: Event) -> tuple[int, bytes]:
     return _shown_once(codec.encode(event.payload), int(event.timestamp.timestamp() * 1000))
 
 
-@lru_cache(maxsize=256)
+# Readers of one backend come one after the other; a state may be large, so few are kept.
+@lru_cache(maxsize=32)
 def _shown_once(state: bytes, time_ms: int) -> tuple[int, bytes]:
     entry = public_entry(state_from_json(state), DbTime(time_ms))
     return entry.status.number, _text(entry)
