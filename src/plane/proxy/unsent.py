@@ -9,6 +9,7 @@ import array
 import asyncio
 import fcntl
 import termios
+from contextlib import suppress
 
 __all__ = ["unsent_bytes"]
 
@@ -19,7 +20,9 @@ def unsent_bytes(transport: asyncio.Transport | None) -> int:
         return 0
     waiting = array.array("i", [0])
     peer = transport.get_extra_info("socket")
-    if peer is not None and peer.fileno() >= 0:
-        # SIOCOUTQ, by its other name.
-        fcntl.ioctl(peer.fileno(), termios.TIOCOUTQ, waiting)
+    if peer is not None:
+        # One that is just being closed has no queue any more.
+        with suppress(OSError, ValueError):
+            # SIOCOUTQ, by its other name.
+            fcntl.ioctl(peer.fileno(), termios.TIOCOUTQ, waiting)
     return transport.get_write_buffer_size() + waiting[0]
