@@ -1,6 +1,6 @@
 """Which backend, path and headers? Page 5's table of requests and its header rules, as pure functions on bytes.
 
-`plane.proxy.client_connection` does what is decided here.
+`plane.proxy.backend_search` does what is decided here.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Where does a request lead, as far as it can be told without a controller? Page 5's table of requests.
 
-`plane.proxy.client_connection` follows it.
+`plane.proxy.backend_search` follows it.
 """
 
 from __future__ import annotations

@@ -410,7 +410,8 @@ class ClientConnection(ClientTransport):
                 self._unsent = unsent
                 self._bytes_got_on()
                 return
-            log.info("request stood still; connection cut", backend=self._route and self._route.backend_id)
+            if self._route is not None:
+                log.info("request stood still; connection cut", backend=self._route.backend_id)
             verdict = standstill(
                 with_backend=upstream is not None,
                 answer_begun=self._answer_begun,
@@ -446,7 +447,7 @@ class ClientConnection(ClientTransport):
         settings = self._service.limits
         if self._transport is None or self._transport.is_closing() or self.lingering:
             waits_s: float | None = limits.LINGER_LIMIT_S if self.lingering else limits.CLOSING_LIMIT_S
-        elif self.writing_paused or (self.busy and not self._body.complete):
+        elif self.writing_paused or (self._upstream is not None and not self._body.complete):
             # A client that has sent its end is there, or a write will tell that it is not.
             waits_s = limits.CLOSING_LIMIT_S if self._eof else settings.body_s
         elif self.busy:
