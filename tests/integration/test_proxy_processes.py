@@ -33,9 +33,10 @@ async def test_workers_are_one_proxy_to_the_controller(tmp_path: Path) -> None:
         assert len(workers_of(running)) == 2
         answers = await asyncio.gather(*(it.send(get("/t/", CLOSE)) for _ in range(40)))
         assert {status(answer) for answer in answers} == {200}
-        # One connection, one question, whichever worker was asked; and no more than a keepalive a second.
+        # One connection, one question at a time, whichever worker was asked; and no more than a keepalive a second.
         assert it.sockets == 1
-        assert it.asked == ["t"]
+        # The question of the second worker may cross with the answer to the first.
+        assert it.asked in (["t"], ["t", "t"])
         async with asyncio.timeout(LIMIT_S):
             while not it.kept_alive:
                 await asyncio.sleep(0.05)
