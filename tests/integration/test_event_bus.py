@@ -92,6 +92,20 @@ async def test_an_event_that_commits_late_is_not_missed_by_a_replay(postgres_url
         await late.close()
 
 
+async def test_ids_that_come_again_after_a_failover_are_new_events(postgres_url: str) -> None:
+    async with running_bus(postgres_url) as (bus, sql):
+        with bus.subscribe(KIND, "a") as events:
+            for n in range(3):
+                await sql.execute(EMIT, "a", json.dumps({"n": n}))
+                assert await next_payload(events) == {"n": n}
+            # As on a standby that had not heard of the last two when it took over.
+            await sql.execute("DELETE FROM event WHERE id > 1")
+            await sql.execute("SELECT setval('event_id_seq', 1)")
+            await sql.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'")
+            await sql.execute(EMIT, "a", '{"n": "again"}')
+            assert await next_payload(events) == {"n": "again"}
+
+
 async def test_a_slow_subscriber_is_dropped_and_the_others_are_not(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

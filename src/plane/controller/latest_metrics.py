@@ -6,6 +6,7 @@ Kept in memory only, and for a minute: metrics are not stored, and one that is n
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 
 import structlog
 
@@ -31,7 +32,7 @@ class LatestMetrics:
         self._bus = bus
         self._clock = asyncio.get_running_loop().time
         # In the order in which they were heard, so that the oldest come first.
-        self._heard: dict[str, tuple[float, Event]] = {}
+        self._heard: OrderedDict[str, tuple[float, Event]] = OrderedDict()
 
     async def run(self) -> None:
         """Listen, until cancelled."""
@@ -45,17 +46,17 @@ class LatestMetrics:
 
     def _remember(self, event: Event) -> None:
         if event.key is not None:
-            self._heard.pop(event.key, None)
             self._heard[event.key] = (self._clock(), event)
+            self._heard.move_to_end(event.key)
         self._forget_old()
 
     def _forget_old(self) -> None:
         limit = self._clock() - timing.METRICS_KEPT_S
         while self._heard:
-            backend_id, (heard_at, _) = next(iter(self._heard.items()))
+            heard_at, _ = next(iter(self._heard.values()))
             if heard_at >= limit and len(self._heard) <= BACKENDS_LIMIT:
                 return
-            del self._heard[backend_id]
+            self._heard.popitem(last=False)
 
     def of(self, backend_id: str) -> BackendUsage | None:
         """The newest metrics of a backend; None if there are none, or only old ones."""

@@ -8,7 +8,8 @@ blocks the others. Rule: page 3, "Event bus".
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import datetime
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 
@@ -107,8 +108,8 @@ class EventBus:
         self._inbox: asyncio.Queue[str] = asyncio.Queue(INBOX_LIMIT)
         self._subscriptions: dict[tuple[str, str | None], set[Subscription]] = {}
         self._last_id: int | None = None
-        self._seen: set[int] = set()
-        self._seen_order: deque[int] = deque()
+        # In the order in which they were heard, so that the oldest is forgotten first.
+        self._seen: OrderedDict[int, datetime.datetime] = OrderedDict()
         self.listening = asyncio.Event()
         self.heard = 0
 
@@ -213,9 +214,14 @@ class EventBus:
             self._dispatch(event)
 
     async def _replay(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
+        newest: int = await connection.fetchval(_SQL["last_event"])
         if self._last_id is None:
-            self._last_id = await connection.fetchval(_SQL["last_event"])
+            self._last_id = newest
             return
+        if newest < self._last_id:
+            # As a standby that took over without having received everything. Its ids come again, with other times.
+            log.warning("the database has fewer events than were heard of", heard=self._last_id, has=newest)
+            self._last_id = newest
         after = max(0, self._last_id - REPLAY_OVERLAP)
         while True:
             rows = await connection.fetch(_SQL["events_after"], after, EVENT_REPLAY_PAGE)
@@ -235,9 +241,9 @@ class EventBus:
 
     def _dispatch(self, event: Event) -> None:
         if event.id is not None:
-            if event.id in self._seen:
+            if self._seen.get(event.id) == event.timestamp:
                 return
-            self._remember(event.id)
+            self._remember(event.id, event.timestamp)
         places = [(event.kind, event.key)]
         if event.key is not None:
             places.append((event.kind, None))
@@ -245,10 +251,10 @@ class EventBus:
             for subscription in self._subscriptions.get(place, ()):
                 subscription.put(event)
 
-    def _remember(self, event_id: int) -> None:
+    def _remember(self, event_id: int, timestamp: datetime.datetime) -> None:
         self.heard += 1
         self._last_id = max(self._last_id or 0, event_id)
-        self._seen.add(event_id)
-        self._seen_order.append(event_id)
-        if len(self._seen_order) > SEEN_LIMIT:
-            self._seen.discard(self._seen_order.popleft())
+        self._seen[event_id] = timestamp
+        self._seen.move_to_end(event_id)
+        if len(self._seen) > SEEN_LIMIT:
+            self._seen.popitem(last=False)
