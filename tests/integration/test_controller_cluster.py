@@ -46,7 +46,7 @@ async def test_a14_draining_can_be_undone(postgres_url: str) -> None:
 async def test_a14_a_drone_that_stops_gets_no_more_work_until_it_is_back(postgres_url: str) -> None:
     async with controller_api(postgres_url) as api:
         async with fake_drone(api.base) as drone:
-            assert drone.controller["extensions"] == ["stopping"]
+            assert "stopping" in drone.controller["extensions"]
             await drone.say("Stopping", {})
             await until_ready_is(api, False)
             assert await api.refused(spawn_config=IMAGE) == (500, "NoDroneAvailable")

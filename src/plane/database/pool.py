@@ -60,7 +60,7 @@ class Database:
         """All rows of one statement.
 
         Raises:
-            DatabaseUnavailable
+            DatabaseUnavailable, Unstorable
         """
         async with self._connection() as connection:
             rows: list[asyncpg.Record] = await connection.fetch(statement, *args, timeout=STATEMENT_LIMIT_S)
@@ -70,7 +70,7 @@ class Database:
         """The first row of one statement, if any.
 
         Raises:
-            DatabaseUnavailable
+            DatabaseUnavailable, Unstorable
         """
         async with self._connection() as connection:
             row: asyncpg.Record | None = await connection.fetchrow(statement, *args, timeout=STATEMENT_LIMIT_S)
@@ -80,7 +80,7 @@ class Database:
         """Run one statement.
 
         Raises:
-            DatabaseUnavailable
+            DatabaseUnavailable, Unstorable
         """
         async with self._connection() as connection:
             await connection.execute(statement, *args, timeout=STATEMENT_LIMIT_S)
@@ -90,7 +90,7 @@ class Database:
         """Several statements, all or nothing.
 
         Raises:
-            DatabaseUnavailable
+            DatabaseUnavailable, Unstorable
         """
         async with self._connection() as connection, connection.transaction():
             yield Transaction(connection)
