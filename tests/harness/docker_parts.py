@@ -53,6 +53,8 @@ class OwnDocker:
             "iptables": False,
             "ip6tables": False,
             "runtimes": runtimes,
+            # The tiny image's program, which is the first of its container, does not hear SIGTERM.
+            "shutdown-timeout": 1,
             **config,
         }
         (folder / "daemon.json").write_text(json.dumps(settings))

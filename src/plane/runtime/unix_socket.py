@@ -87,15 +87,17 @@ class UnixSocketRuntime:
     async def prepare(self, executable: Any) -> None:
         """Have it prepared, again if the connection breaks; see `plane.runtime.base.Runtime.prepare`."""
         request = ExecutorRequest(prepare=read_executable(executable))
-        async with asyncio.timeout(PREPARE_LIMIT_S):
-            while True:
-                try:
-                    _ok(await self._ask(request, PREPARE_LIMIT_S, UnitOutcome))
-                except LineLost as error:
-                    log.warning("executable not prepared; asking again", error=str(error))
-                    await asyncio.sleep(RETRY_S)
-                else:
-                    return
+        end = asyncio.get_running_loop().time() + PREPARE_LIMIT_S
+        while True:
+            try:
+                _ok(await self._ask(request, PREPARE_LIMIT_S, UnitOutcome))
+            except LineLost as error:
+                if asyncio.get_running_loop().time() >= end:
+                    raise BackendFailed(f"not prepared: {error}") from error
+                log.warning("executable not prepared; asking again", error=str(error))
+                await asyncio.sleep(RETRY_S)
+            else:
+                return
 
     async def spawn(self, backend_id: str, executable: Any, key: AcquiredKey | None, static_token: str | None) -> int:
         """Have it started; see `plane.runtime.base.Runtime.spawn`."""

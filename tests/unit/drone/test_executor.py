@@ -1,0 +1,180 @@
+"""Orders that come late, twice, or make no sense; what a former process left. With the runtime that ships as a fake."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from plane.drone.clock import DroneClock
+from plane.drone.event_recorder import EventRecorder
+from plane.drone.executor import Executor
+from plane.drone.state_store import StateStore, open_state_store
+from plane.ownership import end_tasks
+from plane.protocol.backend_state import (
+    BackendState,
+    BackendStatus,
+    Loading,
+    Ready,
+    Scheduled,
+    Terminated,
+    TerminationKind,
+    TerminationReason,
+)
+from plane.protocol.drone_messages import BackendAction, BackendEvent, BackendOrder, SpawnOrder, TerminateOrder
+from plane.protocol.keys import AcquiredKey, KeyConfig, KeyDeadlines
+from plane.runtime.base import RuntimeListener
+from plane.runtime.memory import MemoryRuntime
+
+
+class Drone:
+    """A drone whose backends are in memory."""
+
+    def __init__(self, store: StateStore, clock: DroneClock) -> None:
+        self.clock = clock
+        recorder = EventRecorder(store, clock)
+        self.executor = Executor(store, recorder, clock, "127.0.0.1")
+        self.runtime = MemoryRuntime(RuntimeListener(self.executor.exited))
+        self.executor.runtime = self.runtime
+        self.events: list[BackendEvent] = []
+
+    def order(self, key: str = "k", *, seconds_ago: float = 0) -> SpawnOrder:
+        start = self.clock.now().plus_s(-seconds_ago)
+        deadlines = KeyDeadlines(start.plus_s(30), start.plus_s(40), start.plus_s(50))
+        return SpawnOrder({}, AcquiredKey(KeyConfig(key), deadlines, 1))
+
+    async def spawn(self, backend: str, order: SpawnOrder) -> bool:
+        return await self.executor.apply(BackendAction(f"ak-{backend}", backend, 1, BackendOrder(spawn=order)))
+
+    async def terminate(self, backend: str) -> bool:
+        order = TerminateOrder(TerminationKind.SOFT, TerminationReason.EXTERNAL)
+        return await self.executor.apply(BackendAction(f"ak-t{backend}", backend, 1, BackendOrder(terminate=order)))
+
+    def states(self, backend: str) -> list[BackendState]:
+        return [event.state for event in self.events if event.backend_id == backend]
+
+    async def until(self, backend: str, status: BackendStatus) -> None:
+        await until(lambda: any(state.status is status for state in self.states(backend)))
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+@asynccontextmanager
+async def drone(store: StateStore | None = None, clock: DroneClock | None = None) -> AsyncIterator[Drone]:
+    async with open_state_store(None) as own:
+        it = Drone(store or own, clock or DroneClock())
+        await (store or own).register_listener(it.events.append)
+        keys = asyncio.create_task(it.executor.keys.run())
+        try:
+            yield it
+        finally:
+            it.executor.refuse_work()
+            await it.executor.leave_all()
+            await end_tasks([keys])
+
+
+async def test_a_spawn_after_its_soft_deadline_is_refused_and_reported() -> None:
+    async with drone() as it:
+        assert await it.spawn("late", it.order(seconds_ago=41)) is True
+        (state,) = it.states("late")
+        assert isinstance(state, Terminated)
+        assert "nearly over" in str(state.message)
+        assert it.runtime.spawned == []
+
+
+async def test_what_comes_again_does_nothing_twice() -> None:
+    async with drone() as it:
+        order = it.order()
+        for _ in range(3):
+            assert await it.spawn("b", order) is True
+        await it.until("b", BackendStatus.READY)
+        assert it.runtime.spawned == ["b"]
+        for _ in range(3):
+            assert await it.terminate("b") is True
+        await it.until("b", BackendStatus.TERMINATED)
+        assert await it.spawn("b", order) is True
+        assert await it.terminate("b") is True
+        statuses = [state.status.number for state in it.states("b")]
+        assert statuses == sorted(set(statuses))
+        assert it.runtime.spawned == ["b"]
+
+
+async def test_names_that_are_none_and_keys_that_are_held() -> None:
+    async with drone() as it:
+        for name in ("../../etc", "a/b", "UPPER", "x" * 46, ""):
+            assert await it.spawn(name, it.order(f"key-{name}")) is True
+            (state,) = it.states(name)
+            assert isinstance(state, Terminated)
+            assert "no backend can be called" in str(state.message)
+        assert await it.spawn("holder", it.order("held"))
+        await it.until("holder", BackendStatus.READY)
+        assert await it.spawn("second", it.order("held")) is True
+        (state,) = it.states("second")
+        assert isinstance(state, Terminated)
+        assert "still held here by backend holder" in str(state.message)
+        assert it.runtime.spawned == ["holder"]
+
+
+async def test_a_drone_that_stops_takes_no_work() -> None:
+    async with drone() as it:
+        it.executor.refuse_work()
+        assert await it.spawn("b", it.order()) is False
+        assert it.events == []
+
+
+async def test_an_unknown_backend_is_lost_once() -> None:
+    async with drone() as it:
+        assert await it.terminate("unknown") is True
+        assert await it.terminate("unknown") is True
+        (state,) = it.states("unknown")
+        assert isinstance(state, Terminated)
+        assert state.reason is TerminationReason.LOST
+
+
+async def test_a8_keys_are_resumed_and_what_has_expired_meanwhile_ends() -> None:
+    async with open_state_store(None) as store:
+        clock = DroneClock()
+        async with drone(store, clock) as before:
+            fresh, over = before.order("fresh"), before.order("over", seconds_ago=39)
+            assert await before.spawn("fresh", fresh)
+            assert await before.spawn("over", over)
+            for backend in ("fresh", "over"):
+                await before.until(backend, BackendStatus.READY)
+            kept = before.runtime
+        # The new process has the same clock, and finds what the old one left.
+        async with drone(store, DroneClock(clock.reading)) as after:
+            kept._listener = RuntimeListener(after.executor.exited)
+            after.executor.runtime = kept
+            await after.executor.adopt_former_backends()
+            await after.until("over", BackendStatus.TERMINATED)
+            ended = after.states("over")[-1]
+            assert isinstance(ended, Terminated)
+            assert ended.reason is TerminationReason.KEY_EXPIRED
+            assert after.states("fresh")[-1] == Ready(address="127.0.0.1:1")
+            assert await after.terminate("fresh")
+            await after.until("fresh", BackendStatus.TERMINATED)
+
+
+async def test_a8_after_a_boot_what_runs_is_ended_gracefully() -> None:
+    async with open_state_store(None) as store:
+        async with drone(store) as before:
+            assert await before.spawn("b", before.order())
+            await before.until("b", BackendStatus.READY)
+            kept = before.runtime
+            await store.register_event("loading", Loading(), before.clock.now())
+            await store.register_event("scheduled", Scheduled(), before.clock.now())
+        # A clock that began anew: stored deadlines mean nothing to it.
+        async with drone(store, DroneClock()) as after:
+            kept._listener = RuntimeListener(after.executor.exited)
+            after.executor.runtime = kept
+            await after.executor.adopt_former_backends()
+            for backend in ("b", "loading", "scheduled"):
+                await after.until(backend, BackendStatus.TERMINATED)
+            ended = after.states("b")[-1]
+            assert isinstance(ended, Terminated)
+            assert (ended.reason, ended.termination) == (TerminationReason.KEY_EXPIRED, TerminationKind.SOFT)
