@@ -32,13 +32,12 @@ def ends_once(cluster: Cluster, backend: str) -> dict[str, object]:
     return entry
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
-def test_a_restart_ends_backends_and_new_ones_start(postgres_url: str, tmp_path: Path, how: signal.Signals) -> None:
+def test_a_restart_ends_backends_and_new_ones_start(postgres_url: str, tmp_path: Path) -> None:
     with engine_and_cluster(postgres_url, tmp_path, live_restore=False) as (engine, cluster):
         backends = [cluster.spawn(f"k{number}")["backend_id"] for number in range(3)]
         for backend in backends:
             cluster.until_status(backend, "ready")
-        engine.stop(how)
+        engine.stop()
         engine.start()
         for backend in backends:
             assert ends_once(cluster, backend)["exit_error"] is True

@@ -72,12 +72,12 @@ def test_last_lines_follow_and_after_the_end(adopting: Cluster) -> None:
     backend = started["backend_id"]
     adopting.until_status(backend, "ready")
     until(lambda: len(lines(adopting, backend)) > 30)
-    # Any controller has it; all lines, in order.
+    # Any controller has it; all lines, once, and in order as far as one engine's two streams are.
     every = numbers(lines(adopting, backend, controller=1))
-    assert every == list(range(len(every)))
+    assert sorted(every) == list(range(len(every)))
     last = numbers(lines(adopting, backend, "?tail=5"))
     assert len(last) >= 5
-    assert last == list(range(last[0], last[-1] + 1))
+    assert sorted(last) == list(range(min(last), max(last) + 1))
 
     # Followed over a restart of the drone, from the last event on; until the end.
     seen: list[str] = []
@@ -93,13 +93,15 @@ def test_last_lines_follow_and_after_the_end(adopting: Cluster) -> None:
             if len(seen) == 100:
                 assert adopting.get(started["url"]).status == 502
     counted = numbers(seen)
-    assert counted == list(range(counted[0], counted[0] + len(counted)))
+    assert sorted(counted) == list(range(min(counted), min(counted) + len(counted)))
 
     entry = adopting.until_status(backend, "terminated")
     assert "the last line" in entry["message"]
     # The same after the end.
     assert lines(adopting, backend, "?tail=1") == ["the last line"]
-    assert numbers(lines(adopting, backend, "?tail=100000"))[: len(every)] == every
+    kept = numbers(lines(adopting, backend, "?tail=100000"))
+    assert sorted(set(every) - set(kept)) == []
+    assert sorted(kept) == list(range(len(kept)))
     assert lines(adopting, backend, "?tail=1&follow=true") == ["the last line"]
 
 

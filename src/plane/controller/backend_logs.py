@@ -30,9 +30,9 @@ __all__ = ["LOG_ENDPOINTS"]
 DEFAULT_TAIL = 1000
 LARGEST_TAIL = 1_000_000
 # How long a drone waits for a line before it answers that there is none.
-FOLLOW_WAIT_S = 15.0
+FOLLOW_WAIT_S = 5.0
 # How long an answer may take beyond that.
-ANSWER_LIMIT_S = 10.0
+ANSWER_LIMIT_S = 5.0
 # A reader that takes nothing for this long is dropped.
 WRITE_LIMIT_S = 60.0
 

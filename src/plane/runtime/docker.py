@@ -257,7 +257,8 @@ class DockerRuntime:
         end = time.monotonic() + wait_s
         while backend_id in self._running:
             try:
-                lines = await container_lines(self._engine, container_name(backend_id), after, tail)
+                name = container_name(backend_id)
+                lines = await container_lines(self._engine, name, after, tail, running=True)
             except EngineRefused as error:
                 if error.status == 404:
                     break
@@ -408,7 +409,9 @@ class DockerRuntime:
     async def _last_lines(self, container: str) -> Any:
         try:
             async with asyncio.timeout(LAST_OUTPUT_LIMIT_S):
-                return await container_lines(self._engine, container, None, LAST_LINES, LAST_BYTES)
+                return await container_lines(
+                    self._engine, container, None, LAST_LINES, running=False, limit_bytes=LAST_BYTES
+                )
         except (BackendFailed, TimeoutError) as error:
             log.warning("a container's output cannot be read", container=container, error=str(error))
             return []

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import time
+
 from plane.protocol.logs import LogLine
 from plane.runtime.docker_engine import DockerEngine, parse_time_ns
 
@@ -10,10 +13,17 @@ __all__ = ["container_lines", "split_frames"]
 # Of one reading; what is beyond it is read by the next one.
 READ_LIMIT_BYTES = 512 * 1024
 HEADER_BYTES = 8
+UNSETTLED_NS = 250_000_000
 
 
 async def container_lines(
-    engine: DockerEngine, container: str, after_ns: int | None, tail: int | None, limit_bytes: int = READ_LIMIT_BYTES
+    engine: DockerEngine,
+    container: str,
+    after_ns: int | None,
+    tail: int | None,
+    *,
+    running: bool,
+    limit_bytes: int = READ_LIMIT_BYTES,
 ) -> list[LogLine]:
     """Lines after a time, else the last ``tail`` ones, else from the beginning; in order of their times.
 
@@ -31,12 +41,15 @@ async def container_lines(
             data += chunk
             if len(data) >= limit_bytes:
                 break
+    # The engine stamps stdout and stderr side by side: a line may come after one with a later time. Whoever goes on
+    # after that one would never see it, so whoever follows gets the very last moment with the next reading.
+    settled_ns = time.time_ns() - UNSETTLED_NS if running and after_ns is not None else sys.maxsize
     lines = []
     for payload in split_frames(bytes(data)):
         for row in payload.decode(errors="replace").splitlines():
             stamp, _, text = row.partition(" ")
             time_ns = parse_time_ns(stamp)
-            if time_ns > (after_ns or 0):
+            if (after_ns or 0) < time_ns < settled_ns:
                 lines.append(LogLine(time_ns, text.replace("\0", "\N{REPLACEMENT CHARACTER}")))
     # Two streams are stamped side by side.
     return sorted(lines, key=lambda line: line.time_ns)
