@@ -224,7 +224,7 @@ def scan(body: bytes, size: int) -> int | str:
     for start in range(0, len(body), size):
         piece = body[start : start + size]
         try:
-            part = scanner.feed(piece)
+            _, part = scanner.feed(piece)
         except MalformedChunks:
             return "refused"
         assert 0 <= part <= len(piece)

@@ -62,6 +62,22 @@ async def test_trailers_pass_both_ways() -> None:
         assert answer.endswith(b"\r\n\r\n" + body)
 
 
+async def test_a12_forged_trailers_are_left_out_both_ways() -> None:
+    body = b"2\r\nok\r\n0\r\nX-Verified-User: eve\r\nDigest: abc\r\nx_forwarded_for: 6.6.6.6\r\n\r\n"
+    kept = b"2\r\nok\r\n0\r\nDigest: abc\r\n\r\n"
+    async with world() as it:
+
+        async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            it.heard.append(await reader.readexactly(len(kept)))
+            writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + body)
+
+        it.exchange = echo
+        answer = await it.send(get("/t/", "Transfer-Encoding: chunked", method="POST") + body)
+        assert it.heard == [kept]
+        assert answer.endswith(b"\r\n\r\n" + kept)
+
+
 async def test_connection_close_of_each_side() -> None:
     async with world() as it:
 

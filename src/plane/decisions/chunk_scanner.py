@@ -1,7 +1,7 @@
-"""Where does a chunked body end? Follows the chunks' boundaries without touching the bytes.
+"""Where does a chunked body end, and which of its trailers go on? Follows the chunks without touching their bytes.
 
-RFC 9112, section 7.1, strictly: CR LF only, hexadecimal sizes, bounded extensions and trailers. Trailers that
-only this proxy may send are refused. Used in both directions.
+RFC 9112, section 7.1, strictly: CR LF only, hexadecimal sizes, bounded extensions and trailers. Trailers that only this
+proxy may send are left out (A12); those that would frame a message are refused. Used in both directions.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ __all__ = ["ChunkScanner", "MalformedChunks"]
 
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[^\r\n]*)?\Z")
 _TRAILER = re.compile(TOKEN + rb":[^\r\n]*\Z")
-_FORGED = re.compile(rb"(?i:x[-_](?:verified|forwarded)[-_]|content-length|transfer-encoding|host[ \t]*:)")
+_FORGED = re.compile(rb"(?i:x[-_](?:verified|forwarded)[-_])")
+# RFC 9110, section 6.5.1.
+_FRAMING = re.compile(rb"(?i:(?:content-length|transfer-encoding|host):)")
 
 
 class MalformedChunks(Exception):
@@ -23,7 +25,7 @@ class MalformedChunks(Exception):
 
 
 class ChunkScanner:
-    """Fed with a body in pieces; says how much of each piece belongs to the body."""
+    """Fed with a body in pieces; says how much of each piece belongs to the body, and what of it is passed on."""
 
     __slots__ = ("_in_trailers", "_limits", "_line", "_skip", "_trailers_bytes", "done")
 
@@ -37,28 +39,49 @@ class ChunkScanner:
         self._trailers_bytes = 0
         self.done = False
 
-    def feed(self, data: bytes) -> int:
-        """How many bytes of ``data`` belong to the body; when that is not all, or `done`, the body is complete.
+    def feed(self, data: bytes) -> tuple[bytes, int]:
+        """What to pass on, and how many bytes of ``data`` belong to the body; when not all, or `done`, it is complete.
+
+        A trailer is passed on when it is whole; all else at once, and as it is.
 
         Raises:
             MalformedChunks
         """
         position, end = 0, len(data)
-        while position < end and not self.done:
+        while position < end and not self._in_trailers:
             if self._skip:
                 position = self._pass_chunk(data, position)
                 continue
-            line_end = data.find(b"\n", position)
-            if line_end < 0:
-                self._line += data[position:]
-                if len(self._line) > self._limits.chunk_line_bytes:
-                    raise MalformedChunks("line too long")
-                return end
-            line = self._line + data[position:line_end]
-            self._line = b""
-            position = line_end + 1
-            self._take_line(line)
-        return position
+            line, position = self._read_line(data, position)
+            if line is not None:
+                self._take_size(line)
+        if not self._in_trailers:
+            return data, end
+        kept, as_it_is = [data[:position]], not self._line
+        while position < end and not self.done:
+            line, position = self._read_line(data, position)
+            if line is not None and self._take_trailer(line):
+                kept.append(line + b"\r\n")
+            else:
+                as_it_is = False
+        if as_it_is:
+            # As mostly: nothing is put together anew.
+            return data if position == end else data[:position], position
+        return b"".join(kept), position
+
+    def _read_line(self, data: bytes, position: int) -> tuple[bytes | None, int]:
+        """The line that ends in ``data``, without its end, and where the next begins; None: its end is to come."""
+        line_end = data.find(b"\n", position)
+        line = self._line + (data[position:] if line_end < 0 else data[position:line_end])
+        if len(line) > self._limits.chunk_line_bytes:
+            raise MalformedChunks("line too long")
+        if line_end < 0:
+            self._line = line
+            return None, len(data)
+        self._line = b""
+        if not line.endswith(b"\r"):
+            raise MalformedChunks("line not ended by CR LF")
+        return line[:-1], line_end + 1
 
     def _pass_chunk(self, data: bytes, position: int) -> int:
         """Skip chunk data; the two bytes after it must be CR LF."""
@@ -72,13 +95,7 @@ class ChunkScanner:
         self._skip -= end - position
         return end
 
-    def _take_line(self, line: bytes) -> None:
-        if len(line) > self._limits.chunk_line_bytes or not line.endswith(b"\r"):
-            raise MalformedChunks("line too long, or not ended by CR LF")
-        line = line[:-1]
-        if self._in_trailers:
-            self._take_trailer(line)
-            return
+    def _take_size(self, line: bytes) -> None:
         size = _SIZE_LINE.match(line)
         if size is None or not only_allowed_bytes(line):
             raise MalformedChunks("malformed chunk size")
@@ -88,12 +105,14 @@ class ChunkScanner:
         else:
             self._in_trailers = True
 
-    def _take_trailer(self, line: bytes) -> None:
+    def _take_trailer(self, line: bytes) -> bool:
+        """Whether the line is passed on; the empty one ends the body."""
         if not line:
             self.done = True
-            return
+            return True
         self._trailers_bytes += len(line)
         if self._trailers_bytes > self._limits.trailers_bytes:
             raise MalformedChunks("trailers too long")
-        if not _TRAILER.match(line) or not only_allowed_bytes(line) or _FORGED.match(line):
+        if not _TRAILER.match(line) or not only_allowed_bytes(line) or _FRAMING.match(line):
             raise MalformedChunks("malformed or forbidden trailer")
+        return _FORGED.match(line) is None

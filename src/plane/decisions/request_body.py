@@ -26,20 +26,20 @@ class RequestBody:
         self._scanner = ChunkScanner(limits) if length is None else None
         self.complete = length == 0
 
-    def take(self, data: bytes) -> int:
-        """How many bytes of ``data`` belong to the body.
+    def take(self, data: bytes) -> tuple[bytes, int]:
+        """What to pass on, and how many bytes of ``data`` belong to the body.
 
         Raises:
             MalformedChunks
         """
         if self._scanner is not None:
-            taken = self._scanner.feed(data)
+            passed, taken = self._scanner.feed(data)
             self.complete = self._scanner.done
-        else:
-            taken = min(self._left, len(data))
-            self._left -= taken
-            self.complete = self._left == 0
-        return taken
+            return passed, taken
+        taken = min(self._left, len(data))
+        self._left -= taken
+        self.complete = self._left == 0
+        return (data if taken == len(data) else data[:taken]), taken
 
 
 # That of most requests. It is complete, so nothing is ever taken for it.

@@ -247,7 +247,7 @@ class ClientConnection(ClientTransport):
         assert upstream is not None
         assert upstream.transport is not None
         try:
-            taken = self._body.take(data)
+            passed, taken = self._body.take(data)
         except MalformedChunks as error:
             log.info("request refused", status=400, reason=str(error))
             self._drop_upstream()
@@ -257,7 +257,7 @@ class ClientConnection(ClientTransport):
                 self.refuse(400)
             return b""
         self._bytes_got_on()
-        upstream.transport.write(data if taken == len(data) else data[:taken])
+        upstream.transport.write(passed)
         return b"" if taken == len(data) else data[taken:]
 
     def request_is_complete(self) -> bool:

@@ -160,11 +160,11 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _take_chunks(self, client: ClientConnection, scanner: ChunkScanner, data: bytes) -> None:
         try:
-            taken = scanner.feed(data)
+            passed, taken = scanner.feed(data)
         except MalformedChunks as error:
             self._fail(client, str(error))
             return
-        client.answer_body(data if taken == len(data) else data[:taken])
+        client.answer_body(passed)
         if scanner.done:
             self._finish(client, reusable=taken == len(data))
 

@@ -88,12 +88,12 @@ def test_only_who_names_html_gets_a_page(accept: bytes, form: AnswerForm) -> Non
 
 def test_a_body_takes_what_belongs_to_it() -> None:
     body = RequestBody(5)
-    assert (body.complete, body.take(b"abc"), body.complete) == (False, 3, False)
-    assert (body.take(b"deGET"), body.complete) == (2, True)
+    assert (body.complete, body.take(b"abc"), body.complete) == (False, (b"abc", 3), False)
+    assert (body.take(b"deGET"), body.complete) == ((b"de", 2), True)
     chunked = RequestBody(None)
-    assert (chunked.take(b"1\r\na\r\n0\r\n\r\nGET"), chunked.complete) == (11, True)
+    assert (chunked.take(b"1\r\na\r\n0\r\n\r\nGET"), chunked.complete) == ((b"1\r\na\r\n0\r\n\r\n", 11), True)
     assert NO_BODY.complete
-    assert NO_BODY.take(b"GET") == 0
+    assert NO_BODY.take(b"GET") == (b"", 0)
 
 
 def test_limits_are_settings() -> None:
