@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
-from harness.clusters import Cluster
+from harness.clusters import Cluster, separate_parts
 
 
 def test_a_hundred_connects_by_ten_clients(cluster: Cluster) -> None:
@@ -20,6 +21,11 @@ def test_a_hundred_connects_by_ten_clients(cluster: Cluster) -> None:
         pages = list(clients.map(lambda answer: cluster.get(str(answer["url"])), answers))
     assert {page.status for page in pages} == {200}
     assert len({page.json()["facts"]["pid"] for page in pages}) == 1
+
+
+def test_four_controllers_start_one_process(postgres_url: str, tmp_path: Path) -> None:
+    with separate_parts(postgres_url, tmp_path, controllers=4) as cluster:
+        test_a_hundred_connects_by_ten_clients(cluster)
 
 
 def test_the_backend_knows_who_it_is_and_who_asks(cluster: Cluster) -> None:

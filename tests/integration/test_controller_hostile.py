@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import json
 from collections.abc import AsyncIterator, Iterator
@@ -15,6 +16,7 @@ from structlog.testing import capture_logs
 
 from harness.controllers import Api, controller_api
 from harness.fake_node import CLUSTER, fake_drone
+from plane.controller import request_bodies
 from plane.controller.app import all_endpoints
 
 DEEP = 100_000
@@ -203,7 +205,7 @@ async def test_thousands_of_slow_clients_keep_nobody_waiting(postgres_url: str) 
 
 
 async def test_a_body_that_does_not_come_is_not_waited_for(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plane.controller.answers.BODY_LIMIT_S", 0.2)
+    monkeypatch.setattr("plane.controller.request_bodies.BODY_LIMIT_S", 0.2)
     async with world(postgres_url) as api:
         parts = urlsplit(api.base)
         reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
@@ -214,3 +216,34 @@ async def test_a_body_that_does_not_come_is_not_waited_for(postgres_url: str, mo
             head = await reader.readuntil(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 408 ")
         writer.close()
+
+
+async def test_large_bodies_that_do_not_end_are_bounded_all_together(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("plane.controller.request_bodies.ALL_BODIES_LIMIT_BYTES", 1_000_000)
+    begun = (
+        b'POST /ctrl/connect HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 500000\r\n\r\n"'
+    )
+    async with world(postgres_url) as api:
+        parts = urlsplit(api.base)
+        slow = []
+        try:
+            statuses = []
+            for _ in range(4):
+                reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+                slow.append(writer)
+                writer.write(begun + b"x" * 400_000)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(1):
+                        statuses.append((await reader.readline()).split()[1])
+            assert statuses == [b"503", b"503"]
+            # What arrives at once has room all the same.
+            assert (await api.connect(key={"name": "small"}, spawn_config={"executable": {"image": "i"}}))["spawned"]
+        finally:
+            for writer in slow:
+                writer.transport.abort()
+        # And when they have gone, so has what they held.
+        async with asyncio.timeout(10):
+            while request_bodies._room.taken:
+                await asyncio.sleep(0.02)

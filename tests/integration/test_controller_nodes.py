@@ -339,3 +339,25 @@ async def test_a_stopping_controller_sends_its_nodes_away(postgres_url: str) -> 
             assert await connection.fetchval("SELECT is_online FROM controller") is False
         finally:
             await connection.close()
+
+
+async def test_a_request_in_flight_is_answered_when_its_controller_stops(postgres_url: str) -> None:
+    async with AsyncExitStack() as outer:
+        http = await outer.enter_async_context(aiohttp.ClientSession())
+        async with controller_api(postgres_url) as api:
+            await outer.enter_async_context(fake_drone(api.base))
+            connection = await asyncpg.connect(postgres_url)
+            holding = connection.transaction()
+            await holding.start()
+            await connection.execute("LOCK TABLE backend IN EXCLUSIVE MODE")
+            body = {"key": {"name": "k"}, "spawn_config": IMAGE}
+            asking = asyncio.create_task(http.post(f"{api.base}/ctrl/connect", json=body))
+            async with asyncio.timeout(10):
+                while not await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+                    await asyncio.sleep(0.01)
+            releasing = asyncio.get_running_loop().call_later(0.5, lambda: asyncio.ensure_future(holding.rollback()))
+        async with asyncio.timeout(10), await asking as answer:
+            assert answer.status == 200
+            assert (await answer.json())["spawned"] is True
+        releasing.cancel()
+        await connection.close()

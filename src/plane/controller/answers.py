@@ -5,7 +5,6 @@ A middleware of `plane.controller.app`; handlers raise `ApiFailure` and return `
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -13,6 +12,7 @@ from typing import Any, TypeVar
 import structlog
 from aiohttp import web
 
+from plane.controller.request_bodies import read_body
 from plane.database.pool import DatabaseUnavailable, Unstorable
 from plane.identity import random_name
 from plane.protocol import codec
@@ -24,9 +24,6 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 T = TypeVar("T")
 
 _JSON_TYPE = re.compile(r"application/([\w.+-]+\+)?json\Z")
-
-# For a body to arrive; the largest takes a second over a slow line.
-BODY_LIMIT_S = 30.0
 
 log = structlog.get_logger("plane.controller")
 
@@ -40,28 +37,17 @@ async def json_body(request: web.Request, kind: type[T]) -> T:
     """Read the request's body as one ``kind``.
 
     Raises:
-        ApiFailure: 415 not declared as JSON, 400 not JSON, 408 too slow, 422 of another shape (names the field).
+        ApiFailure: 415 not declared as JSON, 400 not JSON, 422 of another shape (names the field); what `read_body`
+            raises.
         web.HTTPRequestEntityTooLarge
     """
     if not _JSON_TYPE.match(request.content_type):
         raise ApiFailure(415, ApiErrorKind.OTHER, "Expected request with `Content-Type: application/json`")
-    body = await _read(request)
+    body = await read_body(request)
     try:
         return codec.decode(body, kind)
     except MessageError as error:
         raise ApiFailure(422 if error.is_json else 400, ApiErrorKind.OTHER, f"request body: {error}") from None
-
-
-async def _read(request: web.Request) -> bytes:
-    if request.content.is_eof():
-        return await request.read()
-    try:
-        async with asyncio.timeout(BODY_LIMIT_S):
-            return await request.read()
-    except TimeoutError:
-        raise ApiFailure(408, ApiErrorKind.OTHER, f"the body did not arrive within {BODY_LIMIT_S:.0f} s") from None
-    except web.RequestPayloadError as error:
-        raise ApiFailure(400, ApiErrorKind.OTHER, f"the body is broken: {error}") from None
 
 
 def _error_answer(request: web.Request, failure: ApiFailure) -> web.Response:

@@ -23,7 +23,7 @@ _REF = "#/components/schemas/{name}"
 # Of every endpoint: what cannot be decoded, and what nobody foresaw (also: the database does not answer).
 _ALWAYS = (400, 500)
 _WITH_ROLE = (401, 403)
-_WITH_BODY = (408, 413, 415, 422)
+_WITH_BODY = (408, 413, 415, 422, 503)
 _MEANING = {
     400: "The request is malformed; the message names the field",
     401: "No valid API key, or refused by forward auth",
@@ -36,6 +36,7 @@ _MEANING = {
     422: "The body has not the right shape; the message names the field",
     500: "No drone fits, the database does not answer, or an internal error; the kind says which",
     502: "The drone did not answer",
+    503: "Too many large bodies are on their way; try again",
     504: "The drone did not answer in time",
 }
 
