@@ -10,14 +10,14 @@ import contextlib
 import os
 import signal
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
 from plane.protocol.spawn import ResourceLimits
+from plane.runtime.machine import Usage, usage_of
 
-__all__ = ["Cgroup", "Cgroups", "Usage"]
+__all__ = ["Cgroup", "Cgroups"]
 
 # A backend that makes more processes and threads than that is broken, or hostile.
 PIDS_LIMIT = 4096
@@ -27,19 +27,11 @@ ROUNDS = 200
 ROUND_S = 0.005
 ABANDONED_S = 60.0
 PREFIX = "plane-"
-V1_CONTROLLERS = ("memory", "cpu", "cpuacct", "pids")
+# Entering a group of version 1 takes milliseconds for each controller, so a backend enters those that it needs.
+V1_CONTROLLERS = ("memory", "cpu", "pids")
 V2_CONTROLLERS = ("memory", "cpu", "pids")
 
 log = structlog.get_logger("plane.runtime")
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Bytes, and nanoseconds of CPU since the group was made. ``memory``: memory.stat by its names."""
-
-    memory_bytes: int
-    memory: dict[str, int]
-    cpu_ns: int
 
 
 class Cgroups:
@@ -94,11 +86,17 @@ class Cgroups:
             OSError: it cannot be made, or a limit is refused.
         """
         group = self.group_of(backend_id)
+        needless = set()
+        if limits.memory_limit_bytes is None:
+            needless.add("memory")
+        if limits.cpu_period_percent is None:
+            needless.add("cpu")
+        group = Cgroup({name: path for name, path in group.paths.items() if name not in needless})
         group.make(limits)
         return group
 
     def group_of(self, backend_id: str) -> Cgroup:
-        """The backend's group, which may not exist."""
+        """The backend's group with all controllers, of which some or all may not be there."""
         return Cgroup({name: parent / f"{PREFIX}{backend_id}" for name, parent in self._parents.items()})
 
 
@@ -193,13 +191,17 @@ class Cgroup:
             path = self.paths[""]
             cpu = _pairs(path / "cpu.stat").get("usage_usec", 0) * 1000
             return Usage(_number(path / "memory.current"), _pairs(path / "memory.stat"), cpu)
-        memory = self.paths["memory"]
-        cpu = _number(self.paths["cpuacct"] / "cpuacct.usage")
-        return Usage(_number(memory / "memory.usage_in_bytes"), _pairs(memory / "memory.stat"), cpu)
+        usage = usage_of(self.members())
+        if memory := self.paths.get("memory"):
+            used, stat = _number(memory / "memory.usage_in_bytes"), _pairs(memory / "memory.stat")
+            usage = Usage(used, stat, usage.cpu_ns)
+        return usage
 
     def ran_out_of_memory(self) -> bool:
         """Whether the kernel has killed a member since its memory was at the limit."""
-        path = self.paths.get("") or self.paths["memory"]
+        path = self.paths.get("") or self.paths.get("memory")
+        if path is None:
+            return False
         name = "memory.events" if "" in self.paths else "memory.oom_control"
         try:
             return _pairs(path / name).get("oom_kill", 0) > 0

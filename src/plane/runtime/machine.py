@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
-from plane.runtime.cgroups import Usage
-
-__all__ = ["machine_cpu_ns", "machine_memory_bytes", "usage_of"]
+__all__ = ["Usage", "machine_cpu_ns", "machine_memory_bytes", "usage_of"]
 
 _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Bytes, and nanoseconds of CPU since the start. ``memory``: by the names of a control group's memory.stat."""
+
+    memory_bytes: int
+    memory: dict[str, int]
+    cpu_ns: int
 
 
 def machine_cpu_ns() -> int:
