@@ -127,8 +127,10 @@ class Cgroup:
 
     @property
     def member_files(self) -> list[str]:
-        """Where a process writes its id to enter."""
-        return [str(path / "cgroup.procs") for path in self.paths.values()]
+        """Where a process that has one thread writes its id to enter."""
+        # Of version 1 a thread moves itself through `tasks` without the lock that whole processes wait for.
+        name = "cgroup.procs" if "" in self.paths else "tasks"
+        return [str(path / name) for path in self.paths.values()]
 
     def make(self, limits: ResourceLimits) -> None:
         """Make it, with limits."""
