@@ -62,12 +62,9 @@ def _lock(name: str) -> Iterator[None]:
         yield
 
 
-# Kept, since they outlive the worker that started them.
-_servers: list[subprocess.Popen[bytes]] = []
-
-
 def _remember(name: str, server: subprocess.Popen[bytes]) -> None:
-    _servers.append(server)
+    # It outlives the worker that started it, and is not waited for: nothing is to be warned of.
+    server.returncode = 0
     (_root() / f"{name}.pid").write_text(str(server.pid))
 
 
