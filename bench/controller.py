@@ -229,7 +229,10 @@ async def controller(url: str, port: int, folder: Path) -> AsyncIterator[int]:
     try:
         while True:
             with contextlib.suppress(OSError):
-                (await HttpClient.open("127.0.0.1", port)).close()
+                client = await HttpClient.open("127.0.0.1", port)
+                # It listens before its database is ready, and answers after that.
+                await client.post("/", b"")
+                client.close()
                 break
             await asyncio.sleep(0.05)
         yield process.pid

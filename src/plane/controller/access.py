@@ -19,7 +19,7 @@ from plane.decisions.access import Role, bearer_token
 from plane.protocol.errors import ApiErrorKind, ApiFailure
 from plane.settings import ControllerSettings
 
-__all__ = ["ROLES", "admit", "warn_if_open"]
+__all__ = ["ROLES", "admit", "require_role", "warn_if_open"]
 
 ROLES: web.AppKey[Mapping[Handler, Role | None]] = web.AppKey("roles")
 
@@ -34,7 +34,7 @@ async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
     if needed is None:
         return await handler(request)
     if context.api_keys is not None:
-        _require_role(request, context.api_keys, needed)
+        require_role(context.api_keys, request.headers.get("Authorization"), needed)
     if context.forward_auth is not None and (refusal := await context.forward_auth.refusal(request)) is not None:
         return refusal
     return await handler(request)
@@ -49,8 +49,13 @@ def _needed(request: web.Request) -> Role | None:
     return None if request.path.startswith("/pub/") else Role.READ
 
 
-def _require_role(request: web.Request, keys: ApiKeyFile, needed: Role) -> None:
-    token = bearer_token(request.headers.get("Authorization"))
+def require_role(keys: ApiKeyFile, authorization: str | None, needed: Role) -> None:
+    """Let a request with this ``Authorization`` pass if its bearer has the role ``needed``.
+
+    Raises:
+        ApiFailure: 401 no key or an unknown one, 403 another role.
+    """
+    token = bearer_token(authorization)
     if token is None:
         raise ApiFailure(401, ApiErrorKind.OTHER, "an API key is needed: send it as `Authorization: Bearer KEY`")
     key = keys.find(token)

@@ -18,7 +18,15 @@ from plane.identity import random_name
 from plane.protocol import codec
 from plane.protocol.errors import ApiError, ApiErrorKind, ApiFailure, InvalidClusterName, MessageError
 
-__all__ = ["add_cors_headers", "answer_errors", "answer_preflight", "json_answer", "json_body"]
+__all__ = [
+    "add_cors_headers",
+    "answer_errors",
+    "answer_preflight",
+    "decoded_body",
+    "error_answer",
+    "json_answer",
+    "json_body",
+]
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 T = TypeVar("T")
@@ -43,20 +51,66 @@ async def json_body(request: web.Request, kind: type[T]) -> T:
     """
     if not _JSON_TYPE.match(request.content_type):
         raise ApiFailure(415, ApiErrorKind.OTHER, "Expected request with `Content-Type: application/json`")
-    body = await read_body(request)
+    return decoded_body(await read_body(request), kind)
+
+
+def decoded_body(body: bytes, kind: type[T]) -> T:
+    """A request's body as one ``kind``.
+
+    Raises:
+        ApiFailure: 400 not JSON, 422 of another shape (names the field).
+    """
     try:
         return codec.decode(body, kind)
     except MessageError as error:
         raise ApiFailure(422 if error.is_json else 400, ApiErrorKind.OTHER, f"request body: {error}") from None
 
 
-def _error_answer(request: web.Request, failure: ApiFailure) -> web.Response:
+@web.middleware
+async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn what a handler raises into an answer."""
+    try:
+        return await handler(request)
+    except Exception as error:
+        return error_answer(error, request.method, request.path)
+
+
+def error_answer(error: Exception, method: str, path: str) -> web.Response:
+    """The answer to a request that ``error`` ended. What nobody foresaw is logged with its traceback."""
+    match error:
+        case ApiFailure():
+            failure = error
+        case InvalidClusterName():
+            failure = ApiFailure(400, ApiErrorKind.INVALID_CLUSTER_NAME, str(error))
+        case DatabaseUnavailable():
+            log.warning("database not available", error=str(error))
+            failure = ApiFailure(500, ApiErrorKind.DATABASE_ERROR, str(error))
+        case Unstorable():
+            failure = ApiFailure(400, ApiErrorKind.OTHER, str(error))
+        case web.HTTPRequestEntityTooLarge():
+            failure = ApiFailure(413, ApiErrorKind.OTHER, error.text or error.reason)
+        case web.HTTPNotFound() | web.HTTPMethodNotAllowed():
+            # As the original: no body.
+            allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+            return web.Response(status=error.status, headers=allow)
+        case web.HTTPException():
+            failure = ApiFailure(error.status, ApiErrorKind.OTHER, error.reason)
+        case ConnectionError():
+            # The client is gone, and nobody reads this answer; its status stands in the metrics.
+            return web.Response(status=499, reason="Client Closed Request")
+        case _:
+            log.error("request failed", method=method, path=path, exc_info=error)
+            failure = ApiFailure(500, ApiErrorKind.OTHER, "internal error; the log tells more")
+    return _refusal(failure, method, path)
+
+
+def _refusal(failure: ApiFailure, method: str, path: str) -> web.Response:
     error = ApiError(id=random_name(), kind=failure.kind, message=failure.message)
     log.info(
         "request refused",
         error_id=error.id,
-        method=request.method,
-        path=request.path,
+        method=method,
+        path=path,
         status=failure.status,
         kind=str(error.kind),
         message=error.message,
@@ -66,36 +120,6 @@ def _error_answer(request: web.Request, failure: ApiFailure) -> web.Response:
         # RFC 9110, section 11.6.1: tells how to do better.
         answer.headers["WWW-Authenticate"] = "Bearer"
     return answer
-
-
-@web.middleware
-async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn what a handler raises into an answer. What nobody foresaw is logged with its traceback."""
-    try:
-        return await handler(request)
-    except ApiFailure as failure:
-        return _error_answer(request, failure)
-    except InvalidClusterName as error:
-        return _error_answer(request, ApiFailure(400, ApiErrorKind.INVALID_CLUSTER_NAME, str(error)))
-    except DatabaseUnavailable as error:
-        log.warning("database not available", error=str(error))
-        return _error_answer(request, ApiFailure(500, ApiErrorKind.DATABASE_ERROR, str(error)))
-    except Unstorable as error:
-        return _error_answer(request, ApiFailure(400, ApiErrorKind.OTHER, str(error)))
-    except web.HTTPRequestEntityTooLarge as error:
-        return _error_answer(request, ApiFailure(413, ApiErrorKind.OTHER, error.text or error.reason))
-    except (web.HTTPNotFound, web.HTTPMethodNotAllowed) as error:
-        # As the original: no body.
-        allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
-        return web.Response(status=error.status, headers=allow)
-    except web.HTTPException as error:
-        return _error_answer(request, ApiFailure(error.status, ApiErrorKind.OTHER, error.reason))
-    except ConnectionError:
-        # The client is gone, and nobody reads this answer; its status stands in the metrics.
-        return web.Response(status=499, reason="Client Closed Request")
-    except Exception:
-        log.exception("request failed", method=request.method, path=request.path)
-        return _error_answer(request, ApiFailure(500, ApiErrorKind.OTHER, "internal error; the log tells more"))
 
 
 _VARY = "origin, access-control-request-method, access-control-request-headers"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import cache
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -41,6 +42,15 @@ class Instruments:
             registry=self.registry,
         )
         self.registry.register(_State(context))
+        # Finding a counter by its labels takes longer than counting.
+        self._requests_of = cache(self.requests.labels)
+        self._seconds_of = cache(self.seconds.labels)
+
+    def count(self, method: str, endpoint: str, status: int, seconds: float | None) -> None:
+        """A request has been answered; ``seconds`` is None for a stream or socket."""
+        self._requests_of(method, endpoint, status).inc()
+        if seconds is not None:
+            self._seconds_of(endpoint).observe(seconds)
 
 
 class _State(Collector):
@@ -93,12 +103,10 @@ async def count_requests(request: web.Request, handler: Handler) -> web.StreamRe
     """Count each request by endpoint and status, and time those that have an end."""
     start = time.perf_counter()
     answer = await handler(request)
-    instruments = request.app[INSTRUMENTS]
+    seconds = time.perf_counter() - start if isinstance(answer, web.Response) else None
     resource = request.match_info.route.resource
     endpoint = "none" if resource is None else resource.canonical
-    instruments.requests.labels(request.method if resource else "any", endpoint, answer.status).inc()
-    if isinstance(answer, web.Response):
-        instruments.seconds.labels(endpoint).observe(time.perf_counter() - start)
+    request.app[INSTRUMENTS].count(request.method if resource else "any", endpoint, answer.status, seconds)
     return answer
 
 

@@ -16,10 +16,12 @@ from plane.controller.access import warn_if_open
 from plane.controller.api_keys import ApiKeyFile, reloading_on_sighup
 from plane.controller.app import make_app
 from plane.controller.cleaner import clean_for_ever
+from plane.controller.connect_lane import ConnectLane
 from plane.controller.context import Context
 from plane.controller.forward_auth import forward_auth
 from plane.controller.latest_metrics import LatestMetrics
 from plane.controller.open_sockets import OpenSockets
+from plane.controller.prometheus import INSTRUMENTS
 from plane.controller.reaper import reap_for_ever
 from plane.controller.server_log import server_logger
 from plane.controller.sweeper import sweep_for_ever
@@ -38,6 +40,8 @@ __all__ = ["RunningController", "running_controller"]
 
 BUS_START_LIMIT_S = 10.0
 ACCEPT_BACKLOG = 1024
+# Longer than the proxies in front of it: who closes first must be the client.
+KEEP_ALIVE_S = 3630.0
 
 log = structlog.get_logger("plane.controller")
 
@@ -144,15 +148,20 @@ def _bind(host: str, port: int) -> socket.socket:
 
 @asynccontextmanager
 async def _serving(context: Context, listener: socket.socket) -> AsyncIterator[None]:
+    app = make_app(context)
     runner = web.AppRunner(
-        make_app(context),
+        app,
         access_log=None,
         logger=server_logger(),
+        keepalive_timeout=KEEP_ALIVE_S,
         shutdown_timeout=timing.CONTROLLER_SHUTDOWN_GRACE_S,
     )
     await runner.setup()
+    assert runner.server is not None
+    lane = ConnectLane(context, app[INSTRUMENTS], runner.server, KEEP_ALIVE_S)
+    server = await asyncio.get_running_loop().create_server(lane.accept, sock=listener, backlog=ACCEPT_BACKLOG)
     try:
-        await web.SockSite(runner, listener, backlog=ACCEPT_BACKLOG).start()
         yield
     finally:
-        await runner.cleanup()
+        server.close()
+        await asyncio.gather(lane.stop(timing.CONTROLLER_SHUTDOWN_GRACE_S), runner.cleanup())

@@ -1,0 +1,212 @@
+"""The controller's connections, until they need a general HTTP server: plain connect requests are answered here.
+
+`plane.controller.running` listens with it. aiohttp's server takes most of the time of a connect; applications send
+little else, on connections that they keep. So a connection stays here as long as `plane.decisions.simple_request`
+says that a plain ``POST /ctrl/connect`` has come, in one read or two. With the first bytes that are anything else it
+goes to aiohttp, for good. What is answered is the same (decision 0013): access, decoding, `connect`, errors and
+metrics are the functions that the application's endpoint uses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Callable
+from email.utils import formatdate
+from functools import lru_cache
+from typing import cast
+
+from aiohttp import web
+from aiohttp.http import SERVER_SOFTWARE
+
+from plane.controller.access import require_role
+from plane.controller.answers import decoded_body, error_answer, json_answer
+from plane.controller.connect_api import connect
+from plane.controller.context import Context
+from plane.controller.prometheus import Instruments
+from plane.decisions.access import Role
+from plane.decisions.simple_request import SimplePost, read_simple_post
+from plane.ownership import end_tasks
+from plane.protocol.connect import ConnectRequest
+
+__all__ = ["ConnectLane"]
+
+# Many clients send head and body apart, one right after the other. Who takes longer is aiohttp's, as is a body in
+# pieces: what is only half here is bounded there.
+BODY_SOON_S = 1.0
+
+_PATH = "/ctrl/connect"
+
+
+class ConnectLane:
+    """All connections of a controller that aiohttp does not have.
+
+    Args:
+        context, instruments: the controller's.
+        general: makes the protocol of a connection to aiohttp's server.
+        keep_alive_s: a connection without a request for so long is closed.
+    """
+
+    def __init__(
+        self, context: Context, instruments: Instruments, general: Callable[[], asyncio.Protocol], keep_alive_s: float
+    ) -> None:
+        self.context = context
+        self.instruments = instruments
+        self.general = general
+        self.keep_alive_s = keep_alive_s
+        self.connections: set[_Connection] = set()
+
+    def accept(self) -> asyncio.Protocol:
+        """For `asyncio.loop.create_server`. With forward auth no request is plain: another server is asked first."""
+        return self.general() if self.context.forward_auth is not None else _Connection(self)
+
+    async def stop(self, grace_s: float) -> None:
+        """Close all connections; requests under way get ``grace_s``. Nothing may be accepted any more."""
+        answering = [task for connection in tuple(self.connections) if (task := connection.close()) is not None]
+        if answering:
+            _, late = await asyncio.wait(answering, timeout=grace_s)
+            await end_tasks(late)
+
+    async def answer(self, request: SimplePost) -> web.Response:
+        """The endpoint, and all that it has around it in `plane.controller.app`."""
+        start = time.perf_counter()
+        try:
+            if self.context.api_keys is not None:
+                require_role(self.context.api_keys, request.authorization, Role.CONNECT)
+            answer = json_answer(await connect(self.context, decoded_body(request.body, ConnectRequest)))
+        except Exception as error:
+            answer = error_answer(error, "POST", _PATH)
+        self.instruments.count("POST", _PATH, answer.status, time.perf_counter() - start)
+        return answer
+
+
+class _Connection(asyncio.Protocol):
+    """One of them. What comes while a request is being answered waits, and makes the connection aiohttp's."""
+
+    __slots__ = (
+        "_answering",
+        "_begun",
+        "_closing",
+        "_early",
+        "_heard_at",
+        "_lane",
+        "_timer",
+        "_transport",
+        "_writing_paused",
+    )
+
+    def __init__(self, lane: ConnectLane) -> None:
+        self._lane = lane
+        self._answering: asyncio.Task[None] | None = None
+        self._begun: tuple[bytes, asyncio.TimerHandle] | None = None
+        self._early = b""
+        self._writing_paused = False
+        self._closing = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        # As aiohttp does: a peer that is gone without a word is noticed some time.
+        self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        loop = asyncio.get_running_loop()
+        self._heard_at = loop.time()
+        self._timer = loop.call_later(self._lane.keep_alive_s, self._close_if_idle)
+        self._lane.connections.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self._answering is not None:
+            self._early += data
+            self._transport.pause_reading()
+            return
+        begun, self._begun = self._begun, None
+        if begun is not None:
+            begun[1].cancel()
+            data = begun[0] + data
+        request = None if self._writing_paused else read_simple_post(data)
+        if request is None or request.path != _PATH:
+            self._hand_over(data)
+            return
+        loop = asyncio.get_running_loop()
+        self._heard_at = loop.time()
+        if request.body:
+            self._answering = loop.create_task(self._answer(request))
+        else:
+            self._begun = data, loop.call_later(BODY_SOON_S, self._hand_over, data)
+
+    async def _answer(self, request: SimplePost) -> None:
+        try:
+            answer = await self._lane.answer(request)
+        except asyncio.CancelledError:
+            # The controller's patience while it stops is over.
+            self._transport.abort()
+            raise
+        finally:
+            self._answering = None
+        if self._transport.is_closing():
+            self._lane.connections.discard(self)
+            return
+        self._transport.write(_to_bytes(answer))
+        if self._closing:
+            self._transport.close()
+        elif self._early:
+            # In this order: aiohttp may want to pause reading itself.
+            self._transport.resume_reading()
+            self._hand_over(self._early)
+
+    def _hand_over(self, data: bytes) -> None:
+        """The connection is aiohttp's from here on."""
+        self._let_go()
+        self._lane.connections.discard(self)
+        general = self._lane.general()
+        self._transport.set_protocol(general)
+        general.connection_made(self._transport)
+        if self._writing_paused:
+            general.pause_writing()
+        general.data_received(data)
+
+    def _let_go(self) -> None:
+        self._timer.cancel()
+        if self._begun is not None:
+            self._begun[1].cancel()
+
+    def _close_if_idle(self) -> None:
+        loop = asyncio.get_running_loop()
+        left_s = self._heard_at + self._lane.keep_alive_s - loop.time()
+        if left_s > 0:
+            self._timer = loop.call_later(left_s, self._close_if_idle)
+        else:
+            self._transport.close()
+
+    def close(self) -> asyncio.Task[None] | None:
+        """Close the connection once its request has been answered; the task that does so, if there is a request."""
+        self._closing = True
+        if self._answering is None:
+            self._transport.close()
+        return self._answering
+
+    def pause_writing(self) -> None:
+        self._writing_paused = True
+
+    def resume_writing(self) -> None:
+        self._writing_paused = False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._let_go()
+        # What is under way goes on, as with aiohttp: the answer is not sent, what was asked for is done.
+        if self._answering is None:
+            self._lane.connections.discard(self)
+
+
+def _to_bytes(answer: web.Response) -> bytes:
+    """The answer as aiohttp would send it on a connection that stays open."""
+    body = answer.body if isinstance(answer.body, bytes) else b""
+    fields = "".join(f"{name}: {value}\r\n" for name, value in answer.headers.items())
+    return (
+        f"HTTP/1.1 {answer.status} {answer.reason}\r\n{fields}Content-Length: {len(body)}\r\n"
+        f"Date: {_date(int(time.time()))}\r\nServer: {SERVER_SOFTWARE}\r\n\r\n"
+    ).encode() + body
+
+
+@lru_cache(maxsize=1)
+def _date(now_s: int) -> str:
+    return formatdate(now_s, usegmt=True)

@@ -1,0 +1,321 @@
+"""Connections that are not aiohttp's yet answer plain connect requests as it would, and leave it all others."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from aiohttp.web_protocol import RequestHandler
+from structlog.testing import capture_logs
+
+from harness.controllers import Api, controller_api
+from harness.fake_node import CLUSTER, fake_drone
+from plane.controller import connect_lane
+from plane.controller.connect_api import connect
+from plane.controller.context import Context
+from plane.decisions.access import Role, entry_of
+from plane.decisions.simple_request import SimplePost, read_simple_post
+from plane.protocol.connect import ConnectRequest, ConnectResponse
+
+IMAGE: dict[str, Any] = {"executable": {"image": "example/image"}}
+LIMIT_S = 20
+
+# Not known to be harmless, and harmless.
+ELSEWHERE = b"X-Other: 1\r\n"
+
+
+def post(body: Any, *fields: str, path: str = "/ctrl/connect", length: int | None = None) -> bytes:
+    """A connect request; ``body`` is sent as it is if it is bytes."""
+    sent = body if isinstance(body, bytes) else json.dumps(body).encode()
+    head = [f"POST {path} HTTP/1.1", "Host: plane", f"Content-Length: {len(sent) if length is None else length}"]
+    if not any(field.lower().startswith("content-type") for field in fields):
+        head.append("Content-Type: application/json")
+    return "\r\n".join([*head, *fields, "", ""]).encode() + sent
+
+
+def elsewhere(request: bytes) -> bytes:
+    """The same request, for aiohttp."""
+    line, _, rest = request.partition(b"\r\n")
+    return line + b"\r\n" + ELSEWHERE + rest
+
+
+class Raw:
+    """A connection on which bytes are sent as they are."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    def send(self, data: bytes) -> None:
+        self._writer.write(data)
+
+    async def answer(self) -> tuple[str, Any]:
+        """Head and body of the next answer. What is drawn or told by a clock is replaced."""
+        async with asyncio.timeout(LIMIT_S):
+            head = (await self._reader.readuntil(b"\r\n\r\n")).decode()
+            length = re.search(r"\r\nContent-Length: (\d+)", head)
+            body = await self._reader.readexactly(int(length[1]) if length else 0)
+        assert re.search(r"\r\nDate: \w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT\r\n", head)
+        head = re.sub(r"\r\n(Date|Content-Length): [^\r]*", r"\r\n\1: _", head)
+        found = json.loads(body) if "application/json" in head else body
+        if isinstance(found, dict):
+            found |= {name: "_" for name in ("id", "token", "secret_token", "url") if found.get(name)}
+        return head, found
+
+    async def ended(self) -> bool:
+        """Whether the server closes the connection now."""
+        async with asyncio.timeout(LIMIT_S):
+            return await self._reader.read(1) == b""
+
+
+@asynccontextmanager
+async def raw(api: Api) -> AsyncIterator[Raw]:
+    where = urlsplit(api.base)
+    reader, writer = await asyncio.open_connection(where.hostname, where.port)
+    try:
+        yield Raw(reader, writer)
+    finally:
+        writer.close()
+
+
+@pytest.fixture
+def verdicts(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """For each time that bytes were looked at: whether they were a plain request."""
+    found: list[bool] = []
+
+    def read(data: bytes) -> SimplePost | None:
+        request = read_simple_post(data)
+        found.append(request is not None)
+        return request
+
+    monkeypatch.setattr(connect_lane, "read_simple_post", read)
+    return found
+
+
+PLAIN: dict[str, bytes] = {
+    "held key": post({"key": {"name": "k"}}),
+    "held key, other tag": post({"key": {"name": "k", "tag": "other"}}),
+    "held key, browser": post({"key": {"name": "k"}}, "Accept: */*", "Accept-Encoding: gzip", "User-Agent: x"),
+    "unknown key, no config": post({"key": {"name": "unknown"}}),
+    "no drone": post({"key": {"name": "u"}, "spawn_config": {**IMAGE, "pool": "none"}}),
+    "bad cluster": post({"spawn_config": {**IMAGE, "cluster": "a b"}}),
+    "bad key": post({"key": {"name": "a\0b"}}),
+    "not JSON": post(b"{nope"),
+    "not UTF-8": post(b'{"user": "\xff"}'),
+    "another shape": post([1]),
+    "wrong field": post({"key": {"name": 1}}),
+    "large": post({"key": {"name": "k"}, "auth": {"a": "x" * 20_000}}),
+}
+OTHERS: dict[str, bytes] = {
+    "empty body": post(b""),
+    "another type": post({}, "Content-Type: text/plain"),
+    "another path": post({}, path="/ctrl/nothing"),
+    "another path in it": post({}, path="/ctrl/connect/x"),
+    "query": post({"key": {"name": "k"}}, path="/ctrl/connect?a=b"),
+    "too large": post({"key": {"name": "k" * 1_100_000}}),
+    "closing": post({"key": {"name": "k"}}, "Connection: close"),
+    "not HTTP": b"nonsense\r\n\r\n",
+    "status": b"GET /pub/health HTTP/1.1\r\nHost: plane\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("name", [*PLAIN, *OTHERS])
+async def test_answers_are_those_of_aiohttp(postgres_url: str, verdicts: list[bool], name: str) -> None:
+    request = (PLAIN | OTHERS)[name]
+    async with controller_api(postgres_url) as api, fake_drone(api.base):
+        await api.connect(key={"name": "k", "tag": ""}, spawn_config=IMAGE)
+        async with raw(api) as here, raw(api) as there:
+            verdicts.clear()
+            with capture_logs() as logs_here:
+                here.send(request)
+                answer = await here.answer()
+            # Bytes of another path are plain, and aiohttp's all the same.
+            assert verdicts[:1] == [name in PLAIN or name.startswith("another path")]
+            with capture_logs() as logs_there:
+                there.send(request if request == OTHERS["not HTTP"] else elsewhere(request))
+                assert await there.answer() == answer
+            assert verdicts[-1] is False
+        assert _comparable(logs_here) == _comparable(logs_there)
+
+
+def _comparable(logs: Any) -> list[dict[str, Any]]:
+    kept = [entry for entry in logs if entry["event"] in ("request refused", "request failed", "request is not HTTP")]
+    return [{**entry, "error_id": "_"} for entry in kept]
+
+
+async def test_roles_are_those_of_aiohttp(postgres_url: str, verdicts: list[bool], tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("".join(f"{entry_of(f'the-{role}', role, f'key-of-{role}-0123456789')}\n" for role in Role))
+    async with controller_api(postgres_url, api_key_file=keys) as api, raw(api) as here, raw(api) as there:
+        statuses = []
+        for bearer in ("", *(f"Bearer key-of-{role}-0123456789" for role in Role), "Bearer wrong", "Basic x"):
+            request = post(b"{nope", *([f"Authorization: {bearer}"] if bearer else []))
+            here.send(request)
+            answer = await here.answer()
+            statuses.append(int(answer[0].split()[1]))
+            there.send(elsewhere(request))
+            assert await there.answer() == answer
+        assert statuses == [401, 400, 400, 403, 401, 401]
+        assert verdicts == [True, False, True, True, True, True, True]
+
+
+async def test_requests_in_pieces_and_in_crowds_are_answered_in_order(postgres_url: str) -> None:
+    async with controller_api(postgres_url) as api, fake_drone(api.base):
+        await api.connect(key={"name": "k"}, spawn_config=IMAGE)
+        held, unknown = PLAIN["held key"], PLAIN["unknown key, no config"]
+        async with raw(api) as connection:
+            connection.send(held)
+            wanted = await connection.answer()
+        for pieces in (
+            [held[:10], held[10:]],
+            [held[:-20], held[-20:]],
+            [held[:-20], held[-20:-10], held[-10:]],
+            [held[:-20], held[-20:] + held],
+            [held + held[:30], held[30:], unknown],
+        ):
+            async with raw(api) as connection:
+                for piece in pieces:
+                    connection.send(piece)
+                    await asyncio.sleep(0.01)
+                for _ in range(b"".join(pieces).count(b'{"key": {"name": "k"}}')):
+                    assert await connection.answer() == wanted
+        async with raw(api) as connection:
+            # The second comes while the first is under way, the others when the connection is aiohttp's.
+            for request in (held, unknown, held, OTHERS["status"], held):
+                connection.send(request)
+                await asyncio.sleep(0)
+            statuses = [(await connection.answer())[0].split()[1] for _ in range(5)]
+            assert statuses == ["200", (await _status_of(api, unknown)), "200", "200", "200"]
+
+
+async def test_a_body_that_comes_after_its_head_is_waited_for_a_while(
+    postgres_url: str, verdicts: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with controller_api(postgres_url) as api, raw(api) as quick, raw(api) as slow:
+        request = PLAIN["not JSON"]
+        head, body = request[:-5], request[-5:]
+        quick.send(head)
+        await _until(lambda: verdicts == [True])
+        quick.send(body)
+        wanted = await quick.answer()
+        monkeypatch.setattr(connect_lane, "BODY_SOON_S", 0.0)
+        general = _given_to_aiohttp(monkeypatch)
+        slow.send(head)
+        await _until(lambda: len(general) == 1)
+        slow.send(body)
+        assert await slow.answer() == wanted
+        assert verdicts == [True] * 3
+
+
+async def _until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(LIMIT_S):
+        while not holds():
+            await asyncio.sleep(0.01)
+
+
+def _given_to_aiohttp(monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """One entry for each connection that aiohttp is given from now on."""
+    made: list[None] = []
+    connection_made = RequestHandler.connection_made
+
+    def noted(self: RequestHandler, transport: asyncio.BaseTransport) -> None:
+        made.append(None)
+        connection_made(self, transport)
+
+    monkeypatch.setattr(RequestHandler, "connection_made", noted)
+    return made
+
+
+async def _status_of(api: Api, request: bytes) -> str:
+    async with raw(api) as connection:
+        connection.send(request)
+        return (await connection.answer())[0].split()[1]
+
+
+async def test_a_body_that_was_not_asked_for_yet_is_asked_for(postgres_url: str) -> None:
+    async with controller_api(postgres_url) as api, raw(api) as connection:
+        request = post(b"{nope", "Expect: 100-continue")
+        connection.send(request[:-5])
+        async with asyncio.timeout(LIMIT_S):
+            assert await connection._reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.send(request[-5:])
+        assert (await connection.answer())[0].startswith("HTTP/1.1 400 ")
+
+
+async def test_both_ways_are_counted_together(postgres_url: str) -> None:
+    async with controller_api(postgres_url) as api, raw(api) as here, raw(api) as there:
+        for _ in range(3):
+            here.send(PLAIN["not JSON"])
+            await here.answer()
+        there.send(elsewhere(PLAIN["not JSON"]))
+        await there.answer()
+        _, text = await api.call("GET", "/metrics")
+    assert 'plane_http_requests_total{endpoint="/ctrl/connect",method="POST",status="400"} 4.0' in text
+    assert 'plane_http_request_seconds_count{endpoint="/ctrl/connect"} 4.0' in text
+
+
+async def test_an_idle_connection_ends_with_the_controller(postgres_url: str) -> None:
+    async with AsyncExitStack() as stack:
+        async with controller_api(postgres_url) as api:
+            silent, idle = [await stack.enter_async_context(raw(api)) for _ in range(2)]
+            idle.send(PLAIN["not JSON"])
+            await idle.answer()
+        assert await silent.ended()
+        assert await idle.ended()
+
+
+@pytest.mark.parametrize("answers", [True, False])
+async def test_what_is_under_way_may_end_when_the_controller_stops(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch, answers: bool
+) -> None:
+    connects = _Connects(monkeypatch)
+    async with AsyncExitStack() as stack:
+        async with controller_api(postgres_url) as api:
+            connection = await stack.enter_async_context(raw(api))
+            connection.send(PLAIN["unknown key, no config"])
+            await connects.asked()
+            if answers:
+                # Later than the controller begins to stop, well before its patience is over.
+                asyncio.get_running_loop().call_later(0.3, connects.go_on.set)
+        if answers:
+            assert (await connection.answer())[0].startswith("HTTP/1.1 409 ")
+            assert await connection.ended()
+        else:
+            with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
+                await connection.answer()
+
+
+async def test_what_a_client_asked_for_before_it_went_is_done(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connects = _Connects(monkeypatch)
+    async with controller_api(postgres_url) as api, fake_drone(api.base) as drone:
+        async with raw(api) as connection:
+            connection.send(post({"spawn_config": {**IMAGE, "cluster": CLUSTER}}))
+            await connects.asked()
+        connects.go_on.set()
+        assert "Spawn" in (await drone.hear("Action"))["action"]
+
+
+class _Connects:
+    """Has connects wait until ``go_on`` is set."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.go_on = asyncio.Event()
+        self._asked = asyncio.Event()
+        monkeypatch.setattr("plane.controller.connect_lane.connect", self._connect)
+
+    async def _connect(self, context: Context, request: ConnectRequest) -> ConnectResponse:
+        self._asked.set()
+        await self.go_on.wait()
+        return await connect(context, request)
+
+    async def asked(self) -> None:
+        async with asyncio.timeout(LIMIT_S):
+            await self._asked.wait()
