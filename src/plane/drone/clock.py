@@ -3,7 +3,7 @@
 It is the machine's time of day at the drone's first start, and then counts the time since (CLOCK_BOOTTIME: suspends
 included), over restarts of the drone too. So a step of the machine's clock neither ends leases early nor lets them
 outlive themselves; the controller computes deadlines from the times that this clock reported
-(docs/decisions/0002-drone-clock.md, 0005-readoption.md).
+(docs/decisions/0002-drone-clock.md, 0004-readoption.md).
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@ needs to find its backends again after a restart.
 
 SQLite, in a file or in memory, on one thread of its own; one transaction per operation, on disk before it
 returns. Tables and rules: page 4, "State store"; ``backend_run`` and ``drone_clock`` are additions of ours, which an
-original drone does not look at (docs/decisions/0005-readoption.md).
+original drone does not look at (docs/decisions/0004-readoption.md).
 """
 
 from __future__ import annotations

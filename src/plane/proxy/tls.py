@@ -128,7 +128,7 @@ def _context() -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(_TLS_1_2_CIPHERS)
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
-    # See docs/decisions/0008-no-http-2.md.
+    # See docs/decisions/0007-no-http-2.md.
     context.set_alpn_protocols(["http/1.1"])
     return context
 
