@@ -14,7 +14,8 @@ dev: .venv/runtime ## Run a whole cluster on this machine (Ctrl-C ends it); OPTI
 
 test: .venv/development ## Set everything up and run all tests
 	./scripts/install_real_parts.sh
-	$(BIN)/pytest -n 2 --dist loadgroup $(OPTIONS)
+	@# Four at once on two cores: many tests mostly wait for a lease, a grace or a CA.
+	$(BIN)/pytest -n 4 --dist loadgroup --durations 15 $(OPTIONS)
 
 check: .venv/development ## Lint, types, import rules
 	$(BIN)/ruff check

@@ -3,7 +3,7 @@
 `plane.controller.running` listens with it. aiohttp's server takes a quarter to a third of the processor time of a
 connect; applications send little else, on connections that they keep. So a connection stays here as long as
 `plane.decisions.simple_request` says that a plain ``POST /ctrl/connect`` has come, in one read or two. With the first
-bytes that are anything else it goes to aiohttp, for good. What is answered is the same (decision 0013): access,
+bytes that are anything else it goes to aiohttp, for good. What is answered is the same (decision 0009): access,
 decoding, `connect`, errors and metrics are the functions that the application's endpoint uses.
 """
 
