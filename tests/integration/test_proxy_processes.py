@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -13,6 +14,12 @@ from harness import real_parts
 from harness.certificates import Authority
 from harness.program import Program
 from harness.proxy_world import CLUSTER, LIMIT_S, World, get, program_world, status
+from plane.ownership import end_tasks
+from plane.protocol.names import ClusterName, NodeName
+from plane.proxy.entrances import Entrances, bind
+from plane.proxy.workers import Workers
+from plane.settings import ProxySettings
+from plane.transport.controller_url import ControllerUrl
 
 CLOSE = "Connection: close"
 
@@ -56,6 +63,34 @@ async def test_a_worker_that_dies_is_replaced_and_the_other_serves_on(tmp_path: 
         assert {status(answer) for answer in answers} == {200}
         assert other in workers_of(running)
         assert victim not in workers_of(running)
+
+
+async def test_a_worker_that_cannot_start_is_started_again_after_growing_waits(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    async def say(_: object) -> bool:
+        return True
+
+    settings = ProxySettings(
+        controller_url=ControllerUrl.parse("http://127.0.0.1:1"),
+        cluster=ClusterName(CLUSTER),
+        name=NodeName("px-test"),
+        host="127.0.0.1",
+        http_port=0,
+    )
+    entrances = Entrances(bind("127.0.0.1", 0, "--http-port"))
+    running = asyncio.create_task(Workers(settings, ["false"], entrances, say).run())
+    said = ""
+    try:
+        async with asyncio.timeout(30):
+            while said.count("worker ended") < 3:
+                await asyncio.sleep(0.05)
+                assert not running.done()
+                said += "".join(capfd.readouterr())
+    finally:
+        await end_tasks([running])
+        entrances.close()
+    assert re.findall(r"after_s=(\S+)", re.sub(r"\x1b\[\d*m", "", said))[:3] == ["1.0", "1.1", "1.2"]
 
 
 async def patient(it: World) -> bytes:

@@ -1,8 +1,8 @@
 """What does a client ask for? Reads and checks the head of a request; what is wrong is refused with a status.
 
 `plane.proxy.client_connection` feeds it. The head is looked at once: one expression finds the fields that matter
-or must go, the others are never touched. Requests of one connection mostly repeat their fields to the byte; then
-what was found in them is used again.
+or must go, the others are never touched. Clients mostly repeat their fields to the byte, on one connection and on the
+next; then what was found in them is used again.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from plane.decisions.http_limits import DEFAULT_LIMITS, HttpLimits
 from plane.decisions.referer import without_token
 
 __all__ = [
+    "KNOWN_LIMIT",
+    "KNOWN_LIMIT_BYTES",
     "Refused",
     "RequestFields",
     "RequestHead",
@@ -35,6 +37,9 @@ _NOTED = re.compile(
     rb"\r\n(?i:(host|connection|content-length|transfer-encoding|upgrade|keep-alive|te|referer|proxy-[a-z-]+"
     rb"|x[-_]forwarded[-_](?:for|proto)|x[-_]verified[-_][^:\r\n]*)):[ \t]*([^\r\n]*)"
 )
+# How many blocks of fields are remembered, and how large each may be: 5 MiB at most, whatever clients send.
+KNOWN_LIMIT = 1024
+KNOWN_LIMIT_BYTES = 2048
 # A tunnel of HTTP/2 would carry requests past every rule about headers (A12); RFC 9113 has given it up.
 _HTTP_2 = re.compile(rb"(?i:(?:^|[, \t])h2c(?:$|[, \t]))")
 
@@ -47,7 +52,7 @@ class Refused(Exception):
         self.status = status
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, frozen=True)
 class RequestFields:
     """What the field lines say. ``lines`` are those to pass on, each begun by CR LF.
 
@@ -72,21 +77,20 @@ class RequestHead:
 
 
 class RequestReader:
-    """Reads the heads of one connection's requests.
+    """Reads the heads of all requests of a proxy.
 
     Args:
         cluster: as by `request_rewrite.normal_host`; a `Referer` to it is shown without its token.
         limits: what may be how large.
     """
 
-    __slots__ = ("_block", "_cluster", "_fields", "_http_1_0", "_limits")
+    __slots__ = ("_cluster", "_known", "_limits")
 
     def __init__(self, cluster: bytes, limits: HttpLimits = DEFAULT_LIMITS) -> None:
         self._cluster = cluster
         self._limits = limits
-        self._block = b""
-        self._http_1_0 = False
-        self._fields: RequestFields | None = None
+        # By the version's last digit and the fields after it.
+        self._known: dict[bytes, RequestFields] = {}
 
     def read(self, head: bytes) -> RequestHead:
         """Read a head, without the empty line at its end.
@@ -104,11 +108,20 @@ class RequestReader:
             raise Refused(505, "only HTTP/1 is spoken")
         if len(target) > self._limits.target_bytes:
             raise Refused(414, "request target too long")
-        block, http_1_0 = head[line.end() :], minor == b"0"
-        if self._fields is None or block != self._block or http_1_0 != self._http_1_0:
-            self._fields = _read_fields(block, http_1_0, self._cluster, self._limits)
-            self._block, self._http_1_0 = block, http_1_0
-        return RequestHead(method, target, http_1_0, self._fields)
+        http_1_0 = minor == b"0"
+        key = head[line.start(4) :]
+        fields = self._known.get(key)
+        if fields is None:
+            fields = _read_fields(key[1:], http_1_0, self._cluster, self._limits)
+            self._remember(key, fields)
+        return RequestHead(method, target, http_1_0, fields)
+
+    def _remember(self, key: bytes, fields: RequestFields) -> None:
+        if len(key) <= KNOWN_LIMIT_BYTES:
+            if len(self._known) >= KNOWN_LIMIT:
+                # Those that still come are soon there again.
+                self._known.clear()
+            self._known[key] = fields
 
 
 def _read_fields(block: bytes, http_1_0: bool, cluster: bytes, limits: HttpLimits) -> RequestFields:

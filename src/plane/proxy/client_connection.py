@@ -16,7 +16,7 @@ from plane.decisions.answer_head import UNTIL_CLOSE, AnswerHead
 from plane.decisions.body_patience import Standstill, standstill
 from plane.decisions.chunk_scanner import MalformedChunks
 from plane.decisions.request_body import NO_BODY, RequestBody
-from plane.decisions.request_head import Refused, RequestHead, RequestReader
+from plane.decisions.request_head import Refused, RequestHead
 from plane.decisions.request_rewrite import Route, origin_form
 from plane.proxy import limits, tunnel
 from plane.proxy.backend_search import connect_anew, find_backend
@@ -56,7 +56,6 @@ class ClientConnection(ClientTransport):
         "_keep_alive",
         "_out",
         "_pending",
-        "_reader",
         "_route",
         "_service",
         "_serving",
@@ -76,7 +75,6 @@ class ClientConnection(ClientTransport):
         self.entrance = entrance
         self.client_fields = b""
         self._pending = b""
-        self._reader = RequestReader(service.cluster, service.http_limits)
         self._head: RequestHead | None = None
         self._keep_alive = True
         self._out = b""
@@ -201,7 +199,7 @@ class ClientConnection(ClientTransport):
             return False
         self._pending = data[end + 4 :]
         try:
-            head = self._reader.read(data[:end])
+            head = self._service.reader.read(data[:end])
             target = origin_form(head)
         except Refused as refused:
             log.info("request refused", status=refused.status, reason=str(refused))

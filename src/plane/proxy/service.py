@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable
 
 import structlog
 
+from plane.decisions.request_head import RequestReader
 from plane.decisions.request_rewrite import Route, normal_host
 from plane.protocol.proxy_messages import BackendRemoved, MessageToProxy, RouteInfoResponse, TokensRevoked
 from plane.proxy.answers import OwnAnswers, server_field
@@ -45,6 +46,7 @@ class ProxyService:
         self.now = loop.time
         self.limits = settings.limits
         self.http_limits = settings.http_limits
+        self.reader = RequestReader(self.cluster, settings.http_limits)
         self.waiting_page = settings.waiting_page
         self.open_files = OpenFiles()
         # Timers of backends that have ended; `drain` ends them.

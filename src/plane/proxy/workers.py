@@ -10,10 +10,12 @@ import asyncio
 import socket
 import subprocess
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import structlog
 
+from plane.decisions.reconnect_backoff import ReconnectBackoff
 from plane.decisions.worker_merge import KEEPALIVE_INTERVAL_S, WorkerMerge
 from plane.ownership import run_together
 from plane.protocol.proxy_messages import MessageFromProxy, MessageToProxy, RouteInfoRequest, RouteInfoResponse
@@ -25,8 +27,6 @@ from plane.timing import PROXY_SHUTDOWN_GRACE_S
 
 __all__ = ["Workers"]
 
-# Before a worker that ended is replaced: one that cannot start would else be started all the time.
-REPLACE_AFTER_S = 1.0
 # Beyond the grace that a worker gives its connections.
 STOP_LIMIT_S = PROXY_SHUTDOWN_GRACE_S + 5.0
 # A worker that leaves so much unread is stuck.
@@ -94,12 +94,17 @@ class Workers:
         await run_together(*(self._keep_one(number) for number in range(self._settings.workers)), self._keep_alive())
 
     async def _keep_one(self, number: int) -> None:
+        # One that cannot start would else be started all the time.
+        backoff = ReconnectBackoff()
         while True:
             ours, theirs = socket.socketpair()
             with theirs:
                 process = self._start(number, theirs)
+            backoff.connected(self._clock())
             self._processes[number] = process
-            send_order(ours, self._order(number))
+            # A worker that has ended by now is noticed below.
+            with suppress(ConnectionError):
+                send_order(ours, self._order(number))
             ours.setblocking(False)
             link: WorkerLink[FromWorker] = await WorkerLink.over(ours, FromWorker)
             self._links[number] = link
@@ -115,8 +120,9 @@ class Workers:
             status = await asyncio.to_thread(process.wait)
             if self._stopping:
                 await asyncio.Event().wait()
-            log.error("worker ended; another is started", worker=number, status=status)
-            await asyncio.sleep(REPLACE_AFTER_S)
+            wait_s = backoff.ended(self._clock())
+            log.error("worker ended; another is started", worker=number, status=status, after_s=round(wait_s, 1))
+            await asyncio.sleep(wait_s)
 
     def _start(self, number: int, theirs: socket.socket) -> subprocess.Popen[bytes]:
         order = self._order(number)

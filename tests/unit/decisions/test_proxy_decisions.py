@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from plane.decisions.chunk_scanner import ChunkScanner, MalformedChunks
 from plane.decisions.connection_monitor import ConnectionMonitor
 from plane.decisions.idle_sweep import SweepCandidate, sweep
-from plane.decisions.request_head import Refused, RequestReader
+from plane.decisions.request_head import KNOWN_LIMIT, KNOWN_LIMIT_BYTES, Refused, RequestFields, RequestReader
 from plane.decisions.request_rewrite import forwarded_head, make_route, origin_form, split_target
 from plane.decisions.route_cache import NEGATIVE_LIFETIME_S, REVOKED_LIFETIME_S, RouteCache
 from plane.protocol.errors import MessageError
@@ -173,6 +173,23 @@ def test_a_reader_does_not_mix_up_what_it_remembers() -> None:
     assert older.http_1_0
     assert other.fields.keep_alive
     assert not again.fields.keep_alive
+
+
+def test_fields_are_remembered_from_one_connection_to_the_next_and_not_without_bound() -> None:
+    reader = RequestReader(b"c:1")
+
+    def fields(more: str) -> RequestFields:
+        return reader.read(f"GET /a HTTP/1.1\r\nHost: c:1\r\n{more}".encode()).fields
+
+    first = fields("a: 1")
+    assert fields("a: 1") is first
+    large = "a: " + "1" * KNOWN_LIMIT_BYTES
+    assert fields(large) is not fields(large)
+    for number in range(KNOWN_LIMIT):
+        fields(f"b: {number}")
+    again = fields("a: 1")
+    assert again is not first
+    assert again == first
 
 
 def test_a13_a_value_that_no_header_can_carry_is_no_route() -> None:
