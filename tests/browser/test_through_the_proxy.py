@@ -69,7 +69,8 @@ def test_every_way_in_which_a_page_talks_to_its_server(opened: tuple[Cluster, Pa
         """,
     )
     assert sent["answer"]["bytes"] == 50 * 1024 * 1024
-    assert sent["steps"] > 1
+    # How many there are depends on how fast the bytes went.
+    assert sent["steps"] >= 1
 
     # A streamed download.
     got = run(

@@ -427,8 +427,13 @@ class ClientConnection(ClientTransport):
             self._close()
 
     def finish(self) -> None:
-        """The proxy stops: idle connections end now, others with their answer."""
-        if not self.busy:
+        """The proxy stops: idle connections end now, others with their answer.
+
+        Whoever has just connected has asked already, as far as they know: their first request is still served.
+        """
+        if self._head is None and not self.busy:
+            self.deadline = self._service.now() + limits.FIRST_REQUEST_LIMIT_S
+        elif not self.busy:
             self._close()
 
     def cut(self) -> None:

@@ -10,6 +10,7 @@ __all__ = [
     "CLIENT_PROBE_INTERVAL_S",
     "CLOSING_LIMIT_S",
     "CUT_AFTER_S",
+    "FIRST_REQUEST_LIMIT_S",
     "HALF_CLOSED_LIMIT_S",
     "LINGER_LIMIT_S",
     "PENDING_LIMIT_BYTES",
@@ -27,6 +28,8 @@ HALF_CLOSED_LIMIT_S: Final = 2.0
 CLOSING_LIMIT_S: Final = 60.0
 # After a backend has ended: what it said last is on its way still.
 CUT_AFTER_S: Final = 0.5
+# For the first request of a client that connected just before the proxy stopped, or was taken over from.
+FIRST_REQUEST_LIMIT_S: Final = 1.0
 # For a client that still sends to notice that it has its answer.
 LINGER_LIMIT_S: Final = 2.0
 # TCP keepalive towards clients. One that vanished without a word (asleep, out of reach) would otherwise keep its
