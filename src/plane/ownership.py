@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from typing import Any
 
-__all__ = ["end_tasks", "run_together", "until_one_ends"]
+__all__ = ["OwnedTasks", "end_tasks", "run_together", "until_one_ends"]
 
 
 async def run_together(*parts: Coroutine[Any, Any, None]) -> None:
@@ -31,3 +31,32 @@ async def end_tasks(tasks: Collection[asyncio.Task[None]]) -> None:
         task.cancel()
     if tasks:
         await asyncio.wait(tasks)
+
+
+class OwnedTasks:
+    """Tasks of one owner, which ends them; what one of them raises is given to ``failed``, and ends no other."""
+
+    def __init__(self, failed: Callable[[BaseException], None]) -> None:
+        self._failed = failed
+        self._running: set[asyncio.Task[None]] = set()
+
+    def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run ``work`` until it is over, or `end`."""
+        task = asyncio.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    async def wait(self, limit_s: float) -> None:
+        """Return when all that run have ended, or after the limit."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=limit_s)
+
+    async def end(self) -> None:
+        """Cancel all that run, and return when they have ended."""
+        await end_tasks(list(self._running))
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            self._failed(error)

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Coroutine
-from typing import Any
 
 import structlog
 
@@ -20,6 +18,7 @@ from plane.drone.clock import DroneClock
 from plane.drone.event_recorder import EventRecorder, StoreUnwritable
 from plane.drone.key_keeper import KeyKeeper
 from plane.drone.state_store import StateStore, StoredRun, UnknownBackend
+from plane.ownership import OwnedTasks
 from plane.protocol.backend_state import (
     Ready,
     Scheduled,
@@ -55,7 +54,7 @@ class Executor:
         self._runners: dict[str, BackendRunner] = {}
         # Backends of the former process of which it is not known yet whether they run.
         self._adopting: dict[str, asyncio.Task[None]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = OwnedTasks(lambda error: log.error("a backend's task failed", exc_info=error))
         self._stopping = False
 
     def exited(self, backend_id: str, exit_code: int | None, message: str | None) -> None:
@@ -74,7 +73,7 @@ class Executor:
     async def adopt_former_backends(self) -> None:
         """Begin to take over what an earlier process of this drone left running."""
         for backend_id, run in (await self._store.active_runs()).items():
-            task = self._own(self._adopt(backend_id, run))
+            task = self._tasks.start(self._adopt(backend_id, run))
             self._adopting[backend_id] = task
 
     async def _adopt(self, backend_id: str, run: StoredRun) -> None:
@@ -96,10 +95,10 @@ class Executor:
                 return
             runner = self._runner(backend_id, run.order, run)
             if verdict is Adoption.END:
-                self._own(runner.order_end(TerminationKind.SOFT, TerminationReason.KEY_EXPIRED))
+                self._tasks.start(runner.order_end(TerminationKind.SOFT, TerminationReason.KEY_EXPIRED))
             elif run.order is not None:
                 self.keys.hold(backend_id, run.order.key.deadlines)
-            self._own(self._run(runner))
+            self._tasks.start(self._run(runner))
         finally:
             del self._adopting[backend_id]
 
@@ -140,7 +139,7 @@ class Executor:
             del self._runners[backend_id]
             return False
         self.keys.hold(backend_id, order.key.deadlines)
-        self._own(self._run(runner))
+        self._tasks.start(self._run(runner))
         return True
 
     def _runner(self, backend_id: str, order: SpawnOrder | None, run: StoredRun | None = None) -> BackendRunner:
@@ -200,7 +199,7 @@ class Executor:
 
     def _key_expired(self, backend_id: str, kind: TerminationKind) -> None:
         if runner := self._runners.get(backend_id):
-            self._own(runner.order_end(kind, TerminationReason.KEY_EXPIRED))
+            self._tasks.start(runner.order_end(kind, TerminationReason.KEY_EXPIRED))
 
     async def keep_house(self) -> None:
         """Store renewed deadlines, and forget what has ended long ago (A17); until cancelled."""
@@ -226,28 +225,13 @@ class Executor:
         """Ask every backend to stop, kill those that have not after ``grace_s``; after `refuse_work`."""
         for kind in TerminationKind:
             for runner in list(self._runners.values()):
-                self._own(runner.order_end(kind, TerminationReason.LOST))
-            if self._tasks:
-                await asyncio.wait(self._tasks, timeout=grace_s)
+                self._tasks.start(runner.order_end(kind, TerminationReason.LOST))
+            await self._tasks.wait(grace_s)
         await self.leave_all()
 
     async def leave_all(self) -> None:
         """Stop driving the backends, which run on for the next process of this drone; after `refuse_work`."""
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
-
-    def _own(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-        return task
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()):
-            log.error("a backend's task failed", exc_info=error)
+        await self._tasks.end()
 
 
 def _is_name(backend_id: str) -> bool:

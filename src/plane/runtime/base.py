@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
+from plane.protocol import codec
 from plane.protocol.drone_messages import BackendMetrics
-from plane.protocol.errors import PlaneError
+from plane.protocol.errors import MessageError, PlaneError
 from plane.protocol.keys import AcquiredKey
 from plane.protocol.logs import LogPage
 
@@ -19,8 +20,12 @@ __all__ = [
     "Runtime",
     "RuntimeListener",
     "StartupTimedOut",
+    "check_variables",
+    "converted_executable",
     "session_environment",
 ]
+
+T = TypeVar("T")
 
 ExitListener = Callable[[str, int | None, str | None], None]
 """Told of each exit: backend id, exit code (None if unknown; 128 + n for signal n), what to tell people."""
@@ -137,3 +142,27 @@ def session_environment(
     if static_token is not None:
         variables["SESSION_BACKEND_STATIC_TOKEN"] = static_token
     return variables
+
+
+def converted_executable(executable: Any, kind: type[T], shape: str) -> T:
+    """The executable as ``kind``; ``shape`` shows people what it should look like.
+
+    Raises:
+        BackendFailed: names the field.
+    """
+    try:
+        return codec.convert(executable, kind)
+    except MessageError as error:
+        path = error.path.removeprefix("$")
+        raise BackendFailed(f"executable{path}: {error.reason}; the shape is {shape}") from None
+
+
+def check_variables(env: Mapping[str, str]) -> None:
+    """Refuse what cannot be the name of a variable.
+
+    Raises:
+        BackendFailed: names it.
+    """
+    for name in env:
+        if not name or "=" in name:
+            raise BackendFailed(f"executable.env: {name!r} is no name of a variable")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ import structlog
 from plane import timing
 from plane.decisions.mount_path import MountRefused, mount_path
 from plane.decisions.usage import CpuClock, container_metrics
+from plane.ownership import OwnedTasks
 from plane.protocol.keys import AcquiredKey
 from plane.protocol.logs import LogPage
 from plane.protocol.names import container_name
@@ -101,12 +101,12 @@ class DockerRuntime:
         self._starting: dict[str, asyncio.Task[int]] = {}
         # Containers of which it is not known whether they run, and that must not.
         self._doomed: set[str] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = OwnedTasks(lambda error: log.error("looking after a container failed", exc_info=error))
         self._subscribed = asyncio.Event()
 
     async def start(self) -> None:
         """Begin to listen to the engine's events; returns once it does."""
-        self._own(self._listen())
+        self._tasks.start(self._listen())
         async with asyncio.timeout(CALL_LIMIT_S):
             await self._subscribed.wait()
 
@@ -149,7 +149,7 @@ class DockerRuntime:
             self._running.pop(backend_id, None)
             if not (isinstance(error, EngineRefused) and error.status == 409):
                 self._doomed.add(backend_id)
-                self._own(self._remove_doomed())
+                self._tasks.start(self._remove_doomed())
             raise
         finally:
             if folder is not None:
@@ -204,10 +204,10 @@ class DockerRuntime:
         if backend_id not in self._running:
             return False
         if not hard:
-            self._own(self._stop(backend_id))
+            self._tasks.start(self._stop(backend_id))
         elif not await self._kill(backend_id):
             # It has ended, which is told of soon, if it has not been.
-            self._own(self._tell_if_ended(backend_id))
+            self._tasks.start(self._tell_if_ended(backend_id))
         return True
 
     async def _stop(self, backend_id: str) -> None:
@@ -349,10 +349,7 @@ class DockerRuntime:
                     await self.remove_leftover(backend_id)
                 except BackendFailed as error:
                     log.warning("container not removed", backend=backend_id, error=str(error))
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(list(self._tasks))
+        await self._tasks.end()
         await self._images.close()
         await self._engine.close()
         self._logs.close()
@@ -370,7 +367,7 @@ class DockerRuntime:
                 while (event := await events.get()) is not None:
                     name = event["Actor"]["Attributes"]["name"].removeprefix("plane-")
                     if name in self._running and name not in self._starting:
-                        self._own(self._tell_if_ended(name))
+                        self._tasks.start(self._tell_if_ended(name))
             except (OSError, aiohttp.ClientError, aiodocker.DockerError, BackendFailed) as error:
                 log.warning("the Docker engine's events are interrupted", error=str(error) or type(error).__name__)
             finally:
@@ -415,16 +412,6 @@ class DockerRuntime:
         except (BackendFailed, TimeoutError) as error:
             log.warning("a container's output cannot be read", container=container, error=str(error))
             return []
-
-    def _own(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()):
-            log.error("looking after a container failed", exc_info=error)
 
 
 def _check_mounted(pid: int, folder: int) -> None:

@@ -8,11 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from plane.protocol import codec
-from plane.protocol.errors import MessageError
 from plane.protocol.keys import AcquiredKey
 from plane.protocol.spawn import DockerExecutable
-from plane.runtime.base import BackendFailed, session_environment
+from plane.runtime.base import BackendFailed, check_variables, converted_executable, session_environment
 
 __all__ = ["DRONE_LABEL", "LABEL", "PORT", "ContainerDefaults", "container_config", "read_executable"]
 
@@ -44,17 +42,11 @@ def read_executable(executable: Any) -> DockerExecutable:
             'executable: this drone runs images, not commands; give {"image": "…"}, or use a drone with '
             "--runtime process"
         )
-    try:
-        wanted = codec.convert(executable, DockerExecutable)
-    except MessageError as error:
-        raise BackendFailed(
-            f'executable{error.path.removeprefix("$")}: {error.reason}; the shape is {{"image": "…", "env": {{…}}}}'
-        ) from None
+    shape = '{"image": "…", "env": {…}}'
+    wanted = converted_executable(executable, DockerExecutable, shape)
     if not wanted.image:
         raise BackendFailed("executable.image: must name an image")
-    for name in wanted.env:
-        if not name or "=" in name:
-            raise BackendFailed(f"executable.env: {name!r} is no name of a variable")
+    check_variables(wanted.env)
     return wanted
 
 

@@ -11,10 +11,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from plane.protocol import codec
-from plane.protocol.errors import MessageError
 from plane.protocol.spawn import Isolation, ProcessExecutable
-from plane.runtime.base import BackendFailed
+from plane.runtime.base import BackendFailed, check_variables, converted_executable
 
 __all__ = ["found_command", "is_isolated", "read_executable", "user_ids"]
 
@@ -35,18 +33,11 @@ def read_executable(executable: Any, *, bubblewrap: bool, shares_of_cpu: bool, m
             'executable: this drone runs processes, not images; give {"command": ["program", "argument", …]}, '
             "or use a drone with Docker"
         )
-    try:
-        wanted = codec.convert(executable, ProcessExecutable)
-    except MessageError as error:
-        raise BackendFailed(
-            f"executable{error.path.removeprefix('$')}: {error.reason}; the shape is "
-            '{"command": ["program", "argument", …], "env": {…}, "cwd": "/folder"}'
-        ) from None
+    shape = '{"command": ["program", "argument", …], "env": {…}, "cwd": "/folder"}'
+    wanted = converted_executable(executable, ProcessExecutable, shape)
     if not wanted.command or not wanted.command[0]:
         raise BackendFailed("executable.command: must name a program and its arguments")
-    for name in wanted.env:
-        if not name or "=" in name:
-            raise BackendFailed(f"executable.env: {name!r} is no name of a variable")
+    check_variables(wanted.env)
     if wanted.isolation is Isolation.BUBBLEWRAP and not bubblewrap:
         raise BackendFailed(
             "executable.isolation: bubblewrap is not installed on the drone's machine, or may not make namespaces "

@@ -7,7 +7,6 @@ may run and must not is ended; what should run is asked for at its port. Rule: p
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,7 +14,7 @@ import msgspec
 import structlog
 from msgspec import UNSET, UnsetType
 
-from plane.ownership import end_tasks
+from plane.ownership import OwnedTasks
 from plane.protocol import codec
 from plane.protocol.addresses import format_socket_address
 from plane.protocol.errors import MessageError
@@ -78,11 +77,11 @@ class UnixSocketRuntime:
         # Ports of backends whose exit has not been told.
         self._running: dict[str, int] = {}
         self._early: dict[str, TerminateEvent] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = OwnedTasks(lambda error: log.error("looking after the executor failed", exc_info=error))
 
     async def start(self) -> None:
         """Begin to connect."""
-        self._own(self._line.run())
+        self._tasks.start(self._line.run())
 
     async def prepare(self, executable: Any) -> None:
         """Have it prepared, again if the connection breaks; see `plane.runtime.base.Runtime.prepare`."""
@@ -109,7 +108,7 @@ class UnixSocketRuntime:
         except BaseException as error:
             # It may run all the same.
             self._running.pop(backend_id, None)
-            self._own(self._end_surely(backend_id))
+            self._tasks.start(self._end_surely(backend_id))
             if isinstance(error, LineLost):
                 raise BackendFailed(f"not known whether it was started: {error}; connect again") from error
             raise
@@ -207,7 +206,7 @@ class UnixSocketRuntime:
                     await self.remove_leftover(backend_id)
                 except BackendFailed as error:
                     log.warning("backend not ended", backend=backend_id, error=str(error))
-        await end_tasks(list(self._tasks))
+        await self._tasks.end()
 
     async def _ask(self, request: ExecutorRequest, limit_s: float, kind: type[T]) -> T:
         answer = (await self._line.ask(request, limit_s)).content
@@ -231,7 +230,7 @@ class UnixSocketRuntime:
         """After each connection: an executor that was restarted may not run any more what it ran."""
         for backend_id, port in list(self._running.items()):
             if port:
-                self._own(self._look_after(backend_id, port))
+                self._tasks.start(self._look_after(backend_id, port))
 
     async def _look_after(self, backend_id: str, port: int) -> None:
         # Its end may be among the first things that the executor tells.
@@ -240,16 +239,6 @@ class UnixSocketRuntime:
             await self._end_surely(backend_id)
             if self._running.pop(backend_id, None) is not None:
                 self._listener.exited(backend_id, None, "its executor was restarted, and does not run it any more")
-
-    def _own(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()):
-            log.error("looking after the executor failed", exc_info=error)
 
 
 def _ok(outcome: UnitOutcome | SpawnOutcome | TerminateOutcome) -> Any:
