@@ -40,6 +40,9 @@ class OwnedTasks:
         self._failed = failed
         self._running: set[asyncio.Task[None]] = set()
 
+    def __len__(self) -> int:
+        return len(self._running)
+
     def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run ``work`` until it is over, or `end`."""
         task = asyncio.create_task(work)

@@ -6,6 +6,8 @@ import asyncio
 import json
 import shutil
 import ssl
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from harness import real_parts
 from harness.certificates import Authority
 from harness.proxy_world import LIMIT_S, World, get, status, world
 from plane.protocol.errors import ConfigurationError
-from plane.proxy import certificate_files
+from plane.proxy import certificate_files, limits
 
 
 @pytest.fixture
@@ -127,6 +129,78 @@ async def test_plain_http_on_the_tls_port_and_old_versions_are_refused(authority
         async with asyncio.timeout(LIMIT_S):
             assert not (await reader.read(-1)).startswith(b"HTTP")
         writer.close()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(LIMIT_S):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+async def silent(it: World) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A client that connects, and says nothing."""
+    return await asyncio.open_connection("127.0.0.1", it.https_port)
+
+
+async def test_who_has_not_shaken_hands_counts_as_open_and_not_for_longer_than_a_limit(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(limits, "HANDSHAKE_LIMIT_S", 2.0)
+    async with world(https_port=0, tls_pair=authority.pair(authority.issue())) as it:
+        kept = await connect(it, authority.client())
+        assert status(await ask(*kept)) == 200
+        await until(lambda: len(it.service.connections) == 1)
+        it.service.open_files.limit = 1 + it.service.pool.open + 4
+        held = [await silent(it) for _ in range(3)]
+        await until(lambda: len(it.service.handshakes) == 3)
+        with pytest.raises((OSError, asyncio.IncompleteReadError)):
+            await connect(it, authority.client())
+        # Whoever was there before is served all the same.
+        assert status(await ask(*kept)) == 200
+        # The silent ones are ended, and there is room again.
+        async with asyncio.timeout(LIMIT_S):
+            for reader, writer in held:
+                with suppress(ConnectionError):
+                    assert await reader.read() == b""
+                writer.close()
+        await until(lambda: not it.service.handshakes)
+        later = await connect(it, authority.client())
+        assert status(await ask(*later)) == 200
+        for _, writer in (kept, later):
+            writer.close()
+    assert "at the limit of open files" in "".join(capfd.readouterr())
+
+
+async def test_handshakes_beyond_the_limit_wait_their_turn(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(limits, "HANDSHAKES_LIMIT", 3)
+    async with world(https_port=0, tls_pair=authority.pair(authority.issue())) as it:
+        held = [await silent(it) for _ in range(3)]
+        await until(lambda: len(it.service.handshakes) == 3)
+        waiting = asyncio.create_task(connect(it, authority.client()))
+        await until(lambda: "at the limit of TLS handshakes" in "".join(capfd.readouterr()))
+        assert not waiting.done()
+        held.pop()[1].close()
+        async with asyncio.timeout(LIMIT_S):
+            reader, writer = await waiting
+        assert status(await ask(reader, writer)) == 200
+        for _, one in [*held, (reader, writer)]:
+            one.close()
+
+
+async def test_a_stop_does_not_wait_for_a_client_that_says_nothing(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("plane.timing.PROXY_SHUTDOWN_GRACE_S", 0.2)
+    async with world(https_port=0, tls_pair=authority.pair(authority.issue())) as it:
+        reader, writer = await silent(it)
+        await until(lambda: len(it.service.handshakes) == 1)
+    assert not it.service.handshakes
+    async with asyncio.timeout(LIMIT_S):
+        with suppress(ConnectionError):
+            assert await reader.read() == b""
+    writer.close()
 
 
 @pytest.mark.parametrize(

@@ -16,14 +16,11 @@ from plane.protocol.errors import ConfigurationError
 from plane.proxy.limits import CLIENT_PROBE_AFTER_S, CLIENT_PROBE_INTERVAL_S, CLIENT_PROBES
 from plane.proxy.service import ProxyService
 from plane.proxy.tls import CertificateHolder
+from plane.proxy.tls_port import TlsPort
 
 __all__ = ["Entrances", "bind"]
 
 ACCEPT_BACKLOG = 4096
-# A handshake that takes longer than a head may holds a connection for nothing.
-HANDSHAKE_LIMIT_S = 10.0
-# For the other side's part of the end of TLS.
-TLS_CLOSE_LIMIT_S = 2.0
 
 
 @dataclass
@@ -34,7 +31,7 @@ class Entrances:
     https: Sequence[socket.socket] = ()
 
     def __post_init__(self) -> None:
-        self._servers: list[asyncio.Server] = []
+        self._open: list[asyncio.Server | TlsPort] = []
         self._closed = False
 
     @property
@@ -57,34 +54,32 @@ class Entrances:
         loop = asyncio.get_running_loop()
         for bound in self.http:
             try:
-                self._servers.append(await loop.create_server(new_connection, sock=bound, backlog=ACCEPT_BACKLOG))
+                self._open.append(await loop.create_server(new_connection, sock=bound, backlog=ACCEPT_BACKLOG))
             except OSError as error:
                 # Another program was faster, between the bind and this.
                 raise ConfigurationError(f"port {self.http_port} {_why(error)}") from error
 
     async def open_https(self, service: ProxyService, certificates: CertificateHolder) -> None:
-        """Accept TLS once there is a certificate."""
+        """Accept TLS once there is a certificate.
+
+        Raises:
+            ConfigurationError
+        """
         await certificates.available()
-        loop = asyncio.get_running_loop()
         for bound in self.https:
             if self._closed:
                 return
-            self._servers.append(
-                await loop.create_server(
-                    service.new_tls_connection,
-                    sock=bound,
-                    backlog=ACCEPT_BACKLOG,
-                    ssl=certificates.context,
-                    ssl_handshake_timeout=HANDSHAKE_LIMIT_S,
-                    ssl_shutdown_timeout=TLS_CLOSE_LIMIT_S,
-                )
-            )
+            try:
+                bound.listen(ACCEPT_BACKLOG)
+            except OSError as error:
+                raise ConfigurationError(f"port {self.https_port} {_why(error)}") from error
+            self._open.append(TlsPort(bound, service, certificates))
 
     def close(self) -> None:
         """Accept no more."""
         self._closed = True
-        for server in self._servers:
-            server.close()
+        for port in self._open:
+            port.close()
         for bound in (*self.http, *self.https):
             bound.close()
 

@@ -12,10 +12,13 @@ __all__ = [
     "CUT_AFTER_S",
     "FIRST_REQUEST_LIMIT_S",
     "HALF_CLOSED_LIMIT_S",
+    "HANDSHAKES_LIMIT",
+    "HANDSHAKE_LIMIT_S",
     "LINGER_LIMIT_S",
     "PENDING_LIMIT_BYTES",
     "POOL_IDLE_S",
     "POOL_LIMIT",
+    "TLS_CLOSE_LIMIT_S",
     "WAITING_PAGE_AFTER_S",
 ]
 
@@ -32,6 +35,12 @@ CUT_AFTER_S: Final = 0.5
 FIRST_REQUEST_LIMIT_S: Final = 1.0
 # For a client that still sends to notice that it has its answer.
 LINGER_LIMIT_S: Final = 2.0
+# A TLS handshake that takes longer than a head may holds a connection for nothing.
+HANDSHAKE_LIMIT_S: Final = 10.0
+# Handshakes at once, at each port; each takes some 30 KiB, and a file. More wait to be accepted.
+HANDSHAKES_LIMIT: Final = 2048
+# For the other side's part of the end of TLS.
+TLS_CLOSE_LIMIT_S: Final = 2.0
 # TCP keepalive towards clients. One that vanished without a word (asleep, out of reach) would otherwise keep its
 # tunnel open, and its backend in use, for ever.
 CLIENT_PROBE_AFTER_S: Final = 60

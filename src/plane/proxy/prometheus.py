@@ -38,6 +38,7 @@ class _State(Collector):
         yield answers
         for name, text, value in (
             ("connections", "Connections of clients, tunnels aside", len(service.connections)),
+            ("handshakes", "TLS handshakes under way", len(service.handshakes)),
             ("tunnels", "Open tunnels", len(service.tunnels)),
             ("backend_connections", "Connections to backends, tunnels aside, free ones included", service.pool.open),
             ("open_files_limit", "As many connections of both kinds may be open", service.open_files.limit),

@@ -9,6 +9,7 @@ import structlog
 
 from plane.decisions.request_head import RequestReader
 from plane.decisions.request_rewrite import Route, normal_host
+from plane.ownership import OwnedTasks
 from plane.protocol.proxy_messages import BackendRemoved, MessageToProxy, RouteInfoResponse, TokensRevoked
 from plane.proxy.answers import OwnAnswers, server_field
 from plane.proxy.client_connection import ClientConnection
@@ -56,6 +57,8 @@ class ProxyService:
         self.pool = UpstreamPool(settings)
         self.tunnels = Tunnels(self.keeper)
         self.connections: set[ClientConnection] = set()
+        # Of connections that came in by TLS; a file each already.
+        self.handshakes = OwnedTasks(_defect)
         # What is missing before requests can be served, in words.
         self.missing = {_NO_CONTROLLER}
         self.stopping = False
@@ -101,7 +104,7 @@ class ProxyService:
 
     def has_room(self) -> bool:
         """Whether one more connection may be open."""
-        used = len(self.connections) + self.pool.open + PER_CONNECTION * len(self.tunnels)
+        used = len(self.connections) + len(self.handshakes) + self.pool.open + PER_CONNECTION * len(self.tunnels)
         return self.open_files.has_room(used, self.now())
 
     def remove_backend(self, backend_id: str) -> None:
@@ -145,11 +148,16 @@ class ProxyService:
         for connection in list(self.connections):
             connection.finish()
         end = self.now() + limit_s
-        while (self.connections or len(self.tunnels)) and self.now() < end:
+        while (self.connections or len(self.handshakes) or len(self.tunnels)) and self.now() < end:
             await asyncio.sleep(0.02)
         for timer in self._cuts.values():
             timer.cancel()
+        await self.handshakes.end()
         for connection in list(self.connections):
             connection.cut()
         self.tunnels.close()
         self.pool.close()
+
+
+def _defect(error: BaseException) -> None:
+    log.error("TLS handshake failed by a defect of the proxy", exc_info=error)
