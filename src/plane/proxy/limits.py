@@ -37,7 +37,7 @@ FIRST_REQUEST_LIMIT_S: Final = 1.0
 LINGER_LIMIT_S: Final = 2.0
 # A TLS handshake that takes longer than a head may holds a connection for nothing.
 HANDSHAKE_LIMIT_S: Final = 10.0
-# Handshakes at once, at each port; each takes some 30 KiB, and a file. More wait to be accepted.
+# Handshakes at once, at each port; each takes up to 60 KiB, and a file. More wait to be accepted.
 HANDSHAKES_LIMIT: Final = 2048
 # For the other side's part of the end of TLS.
 TLS_CLOSE_LIMIT_S: Final = 2.0
