@@ -93,6 +93,8 @@ async def test_a3_revocation_works_on_both_paths_and_reaches_every_proxy(postgre
         done = await api.call("POST", "/ctrl/revoke", {"backend_id": backend, "user": "ann"})
         assert done == (200, "Token revoked successfully")
         assert (await near.hear("TokensRevoked"))["tokens"] == [anns["token"]]
+        # A proxy that knows nothing of revocations forgets the whole backend, and asks again.
+        assert await original.hear("BackendRemoved") == {"backend": backend}
         # Nothing to revoke is no error, and tells nobody.
         done = await api.call("POST", "/ctrl/revoke", {"backend_id": "unknown", "user": "ann"})
         assert done == (200, "Token revoked successfully")

@@ -185,6 +185,10 @@ async def _tell_revocations(socket: ProxySocket, revocations: Subscription, ques
         questions.revoked(revoked.tokens)
         if understood:
             await socket.send(MessageToProxy(tokens_revoked=revoked))
+        else:
+            # An original knows this alone: it forgets every way to the backend and asks again, and what was revoked is
+            # then answered with null. What is open there stays open.
+            await socket.send(MessageToProxy(backend_removed=BackendRemoved(revoked.backend)))
 
 
 PROXY_SOCKET_ENDPOINTS = (
