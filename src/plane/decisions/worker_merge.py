@@ -6,10 +6,13 @@ always the last, so that a backend's idle time begins when its last worker's use
 
 from __future__ import annotations
 
+from plane.decisions.route_questions import ASK_AGAIN_S
+
 __all__ = ["WorkerMerge"]
 
-# A question without an answer may be asked again after this; workers do so later than that.
-ASKED_LATELY_S = 5.0
+# A question without an answer may be asked again after this: just before a worker that has asked does so. So the
+# controller hears one an interval, however many workers ask.
+ASKED_LATELY_S = ASK_AGAIN_S - 1.0
 KEEPALIVE_INTERVAL_S = 1.0
 FORGOTTEN_AFTER_S = 60.0
 
