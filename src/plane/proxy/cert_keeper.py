@@ -129,7 +129,7 @@ class CertKeeper:
                 self._schedule.refused(self._clock())
                 return
             try:
-                if not self._found_in_file():
+                if not await self._found_in_file():
                     await self._order()
             finally:
                 await asyncio.shield(self._release())
@@ -169,12 +169,12 @@ class CertKeeper:
             raise OrderFailed("the controller answered something else")
         return answer.content.accepted
 
-    def _found_in_file(self) -> bool:
+    async def _found_in_file(self) -> bool:
         """Whether another proxy, which had the lease before, has put a new certificate into the file that both have."""
         if self._files is None:
             return False
         try:
-            found = self._files.read()
+            found = await asyncio.to_thread(self._files.read)
             if found == self._holder.current or found.not_after <= datetime.datetime.now(datetime.UTC):
                 return False
             self._holder.replace(found)
