@@ -10,5 +10,5 @@ Map of the package (docs/architecture.md has the rules):
 - ``client``: the control API for applications.
 - ``dev``: all of them in one process. ``cli``: one file per command.
 - ``timing``: every duration. ``settings``: every setting. ``identity``: random names. ``version``.
-- ``ownership``: how tasks are run together and ended.
+- ``ownership``: how tasks are run together and ended. ``open_files``: how many files may be open.
 """

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import resource
 from pathlib import Path
 from typing import Any
 
 import structlog
 
+from plane.open_files import raise_open_files_limit
 from plane.protocol.errors import ConfigurationError
 from plane.runtime.base import Runtime, RuntimeListener
 from plane.runtime.cgroups import Cgroups
@@ -44,7 +44,8 @@ async def make_runtime(settings: DroneSettings | ExecutorSettings, listener: Run
             f"no Docker engine answers at {settings.docker_socket}; start it, name another socket with "
             "--docker-socket, or use --runtime process"
         )
-    _allow_open_files()
+    # Each backend needs two or three here, so the usual limit of 1,024 would end at 400 of them.
+    raise_open_files_limit()
     logs = LogKeeper(settings.backends_folder, settings.log_limit_bytes)
     return await _docker(settings, listener, logs) if answers else await _processes(settings, listener, logs)
 
@@ -79,12 +80,6 @@ async def _bounded_log_config(settings: DroneSettings | ExecutorSettings) -> dic
     if driver not in ("json-file", "local"):
         return None
     return {"Type": driver, "Config": {"max-size": str(settings.log_limit_bytes // 2), "max-file": "2"}}
-
-
-def _allow_open_files() -> None:
-    """Each backend needs two or three descriptors here, so the usual limit of 1,024 would end at 400 of them."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _processes(settings: DroneSettings | ExecutorSettings, listener: RuntimeListener, logs: LogKeeper) -> Runtime:

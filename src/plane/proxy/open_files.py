@@ -5,9 +5,9 @@ So those that are open go on, and a new one does not fail half way for want of a
 
 from __future__ import annotations
 
-import resource
-
 import structlog
+
+from plane.open_files import raise_open_files_limit
 
 __all__ = ["PER_CONNECTION", "OpenFiles"]
 
@@ -24,10 +24,7 @@ class OpenFiles:
     """The limit, raised to what the system allows this process."""
 
     def __init__(self) -> None:
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if soft != hard:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        self.limit = max(hard - RESERVED, PER_CONNECTION)
+        self.limit = max(raise_open_files_limit() - RESERVED, PER_CONNECTION)
         self._logged_at = float("-inf")
 
     def has_room(self, used: int, now: float) -> bool:

@@ -1,0 +1,30 @@
+"""How many files may this process have open, and those that it starts?
+
+A drone and a proxy need a few per backend and connection, so they raise their limit to what the system allows. A
+backend gets the one that they were given themselves: programs that use select() fail beyond it, and some close every
+descriptor up to the limit before they start.
+"""
+
+from __future__ import annotations
+
+import resource
+from contextlib import suppress
+
+__all__ = ["raise_open_files_limit", "restore_open_files_limit"]
+
+_GIVEN, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+
+def raise_open_files_limit() -> int:
+    """Let this process open as many files as the system allows it; returns that number."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+def restore_open_files_limit(pid: int) -> None:
+    """Give a child of ours the limit that this process began with. It may raise it again."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # It may have ended by now.
+    with suppress(ProcessLookupError):
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (_GIVEN, hard))
