@@ -1,4 +1,4 @@
-"""The option that all commands of `plane admin` have: which controller."""
+"""Options that several commands of `plane admin` have: which controller, and which drone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-__all__ = ["DEFAULT_CONTROLLER", "ControllerOption"]
+__all__ = ["DEFAULT_CONTROLLER", "ClusterOfDroneOption", "ControllerOption", "DroneOption"]
 
 DEFAULT_CONTROLLER = "http://127.0.0.1:8080"
 
@@ -18,3 +18,6 @@ ControllerOption = Annotated[
         help="The controller, as http://HOST:PORT or https://TOKEN@HOST; may also stand before the command.",
     ),
 ]
+
+DroneOption = Annotated[str, Parameter(name="--drone", help="Name of the drone.")]
+ClusterOfDroneOption = Annotated[str, Parameter(name="--cluster", help="Cluster of the drone.")]

@@ -7,6 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from plane.cli.admin.backends import backend_table
+from plane.cli.admin.options import ClusterOfDroneOption, DroneOption
 from plane.cli.db.options import DatabaseOption
 from plane.cli.output import AsJson, console, duration, print_json, show, table
 from plane.database import backends, inspection
@@ -86,17 +87,12 @@ async def list_backends(
         show(backend_table(found))
 
 
-async def termination_candidates(*, db: DatabaseOption, cluster: str, drone: str, as_json: AsJson = False) -> None:
+async def termination_candidates(
+    *, db: DatabaseOption, cluster: ClusterOfDroneOption, drone: DroneOption, as_json: AsJson = False
+) -> None:
     """Backends of a drone that are idle for too long, or past their lifetime, or will be within seconds.
 
     Example: plane db termination-candidates --cluster plane.example.com --drone dr-one
-
-    Parameters
-    ----------
-    cluster
-        Cluster of the drone.
-    drone
-        Name of the drone.
     """
     async with open_database(db, pool_size=1) as database:
         node_id = await inspection.drone_id(database, cluster, drone)
