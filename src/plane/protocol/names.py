@@ -106,6 +106,12 @@ def parse_node_name(name: str) -> tuple[NodeKind, NodeName]:
     raise InvalidName(name, f"node name {name[:80]!r} must start with one of '{expected}'")
 
 
+def _host_and_port(cluster: str) -> tuple[str, str | None]:
+    """Split at the last colon, unless that is one of an IPv6 host's own."""
+    host, colon, port = cluster.rpartition(":")
+    return (host, port) if colon and not port.endswith("]") else (cluster, None)
+
+
 def _is_host(host: str) -> bool:
     if host.startswith("[") and host.endswith("]"):
         try:
@@ -122,29 +128,26 @@ def parse_cluster_name(name: str) -> ClusterName:
     Raises:
         InvalidClusterName
     """
-    host, colon, port = name.rpartition(":")
-    if not colon or name.endswith("]"):
-        host, colon, port = name, "", ""
+    host, port = _host_and_port(name)
     if len(name) > CLUSTER_NAME_LENGTH_LIMIT or not _is_host(host):
         raise InvalidClusterName(
             name, f"Invalid cluster name {name[:80]!r}: it must be HOST or HOST:PORT with a valid host name"
         )
-    if colon and not (re.fullmatch(r"[0-9]{1,5}", port) and int(port) <= 65535):
+    if port is not None and not (re.fullmatch(r"[0-9]{1,5}", port) and int(port) <= 65535):
         raise InvalidClusterName(name, f"Invalid cluster name {name[:80]!r}: the port must be from 0 to 65535")
     return ClusterName(name)
 
 
 def cluster_url_scheme(cluster: str) -> str:
     """``https`` for a cluster without a port or on 443, else ``http`` (page 1, "cluster")."""
-    _, colon, port = cluster.rpartition(":")
-    has_port = bool(colon) and port.isdigit()
-    return "http" if has_port and port != "443" else "https"
+    _, port = _host_and_port(cluster)
+    return "https" if port in (None, "443") else "http"
 
 
 def cluster_host(cluster: str) -> str:
     """The host of a cluster's name, without its port."""
-    host, colon, port = cluster.rpartition(":")
-    return host if colon and port.isdigit() else cluster
+    host, _ = _host_and_port(cluster)
+    return host
 
 
 def check_subdomain(subdomain: str) -> str:
