@@ -32,6 +32,11 @@ def may_spawn(cluster: Cluster) -> bool:
     return cluster.call("POST", "/ctrl/connect", request).status == 200
 
 
+def new_work_is_done(cluster: Cluster) -> None:
+    until(functools.partial(may_spawn, cluster))
+    assert cluster.get(cluster.spawn("new")["url"]).status == 200
+
+
 def test_the_controller_is_killed_and_comes_back(postgres_url: str, tmp_path: Path) -> None:
     with ExitStack() as stack:
         cluster = stack.enter_context(separate_parts(postgres_url, tmp_path, controllers=1))
@@ -56,13 +61,7 @@ def test_the_controller_is_killed_and_comes_back(postgres_url: str, tmp_path: Pa
         entry = cluster.until_status(ends["backend_id"], "terminated")
         assert "exited with code 7" in entry["message"]
         assert cluster.status(kept["backend_id"])["status"] == "ready"
-        until(
-            lambda: (
-                cluster.call("POST", "/ctrl/connect", {"spawn_config": {"executable": cluster.executable()}}).status
-                == 200
-            )
-        )
-        assert cluster.get(cluster.spawn("new")["url"]).status == 200
+        new_work_is_done(cluster)
 
 
 def test_connections_of_the_nodes_are_cut(postgres_url: str, tmp_path: Path) -> None:
@@ -128,13 +127,7 @@ def test_postgresql_restarts(own_postgres: real_parts.OwnPostgres, tmp_path: Pat
         still_echoes(tunnel, b"with it again")
         assert "exited with code 7" in cluster.until_status(ends["backend_id"], "terminated")["message"]
         assert cluster.status(kept["backend_id"])["status"] == "ready"
-        until(
-            lambda: (
-                cluster.call("POST", "/ctrl/connect", {"spawn_config": {"executable": cluster.executable()}}).status
-                == 200
-            )
-        )
-        assert cluster.get(cluster.spawn("new")["url"]).status == 200
+        new_work_is_done(cluster)
 
 
 def test_programs_end_cleanly(postgres_url: str, tmp_path: Path) -> None:

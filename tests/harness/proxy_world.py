@@ -19,7 +19,7 @@ from plane.proxy.service import ProxyService
 from plane.settings import ProxySettings
 from plane.transport.controller_url import ControllerUrl
 
-__all__ = ["CLUSTER", "LIMIT_S", "OK", "World", "get", "program_world", "status", "world"]
+__all__ = ["CLUSTER", "LIMIT_S", "OK", "World", "get", "program_world", "says", "status", "world"]
 
 CLUSTER = "localhost:9"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -104,6 +104,11 @@ class World:
         writer.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: raw\r\n\r\n")
         while data := await reader.read(100):
             writer.write(data)
+
+    async def until_asked(self) -> None:
+        """Return when the proxy has asked where a token leads."""
+        while not self.asked:
+            await asyncio.sleep(0.01)
 
     async def until_ready(self) -> None:
         """Return when the proxy is connected."""
@@ -202,6 +207,16 @@ async def program_world(folder: Path, *options: str) -> AsyncIterator[tuple[Worl
             yield it, running
             # Its signal must not be waited for by the loop that serves its controller.
             await asyncio.to_thread(running.stop)
+
+
+def says(said: bytes) -> Exchange:
+    """A backend that takes one request without a body, answers so, and closes."""
+
+    async def exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(said)
+
+    return exchange
 
 
 def get(target: str = "/t/", *fields: str, host: str = CLUSTER, method: str = "GET") -> bytes:

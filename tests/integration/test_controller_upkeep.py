@@ -13,9 +13,16 @@ from harness.controllers import Api, controller_api
 from harness.fake_node import fake_drone, obedient_drone
 from plane.controller.reaper import reap
 from plane.database import cleanup
-from plane.database.pool import open_database
+from plane.database.pool import Database, open_database
 
 IMAGE: dict[str, Any] = {"executable": {"image": "example/image"}}
+
+
+@asynccontextmanager
+async def upkeep(url: str) -> AsyncIterator[tuple[Api, Database, asyncpg.Connection[Any]]]:
+    """A controller, what it does things with by itself, and a connection of the test's own."""
+    async with controller_api(url) as api, open_database(url) as db, sql(url) as connection:
+        yield api, db, connection
 
 
 @asynccontextmanager
@@ -35,11 +42,7 @@ async def status_of(api: Api, backend: str) -> dict[str, Any]:
 
 
 async def test_a7_backends_of_a_lost_drone_are_terminated_and_their_keys_are_free(postgres_url: str) -> None:
-    async with (
-        controller_api(postgres_url) as api,
-        open_database(postgres_url) as db,
-        sql(postgres_url) as connection,
-    ):
+    async with upkeep(postgres_url) as (api, db, connection):
         async with obedient_drone(api.base, "dr-lost"):
             lost = (await api.connect(key={"name": "k"}, spawn_config=IMAGE))["backend_id"]
         await connection.execute("UPDATE drone SET last_heartbeat = now() - interval '119 seconds'")
@@ -59,11 +62,7 @@ async def test_a7_backends_of_a_lost_drone_are_terminated_and_their_keys_are_fre
 
 
 async def test_a7_one_controller_acts_while_another_holds_the_lock(postgres_url: str) -> None:
-    async with (
-        controller_api(postgres_url) as api,
-        open_database(postgres_url) as db,
-        sql(postgres_url) as other,
-    ):
+    async with upkeep(postgres_url) as (api, db, other):
         async with obedient_drone(api.base):
             await api.connect(spawn_config=IMAGE)
         await other.execute("UPDATE drone SET last_heartbeat = now() - interval '200 seconds'")
@@ -75,11 +74,7 @@ async def test_a7_one_controller_acts_while_another_holds_the_lock(postgres_url:
 
 
 async def test_a7_a_drone_that_was_never_heard_of_is_lost_too(postgres_url: str) -> None:
-    async with (
-        controller_api(postgres_url) as api,
-        open_database(postgres_url) as db,
-        sql(postgres_url) as connection,
-    ):
+    async with upkeep(postgres_url) as (api, db, connection):
         async with obedient_drone(api.base):
             await api.connect(spawn_config=IMAGE)
         await connection.execute("UPDATE drone SET last_heartbeat = NULL")
@@ -89,11 +84,7 @@ async def test_a7_a_drone_that_was_never_heard_of_is_lost_too(postgres_url: str)
 
 
 async def test_a7_more_lost_backends_than_a_page(postgres_url: str) -> None:
-    async with (
-        controller_api(postgres_url) as api,
-        open_database(postgres_url) as db,
-        sql(postgres_url) as connection,
-    ):
+    async with upkeep(postgres_url) as (api, db, connection):
         async with fake_drone(api.base):
             await api.connect(spawn_config=IMAGE)
         await connection.execute(
@@ -108,9 +99,7 @@ async def test_a7_more_lost_backends_than_a_page(postgres_url: str) -> None:
 
 async def test_a7_a_backend_that_stays_scheduled_gets_its_action_again_then_is_given_up(postgres_url: str) -> None:
     async with (
-        controller_api(postgres_url) as api,
-        open_database(postgres_url) as db,
-        sql(postgres_url) as connection,
+        upkeep(postgres_url) as (api, db, connection),
         fake_drone(api.base) as drone,
     ):
         backend = (await api.connect(key={"name": "k"}, spawn_config=IMAGE))["backend_id"]
@@ -148,12 +137,7 @@ async def test_the_reaper_of_a_running_controller_acts_by_itself(postgres_url: s
 
 
 async def test_cleanup_deletes_what_is_old_and_nothing_else(postgres_url: str) -> None:
-    async with (
-        controller_api(postgres_url) as api,
-        obedient_drone(api.base),
-        open_database(postgres_url) as db,
-        sql(postgres_url) as connection,
-    ):
+    async with upkeep(postgres_url) as (api, db, connection), obedient_drone(api.base):
         ids = [(await api.connect(key={"name": f"k{n}"}, spawn_config=IMAGE))["backend_id"] for n in range(7)]
         for backend in ids[:5]:
             await api.call("POST", f"/ctrl/b/{backend}/hard-terminate")
@@ -182,12 +166,7 @@ async def test_cleanup_deletes_what_is_old_and_nothing_else(postgres_url: str) -
 
 
 async def test_cleanup_forgets_fencing_tokens_only_of_keys_that_nobody_holds(postgres_url: str) -> None:
-    async with (
-        controller_api(postgres_url) as api,
-        fake_drone(api.base),
-        open_database(postgres_url) as db,
-        sql(postgres_url) as connection,
-    ):
+    async with upkeep(postgres_url) as (api, db, connection), fake_drone(api.base):
         for name in ("held", "free", "free but recent"):
             await api.connect(key={"name": name}, spawn_config=IMAGE)
         await connection.execute("UPDATE plane_key_fencing SET fencing_token = 1 WHERE key_name <> 'free but recent'")

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from harness.proxy_world import CLUSTER, LIMIT_S, OK, get, status, world
+from harness.proxy_world import CLUSTER, LIMIT_S, OK, get, says, status, world
 
 
 @pytest.mark.parametrize(
@@ -148,13 +148,7 @@ async def test_bodies_in_any_pieces(pieces: int, chunked: bool) -> None:
 )
 async def test_answers_of_every_framing(said: bytes, expected: bytes) -> None:
     async with world() as it:
-
-        async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(said)
-            await writer.drain()
-
-        it.exchange = say
+        it.exchange = says(said)
         answer = await it.send(get())
         head, _, body = answer.rpartition(b"\r\n\r\n") if not expected.endswith(b"\r\n\r\n") else (answer, b"", b"")
         if expected.endswith(b"\r\n\r\n"):
@@ -178,13 +172,7 @@ async def test_answers_of_every_framing(said: bytes, expected: bytes) -> None:
 )
 async def test_what_is_no_answer_is_a_502(said: bytes) -> None:
     async with world() as it:
-
-        async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(said)
-            await writer.drain()
-
-        it.exchange = say
+        it.exchange = says(said)
         assert status(await it.send(get())) == 502
 
 
@@ -196,12 +184,7 @@ async def test_a_backend_that_is_not_there_is_a_502() -> None:
 
 async def test_cors_of_the_backend_is_kept() -> None:
     async with world() as it:
-
-        async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(b"HTTP/1.1 200 OK\r\nAccess-Control-Allow-Origin: https://a\r\nContent-Length: 0\r\n\r\n")
-
-        it.exchange = say
+        it.exchange = says(b"HTTP/1.1 200 OK\r\nAccess-Control-Allow-Origin: https://a\r\nContent-Length: 0\r\n\r\n")
         answer = await it.send(get())
         assert answer.lower().count(b"access-control-") == 1
         assert b"https://a" in answer

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from harness.proxy_world import CLUSTER, LIMIT_S, OK, get, status, world
+from harness.proxy_world import CLUSTER, LIMIT_S, OK, get, says, status, world
 
 
 async def test_expect_100_continue_is_the_backends_to_answer() -> None:
@@ -126,13 +126,7 @@ async def test_an_answer_to_head_has_no_body_and_the_next_request_is_answered(sa
 
 async def test_an_answer_cut_short_stays_visibly_cut() -> None:
     async with world() as it:
-
-        async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel")
-            await writer.drain()
-
-        it.exchange = cut
+        it.exchange = says(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel")
         answer = await it.send(get() + get("/t/next"))
         assert answer.endswith(b"5\r\nhel")
         assert answer.count(b"HTTP/1.1 ") == 1

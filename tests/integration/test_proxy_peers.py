@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from harness.proxy_world import CLUSTER, LIMIT_S, OK, get, status, world
+from harness.proxy_world import CLUSTER, LIMIT_S, OK, get, says, status, world
 from plane.decisions import route_questions
 from plane.proxy import limits, route_lookup
 from plane.settings import ProxyLimits
@@ -50,13 +50,7 @@ async def test_thousands_of_pipelined_requests_are_all_answered() -> None:
 
 async def test_a_client_of_http_1_0_gets_one_answer_when_the_backend_chunks() -> None:
     async with world() as it:
-
-        async def chunks(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n")
-            await writer.drain()
-
-        it.exchange = chunks
+        it.exchange = says(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n")
         answer = await it.send(
             f"GET /t/ HTTP/1.0\r\nHost: {CLUSTER}\r\nConnection: keep-alive\r\n\r\n".encode() + get("/ready")
         )
@@ -66,13 +60,7 @@ async def test_a_client_of_http_1_0_gets_one_answer_when_the_backend_chunks() ->
 
 async def test_answers_before_the_answer_keep_their_fields_however_many() -> None:
     async with world() as it:
-
-        async def hint(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(b"HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\n\r\n" * 2_000 + OK)
-            await writer.drain()
-
-        it.exchange = hint
+        it.exchange = says(b"HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\n\r\n" * 2_000 + OK)
         answer = await it.send(get())
         assert answer.count(b"HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\n\r\n") == 2_000
         assert answer.endswith(b"\r\n\r\nok")
@@ -80,12 +68,9 @@ async def test_answers_before_the_answer_keep_their_fields_however_many() -> Non
 
 async def test_fields_that_the_backends_connection_names_are_for_one_hop() -> None:
     async with world() as it:
-
-        async def name(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(b"HTTP/1.1 200 OK\r\nConnection: X-Hop, content-length\r\nX-Hop: 1\r\nX-End: 2\r\n" + OK[17:])
-
-        it.exchange = name
+        it.exchange = says(
+            b"HTTP/1.1 200 OK\r\nConnection: X-Hop, content-length\r\nX-Hop: 1\r\nX-End: 2\r\n" + OK[17:]
+        )
         answer = await it.send(get())
         assert b"X-Hop" not in answer
         assert b"X-End: 2" in answer
@@ -211,8 +196,7 @@ async def test_a_question_that_was_lost_is_asked_again(monkeypatch: pytest.Monke
         reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
         writer.write(get())
         async with asyncio.timeout(LIMIT_S):
-            while not it.asked:
-                await asyncio.sleep(0.01)
+            await it.until_asked()
             it.silent = False
             assert status(await reader.readuntil(b"ok")) == 200
         writer.close()
@@ -241,8 +225,7 @@ async def test_a_controller_that_goes_away_ends_the_wait_soon(monkeypatch: pytes
         reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
         writer.write(get())
         async with asyncio.timeout(LIMIT_S):
-            while not it.asked:
-                await asyncio.sleep(0.01)
+            await it.until_asked()
             assert it.controller is not None
             await it.controller.close()
             assert status(await reader.readuntil(b"\r\n\r\n")) == 504

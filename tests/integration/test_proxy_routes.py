@@ -71,8 +71,7 @@ async def test_a3_an_answer_on_its_way_does_not_bring_a_revoked_token_back() -> 
         reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
         writer.write(get())
         async with asyncio.timeout(LIMIT_S):
-            while not it.asked:
-                await asyncio.sleep(0.01)
+            await it.until_asked()
             await tell(it, "TokensRevoked", {"backend": "b-t", "tokens": ["t"]})
             assert status(await reader.readuntil(b"\r\n\r\n")) == 410
             await tell(it, "RouteInfoResponse", {"token": "t", "route_info": it.routes["t"]})
