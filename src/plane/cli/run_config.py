@@ -16,7 +16,7 @@ from cyclopts import CycloptsError, Parameter
 from plane.cli.run_config_file import RunConfig
 from plane.protocol import codec
 from plane.protocol.addresses import parse_socket_address
-from plane.protocol.errors import ConfigurationError, MessageError
+from plane.protocol.errors import ConfigurationError, MessageError, why
 
 __all__ = ["FLAGS", "arguments_of", "run_config"]
 
@@ -100,7 +100,7 @@ def run_config(file: Path | None = None, /, *, schema: Annotated[bool, Parameter
     try:
         config = codec.decode(file.read_bytes(), RunConfig)
     except OSError as error:
-        raise ConfigurationError(f"{file} cannot be read: {error.strerror}") from None
+        raise ConfigurationError(f"{file} cannot be read: {why(error)}") from None
     except MessageError as error:
         raise ConfigurationError(f"{file}: {error}") from None
     from plane.cli.main import make_program

@@ -11,7 +11,7 @@ from pathlib import Path
 import structlog
 
 from plane.decisions.access import ApiKey, ApiKeys, parse_api_keys
-from plane.protocol.errors import ConfigurationError
+from plane.protocol.errors import ConfigurationError, why
 
 __all__ = ["ApiKeyFile", "reloading_on_sighup"]
 
@@ -34,7 +34,7 @@ class ApiKeyFile:
         try:
             text = self._path.read_text()
         except (OSError, UnicodeError) as error:
-            raise ConfigurationError(f"--api-key-file {self._path} cannot be read: {error}") from error
+            raise ConfigurationError(f"--api-key-file {self._path} cannot be read: {why(error)}") from error
         try:
             return parse_api_keys(text)
         except ConfigurationError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -32,7 +31,7 @@ from plane.database.notifications import EventBus
 from plane.database.pool import Database, DatabaseUnavailable, open_database
 from plane.ownership import end_tasks, until_one_ends
 from plane.protocol.addresses import format_socket_address
-from plane.protocol.errors import ConfigurationError
+from plane.protocol.errors import ConfigurationError, why_no_port
 from plane.settings import ControllerSettings
 from plane.version import this_version
 
@@ -142,8 +141,7 @@ def _bind(host: str, port: int) -> socket.socket:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=ACCEPT_BACKLOG)
     except OSError as error:
-        why = "is in use by another program" if error.errno == errno.EADDRINUSE else f"cannot be used: {error}"
-        raise ConfigurationError(f"port {port} on {host} {why}; choose another with --port") from error
+        raise ConfigurationError(f"port {port} on {host} {why_no_port(error)}; choose another with --port") from error
 
 
 @asynccontextmanager

@@ -24,7 +24,7 @@ from urllib.parse import quote
 import asyncpg
 import structlog
 
-from plane.protocol.errors import ConfigurationError
+from plane.protocol.errors import ConfigurationError, why
 
 __all__ = ["embedded_postgres"]
 
@@ -192,7 +192,7 @@ def _initialise(place: _Installation) -> None:
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise ConfigurationError(f"the embedded PostgreSQL cannot be set up: {error}") from error
+        raise ConfigurationError(f"the embedded PostgreSQL cannot be set up: {why(error)}") from error
     if done.returncode != 0:
         raise ConfigurationError(f"the embedded PostgreSQL cannot be set up:\n{done.stderr.strip()}")
     unfinished.rename(place.data)

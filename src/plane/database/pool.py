@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from plane.protocol.errors import ConfigurationError, PlaneError
+from plane.protocol.errors import ConfigurationError, PlaneError, why
 
 __all__ = [
     "CANNOT_CONNECT",
@@ -104,7 +104,7 @@ class Database:
             if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
                 # Another of the URL's hosts has taken over: look for it.
                 await self._pool.expire_connections()
-            raise DatabaseUnavailable(f"the database does not answer: {_text(error)}") from error
+            raise DatabaseUnavailable(f"the database does not answer: {why(error)}") from error
         except (asyncpg.DataError, UnicodeEncodeError) as error:
             raise Unstorable(f"the database cannot hold this: {error}") from error
 
@@ -127,13 +127,9 @@ CANNOT_CONNECT = (OSError, ValueError, TimeoutError, asyncpg.PostgresError, asyn
 def cannot_connect(error: Exception) -> ConfigurationError:
     """What to tell an operator when the first connection fails with one of `CANNOT_CONNECT`."""
     return ConfigurationError(
-        f"cannot connect to the database of --db: {_text(error)}. "
+        f"cannot connect to the database of --db: {why(error)}. "
         "It must be a reachable PostgreSQL 14 or newer, as postgresql://USER@HOST:PORT/NAME"
     )
-
-
-def _text(error: Exception) -> str:
-    return str(error) or type(error).__name__
 
 
 async def connect(url: str) -> asyncpg.Connection[asyncpg.Record]:

@@ -6,7 +6,6 @@ Database, controller, drones, proxy; the end is the reverse. `plane.cli.dev` rea
 from __future__ import annotations
 
 import asyncio
-import errno
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -23,7 +22,7 @@ from plane.drone.running import RunningDrone, running_drone
 from plane.ownership import run_together
 from plane.protocol import codec
 from plane.protocol.connect import ClusterState
-from plane.protocol.errors import ConfigurationError
+from plane.protocol.errors import ConfigurationError, why_no_port
 from plane.protocol.names import ClusterName, ControllerName, NodeName
 from plane.proxy.running import RunningProxy, running_proxy
 from plane.runtime.docker_engine import engine_answers
@@ -46,6 +45,7 @@ class DevSettings:
         port, proxy_port: of the control API and of the proxy, on loopback.
         runtime: ``AUTO`` runs processes, and containers in pool "docker" where an engine answers.
         db: a PostgreSQL to use instead of the embedded one.
+        docker_socket: path of the engine's Unix socket.
     """
 
     data_dir: Path
@@ -162,8 +162,7 @@ def _require_free(port: int, flag: str) -> None:
     try:
         socket.create_server((HOST, port)).close()
     except OSError as error:
-        why = "is in use by another program" if error.errno == errno.EADDRINUSE else str(error)
-        raise ConfigurationError(f"port {port} on {HOST} {why}; choose another with {flag}") from error
+        raise ConfigurationError(f"port {port} on {HOST} {why_no_port(error)}; choose another with {flag}") from error
 
 
 async def _until_ready(control_url: str, cluster: str, drones: int) -> None:

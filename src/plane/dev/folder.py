@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from plane.protocol.errors import ConfigurationError
+from plane.protocol.errors import ConfigurationError, why
 
 __all__ = ["held_folder"]
 
@@ -28,7 +28,7 @@ def held_folder(path: Path) -> Iterator[Path]:
         # Not truncated on opening: it may name the process that holds the lock.
         descriptor = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise ConfigurationError(f"--data-dir: cannot use {path}: {error.strerror}") from error
+        raise ConfigurationError(f"--data-dir: cannot use {path}: {why(error)}") from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

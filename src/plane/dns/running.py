@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -15,7 +14,7 @@ from plane.dns.server import Answerer, TcpConnection, UdpEndpoint
 from plane.dns.zone import Zone
 from plane.ownership import end_tasks, until_one_ends
 from plane.protocol.dns_messages import MessageFromDns, MessageToDns, TxtRecordRequest
-from plane.protocol.errors import ConfigurationError
+from plane.protocol.errors import ConfigurationError, why_no_port
 from plane.settings import DnsSettings
 from plane.transport.node_socket import NodeConnector, NodeSocket, SocketClosed
 
@@ -111,8 +110,7 @@ async def _listen(host: str, port: int, answerer: Answerer, stack: AsyncExitStac
         port = tcp.getsockname()[1]
         udp = stack.enter_context(_bound(socket.SOCK_DGRAM, host, port))
     except OSError as error:
-        why = "is in use by another program" if error.errno == errno.EADDRINUSE else f"cannot be used: {error}"
-        raise ConfigurationError(f"port {port} on {host} {why}; choose another with --port") from error
+        raise ConfigurationError(f"port {port} on {host} {why_no_port(error)}; choose another with --port") from error
     udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
     transport, _ = await loop.create_datagram_endpoint(lambda: UdpEndpoint(answerer), sock=udp)
     stack.callback(transport.close)

@@ -10,7 +10,7 @@ import structlog
 
 from plane.drone.runtime_choice import make_runtime
 from plane.ownership import end_tasks, until_one_ends
-from plane.protocol.errors import ConfigurationError
+from plane.protocol.errors import ConfigurationError, why
 from plane.runtime.base import RuntimeListener
 from plane.runtime.socket_executor import SocketExecutor
 from plane.settings import ExecutorSettings
@@ -50,7 +50,7 @@ async def running_executor(settings: ExecutorSettings) -> AsyncIterator[RunningE
         try:
             server = await serve_lines(settings.socket, lines)
         except OSError as error:
-            raise ConfigurationError(f"--socket: cannot listen at {settings.socket}: {error}") from error
+            raise ConfigurationError(f"--socket: cannot listen at {settings.socket}: {why(error)}") from error
         tasks = [
             asyncio.create_task(runtime.run(), name="runtime"),
             asyncio.create_task(server.serve_forever(), name="socket"),

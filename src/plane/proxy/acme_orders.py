@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from plane.protocol.errors import ConfigurationError, PlaneError
+from plane.protocol.errors import ConfigurationError, PlaneError, why
 from plane.proxy.account_key import AccountKey
 from plane.proxy.tls import Certificate, read_certificate
 from plane.settings import AcmeSettings
@@ -47,7 +47,7 @@ def trusted_by(settings: AcmeSettings) -> ssl.SSLContext:
         try:
             context.load_verify_locations(settings.ca_file)
         except (OSError, ssl.SSLError) as error:
-            raise ConfigurationError(f"--acme-ca: {settings.ca_file} cannot be used: {error}") from None
+            raise ConfigurationError(f"--acme-ca: {settings.ca_file} cannot be used: {why(error)}") from None
     return context
 
 

@@ -7,12 +7,11 @@ listens once there is a certificate.
 from __future__ import annotations
 
 import asyncio
-import errno
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from plane.protocol.errors import ConfigurationError
+from plane.protocol.errors import ConfigurationError, why_no_port
 from plane.proxy.limits import CLIENT_PROBE_AFTER_S, CLIENT_PROBE_INTERVAL_S, CLIENT_PROBES
 from plane.proxy.service import ProxyService
 from plane.proxy.tls import CertificateHolder
@@ -57,7 +56,7 @@ class Entrances:
                 self._open.append(await loop.create_server(new_connection, sock=bound, backlog=ACCEPT_BACKLOG))
             except OSError as error:
                 # Another program was faster, between the bind and this.
-                raise ConfigurationError(f"port {self.http_port} {_why(error)}") from error
+                raise ConfigurationError(f"port {self.http_port} {why_no_port(error)}") from error
 
     async def open_https(self, service: ProxyService, certificates: CertificateHolder) -> None:
         """Accept TLS once there is a certificate.
@@ -72,7 +71,7 @@ class Entrances:
             try:
                 bound.listen(ACCEPT_BACKLOG)
             except OSError as error:
-                raise ConfigurationError(f"port {self.https_port} {_why(error)}") from error
+                raise ConfigurationError(f"port {self.https_port} {why_no_port(error)}") from error
             self._open.append(TlsPort(bound, service, certificates))
 
     def close(self) -> None:
@@ -111,8 +110,7 @@ def bind(host: str, port: int, flag: str, processes: int = 1) -> list[socket.soc
     except OSError as error:
         for listening in bound:
             listening.close()
-        why = _why(error)
-        raise ConfigurationError(f"port {port} on {host} {why}; choose another with {flag}") from error
+        raise ConfigurationError(f"port {port} on {host} {why_no_port(error)}; choose another with {flag}") from error
     return bound
 
 
@@ -128,11 +126,3 @@ def _socket(family: socket.AddressFamily) -> socket.socket:
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, CLIENT_PROBES)
     listening.setblocking(False)
     return listening
-
-
-def _why(error: OSError) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return "is in use by another program"
-    if error.errno == errno.EACCES:
-        return "is for root only (or CAP_NET_BIND_SERVICE)"
-    return f"cannot be used: {error.strerror or error}"

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from plane.protocol.errors import ConfigurationError
+from plane.protocol.errors import ConfigurationError, why_no_port
 from plane.proxy.service import ProxyService
 
 __all__ = ["serve_metrics"]
@@ -75,7 +75,7 @@ async def serve_metrics(service: ProxyService, host: str, port: int) -> None:
             await web.TCPSite(runner, host, port).start()
         except OSError as error:
             raise ConfigurationError(
-                f"port {port} on {host} cannot be used: {error.strerror}; choose another with --metrics-port"
+                f"port {port} on {host} {why_no_port(error)}; choose another with --metrics-port"
             ) from error
         await asyncio.Event().wait()
     finally:
