@@ -91,7 +91,12 @@ def decide(request: ConnectRequest, cluster: str | None, lookup: KeyLookup) -> R
             "No cluster provided, and no default cluster for this controller.",
         )
     if lookup.drone is None:
-        raise ApiFailure(500, ApiErrorKind.NO_DRONE_AVAILABLE, "No active drone available.")
+        where = f"cluster {cluster!r}, pool {config.pool!r}" if config.pool else f"cluster {cluster!r}"
+        raise ApiFailure(
+            500,
+            ApiErrorKind.NO_DRONE_AVAILABLE,
+            f"No active drone available. None of {where} is connected, ready and not draining.",
+        )
     return Spawn(config, cluster, lookup.drone)
 
 
