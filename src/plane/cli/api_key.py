@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from plane.decisions.access import Role, entry_of, parse_api_keys
 from plane.identity import random_token
-from plane.protocol.errors import ConfigurationError
+from plane.protocol.errors import ConfigurationError, why
 
 __all__ = ["api_key"]
 
@@ -59,13 +59,10 @@ def api_key(
 def _append(file: Path, entry: str) -> None:
     try:
         text = file.read_text() if file.exists() else ""
-        if text and not text.endswith("\n"):
-            text += "\n"
-        parse_api_keys(text + entry)
-        if not text:
-            file.touch(mode=0o600)
-        file.write_text(f"{text}{entry}\n")
-    except (OSError, UnicodeError) as error:
-        raise ConfigurationError(f"--file {file}: {error}") from error
-    except ConfigurationError as error:
-        raise ConfigurationError(f"--file {file}: {error}") from None
+        separator = "\n" if text and not text.endswith("\n") else ""
+        parse_api_keys(text + separator + entry)
+        file.touch(mode=0o600)
+        with file.open("a") as keys:
+            keys.write(f"{separator}{entry}\n")
+    except (OSError, UnicodeError, ConfigurationError) as error:
+        raise ConfigurationError(f"--file {file}: {why(error)}") from error

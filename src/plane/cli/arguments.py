@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from plane.identity import random_name
 from plane.protocol import codec
-from plane.protocol.errors import ConfigurationError, InvalidName, MessageError
+from plane.protocol.errors import ConfigurationError, InvalidName, MessageError, why
 from plane.protocol.names import (
     ClusterName,
     ControllerName,
@@ -40,7 +40,7 @@ def node_name(text: str | None, prefix: Prefix) -> NodeName:
     Raises:
         ConfigurationError
     """
-    return NodeName(_name(text, prefix, "--name"))
+    return NodeName(_name(text, prefix))
 
 
 def controller_name(text: str | None) -> ControllerName:
@@ -49,16 +49,16 @@ def controller_name(text: str | None) -> ControllerName:
     Raises:
         ConfigurationError
     """
-    return ControllerName(_name(text, Prefix.CONTROLLER, "--name"))
+    return ControllerName(_name(text, Prefix.CONTROLLER))
 
 
-def _name(text: str | None, prefix: Prefix, flag: str) -> str:
+def _name(text: str | None, prefix: Prefix) -> str:
     if text is None:
         return random_name(prefix)
     try:
         return check_name(text, prefix)
     except InvalidName as error:
-        raise ConfigurationError(f"{flag}: {error}") from None
+        raise ConfigurationError(f"--name: {error}") from None
 
 
 def http_url(text: str, flag: str) -> str:
@@ -89,7 +89,7 @@ def ip_address(text: str, flag: str = "--ip") -> str:
     try:
         found = socket.getaddrinfo(text, None, type=socket.SOCK_STREAM)
     except OSError as error:
-        raise ConfigurationError(f"{flag}: {text!r} is no IP address and cannot be resolved: {error}") from None
+        raise ConfigurationError(f"{flag}: {text!r} is no IP address and cannot be resolved: {why(error)}") from None
     return str(found[0][4][0])
 
 
