@@ -88,6 +88,7 @@ def test_a_lost_backend_is_marked_only_after_yes(cluster: Cluster, postgres_url:
     where = ("--drone", "dr-test", "--cluster", f"localhost:{cluster.proxy_port}")
     assert f"Backend {second} is marked as lost" in db(postgres_url, "mark-backend-lost", *where, "--yes").out
     assert "has ended already" in db(postgres_url, "mark-backend-lost", second, "--yes").out
+    assert db(postgres_url, "mark-backend-lost", *where, "--yes").out == "No backend of this drone is live\n"
 
 
 def test_cleanup_deletes_only_what_is_asked_for(cluster: Cluster, postgres_url: str) -> None:
@@ -107,6 +108,7 @@ def test_cleanup_deletes_only_what_is_asked_for(cluster: Cluster, postgres_url: 
         (("mark-backend-lost", "x", "--drone", "dr-x", "--cluster", "c"), 1, "name either backends, or a drone"),
         (("mark-backend-lost", "--drone", "dr-x"), 1, "--cluster"),
         (("mark-backend-lost", "nobody"), 1, "there is no backend 'nobody'"),
+        (("mark-backend-lost", "--cluster", "c", "--drone", "dr-none"), 1, "there is no drone 'dr-none'"),
         (("termination-candidates", "--cluster", "c", "--drone", "dr-none"), 1, "there is no drone 'dr-none'"),
         (("cleanup", "0"), 2, "BATCH"),
         (("cleanup", "--min-age-days", "-1"), 2, "--min-age-days"),

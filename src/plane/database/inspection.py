@@ -22,13 +22,20 @@ _SQL = statements("inspection")
 
 
 async def list_backends(
-    db: Database, cluster: str | None, status: str, key: str | None, namespace: str | None, limit: int
+    db: Database,
+    cluster: str | None,
+    status: str,
+    key: str | None,
+    namespace: str | None,
+    limit: int,
+    *,
+    drone: str | None = None,
 ) -> BackendList:
-    """Backends by cluster, and key's name and namespace (None: any).
+    """Backends by cluster, key's name and namespace, and drone's name (None: any).
 
     ``status``: one, "live" for all but terminated, or "all".
     """
-    rows = await db.fetch(_SQL["list_backends"], cluster, status, key, namespace, limit + 1)
+    rows = await db.fetch(_SQL["list_backends"], cluster, status, key, namespace, limit + 1, drone)
     return BackendList([BackendSummary(**_summary(row)) for row in rows[:limit]], more=len(rows) > limit)
 
 

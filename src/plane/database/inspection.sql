@@ -1,6 +1,6 @@
 -- name: list_backends
 -- Up to $5 backends, the latest change first: of cluster $1, with status $2, and started for the key named $3 in
--- namespace $4, where these are not null. Without a status, those not terminated.
+-- namespace $4 on drone $6, where these are not null. Status 'live': all but terminated; 'all'.
 SELECT b.id, b.cluster, b.last_status AS status, b.drone_id, node.name AS drone, drone.pool,
     floor(extract(epoch FROM b.last_status_time) * 1000)::bigint AS since,
     floor(extract(epoch FROM now() - b.last_keepalive))::bigint AS quiet_s,
@@ -21,6 +21,7 @@ WHERE ($1::text IS NULL OR b.cluster = $1)
     END
     AND ($3::text IS NULL OR spawn.key ->> 'name' = $3)
     AND ($4::text IS NULL OR spawn.key ->> 'namespace' = $4)
+    AND ($6::text IS NULL OR node.name = $6)
 ORDER BY b.last_status_time DESC, b.id
 LIMIT $5;
 

@@ -8,11 +8,11 @@ from cyclopts import Parameter
 
 from plane.cli.admin.backends import backend_table
 from plane.cli.admin.options import ClusterOfDroneOption, DroneOption
+from plane.cli.db.known_drone import known_drone
 from plane.cli.db.options import DatabaseOption
 from plane.cli.output import AsJson, console, duration, print_json, show, table
 from plane.database import backends, inspection
 from plane.database.pool import open_database
-from plane.protocol.errors import ConfigurationError
 
 __all__ = ["list_backends", "list_nodes", "termination_candidates"]
 
@@ -42,7 +42,7 @@ async def list_nodes(
     if as_json:
         print_json(found)
         return
-    console().print(
+    show(
         table(
             ("NODE", "KIND", "CLUSTER", "CONTROLLER", "CONNECTED", "IP", "VERSION", "HASH"),
             (
@@ -95,11 +95,7 @@ async def termination_candidates(
     Example: plane db termination-candidates --cluster plane.example.com --drone dr-one
     """
     async with open_database(db, pool_size=1) as database:
-        node_id = await inspection.drone_id(database, cluster, drone)
-        if node_id is None:
-            raise ConfigurationError(
-                f"there is no drone {drone!r} in cluster {cluster!r}; `plane db list-nodes --all` lists all nodes"
-            )
+        node_id = await known_drone(database, cluster, drone)
         found = await backends.backends_to_sweep(database, [node_id])
     if as_json:
         print_json([{"backend": each.backend_id, "due_in_s": each.due_in_s} for each in found])

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from plane.cli.db.known_drone import known_drone
 from plane.cli.db.options import DatabaseOption
 from plane.cli.output import console, key_text
 from plane.database import inspection
@@ -50,7 +51,10 @@ async def mark_backend_lost(
     if (drone is None) != (cluster is None) or (drone is None) == (not backends):
         raise ConfigurationError("name either backends, or a drone with --drone and --cluster")
     async with open_database(db, pool_size=1) as database:
-        for backend in await _chosen(database, backends, drone, cluster):
+        chosen = await _chosen(database, backends, drone, cluster)
+        if not chosen:
+            console().print("No backend of this drone is live")
+        for backend in chosen:
             if yes or _confirmed(backend):
                 await _mark(database, backend)
 
@@ -58,9 +62,10 @@ async def mark_backend_lost(
 async def _chosen(
     database: Database, names: tuple[str, ...], drone: str | None, cluster: str | None
 ) -> list[BackendSummary]:
-    if drone is not None:
-        live = await inspection.list_backends(database, cluster, "live", None, None, LIMIT)
-        return [backend for backend in live.backends if backend.drone == drone]
+    if drone is not None and cluster is not None:
+        await known_drone(database, cluster, drone)
+        live = await inspection.list_backends(database, cluster, "live", None, None, LIMIT, drone=drone)
+        return live.backends
     found: list[BackendSummary] = []
     for name in names:
         backend = await inspection.inspect_backend(database, name)

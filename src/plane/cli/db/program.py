@@ -12,7 +12,7 @@ from plane.cli.db.prevent_renew import prevent_renew
 
 __all__ = ["db"]
 
-db = App(name="db")
+db = App(name="db", group_commands="Commands")
 db.command(events, name="events")
 db.command(list_nodes, name="list-nodes")
 db.command(list_backends, name="list-backends")

@@ -1,0 +1,23 @@
+"""The drone that a command of `plane db` is told to look at, or an error that says where to look."""
+
+from __future__ import annotations
+
+from plane.database import inspection
+from plane.database.pool import Database
+from plane.protocol.errors import ConfigurationError
+
+__all__ = ["known_drone"]
+
+
+async def known_drone(database: Database, cluster: str, drone: str) -> int:
+    """The node's id of a drone.
+
+    Raises:
+        ConfigurationError: there is none of that name.
+    """
+    node_id = await inspection.drone_id(database, cluster, drone)
+    if node_id is None:
+        raise ConfigurationError(
+            f"there is no drone {drone!r} in cluster {cluster!r}; `plane db list-nodes --all` lists all nodes"
+        )
+    return node_id
