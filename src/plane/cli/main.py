@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Group
 
 from plane.cli.api_key import api_key
 from plane.cli.completion import completion
@@ -21,13 +21,15 @@ from plane.cli.executor import executor
 from plane.cli.migrate import migrate
 from plane.cli.proxy import proxy
 from plane.cli.run_config import run_config
-from plane.cli.version import version
+from plane.cli.version import version, version_text
 from plane.protocol.errors import PlaneError
 
 __all__ = ["COMMANDS", "database_main", "main", "make_program", "options_last"]
 
 # Each loads what it needs when it runs, so that `plane version` does not wait for aiohttp.
-COMMANDS = (dev, controller, drone, executor, proxy, dns, run_config, migrate, api_key, version, completion)
+RUN: tuple[Callable[..., None], ...] = (dev, controller, drone, proxy, dns, executor, run_config)
+SET_UP: tuple[Callable[..., None], ...] = (migrate, api_key, completion, version)
+COMMANDS = (*RUN, *SET_UP)
 GROUPS = {
     "admin": "Ask a controller, and tell it what to do.",
     "db": "Look into Plane's database, and mend it, without a controller.",
@@ -38,16 +40,20 @@ _GROUP_OPTIONS = ("--controller", "--db")
 
 def make_program() -> App:
     """The program with all its commands."""
+    set_up = Group("Set up", sort_key=3)
     program = App(
         name="plane",
-        help="A distributed hash map whose values are running processes.",
-        version_flags=[],
+        help="A distributed hash map whose values are running processes. To try it: plane dev",
+        version=version_text,
         exit_on_error=False,
+        group_commands=set_up,
     )
-    for command in COMMANDS:
-        program.command(command)
+    for commands, group in ((RUN, Group("Run", sort_key=1)), (SET_UP, set_up)):
+        for place, command in enumerate(commands):
+            program.command(command, group=group, sort_key=place)
+    operation = Group("Operate", sort_key=2)
     for name, help_text in GROUPS.items():
-        program.command(f"plane.cli.{name}.program:{name}", name=name, help=help_text)
+        program.command(f"plane.cli.{name}.program:{name}", name=name, help=help_text, group=operation)
     return program
 
 

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from plane.version import this_version
 
-__all__ = ["version"]
+__all__ = ["version", "version_text"]
 
 
 def version() -> None:
     """Print the version and the hash of the sources."""
+    print(version_text())  # noqa: T201
+
+
+def version_text() -> str:
+    """What is printed."""
     this = this_version()
-    print(f"plane {this.version} ({this.git_hash})")  # noqa: T201
+    return f"plane {this.version} ({this.git_hash})"

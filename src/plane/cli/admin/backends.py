@@ -66,7 +66,7 @@ async def list_backends(
         return
     out = console()
     if not found.backends:
-        out.print("No such backend")
+        out.print("No backends")
         return
     show(backend_table(found))
     if found.more:

@@ -16,7 +16,7 @@ from plane.cli.admin.top import top
 
 __all__ = ["admin"]
 
-admin = App(name="admin")
+admin = App(name="admin", group_commands="Commands")
 admin.command(connect, name="connect")
 admin.command(terminate, name="terminate")
 admin.command(revoke, name="revoke")
