@@ -21,13 +21,14 @@ from aiohttp import web
 from aiohttp.http import SERVER_SOFTWARE
 
 from plane.controller.access import require_role
-from plane.controller.answers import decoded_body, error_answer, json_answer
+from plane.controller.answers import decoded_body, error_answer
 from plane.controller.connect_api import connect
 from plane.controller.context import Context
 from plane.controller.prometheus import Instruments
 from plane.decisions.access import Role
 from plane.decisions.simple_request import SimplePost, read_simple_post
 from plane.ownership import end_tasks
+from plane.protocol import codec
 from plane.protocol.connect import ConnectRequest
 
 __all__ = ["ConnectLane"]
@@ -68,16 +69,18 @@ class ConnectLane:
             _, late = await asyncio.wait(answering, timeout=grace_s)
             await end_tasks(late)
 
-    async def answer(self, request: SimplePost) -> web.Response:
+    async def answer(self, request: SimplePost) -> bytes:
         """The endpoint, and all that it has around it in `plane.controller.app`."""
         start = time.perf_counter()
         try:
             if self.context.api_keys is not None:
                 require_role(self.context.api_keys, request.authorization, Role.CONNECT)
-            answer = json_answer(await connect(self.context, decoded_body(request.body, ConnectRequest)))
+            body = codec.encode(await connect(self.context, decoded_body(request.body, ConnectRequest)))
+            status, answer = 200, _head("200 OK", "Content-Type: application/json\r\n", len(body), _now_s()) + body
         except Exception as error:
-            answer = error_answer(error, "POST", _PATH)
-        self.instruments.count("POST", _PATH, answer.status, time.perf_counter() - start)
+            refusal = error_answer(error, "POST", _PATH)
+            status, answer = refusal.status, _to_bytes(refusal)
+        self.instruments.count("POST", _PATH, status, time.perf_counter() - start)
         return answer
 
 
@@ -145,7 +148,7 @@ class _Connection(asyncio.Protocol):
         if self._transport.is_closing():
             self._lane.connections.discard(self)
             return
-        self._transport.write(_to_bytes(answer))
+        self._transport.write(answer)
         if self._closing:
             self._transport.close()
         elif self._early:
@@ -198,15 +201,20 @@ class _Connection(asyncio.Protocol):
 
 
 def _to_bytes(answer: web.Response) -> bytes:
-    """The answer as aiohttp would send it on a connection that stays open."""
     body = answer.body if isinstance(answer.body, bytes) else b""
     fields = "".join(f"{name}: {value}\r\n" for name, value in answer.headers.items())
+    return _head(f"{answer.status} {answer.reason}", fields, len(body), _now_s()) + body
+
+
+# A second's answers have few lengths.
+@lru_cache(maxsize=64)
+def _head(status: str, fields: str, length: int, now_s: int) -> bytes:
+    """As aiohttp would send it on a connection that stays open."""
+    date = formatdate(now_s, usegmt=True)
     return (
-        f"HTTP/1.1 {answer.status} {answer.reason}\r\n{fields}Content-Length: {len(body)}\r\n"
-        f"Date: {_date(int(time.time()))}\r\nServer: {SERVER_SOFTWARE}\r\n\r\n"
-    ).encode() + body
+        f"HTTP/1.1 {status}\r\n{fields}Content-Length: {length}\r\nDate: {date}\r\nServer: {SERVER_SOFTWARE}\r\n\r\n"
+    ).encode()
 
 
-@lru_cache(maxsize=1)
-def _date(now_s: int) -> str:
-    return formatdate(now_s, usegmt=True)
+def _now_s() -> int:
+    return int(time.time())

@@ -5,28 +5,26 @@
 -- pools $10 in which a request without a live holder may spawn ($11[i] is its place there), up to $12 random
 -- drones that may take a new backend: healthy, that is heard of within $13 seconds. Backends of a drone beyond
 -- $14 are not counted.
-WITH asked AS (
-    SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::jsonb[], $11::int[])
-        WITH ORDINALITY AS asked (namespace, key_name, tag, token, secret_token, username, auth, wants, place)
-), held AS (
-    SELECT asked.place, holder.*
-    FROM asked CROSS JOIN LATERAL (
+WITH held AS (
+    SELECT asked.*, holder.*
+    FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::jsonb[], $11::int[])
+        WITH ORDINALITY AS asked (namespace, key_name, wanted_tag, token, secret_token, username, auth, wants, place)
+    LEFT JOIN LATERAL (
         SELECT k.id, k.tag, k.expires_at > now() AS live, b.cluster, b.last_status, b.static_token, b.subdomain
         FROM backend_key k JOIN backend b ON b.id = k.id
         WHERE k.namespace = asked.namespace AND k.key_name = asked.key_name
         LIMIT 1
-    ) holder
+    ) holder ON true
 ), issued AS (
     INSERT INTO token (token, backend_id, expiration_time, username, auth, secret_token)
-    SELECT asked.token, held.id, now() + make_interval(secs => $8), asked.username, asked.auth, asked.secret_token
-    FROM held JOIN asked ON asked.place = held.place
-    WHERE held.live AND held.tag = asked.tag AND held.static_token IS NULL
+    SELECT token, id, now() + make_interval(secs => $8), username, auth, secret_token
+    FROM held WHERE live AND tag = wanted_tag AND static_token IS NULL
 ), expired AS (
-    SELECT id FROM backend_key WHERE id IN (SELECT id FROM held WHERE NOT live) AND expires_at <= now()
+    SELECT id FROM backend_key WHERE id = ANY (ARRAY(SELECT id FROM held WHERE NOT live)) AND expires_at <= now()
     ORDER BY id FOR UPDATE
 ), removed AS (
-    DELETE FROM backend_key USING expired WHERE backend_key.id = expired.id
-    RETURNING backend_key.id, backend_key.fencing_token
+    DELETE FROM backend_key WHERE id = ANY (ARRAY(SELECT id FROM expired))
+    RETURNING id, fencing_token
 ), fit AS (
     SELECT wanted.place AS wanted, drone.*
     FROM unnest($9::text[], $10::text[]) WITH ORDINALITY AS wanted (cluster, pool, place)
@@ -44,20 +42,17 @@ WITH asked AS (
         ORDER BY random()
         LIMIT $12
     ) drone
-    WHERE EXISTS (
-        SELECT FROM asked LEFT JOIN held ON held.place = asked.place
-        WHERE asked.wants = wanted.place AND NOT coalesce(held.live, false)
-    )
+    WHERE wanted.place = ANY (ARRAY(SELECT wants FROM held WHERE live IS NOT TRUE))
 )
 SELECT
     held.id, held.tag, held.live, held.cluster, held.last_status, held.static_token, held.subdomain,
-    EXISTS (SELECT FROM removed WHERE removed.id = held.id) AS removed,
+    held.id IN (SELECT id FROM removed) AS removed,
     floor(extract(epoch FROM now()) * 1000)::bigint AS db_now,
-    CASE WHEN NOT coalesce(held.live, false) THEN greatest(
-        (SELECT fencing_token FROM plane_key_fencing f WHERE f.namespace = asked.namespace AND f.key_name = asked.key_name),
+    CASE WHEN held.live IS NOT TRUE THEN greatest(
+        (SELECT fencing_token FROM plane_key_fencing f WHERE f.namespace = held.namespace AND f.key_name = held.key_name),
         (SELECT fencing_token FROM removed WHERE removed.id = held.id)
     ) END AS last_fencing_token,
-    CASE WHEN asked.place = 1 THEN (
+    CASE WHEN held.place = 1 THEN (
         SELECT jsonb_agg(jsonb_build_object(
             'wanted', fit.wanted, 'id', fit.id, 'name', fit.name, 'local_time', fit.local_time, 'backend_count', (
                 SELECT count(*) FROM (
@@ -67,8 +62,8 @@ SELECT
         ))
         FROM fit
     ) END AS drones
-FROM asked LEFT JOIN held ON held.place = asked.place
-ORDER BY asked.place;
+FROM held
+ORDER BY place;
 
 -- name: spawn_backends
 -- Connect, second trip, for several requests: each one's backend, key, first state, spawn action and token, all or

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import asyncpg
+import msgspec
 
 from plane.database.pool import Database, Transaction
 from plane.database.statements import statements
@@ -36,8 +37,7 @@ class BackendExists(Exception):
     """A backend with the wanted id exists already, or existed."""
 
 
-@dataclass(frozen=True, slots=True)
-class TokenGrant:
+class TokenGrant(msgspec.Struct, frozen=True):
     """The dynamic token that is given if one is to be given, and what it carries. ``auth`` is JSON."""
 
     token: str
@@ -60,8 +60,7 @@ class NewBackend:
     grant: TokenGrant
 
 
-@dataclass(frozen=True, slots=True)
-class Lookup:
+class Lookup(msgspec.Struct, frozen=True):
     """What is known of the key, the database's time in ms, and the last fencing token given for the key."""
 
     key: KeyLookup
@@ -69,8 +68,7 @@ class Lookup:
     last_fencing_token: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(msgspec.Struct, frozen=True):
     """A connect request's first trip. ``cluster`` None: the request cannot spawn, no drones are looked for."""
 
     key: KeyConfig

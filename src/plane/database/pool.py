@@ -149,6 +149,11 @@ _SERVER_SETTINGS: Final = {
     # Every statement here is best answered by the same plan whatever its arguments; planning the large ones anew each
     # time costs as much as running them.
     "plan_cache_mode": "force_generic_plan",
+    # And it goes by indexes, row by row. Such a plan is kept as long as its connection: one that reads a whole table,
+    # since there was little in it when the controller started, would do so when there is much.
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
 }
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgspec
+
 from plane.decisions.drone_choice import DroneCandidate
 from plane.protocol.backend_state import BackendStatus
 from plane.protocol.connect import ConnectRequest
@@ -17,8 +19,7 @@ from plane.protocol.spawn import SpawnConfig
 __all__ = ["HeldKey", "KeyLookup", "Reuse", "Spawn", "TryAgain", "decide", "next_fencing_token"]
 
 
-@dataclass(frozen=True, slots=True)
-class HeldKey:
+class HeldKey(msgspec.Struct, frozen=True):
     """The row of a key and its backend. ``live``: its lease has not expired, by the database's clock."""
 
     backend_id: str
@@ -30,8 +31,7 @@ class HeldKey:
     subdomain: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class KeyLookup:
+class KeyLookup(msgspec.Struct, frozen=True):
     """What the database said: the holder, if any; whether an expired one was removed; the drone that would spawn."""
 
     held: HeldKey | None

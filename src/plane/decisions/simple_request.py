@@ -8,12 +8,15 @@ Syntax: RFC 9112.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 __all__ = ["HEAD_LIMIT_BYTES", "SimplePost", "read_simple_post"]
 
 # Well below what the general server accepts, so that its limits need not be repeated here.
 HEAD_LIMIT_BYTES = 4096
+# Clients repeat their heads to the byte, but for the length of the body.
+REMEMBERED_HEADS = 512
 
 _FIELD = rb"([A-Za-z-]+): *([!-~][ !-~]*)\r\n"
 _FIELDS = re.compile(_FIELD)
@@ -43,8 +46,7 @@ _ALLOWED = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class SimplePost:
+class SimplePost(NamedTuple):
     """One request to be answered on a connection that stays open.
 
     Attributes:
@@ -59,7 +61,24 @@ class SimplePost:
 
 def read_simple_post(data: bytes) -> SimplePost | None:
     """The request, if ``data`` is its head, alone or with its JSON body, and nothing else; None if it is unusual."""
-    head = _HEAD.match(data, 0, HEAD_LIMIT_BYTES)
+    end = data.find(b"\r\n\r\n", 0, HEAD_LIMIT_BYTES)
+    if end < 0:
+        return None
+    end += len(b"\r\n\r\n")
+    head = _read_head(data[:end])
+    if head is None:
+        return None
+    path, authorization, length = head
+    body = data[end:]
+    if body and len(body) != length:
+        return None
+    return SimplePost(path, authorization, body)
+
+
+@lru_cache(maxsize=REMEMBERED_HEADS)
+def _read_head(data: bytes) -> tuple[str, str | None, int] | None:
+    """Path, credentials, and length of the body; None if anything is unusual."""
+    head = _HEAD.fullmatch(data)
     if head is None:
         return None
     fields: dict[bytes, bytes] = {}
@@ -71,12 +90,9 @@ def read_simple_post(data: bytes) -> SimplePost | None:
         fields[name] = value
     if not all(name in fields for name in _NEEDED):
         return None
-    body, length = data[head.end() :], int(fields[b"content-length"])
-    if body and len(body) != length:
-        return None
     authorization = fields.get(b"authorization")
-    return SimplePost(
-        path=head[1].decode(),
-        authorization=None if authorization is None else authorization.decode(),
-        body=body,
+    return (
+        head[1].decode(),
+        None if authorization is None else authorization.decode(),
+        int(fields[b"content-length"]),
     )

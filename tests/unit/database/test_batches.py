@@ -76,6 +76,7 @@ async def test_when_the_database_is_away_all_are_told_and_the_next_go_on() -> No
 
 async def test_who_waits_too_long_is_told_and_is_not_written_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batches, "WAIT_LIMIT_S", 0.05)
+    monkeypatch.setattr(batches, "LOOK_INTERVAL_S", 0.02)
     written: list[int] = []
     go = asyncio.Event()
 
