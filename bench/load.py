@@ -7,10 +7,16 @@ import re
 import time
 from typing import Any
 
-__all__ = ["HttpClient", "Watcher"]
+__all__ = ["HttpClient", "Watcher", "http_post"]
 
 _STATUS = re.compile(rb"\nid: (\S+)\n")
 _LENGTH = re.compile(rb"\r\ncontent-length: (\d+)", re.I)
+
+
+def http_post(path: str, body: bytes) -> bytes:
+    """A request with a JSON body, as it is sent."""
+    head = f"POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+    return head.encode() + b"\r\n\r\n" + body
 
 
 class HttpClient(asyncio.Protocol):
@@ -32,13 +38,16 @@ class HttpClient(asyncio.Protocol):
 
     async def post(self, path: str, body: bytes) -> tuple[int, bytes]:
         """Status and body of the answer."""
+        return await self.ask(http_post(path, body))
+
+    def ask(self, request: bytes) -> asyncio.Future[tuple[int, bytes]]:
+        """Status and body of the answer to a whole request."""
         self._answer = asyncio.get_running_loop().create_future()
-        head = f"POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
-        self._transport.write(head.encode() + b"\r\n\r\n" + body)
-        return await self._answer
+        self._transport.write(request)
+        return self._answer
 
     def data_received(self, data: bytes) -> None:
-        self._data += data
+        self._data = self._data + data if self._data else data
         end = self._data.find(b"\r\n\r\n")
         if end < 0 or self._answer is None:
             return

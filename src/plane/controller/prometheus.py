@@ -7,12 +7,14 @@ endpoints, kinds and writes; backends are only summed up.
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterator
-from functools import cache
+from itertools import accumulate
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from plane.controller.context import Context
@@ -27,37 +29,52 @@ BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0
 
 
 class Instruments:
-    """The counters of one controller, and what is read when they are asked for."""
+    """The counts of one controller, and what is read when they are asked for.
+
+    Counted by hand: a request with an existing key takes few microseconds, of which a counter object and a histogram
+    would be a good part.
+    """
 
     def __init__(self, context: Context) -> None:
         self.registry = CollectorRegistry()
-        self.requests = Counter(
-            "plane_http_requests", "Requests answered", ["method", "endpoint", "status"], registry=self.registry
-        )
-        self.seconds = Histogram(
-            "plane_http_request_seconds",
-            "From a request's head to the end of its answer; streams and sockets are not counted",
-            ["endpoint"],
-            buckets=BUCKETS_S,
-            registry=self.registry,
-        )
-        self.registry.register(_State(context))
-        # Finding a counter by its labels takes longer than counting.
-        self._requests_of = cache(self.requests.labels)
-        self._seconds_of = cache(self.seconds.labels)
+        self.registry.register(_State(context, self))
+        # By method, endpoint and status.
+        self.requests: dict[tuple[str, str, int], int] = defaultdict(int)
+        # By endpoint.
+        self.seconds: dict[str, _Seconds] = defaultdict(_Seconds)
 
     def count(self, method: str, endpoint: str, status: int, seconds: float | None) -> None:
         """A request has been answered; ``seconds`` is None for a stream or socket."""
-        self._requests_of(method, endpoint, status).inc()
+        self.requests[method, endpoint, status] += 1
         if seconds is not None:
-            self._seconds_of(endpoint).observe(seconds)
+            self.seconds[endpoint].add(seconds)
+
+
+class _Seconds:
+    """How long requests took: how many in each bucket, and all together. The last bucket has no bound."""
+
+    __slots__ = ("counts", "total_s")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BUCKETS_S) + 1)
+        self.total_s = 0.0
+
+    def add(self, seconds: float) -> None:
+        """One more."""
+        self.counts[bisect_left(BUCKETS_S, seconds)] += 1
+        self.total_s += seconds
+
+    def up_to_each_bound(self) -> list[tuple[str, float]]:
+        """As Prometheus wants them: with each bound, all that took no longer."""
+        return list(zip((*map(str, BUCKETS_S), "+Inf"), accumulate(self.counts), strict=True))
 
 
 class _State(Collector):
     """What the parts of the controller know anyway."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, instruments: Instruments) -> None:
         self._context = context
+        self._instruments = instruments
 
     def describe(self) -> list[Metric]:
         """Nothing: else it would be collected while the controller starts."""
@@ -66,6 +83,20 @@ class _State(Collector):
     def collect(self) -> Iterator[Metric]:
         """Everything as it is now."""
         context = self._context
+        requests = CounterMetricFamily(
+            "plane_http_requests", "Requests answered", labels=["method", "endpoint", "status"]
+        )
+        for (method, endpoint, status), count in self._instruments.requests.items():
+            requests.add_metric([method, endpoint, str(status)], count)
+        yield requests
+        seconds = HistogramMetricFamily(
+            "plane_http_request_seconds",
+            "From a request's head to the end of its answer; streams and sockets are not counted",
+            labels=["endpoint"],
+        )
+        for endpoint, taken in self._instruments.seconds.items():
+            seconds.add_metric([endpoint], taken.up_to_each_bound(), taken.total_s)
+        yield seconds
         nodes = GaugeMetricFamily("plane_nodes_connected", "Nodes connected to this controller", labels=["kind"])
         for kind in NodeKind:
             nodes.add_metric([str(kind)], len(context.sockets.nodes_of(kind)))

@@ -7,9 +7,9 @@ has one `Batcher` per kind of write; the statements are in the files of their ag
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import math
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 import structlog
 
@@ -20,6 +20,8 @@ __all__ = ["Batcher"]
 
 In = TypeVar("In")
 Out = TypeVar("Out")
+# What is written, who waits for it, and until when by the event loop's clock.
+_Entry: TypeAlias = tuple[In, "asyncio.Future[Out]", float]
 
 # What waits for one batcher; beyond that the database is too slow to go on, and callers are told at once.
 WAITING_LIMIT = 20_000
@@ -57,10 +59,8 @@ class Batcher(Generic[In, Out]):
         self._at_once = at_once
         self._apart_s = apart_s
         self._started_at = 0.0
-        self._waiting: list[tuple[In, asyncio.Future[Out]]] = []
-        self._under_way = 0
-        # Of those that somebody waits for, in the order of their deadlines.
-        self._due: deque[tuple[float, asyncio.Future[Out]]] = deque()
+        self._waiting: list[_Entry[In, Out]] = []
+        self._under_way: list[list[_Entry[In, Out]]] = []
         self._look: asyncio.TimerHandle | None = None
         self._some = asyncio.Event()
         self._idle = asyncio.Event()
@@ -75,11 +75,14 @@ class Batcher(Generic[In, Out]):
             DatabaseUnavailable: it may or may not have been written.
             Unstorable, or what ``write`` raises for this item alone.
         """
+        return self._put(item, math.inf)
+
+    def _put(self, item: In, due_s: float) -> asyncio.Future[Out]:
         future: asyncio.Future[Out] = asyncio.get_running_loop().create_future()
         if len(self._waiting) >= WAITING_LIMIT:
             _fail(future, DatabaseUnavailable("the database is too slow: too many writes wait for it"))
             return future
-        self._waiting.append((item, future))
+        self._waiting.append((item, future, due_s))
         self._some.set()
         self._idle.clear()
         return future
@@ -90,9 +93,8 @@ class Batcher(Generic[In, Out]):
         Raises:
             DatabaseUnavailable, Unstorable: as of `put`.
         """
-        future = self.put(item)
         loop = asyncio.get_running_loop()
-        self._due.append((loop.time() + WAIT_LIMIT_S, future))
+        future = self._put(item, loop.time() + WAIT_LIMIT_S)
         if self._look is None:
             self._look = loop.call_later(LOOK_INTERVAL_S, self._fail_late)
         return await future
@@ -106,7 +108,7 @@ class Batcher(Generic[In, Out]):
             await end_tasks(workers)
             if self._look is not None:
                 self._look.cancel()
-            for _, future in self._waiting:
+            for _, future, _ in self._waiting:
                 future.cancel()
 
     async def until_idle(self) -> None:
@@ -116,9 +118,12 @@ class Batcher(Generic[In, Out]):
     def _fail_late(self) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
-        while self._due and (self._due[0][1].done() or self._due[0][0] <= now):
-            _fail(self._due.popleft()[1], DatabaseUnavailable("the database does not answer in time"))
-        self._look = loop.call_later(LOOK_INTERVAL_S, self._fail_late) if self._due else None
+        for entries in (self._waiting, *self._under_way):
+            for _, future, due_s in entries:
+                if due_s <= now:
+                    _fail(future, DatabaseUnavailable("the database does not answer in time"))
+        idle = not self._waiting and not self._under_way
+        self._look = None if idle else loop.call_later(LOOK_INTERVAL_S, self._fail_late)
 
     async def _work(self) -> None:
         clock = asyncio.get_running_loop().time
@@ -135,27 +140,27 @@ class Batcher(Generic[In, Out]):
             if not batch:
                 continue
             self._started_at = clock()
-            self._under_way += 1
+            self._under_way.append(batch)
             try:
                 # Who has given up, as a request past its limit, is not written for.
                 await self._write_batch([entry for entry in batch if not entry[1].done()])
             finally:
-                self._under_way -= 1
-                for _, future in batch:
+                self._under_way.remove(batch)
+                for _, future, _ in batch:
                     if not future.done():
                         future.cancel()
                 if not self._waiting and not self._under_way:
                     self._idle.set()
 
-    async def _write_batch(self, batch: list[tuple[In, asyncio.Future[Out]]]) -> None:
+    async def _write_batch(self, batch: list[_Entry[In, Out]]) -> None:
         if not batch:
             return
         self.batches += 1
         self.items += len(batch)
         try:
-            results = await self._write([item for item, _ in batch])
+            results = await self._write([item for item, _, _ in batch])
         except DatabaseUnavailable as error:
-            for _, future in batch:
+            for _, future, _ in batch:
                 _fail(future, DatabaseUnavailable(str(error)))
         except Exception as error:
             if len(batch) == 1:
@@ -166,7 +171,7 @@ class Batcher(Generic[In, Out]):
             for entry in batch:
                 await self._write_batch([entry])
         else:
-            for (_, future), result in zip(batch, results, strict=True):
+            for (_, future, _), result in zip(batch, results, strict=True):
                 if not future.done():
                     future.set_result(result)
 

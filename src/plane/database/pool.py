@@ -11,7 +11,9 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import asyncpg
+import structlog
 
+from plane.ownership import OwnedTasks
 from plane.protocol.errors import ConfigurationError, PlaneError, why
 
 __all__ = [
@@ -41,6 +43,9 @@ _NOT_NOW = (
 )
 
 
+log = structlog.get_logger("plane.database")
+
+
 class DatabaseUnavailable(PlaneError):
     """The database did not answer; what was asked may or may not have been done."""
 
@@ -54,6 +59,7 @@ class Database:
 
     def __init__(self, pool: asyncpg.Pool[asyncpg.Record], url: str) -> None:
         self._pool = pool
+        self._giving_back = OwnedTasks(_not_given_back)
         self.url = url
 
     async def fetch(self, statement: str, *args: Any) -> list[asyncpg.Record]:
@@ -85,6 +91,15 @@ class Database:
         async with self._connection() as connection:
             await connection.execute(statement, *args, timeout=STATEMENT_LIMIT_S)
 
+    async def close(self) -> None:
+        """End all connections, once they are given back; in any case after a while."""
+        try:
+            async with asyncio.timeout(STATEMENT_LIMIT_S):
+                await self._pool.close()
+        except TimeoutError:
+            self._pool.terminate()
+        await self._giving_back.end()
+
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
         """Several statements, all or nothing.
@@ -98,8 +113,14 @@ class Database:
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Any]:
         try:
-            async with self._pool.acquire(timeout=ACQUIRE_LIMIT_S) as connection:
+            # A limit of the pool's own would be a task of its own, and let others run before what waits here.
+            async with asyncio.timeout(ACQUIRE_LIMIT_S):
+                connection = await self._pool.acquire()
+            try:
                 yield connection
+            finally:
+                # Whoever has the answer goes on with it at once.
+                self._giving_back.start(self._pool.release(connection))
         except (*_LOST, *_NOT_NOW) as error:
             if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
                 # Another of the URL's hosts has taken over: look for it.
@@ -164,6 +185,10 @@ _WHERE_AND_HOW: Final[dict[str, Any]] = {
 }
 
 
+def _not_given_back(error: BaseException) -> None:
+    log.warning("a connection to the database was ended", error=why(error))
+
+
 async def _keep_as_it_is(_: object) -> None:
     """asyncpg would reset a connection after each use, one more trip; no statement here leaves anything to reset."""
 
@@ -186,11 +211,8 @@ async def open_database(url: str, *, pool_size: int = POOL_SIZE) -> AsyncIterato
         )
     except CANNOT_CONNECT as error:
         raise cannot_connect(error) from error
+    database = Database(pool, url)
     try:
-        yield Database(pool, url)
+        yield database
     finally:
-        try:
-            async with asyncio.timeout(STATEMENT_LIMIT_S):
-                await pool.close()
-        except TimeoutError:
-            pool.terminate()
+        await database.close()
