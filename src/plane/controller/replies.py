@@ -67,14 +67,21 @@ class Replies:
             SocketClosed
         """
         while True:
-            stored, reply = await self._stored.get()
-            self._slots.release()
-            if stored.cancelled():
-                raise DatabaseUnavailable("the controller stops")
-            try:
-                message = reply(stored.result())
-            except Unstorable as error:
-                log.warning("message refused by the database", peer=self._socket.peer.name, error=str(error))
-                continue
-            if message is not None:
-                await self._socket.send(message)
+            owed = [await self._stored.get()]
+            # What one batch has stored is answered together.
+            while not self._stored.empty():
+                owed.append(self._stored.get_nowait())
+            messages = [message for each in owed if (message := self._message(*each)) is not None]
+            if messages:
+                await self._socket.send_all(messages)
+
+    def _message(self, stored: asyncio.Future[Any], reply: Callable[[Any], Any]) -> Any:
+        """What to send now that ``stored`` is done; None: nothing."""
+        self._slots.release()
+        if stored.cancelled():
+            raise DatabaseUnavailable("the controller stops")
+        try:
+            return reply(stored.result())
+        except Unstorable as error:
+            log.warning("message refused by the database", peer=self._socket.peer.name, error=str(error))
+            return None

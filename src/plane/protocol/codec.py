@@ -44,12 +44,12 @@ class Variants(
     """
 
     def __post_init__(self) -> None:
-        if self._tags_set() != 1:
+        # Runs for every message; this is the quickest way to count.
+        if [getattr(self, name) for name in self.__struct_fields__].count(msgspec.UNSET) != len(
+            self.__struct_fields__
+        ) - 1:
             names = ", ".join(field.encode_name for field in msgspec.structs.fields(self))
             raise ValueError(f"Expected exactly one of {names}")
-
-    def _tags_set(self) -> int:
-        return sum(getattr(self, name) is not msgspec.UNSET for name in self.__struct_fields__)
 
     @property
     def content(self) -> Any:
