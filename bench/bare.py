@@ -9,6 +9,7 @@ import asyncpg
 
 from plane.database.connecting import NewBackend, Question, TokenGrant, look_up_keys, spawn_backends
 from plane.database.pool import Transaction
+from plane.decisions.drone_choice import BackendCounts
 from plane.decisions.lease_terms import lease_deadlines
 from plane.identity import random_name, random_token
 from plane.protocol.drone_messages import BackendAction, BackendOrder, SpawnOrder
@@ -27,6 +28,7 @@ class BareClient:
         self._db = Transaction(sql)
         self._cluster = cluster
         self._drone = 0
+        self._counts = BackendCounts()
 
     async def add_silent_drone(self) -> None:
         """That drone."""
@@ -38,7 +40,7 @@ class BareClient:
 
     async def look_up(self, key: str) -> None:
         """The statement that an existing key costs."""
-        await look_up_keys(self._db, [Question(KeyConfig(key), _grant(), self._cluster, "", 2)])
+        await look_up_keys(self._db, self._counts, [Question(KeyConfig(key), _grant(), self._cluster, "", 2)])
 
     async def new_key(self) -> None:
         """The two statements that a new key costs."""

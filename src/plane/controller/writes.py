@@ -13,6 +13,7 @@ from typing import Any
 from plane.database import actions, backends, connecting, keys, nodes
 from plane.database.batches import Batcher
 from plane.database.pool import Database
+from plane.decisions.drone_choice import BackendCounts
 from plane.ownership import run_together
 
 __all__ = ["Writes"]
@@ -35,7 +36,9 @@ class Writes:
         # one at a time anyway, since PostgreSQL locks for it.
         self.states = Batcher(partial(backends.record_states, db))
         self.spawns = Batcher(partial(connecting.spawn_backends, db))
-        self.look_ups = Batcher(partial(connecting.look_up_keys, db), at_once=LOOK_UPS_AT_ONCE, apart_s=APART_S)
+        self.look_ups = Batcher(
+            partial(connecting.look_up_keys, db, BackendCounts()), at_once=LOOK_UPS_AT_ONCE, apart_s=APART_S
+        )
         self.renewals = Batcher(partial(keys.renew, db), collect_s=SOON_S)
         self.heartbeats = Batcher(partial(nodes.drone_heartbeats, db), collect_s=UNHURRIED_S)
         self.keepalives = Batcher(partial(backends.keep_alive, db), collect_s=UNHURRIED_S)

@@ -4,7 +4,7 @@
 -- An expired holder's row is deleted, if it is still expired. The first row also has, for each of the clusters $9 and
 -- pools $10 in which a request without a live holder may spawn ($11[i] is its place there), up to $12 random
 -- drones that may take a new backend: healthy, that is heard of within $13 seconds. Backends of a drone beyond
--- $14 are not counted.
+-- $14 are not counted, and those of drones $15 not at all.
 WITH held AS (
     SELECT asked.*, holder.*
     FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::jsonb[], $11::int[])
@@ -54,11 +54,12 @@ SELECT
     ) END AS last_fencing_token,
     CASE WHEN held.place = 1 THEN (
         SELECT jsonb_agg(jsonb_build_object(
-            'wanted', fit.wanted, 'id', fit.id, 'name', fit.name, 'local_time', fit.local_time, 'backend_count', (
+            'wanted', fit.wanted, 'id', fit.id, 'name', fit.name, 'local_time', fit.local_time,
+            'backend_count', CASE WHEN fit.id <> ALL ($15::int[]) THEN (
                 SELECT count(*) FROM (
                     SELECT FROM backend b WHERE b.drone_id = fit.id AND b.last_status <> 'terminated' LIMIT $14
                 ) counted
-            )
+            ) END
         ))
         FROM fit
     ) END AS drones

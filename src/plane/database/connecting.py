@@ -5,6 +5,7 @@ What is done with what they say is decided in `plane.decisions.connect_request`.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ import msgspec
 from plane.database.pool import Database, Transaction
 from plane.database.statements import statements
 from plane.decisions.connect_request import HeldKey, KeyLookup
-from plane.decisions.drone_choice import DroneCandidate, DroneHand
+from plane.decisions.drone_choice import BackendCounts, DroneCandidate, DroneHand
 from plane.protocol import codec
 from plane.protocol.backend_state import BackendStatus, Scheduled
 from plane.protocol.drone_messages import BackendAction
@@ -78,8 +79,14 @@ class Question(msgspec.Struct, frozen=True):
     best_of: int
 
 
-async def look_up_keys(db: Database | Transaction, questions: Sequence[Question]) -> list[Lookup]:
-    """First trip: each key's holder (given a token if it is live and the tag matches), or a drone that could spawn."""
+async def look_up_keys(
+    db: Database | Transaction, counts: BackendCounts, questions: Sequence[Question]
+) -> list[Lookup]:
+    """First trip: each key's holder (given a token if it is live and the tag matches), or a drone that could spawn.
+
+    Drones are counted by ``counts``, and those that are not in it any more by the database.
+    """
+    now_s = asyncio.get_running_loop().time()
     places = {(q.cluster, q.pool): 0 for q in questions if q.cluster is not None}
     places = {wanted: place for place, wanted in enumerate(places, 1)}
     rows = await db.fetch(
@@ -98,8 +105,9 @@ async def look_up_keys(db: Database | Transaction, questions: Sequence[Question]
         sum(q.best_of for q in questions),
         UNHEALTHY_AFTER_S,
         COUNTED_BACKENDS,
+        counts.recent(now_s),
     )
-    hands = _hands(rows[0]["drones"], len(places))
+    hands = _hands(rows[0]["drones"], len(places), counts, now_s)
     return [
         Lookup(
             key=KeyLookup(
@@ -116,18 +124,15 @@ async def look_up_keys(db: Database | Transaction, questions: Sequence[Question]
     ]
 
 
-def _hands(drones: str | None, places: int) -> dict[int, DroneHand]:
+def _hands(drones: str | None, places: int, counts: BackendCounts, now_s: float) -> dict[int, DroneHand]:
     """The drones of each cluster and pool that were asked for, by its place."""
     found: dict[int, list[DroneCandidate]] = {place: [] for place in range(1, places + 1)}
     for drone in codec.decode(drones, list) if drones else []:
-        candidate = DroneCandidate(
-            drone_id=drone["id"],
-            name=drone["name"],
-            local_time=DroneTime(drone["local_time"]),
-            backend_count=drone["backend_count"],
-        )
+        if drone["backend_count"] is not None:
+            counts.counted(drone["id"], drone["backend_count"], now_s)
+        candidate = DroneCandidate(drone_id=drone["id"], name=drone["name"], local_time=DroneTime(drone["local_time"]))
         found[drone["wanted"]].append(candidate)
-    return {place: DroneHand(candidates) for place, candidates in found.items()}
+    return {place: DroneHand(candidates, counts) for place, candidates in found.items()}
 
 
 def _held(row: asyncpg.Record) -> HeldKey:

@@ -23,7 +23,7 @@ from plane.protocol.keys import KeyConfig
 from plane.protocol.spawn import SpawnConfig
 from plane.protocol.times import DroneTime
 
-DRONE = DroneCandidate(drone_id=1, name="dr-a", local_time=DroneTime(1000), backend_count=0)
+DRONE = DroneCandidate(drone_id=1, name="dr-a", local_time=DroneTime(1000))
 WANTED = ConnectRequest(key=KeyConfig("k", tag="t"), spawn_config=SpawnConfig(executable={"image": "i"}))
 ONLY_IF_HELD = ConnectRequest(key=KeyConfig("k", tag="t"))
 
