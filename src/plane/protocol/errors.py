@@ -131,7 +131,7 @@ class ApiFailure(PlaneError):
         self.message = message
 
 
-def why(error: Exception) -> str:
+def why(error: BaseException) -> str:
     """What the system says went wrong, without the number and the path that Python adds."""
     return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
 
