@@ -14,12 +14,14 @@ from plane.drone.agent import Agent
 from plane.drone.clock import DroneClock
 from plane.drone.event_recorder import EventRecorder
 from plane.drone.executor import Executor
+from plane.drone.guard_keeper import dismiss_guard, keep_guard
 from plane.drone.runtime_choice import make_runtime
 from plane.drone.state_store import StateStore, open_state_store
 from plane.ownership import end_tasks, until_one_ends
 from plane.protocol.drone_messages import MessageFromDrone, MessageToDrone
 from plane.protocol.handshake import Extension
 from plane.runtime.base import RuntimeListener
+from plane.runtime.process import ProcessRuntime
 from plane.settings import DroneSettings
 from plane.transport.node_socket import NodeConnector
 
@@ -83,6 +85,11 @@ async def running_drone(settings: DroneSettings) -> AsyncIterator[RunningDrone]:
             asyncio.create_task(recorder.run(), name="event recorder"),
             asyncio.create_task(runtime.run(), name="runtime"),
         ]
+        if settings.db_path is not None:
+            if settings.backends_outlive_it and runtime.name == ProcessRuntime.name:
+                tasks.append(asyncio.create_task(keep_guard(settings.db_path), name="guard"))
+            else:
+                dismiss_guard(settings.db_path)
         if warning := address_warning(settings.ip, settings.controller_url.base):
             log.warning(warning)
         log.info("drone runs", name=settings.name, cluster=settings.cluster, runtime=runtime.name)

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 import structlog
 
 from plane.protocol.spawn import ResourceLimits
 from plane.runtime.machine import Usage, usage_of
+from plane.runtime.processes import kill_each, members
 
 __all__ = ["Cgroup", "Cgroups"]
 
@@ -109,8 +110,7 @@ def _delegated(own: Path) -> Path:
     control = own / "cgroup.subtree_control"
     missing = set(V2_CONTROLLERS) - set(control.read_text().split())
     if missing:
-        members = (own / "cgroup.procs").read_text().split()
-        if members not in ([], [str(os.getpid())]):
+        if members(own) not in ([], [os.getpid()]):
             raise PermissionError(f"{own} holds other processes than this drone; see Delegate= of systemd")
         leaf = own / "plane-drone"
         leaf.mkdir(exist_ok=True)
@@ -164,23 +164,15 @@ class Cgroup:
 
     def members(self) -> list[int]:
         """The processes in it."""
-        path = self.paths.get("") or self.paths["pids"]
-        try:
-            return [int(pid) for pid in (path / "cgroup.procs").read_text().split()]
-        except OSError:
-            return []
+        return members(self.paths.get("") or self.paths["pids"])
 
-    def kill_all(self, spare: int | None = None) -> None:
+    def kill_all(self, spare: Collection[int] = ()) -> None:
         """SIGKILL for every member but ``spare``, until there is none: also while they fork."""
         for _ in range(ROUNDS):
-            members = [pid for pid in self.members() if pid != spare]
-            if not members:
+            found = [pid for pid in self.members() if pid not in spare]
+            if not found:
                 return
-            for pid in members:
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    continue
+            kill_each(found)
             time.sleep(ROUND_S)
 
     def usage(self) -> Usage:

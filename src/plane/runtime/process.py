@@ -34,7 +34,8 @@ from plane.runtime.log_keeper import LogKeeper
 from plane.runtime.machine import machine_cpu_ns, machine_memory_bytes, usage_of
 from plane.runtime.mounts import opened_folder
 from plane.runtime.process_executable import found_command, is_isolated, read_executable, user_ids
-from plane.runtime.processes import descendants, first_descendant, kill_marked
+from plane.runtime.process_handle import ProcessHandle
+from plane.runtime.processes import descendants, kill_marked, signal_descendant
 from plane.runtime.readiness import until_it_answers
 from plane.runtime.spool import open_for_output
 from plane.runtime.supervised import Supervised, exit_status
@@ -47,16 +48,6 @@ PROBE_LIMIT_S = 5.0
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR")
 
 log = structlog.get_logger("plane.runtime")
-
-
-class _Handle(msgspec.Struct, frozen=True):
-    """What finds a process again. ``cgroup``: its folders by controller."""
-
-    pid: int
-    started_at: int
-    bubblewrap: bool
-    memory_limit_bytes: int | None = None
-    cgroup: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -255,13 +246,13 @@ class ProcessRuntime:
         paths = {} if running.cgroup is None else {name: str(path) for name, path in running.cgroup.paths.items()}
         process = running.process
         return codec.to_builtins(
-            _Handle(process.pid, process.started_at, running.bubblewrap, running.memory_limit_bytes, paths)
+            ProcessHandle(process.pid, process.started_at, running.bubblewrap, running.memory_limit_bytes, paths)
         )
 
     async def adopt(self, backend_id: str, handle: Any) -> Found:
         """Find the process again; see `plane.runtime.base.Runtime.adopt`."""
         try:
-            known = codec.convert(handle, _Handle)
+            known = codec.convert(handle, ProcessHandle)
         except MessageError:
             await self.remove_leftover(backend_id)
             return Found(running=False)
@@ -306,11 +297,9 @@ class ProcessRuntime:
         """SIGTERM for the command alone, as an init system does: it knows how to end its children."""
         # Supervisors pass no signal on. Below bubblewrap is its init and then the command; below the shell the command.
         depth = 2 if running.bubblewrap else 1 if running.outlives else 0
-        pid = first_descendant(running.process.pid, depth=depth)
-        if pid is None:
+        process = running.process
+        if not signal_descendant(process.pid, process.started_at, depth=depth, number=signal.SIGTERM):
             self._kill(backend_id, running)
-        else:
-            _signal(pid, signal.SIGTERM)
 
     async def _kill_after_grace(self, backend_id: str, running: _Running) -> None:
         await asyncio.sleep(self._grace_s)
@@ -319,17 +308,16 @@ class ProcessRuntime:
 
     def _kill(self, backend_id: str, running: _Running) -> None:
         """SIGKILL for all but the supervisor, which reports how the command ended."""
+        process = running.process
         if running.bubblewrap:
             # Its namespace's init, which ends all in it.
-            if init := first_descendant(running.process.pid, depth=1):
-                _signal(init, signal.SIGKILL)
-            else:
-                running.process.send_signal(signal.SIGKILL)
+            if not signal_descendant(process.pid, process.started_at, depth=1, number=signal.SIGKILL):
+                process.send_signal(signal.SIGKILL)
         else:
             running.tasks.append(asyncio.create_task(self._kill_members(backend_id, running)))
 
     async def _kill_members(self, backend_id: str, running: _Running) -> None:
-        spare = running.process.pid if running.outlives else None
+        spare = [running.process.pid] if running.outlives else []
         if running.cgroup is not None:
             await asyncio.to_thread(running.cgroup.kill_all, spare)
         await asyncio.to_thread(kill_marked, backend_id, spare=spare)
@@ -438,13 +426,6 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _signal(pid: int, number: signal.Signals) -> None:
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        log.debug("process has ended already", pid=pid)
 
 
 def _exit_code(status: int) -> int:

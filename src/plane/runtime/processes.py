@@ -1,12 +1,16 @@
-"""Looks at the processes of this machine through /proc: descendants, and those that carry a backend's id."""
+"""Looks at the processes of this machine through /proc: descendants, and those that carry a backend's id.
+
+Also used by `plane.drone.guard`, which is to stay small: nothing but the standard library here.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
-__all__ = ["descendants", "first_descendant", "kill_marked", "start_time"]
+__all__ = ["descendants", "first_descendant", "kill_each", "kill_marked", "members", "signal_descendant", "start_time"]
 
 # A process may fork while the list is read; then its child is found on the next round.
 ROUNDS = 20
@@ -23,6 +27,27 @@ def first_descendant(pid: int, *, depth: int) -> int | None:
             return None
         pid = int(children[0])
     return pid
+
+
+def signal_descendant(pid: int, started_at: int, *, depth: int, number: signal.Signals) -> bool:
+    """Signal the first descendant of the process ``pid`` that started at ``started_at``; False: it is not there."""
+    target = first_descendant(pid, depth=depth)
+    if target is None:
+        return False
+    try:
+        pidfd = os.pidfd_open(target)
+    except ProcessLookupError:
+        return False
+    try:
+        # Looked at again after the pidfd is open: from then on it means this process and no other that gets its id.
+        if first_descendant(pid, depth=depth) != target or start_time(pid) != started_at:
+            return False
+        signal.pidfd_send_signal(pidfd, number)
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(pidfd)
+    return True
 
 
 def start_time(pid: int) -> int:
@@ -46,19 +71,35 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
-def kill_marked(backend_id: str, *, spare: int | None = None) -> None:
-    """SIGKILL for all processes that have the backend's id in their environment, but ``spare``, until there is none."""
-    marker = b"SESSION_BACKEND_ID=" + backend_id.encode()
-    spared = {os.getpid(), spare}
+def members(group: Path) -> list[int]:
+    """The processes in a control group; none if it is gone."""
+    try:
+        return [int(pid) for pid in (group / "cgroup.procs").read_text().split()]
+    except OSError:
+        return []
+
+
+def kill_each(pids: Iterable[int]) -> None:
+    """SIGKILL for those that are there and may be killed."""
+    for pid in pids:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            continue
+
+
+def kill_marked(*backend_ids: str, spare: Collection[int] = ()) -> None:
+    """SIGKILL for all processes that have one of the ids in their environment, but ``spare``, until there is none.
+
+    The processes of the machine are looked at once for all ids, and again until none is found.
+    """
+    markers = {b"SESSION_BACKEND_ID=" + backend_id.encode() for backend_id in backend_ids}
+    spared = {os.getpid(), *spare}
     for _ in range(ROUNDS):
-        found = [pid for pid in _pids() if pid not in spared and marker in _environment(pid)]
+        found = [pid for pid in _pids() if pid not in spared and not markers.isdisjoint(_environment(pid))]
         if not found:
             return
-        for pid in found:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except (ProcessLookupError, PermissionError):
-                continue
+        kill_each(found)
 
 
 def _pids() -> list[int]:
