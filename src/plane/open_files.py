@@ -8,9 +8,8 @@ descriptor up to the limit before they start.
 from __future__ import annotations
 
 import resource
-from contextlib import suppress
 
-__all__ = ["raise_open_files_limit", "restore_open_files_limit"]
+__all__ = ["given_open_files_limit", "raise_open_files_limit"]
 
 _GIVEN, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
 
@@ -22,9 +21,7 @@ def raise_open_files_limit() -> int:
     return hard
 
 
-def restore_open_files_limit(pid: int) -> None:
-    """Give a child of ours the limit that this process began with. It may raise it again."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # It may have ended by now.
-    with suppress(ProcessLookupError):
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, (_GIVEN, hard))
+def given_open_files_limit() -> int | None:
+    """The limit that this process began with, if it is not what it has now; for what it starts."""
+    now, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return None if now == _GIVEN else _GIVEN

@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import resource
-from pathlib import Path
 
 import pytest
 
 from plane import open_files
-from plane.runtime.supervised import Supervised
+from plane.runtime.base import RuntimeListener
+from plane.runtime.log_keeper import LogKeeper
+from plane.runtime.process import ProcessRuntime
 
 
-async def test_a_backend_does_not_inherit_the_raised_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_backend_does_not_inherit_the_raised_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     monkeypatch.setattr(open_files, "_GIVEN", 256)
-    go, said = tmp_path / "go", tmp_path / "said"
+    ended: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+    runtime = ProcessRuntime(RuntimeListener(lambda *told: ended.set_result(told[2])), LogKeeper(), bubblewrap=False)
     try:
         assert open_files.raise_open_files_limit() == before[1]
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (before[1], before[1])
-        script = f"while [ ! -e {go} ]; do sleep 0.02; done; ulimit -Sn; ulimit -Hn"
-        with said.open("wb") as output:
-            command = ["/bin/sh", "-c", script]
-            child = Supervised.start(command, env=os.environ, output=output.fileno(), inherited=(), cwd="/")
-        go.touch()
+        command = ["/bin/sh", "-c", "ulimit -Sn; ulimit -Hn; exit 9"]
+        await runtime.spawn("limited", {"command": command}, None, None)
         async with asyncio.timeout(20):
-            assert await child.wait() == 0
+            message = await ended
     finally:
+        await runtime.close(leave_running=False)
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
-    assert said.read_text().split() == ["256", str(before[1])]
+    assert message is not None
+    assert message.split()[-2:] == ["256", str(before[1])]

@@ -127,8 +127,9 @@ class Cgroup:
 
     @property
     def member_files(self) -> list[str]:
-        """Where a process that has one thread writes its id to enter."""
-        # Of version 1 a thread moves itself through `tasks` without the lock that whole processes wait for.
+        """Where a process that has one thread writes 0, itself, to enter."""
+        # Of version 1 a thread moves itself through `tasks` without the lock that whole processes wait for; its id,
+        # though it is its own, is looked up and waited for as anybody's.
         name = "cgroup.procs" if "" in self.paths else "tasks"
         return [str(path / name) for path in self.paths.values()]
 

@@ -17,6 +17,8 @@ __all__ = ["DATA_FOLDER", "BubblewrapPlan", "LaunchPlan", "command_line"]
 DATA_FOLDER = "/plane-data"
 # Folders that each backend has of its own, empty; everything else of the machine can be read.
 PRIVATE = ("/tmp", "/var/tmp", "/run")  # noqa: S108
+# Where something of its own is mounted over what the machine has in its root folder, if it has it there.
+PLACES = ("/dev", "/proc", "/tmp", "/run")  # noqa: S108
 # Of root's capabilities. None of them helps to undo what is read-only; setpriv gives them up for a user.
 CAPABILITIES = ("CHOWN", "FOWNER", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID")
 
@@ -26,14 +28,16 @@ class BubblewrapPlan:
     """How the command sees the machine.
 
     Attributes:
-        status: inherited descriptor for bubblewrap's JSON status.
-        root: entries of the root folder, with the target of each that is a link.
+        program: bubblewrap's path.
+        status: inherited descriptor for its JSON status.
+        root: what stands in the machine's root folder: None for a folder, a link's target, "" for anything else.
         mount: inherited descriptor of the folder to mount.
         exposed: what can be read although it is below a private folder.
         hidden: files and folders that cannot be read (files: True).
         is_root: started as root, whose capabilities are then given up.
     """
 
+    program: str
     status: int
     root: Mapping[str, str | None]
     cwd: str
@@ -49,18 +53,22 @@ class LaunchPlan:
 
     Attributes:
         command: argv, with the program's path.
+        setpriv: the path of that program. None of ours is looked for in the PATH that the command is given.
         user: (user, group) ids to drop to.
-        enter: files into which the process writes its id, to enter its control groups.
+        enter: files into which the process writes 0, to enter its control groups.
         limits: what of them is set by rlimit.
+        open_files: the limit to begin with, which it may raise again; None: the drone's own.
         bubblewrap: None: no isolation.
         status_file: where a shell writes how the command ended; without bubblewrap.
         outlives: it goes on without the drone; else it ends with it.
     """
 
     command: Sequence[str]
+    setpriv: str
     user: tuple[int, int] | None = None
     enter: Sequence[str] = ()
     limits: ResourceLimits = field(default_factory=ResourceLimits)
+    open_files: int | None = None
     bubblewrap: BubblewrapPlan | None = None
     status_file: str = ""
     outlives: bool = False
@@ -72,7 +80,7 @@ def command_line(plan: LaunchPlan) -> list[str]:
     if plan.user is not None:
         user, group = plan.user
         command = [
-            "setpriv",
+            plan.setpriv,
             f"--reuid={user}",
             f"--regid={group}",
             "--clear-groups",
@@ -80,8 +88,10 @@ def command_line(plan: LaunchPlan) -> list[str]:
             "--",
             *command,
         ]
-    settings = [f"echo $$ > '{path}'" for path in plan.enter]
+    settings = [f"echo 0 > '{path}'" for path in plan.enter]
     settings += _rlimits(plan.limits)
+    if plan.open_files is not None:
+        settings.append(f"ulimit -S -n {plan.open_files}")
     if plan.bubblewrap is not None:
         supervisor = [*_bubblewrap(plan.bubblewrap, ends_with_us=not plan.outlives), *command]
         command = _shell([*settings, 'exec "$@"'], supervisor) if settings else supervisor
@@ -94,7 +104,7 @@ def command_line(plan: LaunchPlan) -> list[str]:
     if plan.outlives:
         return command
     # bubblewrap has an option of its own for this, which it only looks at when it has set everything up.
-    return ["setpriv", "--pdeathsig", "SIGKILL", "--", *command]
+    return [plan.setpriv, "--pdeathsig", "SIGKILL", "--", *command]
 
 
 def _shell(steps: Sequence[str], arguments: Sequence[str]) -> list[str]:
@@ -114,11 +124,9 @@ def _rlimits(limits: ResourceLimits) -> list[str]:
 
 def _bubblewrap(plan: BubblewrapPlan, *, ends_with_us: bool) -> list[str]:
     """The machine's files to read, /tmp and the mount to write, processes of its own to see."""
-    # Read-only binds below a root of its own, so that there is a place for the mount.
-    words = ["bwrap", "--tmpfs", "/"]
-    for path, target in plan.root.items():
-        if path not in ("/dev", "/proc", DATA_FOLDER, *PRIVATE):
-            words += ["--ro-bind", path, path] if target is None else ["--symlink", target, path]
+    has_places = all(path in plan.root and plan.root[path] is None for path in PLACES)
+    whole = plan.mount is None and has_places
+    words = [plan.program, *(_whole_root(plan.root) if whole else _own_root(plan.root))]
     words += ["--dev", "/dev", "--proc", "/proc"]
     for path in PRIVATE:
         words += ["--perms", "1777", "--tmpfs", path]
@@ -134,3 +142,23 @@ def _bubblewrap(plan: BubblewrapPlan, *, ends_with_us: bool) -> list[str]:
         words += ["--cap-drop", "ALL", *(word for name in CAPABILITIES for word in ("--cap-add", f"CAP_{name}"))]
     words += ["--json-status-fd", str(plan.status)]
     return [*words, *(["--die-with-parent"] if ends_with_us else []), "--"]
+
+
+def _whole_root(root: Mapping[str, str | None]) -> list[str]:
+    """The machine's root, read-only, without what `_own_root` would not show. Each mount costs a fraction of a ms."""
+    words = ["--ro-bind", "/", "/"]
+    if DATA_FOLDER in root:
+        words += ["--tmpfs", DATA_FOLDER, "--remount-ro", DATA_FOLDER]
+    for path, target in root.items():
+        if target == "":
+            words += ["--ro-bind", "/dev/null", path]
+    return words
+
+
+def _own_root(root: Mapping[str, str | None]) -> list[str]:
+    """A root with the machine's folders, read-only, in which there is a place for the mount."""
+    words = ["--tmpfs", "/"]
+    for path, target in root.items():
+        if path not in ("/dev", "/proc", DATA_FOLDER, *PRIVATE) and target != "":
+            words += ["--ro-bind", path, path] if target is None else ["--symlink", target, path]
+    return words

@@ -17,7 +17,6 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from plane.open_files import restore_open_files_limit
 from plane.protocol import codec
 from plane.protocol.errors import MessageError
 from plane.runtime.processes import start_time
@@ -62,7 +61,6 @@ class Supervised:
             start_new_session=True,
             pass_fds=inherited,
         )
-        restore_open_files_limit(child.pid)
         return cls(child.pid, os.pidfd_open(child.pid), child, None)
 
     @classmethod

@@ -5,15 +5,18 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from plane.protocol.spawn import ResourceLimits
 from plane.runtime.launch import BubblewrapPlan, LaunchPlan, command_line
 
-ROOT = {"/usr": None, "/bin": "usr/bin", "/tmp": None, "/proc": None, "/plane-data": None}
+ROOT = {"/usr": None, "/bin": "usr/bin", "/tmp": None, "/proc": None, "/dev": None, "/run": None, "/swap": ""}
+SETPRIV, BWRAP = "/usr/bin/setpriv", "/usr/bin/bwrap"
 
 
 def test_without_anything_it_ends_with_the_drone() -> None:
-    assert command_line(LaunchPlan(command=["prog", "a b"])) == [
-        "setpriv",
+    assert command_line(LaunchPlan(command=["prog", "a b"], setpriv=SETPRIV)) == [
+        SETPRIV,
         "--pdeathsig",
         "SIGKILL",
         "--",
@@ -28,6 +31,7 @@ def test_a_shell_supervises_what_outlives_the_drone(tmp_path: Path) -> None:
     script = 'ulimit -t; ulimit -f; echo "$1"; exit 5'
     plan = LaunchPlan(
         command=["/bin/sh", "-c", script, "sh", "an 'argument' $HOME"],
+        setpriv=SETPRIV,
         enter=[str(entered)],
         limits=limits,
         status_file=str(status),
@@ -37,37 +41,62 @@ def test_a_shell_supervises_what_outlives_the_drone(tmp_path: Path) -> None:
     assert done.returncode == 5
     assert done.stdout.splitlines() == ["7", "2", "an 'argument' $HOME"]
     assert status.read_text() == '{"exit-code": 5}\n'
-    assert entered.read_text().strip().isdigit()
+    assert entered.read_text() == "0\n"
 
 
-def test_bubblewrap_shows_what_it_is_told_to() -> None:
+def shown(root: dict[str, str | None], mount: int | None) -> str:
     plan = BubblewrapPlan(
+        program=BWRAP,
         status=7,
-        root=ROOT,
+        root=root,
         cwd="/work",
-        mount=8,
+        mount=mount,
         exposed=["/tmp/venv"],
         hidden={"/db": True, "/files": False},
         is_root=True,
     )
-    line = " ".join(command_line(LaunchPlan(command=["prog"], user=(65534, 100), bubblewrap=plan, outlives=True)))
+    command = LaunchPlan(command=["prog"], setpriv=SETPRIV, user=(65534, 100), bubblewrap=plan, outlives=True)
+    line = " ".join(command_line(command))
     for part in (
-        "--ro-bind /usr /usr",
-        "--symlink usr/bin /bin",
         "--tmpfs /tmp",
         "--ro-bind /tmp/venv /tmp/venv",
         "--ro-bind /dev/null /db",
         "--tmpfs /files",
-        "--bind-fd 8 /plane-data",
         "--remount-ro /",
         "--cap-drop ALL",
         "--json-status-fd 7",
-        "-- setpriv --reuid=65534 --regid=100 --clear-groups --no-new-privs -- prog",
+        "-- /usr/bin/setpriv --reuid=65534 --regid=100 --clear-groups --no-new-privs -- prog",
     ):
         assert part in line, part
+    assert line.startswith(f"{BWRAP} ")
     assert "--ro-bind /proc" not in line
     assert "--ro-bind /plane-data" not in line
     assert "--die-with-parent" not in line
-    ends = command_line(LaunchPlan(command=["prog"], bubblewrap=plan))
-    assert ends[:2] == ["setpriv", "--pdeathsig"]
+    return line
+
+
+def test_bubblewrap_shows_the_whole_root_but_what_is_neither_folder_nor_link() -> None:
+    line = shown({**ROOT, "/plane-data": None}, mount=None)
+    assert f"{BWRAP} --ro-bind / / --tmpfs /plane-data --remount-ro /plane-data --ro-bind /dev/null /swap" in line
+    assert "/usr /usr" not in line
+    assert "/plane-data" not in shown(ROOT, mount=None)
+
+
+@pytest.mark.parametrize(
+    ("root", "mount"),
+    [(ROOT, 8), ({**ROOT, "/plane-data": None}, 8), ({**ROOT, "/tmp": "private/tmp"}, None), ({"/usr": None}, None)],
+    ids=["a mount", "a mount over a folder", "a link where a folder is needed", "no such folder"],
+)
+def test_a_root_of_its_own(root: dict[str, str | None], mount: int | None) -> None:
+    line = shown(root, mount)
+    assert f"{BWRAP} --tmpfs / --ro-bind /usr /usr" in line
+    assert ("--symlink usr/bin /bin" in line) == ("/bin" in root)
+    assert ("--bind-fd 8 /plane-data" in line) == (mount == 8)
+    assert "/swap" not in line
+
+
+def test_isolated_it_ends_with_the_drone() -> None:
+    plan = BubblewrapPlan(program=BWRAP, status=7, root=ROOT, cwd="/")
+    ends = command_line(LaunchPlan(command=["prog"], setpriv=SETPRIV, bubblewrap=plan))
+    assert ends[:2] == [SETPRIV, "--pdeathsig"]
     assert "--die-with-parent" in ends
