@@ -1,6 +1,8 @@
 """The drone against its floors: ``python -m bench.drone``. Parts may be named: ``python -m bench.drone store``.
 
 - ``docker``: `docker run` by hand until the port answers, against an order to the drone until `ready`; interleaved.
+- ``processes``: starting a process by hand until its port answers, against an order to the drone until `ready`, without
+  isolation and with it; interleaved.
 - ``readiness``: how long after a port opens it is seen.
 - ``store``: registered events per second against bare SQLite with the same durability; interleaved.
 - ``start``: opening a store of 5,000 backends against an empty one.
@@ -61,6 +63,13 @@ STORED = 5_000
 EVENTS = 400
 # Backends that have events at the same time.
 AT_ONCE = 20
+
+SERVER = (
+    "import os, socket\ns = socket.create_server(('127.0.0.1', int(os.environ['PORT'])))\n"
+    "while True:\n    c, _ = s.accept(); c.recv(65536)\n"
+    "    c.sendall(b'HTTP/1.1 200 OK\\r\\nContent-Length: 0\\r\\n\\r\\n'); c.close()\n"
+)
+SERVER_COMMAND = [sys.executable, "-S", "-c", SERVER]
 
 
 class Drone:
@@ -164,6 +173,33 @@ async def by_hand(engine: Path, image: str) -> float:
     await until_it_answers("127.0.0.1", port, 30.0)
     took_ms = (time.perf_counter() - start) * 1000
     await run("rm", "-f", container)
+    return took_ms
+
+
+async def bench_processes(folder: Path) -> None:
+    hand: list[float] = []
+    plane: dict[str, list[float]] = {"none": [], "bubblewrap": []}
+    async with drone(folder, RuntimeKind.PROCESS) as it:
+        for _ in range(ROUNDS):
+            hand.append(await process_by_hand())
+            for isolation, times in plane.items():
+                start = time.perf_counter()
+                _, ready = await it.spawn({"command": SERVER_COMMAND, "isolation": isolation})
+                assert await ready is BackendStatus.READY
+                times.append((time.perf_counter() - start) * 1000)
+    medians = ", ".join(f"isolation {name} {statistics.median(times):.1f} ms" for name, times in plane.items())
+    print(f"processes: by hand {statistics.median(hand):.1f} ms, {medians} (medians of {ROUNDS})")
+
+
+async def process_by_hand() -> float:
+    """Milliseconds until a process that was started by hand answers HTTP."""
+    port = free_port()
+    start = time.perf_counter()
+    process = subprocess.Popen(SERVER_COMMAND, env={**os.environ, "PORT": str(port)})
+    await until_it_answers("127.0.0.1", port, 30.0)
+    took_ms = (time.perf_counter() - start) * 1000
+    process.kill()
+    process.wait()
     return took_ms
 
 
@@ -273,12 +309,7 @@ async def bench_start(folder: Path) -> None:
 
 
 async def bench_idle(folder: Path) -> None:
-    server = (
-        "import os, socket\ns = socket.create_server(('127.0.0.1', int(os.environ['PORT'])))\n"
-        "while True:\n    c, _ = s.accept(); c.recv(65536)\n"
-        "    c.sendall(b'HTTP/1.1 200 OK\\r\\nContent-Length: 0\\r\\n\\r\\n'); c.close()\n"
-    )
-    executable = {"command": [sys.executable, "-S", "-c", server]}
+    executable = {"command": SERVER_COMMAND}
     async with drone(folder, RuntimeKind.PROCESS) as it:
         # The first makes what all share.
         _, ready = await it.spawn(executable)
@@ -309,6 +340,7 @@ def resident_kb() -> int:
 
 PARTS = {
     "docker": bench_docker,
+    "processes": bench_processes,
     "readiness": bench_readiness,
     "store": bench_store,
     "start": bench_start,

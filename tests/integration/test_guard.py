@@ -55,7 +55,7 @@ class World:
             await store.keep_clock(clock.reading)
             at = clock.now().plus_s(hard_s)
             order = SpawnOrder({}, AcquiredKey(KeyConfig(backend), KeyDeadlines(at, at, at), 1))
-            await store.register_event(backend, Scheduled(), clock.now(), order=order)
+            await store.begin_backend(backend, [Scheduled()], clock.now(), order)
             handle = {"pid": process.pid, "started_at": start_time(process.pid) + ticks, "bubblewrap": False}
             await store.register_event(backend, Ready(address="127.0.0.1:1"), clock.now(), handle=handle)
 

@@ -251,7 +251,7 @@ async def test_a8_what_a_restart_needs_is_stored_and_forgotten_at_the_end(tmp_pa
         assert await store.clock_reading() is None
         await store.keep_clock(ClockReading("boot", 5))
         await store.keep_clock(ClockReading("boot", 6))
-        await store.register_event("b", Scheduled(), DroneTime(1), order=ORDER)
+        await store.begin_backend("b", [Scheduled()], DroneTime(1), ORDER)
         await store.register_event("b", Ready(address="127.0.0.1:1"), DroneTime(2), handle={"pid": 1})
         await store.renewed({"b": later, "unknown": later})
     async with open_state_store(path) as store:
@@ -265,12 +265,25 @@ async def test_a8_what_a_restart_needs_is_stored_and_forgotten_at_the_end(tmp_pa
     assert b"SECRET" not in path.read_bytes()
 
 
+async def test_a_new_backend_and_its_first_states_are_stored_together_or_not_at_all(tmp_path: Path) -> None:
+    async with open_state_store(tmp_path / "drone.sqlite") as store:
+        told: list[BackendEvent] = []
+        await store.register_listener(told.append)
+        await store.begin_backend("b", [Scheduled(), Loading()], DroneTime(1), ORDER)
+        assert [(event.event_id, event.state) for event in told] == [(1, Scheduled()), (2, Loading())]
+        assert await store.backend_state("b") == Loading()
+        with pytest.raises(sqlite3.IntegrityError):
+            await store.begin_backend("b", [Scheduled()], DroneTime(2), ORDER)
+        assert len(told) == 2
+        assert await store.backend_state("b") == Loading()
+
+
 async def test_a17_terminated_backends_are_forgotten_once_acknowledged_and_older_than_an_hour(tmp_path: Path) -> None:
     hour = DroneTime(3_600_000)
     async with open_state_store(tmp_path / "drone.sqlite") as store:
         ids = {}
         for name, at in (("acknowledged", 0), ("told", 0), ("young", 1000)):
-            await store.register_event(name, Scheduled(), DroneTime(0), order=ORDER)
+            await store.begin_backend(name, [Scheduled()], DroneTime(0), ORDER)
             ids[name] = await store.register_event(name, ENDED, DroneTime(at))
             await store.ack_event(ids[name] - 1)
         await store.register_event("runs", Ready(address="127.0.0.1:1"), DroneTime(0))

@@ -78,13 +78,16 @@ class BackendRunner:
         self._message: str | None = None
 
     async def begin(self) -> None:
-        """Store the first state; returns once it is durable.
+        """Store the first states; returns once they are durable.
 
         Raises:
             StoreUnwritable: nothing has begun.
         """
         assert self.order is not None
-        await self._recorder.begin(self.backend_id, self.state, self.order)
+        # `scheduled` asks for no work, so what follows it is stored with it: one sync of the disk less.
+        await self._recorder.begin(self.backend_id, [self.state, Loading()], self.order)
+        self.state = Loading()
+        log.info("backend state", backend=self.backend_id, status=str(self.state.status))
 
     async def order_end(self, kind: TerminationKind, reason: TerminationReason) -> None:
         """Move to terminating or hard-terminating; returns once that, or a later state, is durable."""

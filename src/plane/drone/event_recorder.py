@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,14 +57,14 @@ class EventRecorder:
         self._owes = asyncio.Event()
         self._stored = asyncio.Condition()
 
-    async def begin(self, backend_id: str, state: BackendState, order: SpawnOrder) -> None:
-        """Record a new backend.
+    async def begin(self, backend_id: str, states: Sequence[BackendState], order: SpawnOrder) -> None:
+        """Record a new backend, and the states that it goes through at once.
 
         Raises:
             StoreUnwritable: it is not recorded.
         """
         try:
-            await self._store.register_event(backend_id, state, self._clock.now(), order=order)
+            await self._store.begin_backend(backend_id, states, self._clock.now(), order)
         except sqlite3.Error as error:
             log.error("no new work is accepted: the state store cannot be written", error=str(error))
             raise StoreUnwritable(f"the state store cannot be written: {error}") from error

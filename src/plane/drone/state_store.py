@@ -13,7 +13,7 @@ import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -64,6 +64,7 @@ CREATE TABLE IF NOT EXISTS drone_clock (
 );
 """
 _UPSERT_STATE = "INSERT INTO backend (id, state) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET state = excluded.state"
+_INSERT_RUN = "INSERT INTO backend_run (id, spawn_order) VALUES (?, ?)"
 _INSERT_EVENT = "INSERT INTO event (backend_id, event, timestamp) VALUES (?, ?, ?)"
 _ACTIVE_RUNS = """
 SELECT backend.id, state, spawn_order, deadlines, handle
@@ -102,7 +103,7 @@ class UnknownBackend(PlaneError):
 
 
 class StateStore:
-    """The five operations. Each returns once it is durable; the listener hears events in the order of their ids."""
+    """Each operation returns once it is durable; the listener hears events in the order of their ids."""
 
     def __init__(self, connection: sqlite3.Connection, thread: ThreadPoolExecutor) -> None:
         self._connection = connection
@@ -115,19 +116,30 @@ class StateStore:
         state: BackendState,
         timestamp: DroneTime,
         *,
-        order: SpawnOrder | None = None,
         handle: Any = None,
     ) -> int:
         """Store the backend's state and an event that tells of it; returns the event's id.
 
-        ``order`` and ``handle``, where given, are stored along with it; the order is forgotten at the end.
+        ``handle``, where given, is stored along with it; it is forgotten at the end, as its order is.
         """
         event = await self._run(
-            partial(self._register, backend_id, state, timestamp, order, handle),
+            partial(self._register, backend_id, state, timestamp, handle),
             # Told even if the caller is cancelled meanwhile: what is stored is told.
             lambda event: self._listener(event) if self._listener else None,
         )
         return event.event_id
+
+    async def begin_backend(
+        self, backend_id: str, states: Sequence[BackendState], timestamp: DroneTime, order: SpawnOrder
+    ) -> None:
+        """Store a new backend that has gone through ``states``, and an event for each, with one sync of the disk."""
+
+        def tell(events: list[BackendEvent]) -> None:
+            for event in events:
+                if self._listener:
+                    self._listener(event)
+
+        await self._run(partial(self._begin, backend_id, states, timestamp, order), tell)
 
     async def backend_state(self, backend_id: str) -> BackendState:
         """The current state.
@@ -208,16 +220,19 @@ class StateStore:
             )
         return await asyncio.shield(future)
 
-    def _register(
-        self, backend_id: str, state: BackendState, timestamp: DroneTime, order: SpawnOrder | None, handle: Any
-    ) -> BackendEvent:
-        text = codec.encode(state).decode()
+    def _begin(
+        self, backend_id: str, states: Sequence[BackendState], timestamp: DroneTime, order: SpawnOrder
+    ) -> list[BackendEvent]:
         with self._connection as connection:
             connection.execute("BEGIN IMMEDIATE")
-            connection.execute(_UPSERT_STATE, (backend_id, text))
-            if order is not None:
-                run = (backend_id, codec.encode(order).decode())
-                connection.execute("INSERT INTO backend_run (id, spawn_order) VALUES (?, ?)", run)
+            connection.execute(_UPSERT_STATE, (backend_id, codec.encode(states[-1]).decode()))
+            connection.execute(_INSERT_RUN, (backend_id, codec.encode(order).decode()))
+            return [self._insert_event(backend_id, state, timestamp) for state in states]
+
+    def _register(self, backend_id: str, state: BackendState, timestamp: DroneTime, handle: Any) -> BackendEvent:
+        with self._connection as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute(_UPSERT_STATE, (backend_id, codec.encode(state).decode()))
             if handle is not None:
                 known = (codec.encode(handle).decode(), backend_id)
                 connection.execute("UPDATE backend_run SET handle = ? WHERE id = ?", known)
@@ -228,7 +243,11 @@ class StateStore:
                     "SET spawn_order = NULL, handle = NULL, deadlines = NULL, ended_at = excluded.ended_at",
                     (backend_id, timestamp.ms),
                 )
-            event_id = connection.execute(_INSERT_EVENT, (backend_id, text, timestamp.ms)).lastrowid
+            return self._insert_event(backend_id, state, timestamp)
+
+    def _insert_event(self, backend_id: str, state: BackendState, timestamp: DroneTime) -> BackendEvent:
+        row = (backend_id, codec.encode(state).decode(), timestamp.ms)
+        event_id = self._connection.execute(_INSERT_EVENT, row).lastrowid
         assert event_id is not None
         return BackendEvent(event_id, backend_id, state, timestamp)
 
