@@ -69,6 +69,7 @@ class DockerRuntime:
         prune_after_s: remove stopped containers this long after their end.
         grace_s: from SIGTERM to SIGKILL.
         startup_limit_s: until a backend must answer HTTP.
+        call_limit_s: how long the engine may take to answer.
     """
 
     name = "docker"
@@ -85,10 +86,11 @@ class DockerRuntime:
         prune_after_s: float = 0.0,
         grace_s: float = SOFT_TERMINATE_GRACE_S,
         startup_limit_s: float = STARTUP_TIMEOUT_S,
+        call_limit_s: float = CALL_LIMIT_S,
     ) -> None:
         self._listener = listener
         self._logs = logs
-        self._engine = DockerEngine(socket)
+        self._engine = DockerEngine(socket, call_limit_s)
         self._images = DockerImages(self._engine)
         self._defaults = defaults
         self._mount_base = mount_base
@@ -107,7 +109,7 @@ class DockerRuntime:
     async def start(self) -> None:
         """Begin to listen to the engine's events; returns once it does."""
         self._tasks.start(self._listen())
-        async with asyncio.timeout(CALL_LIMIT_S):
+        async with asyncio.timeout(self._engine.limit_s):
             await self._subscribed.wait()
 
     async def prepare(self, executable: Any) -> None:
@@ -217,7 +219,7 @@ class DockerRuntime:
             left_s = max(0, round(kill_at - time.monotonic()))
             path = f"containers/{container_name(backend_id)}/stop"
             try:
-                limit_s = left_s + CALL_LIMIT_S
+                limit_s = left_s + self._engine.limit_s
                 async with self._engine.answer("stop the container", "POST", path, limit_s, params={"t": str(left_s)}):
                     pass
                 await self._tell_if_ended(backend_id)

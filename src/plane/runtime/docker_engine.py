@@ -35,11 +35,11 @@ class EngineRefused(BackendFailed):
         self.status = status
 
 
-async def engine_answers(socket: Path) -> bool:
+async def engine_answers(socket: Path, limit_s: float = CALL_LIMIT_S) -> bool:
     """Whether a Docker engine answers at that Unix socket."""
     if not socket.is_socket():
         return False
-    engine = DockerEngine(socket)
+    engine = DockerEngine(socket, limit_s)
     try:
         await engine.call("tell its version", "GET", "version")
     except BackendFailed:
@@ -50,16 +50,17 @@ async def engine_answers(socket: Path) -> bool:
 
 
 class DockerEngine:
-    """The engine at one Unix socket."""
+    """The engine at one Unix socket. ``limit_s``: how long a call may take that says nothing else."""
 
-    def __init__(self, socket: Path) -> None:
+    def __init__(self, socket: Path, limit_s: float = CALL_LIMIT_S) -> None:
+        self.limit_s = limit_s
         # No limit: every stop that waits and the stream of events hold a connection.
         connector = aiohttp.UnixConnector(path=str(socket), limit=0)
         self.client = aiodocker.Docker(url="http://docker", connector=connector)
 
     @asynccontextmanager
     async def answer(
-        self, what: str, method: str, path: str, limit_s: float = CALL_LIMIT_S, **options: Any
+        self, what: str, method: str, path: str, limit_s: float | None = None, **options: Any
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Ask, and give the answer to be read within the block. ``what`` is for errors: "cannot …".
 
@@ -67,6 +68,7 @@ class DockerEngine:
             EngineRefused: it will not.
             BackendFailed: it does not answer, or not in time.
         """
+        limit_s = self.limit_s if limit_s is None else limit_s
         try:
             async with (
                 asyncio.timeout(limit_s),
@@ -79,7 +81,10 @@ class DockerEngine:
                     raise EngineRefused(what, response.status, message.strip())
                 yield response
         except (OSError, TimeoutError, aiohttp.ClientError) as error:
-            reason = str(error) or type(error).__name__
+            # An error of the operating system, ETIMEDOUT, is a TimeoutError too, but has words.
+            reason = str(error) or (
+                f"no answer in {limit_s:g} s" if isinstance(error, TimeoutError) else type(error).__name__
+            )
             raise BackendFailed(f"the Docker engine does not answer when asked to {what}: {reason}") from error
 
     async def call(self, what: str, method: str, path: str, **options: Any) -> Any:

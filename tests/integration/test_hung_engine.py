@@ -1,0 +1,107 @@
+"""A Docker engine that takes connections and never answers: each call has its limit, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from plane.runtime.base import BackendFailed, RuntimeListener
+from plane.runtime.docker import DockerRuntime
+from plane.runtime.docker_config import ContainerDefaults
+from plane.runtime.docker_engine import DockerEngine, engine_answers
+from plane.runtime.log_keeper import LogKeeper
+
+LIMIT_S = 0.3
+
+
+class Engine:
+    """Answers what it is told to, and nothing else until `thaw`, when it says that there is no such thing."""
+
+    def __init__(self, socket: Path) -> None:
+        self.socket = socket
+        self.asked: list[str] = []
+        self.thawed = asyncio.Event()
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        self.asked.append(f"{request.method} {request.path}")
+        await self.thawed.wait()
+        return web.json_response({"message": "no such thing"}, status=404)
+
+    async def until_asked(self, what: str) -> None:
+        async with asyncio.timeout(20):
+            while what not in self.asked:
+                await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+async def engine(tmp_path: Path) -> AsyncIterator[Engine]:
+    it = Engine(tmp_path / "docker.sock")
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", it.answer)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.UnixSite(runner, it.socket).start()
+    yield it
+    it.thawed.set()
+    await runner.cleanup()
+
+
+@asynccontextmanager
+async def docker(engine: Engine, tmp_path: Path) -> AsyncIterator[DockerRuntime]:
+    runtime = DockerRuntime(
+        RuntimeListener(lambda *told: None),
+        LogKeeper(tmp_path / "logs"),
+        engine.socket,
+        defaults=ContainerDefaults(drone="dr-test"),
+        call_limit_s=LIMIT_S,
+    )
+    await runtime.start()
+    try:
+        yield runtime
+    finally:
+        await runtime.close(leave_running=True)
+        # The HTTP client of Docker closes its sockets a moment after itself.
+        await asyncio.sleep(0.1)
+
+
+async def test_it_is_no_engine_that_answers(engine: Engine) -> None:
+    assert await engine_answers(engine.socket, LIMIT_S) is False
+    assert engine.asked == ["GET /version"]
+
+
+async def test_each_call_ends_and_says_how_long_it_waited(engine: Engine) -> None:
+    client = DockerEngine(engine.socket, LIMIT_S)
+    try:
+        with pytest.raises(BackendFailed, match=r"does not answer when asked to inspect the container: .* 0\.3 s"):
+            await client.inspect("plane-x")
+    finally:
+        await client.close()
+
+
+async def test_an_image_is_not_there_yet(engine: Engine, tmp_path: Path) -> None:
+    async with docker(engine, tmp_path) as runtime:
+        with pytest.raises(BackendFailed, match=r"does not answer when asked to inspect the image"):
+            await runtime.prepare({"image": "x"})
+
+
+async def test_a_start_fails_and_what_it_may_have_left_is_removed(engine: Engine, tmp_path: Path) -> None:
+    async with docker(engine, tmp_path) as runtime:
+        with pytest.raises(BackendFailed, match=r"does not answer when asked to create the container"):
+            await runtime.spawn("b", {"image": "x"}, None, None)
+        await engine.until_asked("DELETE /containers/plane-b")
+        # It was not told to be running, so there is nothing to end.
+        assert await runtime.terminate("b", hard=True) is False
+
+
+async def test_whether_one_of_a_former_drone_runs_is_not_known(engine: Engine, tmp_path: Path) -> None:
+    async with docker(engine, tmp_path) as runtime:
+        with pytest.raises(BackendFailed, match=r"inspect the container"):
+            await runtime.adopt("b", None)
+        engine.thawed.set()
+        found = await runtime.adopt("b", None)
+        assert found.running is False
