@@ -49,7 +49,7 @@ from plane.protocol.drone_messages import (
     SpawnOrder,
 )
 from plane.protocol.keys import AcquiredKey, KeyConfig, KeyDeadlines
-from plane.protocol.names import ClusterName, NodeName, Prefix
+from plane.protocol.names import ClusterName, Prefix
 from plane.protocol.times import DroneTime
 from plane.runtime.base import RuntimeListener
 from plane.runtime.readiness import until_it_answers
@@ -108,7 +108,6 @@ async def drone(folder: Path, runtime: RuntimeKind, engine: Path = Path("/nowher
     settings = DroneSettings(
         controller_url=ControllerUrl.parse("http://127.0.0.1:1"),
         cluster=ClusterName("bench"),
-        name=NodeName("dr-bench"),
         db_path=folder / "drone.sqlite",
         terminate_on_exit=True,
         runtime=runtime,
@@ -119,7 +118,7 @@ async def drone(folder: Path, runtime: RuntimeKind, engine: Path = Path("/nowher
     async with open_state_store(settings.db_path) as store:
         recorder = EventRecorder(store, clock)
         executor = Executor(store, recorder, clock, "127.0.0.1")
-        executor.runtime = await make_runtime(settings, RuntimeListener(executor.exited))
+        executor.runtime = await make_runtime(settings, "dr-bench", RuntimeListener(executor.exited))
         it = Drone(executor, clock)
         await store.register_listener(it.heard)
         executor.keys.connected(it.renew)

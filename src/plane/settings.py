@@ -103,7 +103,7 @@ class DroneSettings(RuntimeSettings):
     Attributes:
         controller_url: the controller to register with.
         cluster, pool: what this drone serves.
-        name: this drone's name, ``dr-…``.
+        name: this drone's name, ``dr-…``. None: the one that its state store knows, or else a random one.
         ip: where proxies reach the backends of this drone.
         db_path: the state store's file. None: in memory, so a restart forgets everything.
         terminate_on_exit: backends end with the drone, and what a former process left is ended at the start.
@@ -112,7 +112,7 @@ class DroneSettings(RuntimeSettings):
 
     controller_url: ControllerUrl
     cluster: ClusterName
-    name: NodeName
+    name: NodeName | None = None
     ip: str = "127.0.0.1"
     pool: str = ""
     db_path: Path | None = None
@@ -139,7 +139,6 @@ class ExecutorSettings(RuntimeSettings):
     """
 
     socket: Path
-    name: ClassVar[str] = "executor"
     # Nothing is remembered here: backends end with their executor.
     backends_outlive_it: ClassVar[bool] = False
     db_path: ClassVar[None] = None

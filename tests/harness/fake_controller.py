@@ -33,6 +33,8 @@ class FakeController:
         self.told: dict[str, list[dict[str, Any]]] = {}
         self.hard_deadlines: dict[str, int] = {}
         self.sessions = 0
+        # How each drone that connected called itself.
+        self.names: list[str] = []
         self._lease_s = lease_s
         self._local_time = 0
         self._drone: web.WebSocketResponse | None = None
@@ -65,7 +67,7 @@ class FakeController:
     async def _serve_drone(self, request: web.Request) -> web.WebSocketResponse:
         drone = web.WebSocketResponse()
         await drone.prepare(request)
-        await drone.receive_str()
+        self.names.append(json.loads(await drone.receive_str())["name"])
         await drone.send_str(json.dumps({"version": VERSION, "name": "co-fake"}))
         self._drone = drone
         async for message in drone:

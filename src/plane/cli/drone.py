@@ -38,14 +38,14 @@ def drone(
     cluster
         Cluster that this drone serves, as HOST or HOST:PORT.
     name
-        Name of this drone, dr-…; default random.
+        Name of this drone, dr-…; default the one of its state store, which is random at first.
     ip
         Address (or host name, which is resolved) where proxies reach the backends of this drone.
     pool
         Pool of this drone.
     db
-        File of the state store; default in memory. With a file, backends go on when the drone stops, and its next
-        start takes them over.
+        File of the state store; default in memory, so that backends end with the drone. With a file, they go on when
+        it stops, and its next start takes them over.
     terminate_on_exit
         End all backends when the drone stops, and at its start what a former one has left.
     executor_socket
@@ -58,7 +58,7 @@ def drone(
             DroneSettings(
                 controller_url=ControllerUrl.parse(controller_url),
                 cluster=cluster_name(cluster),
-                name=node_name(name, Prefix.DRONE),
+                name=None if name is None else node_name(name, Prefix.DRONE),
                 ip=ip_address(ip),
                 pool=pool,
                 db_path=db,

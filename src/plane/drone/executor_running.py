@@ -18,6 +18,9 @@ from plane.transport.line_socket import LineServer, serve_lines
 
 __all__ = ["RunningExecutor", "running_executor"]
 
+# Its containers are labelled as those of a drone of this name.
+EXECUTOR = "executor"
+
 log = structlog.get_logger("plane.executor")
 
 
@@ -45,7 +48,7 @@ async def running_executor(settings: ExecutorSettings) -> AsyncIterator[RunningE
         lambda *exited: lines.tell(executor.ended(*exited)),
         lambda metrics: lines.tell(executor.measured(metrics)),
     )
-    runtime = executor.runtime = await make_runtime(settings, listener)
+    runtime = executor.runtime = await make_runtime(settings, EXECUTOR, listener)
     try:
         try:
             server = await serve_lines(settings.socket, lines)

@@ -17,9 +17,11 @@ from plane.drone.executor import Executor
 from plane.drone.guard_keeper import dismiss_guard, keep_guard
 from plane.drone.runtime_choice import make_runtime
 from plane.drone.state_store import StateStore, open_state_store
+from plane.identity import random_name
 from plane.ownership import end_tasks, until_one_ends
 from plane.protocol.drone_messages import MessageFromDrone, MessageToDrone
 from plane.protocol.handshake import Extension
+from plane.protocol.names import NodeName, Prefix
 from plane.runtime.base import RuntimeListener
 from plane.runtime.process import ProcessRuntime
 from plane.settings import DroneSettings
@@ -58,13 +60,15 @@ async def running_drone(settings: DroneSettings) -> AsyncIterator[RunningDrone]:
         ConfigurationError: the state store or the runtime cannot be used; says why.
     """
     async with open_state_store(settings.db_path) as store:
+        name = await _settled_name(settings.name, store)
         clock = DroneClock(await store.clock_reading())
         if not clock.continues:
             await store.keep_clock(clock.reading)
         recorder = EventRecorder(store, clock)
         executor = Executor(store, recorder, clock, settings.ip)
         agent = Agent(store, recorder, executor, clock)
-        runtime = executor.runtime = await make_runtime(settings, RuntimeListener(executor.exited, agent.measured))
+        listener = RuntimeListener(executor.exited, agent.measured)
+        runtime = executor.runtime = await make_runtime(settings, name, listener)
         if settings.backends_outlive_it:
             await executor.adopt_former_backends()
         else:
@@ -73,7 +77,7 @@ async def running_drone(settings: DroneSettings) -> AsyncIterator[RunningDrone]:
         connector: NodeConnector[MessageToDrone, MessageFromDrone] = NodeConnector(
             settings.controller_url,
             f"/ctrl/c/{settings.cluster}/drone-socket{query}",
-            settings.name,
+            name,
             MessageToDrone,
             agent.session,
             extensions=(Extension.LOGS,),
@@ -92,22 +96,33 @@ async def running_drone(settings: DroneSettings) -> AsyncIterator[RunningDrone]:
                 dismiss_guard(settings.db_path)
         if warning := address_warning(settings.ip, settings.controller_url.base):
             log.warning(warning)
-        log.info("drone runs", name=settings.name, cluster=settings.cluster, runtime=runtime.name)
+        log.info("drone runs", name=name, cluster=settings.cluster, runtime=runtime.name)
         try:
             yield RunningDrone(runtime.name, tasks)
         finally:
             executor.refuse_work()
             await agent.say_stopping()
             if settings.backends_outlive_it:
-                log.info("drone stops; its backends run on", name=settings.name)
+                log.info("drone stops; its backends run on", name=name)
                 await executor.leave_all()
                 await runtime.close(leave_running=True)
             else:
-                log.info("drone stops, and its backends with it", name=settings.name)
+                log.info("drone stops, and its backends with it", name=name)
                 await executor.end_all(STOP_GRACE_S)
                 await runtime.close(leave_running=False)
             await _until_acknowledged(store)
             await end_tasks(tasks)
+
+
+async def _settled_name(wanted: NodeName | None, store: StateStore) -> NodeName:
+    """The drone's name from now on: controllers know the backends in its store under it."""
+    former = await store.drone_name()
+    name = wanted or former or NodeName(random_name(Prefix.DRONE))
+    if former is not None and former != name:
+        log.warning("controllers know this state store's backends under another name", former=former, name=name)
+    if former != name:
+        await store.keep_drone_name(name)
+    return name
 
 
 async def _until_acknowledged(store: StateStore) -> None:

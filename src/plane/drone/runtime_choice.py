@@ -25,8 +25,8 @@ __all__ = ["make_runtime"]
 log = structlog.get_logger("plane.drone")
 
 
-async def make_runtime(settings: DroneSettings | ExecutorSettings, listener: RuntimeListener) -> Runtime:
-    """A runtime that has been started.
+async def make_runtime(settings: DroneSettings | ExecutorSettings, name: str, listener: RuntimeListener) -> Runtime:
+    """A runtime that has been started. ``name``: whose containers are its own.
 
     Raises:
         ConfigurationError: what is asked for is not there.
@@ -44,19 +44,23 @@ async def make_runtime(settings: DroneSettings | ExecutorSettings, listener: Run
             f"no Docker engine answers at {settings.docker_socket}; start it, name another socket with "
             "--docker-socket, or use --runtime process"
         )
+    if kind is RuntimeKind.AUTO and not answers and settings.docker_socket.exists():
+        log.warning("no Docker engine answers; backends will be processes", docker_socket=str(settings.docker_socket))
     # Each backend needs two or three here, so the usual limit of 1,024 would end at 400 of them.
     raise_open_files_limit()
     logs = LogKeeper(settings.backends_folder, settings.log_limit_bytes)
-    return await _docker(settings, listener, logs) if answers else await _processes(settings, listener, logs)
+    return await _docker(settings, name, listener, logs) if answers else await _processes(settings, listener, logs)
 
 
-async def _docker(settings: DroneSettings | ExecutorSettings, listener: RuntimeListener, logs: LogKeeper) -> Runtime:
+async def _docker(
+    settings: DroneSettings | ExecutorSettings, name: str, listener: RuntimeListener, logs: LogKeeper
+) -> Runtime:
     runtime = DockerRuntime(
         listener,
         logs,
         settings.docker_socket,
         defaults=ContainerDefaults(
-            drone=settings.name,
+            drone=name,
             runtime=settings.docker_runtime,
             log_config=settings.log_config or await _bounded_log_config(settings),
         ),

@@ -2,8 +2,8 @@
 needs to find its backends again after a restart.
 
 SQLite, in a file or in memory, on one thread of its own; one transaction per operation, on disk before it
-returns. Tables and rules: page 4, "State store"; ``backend_run`` and ``drone_clock`` are additions of ours, which an
-original drone does not look at (docs/decisions/0004-readoption.md).
+returns. Tables and rules: page 4, "State store"; ``backend_run``, ``drone_clock`` and ``drone_name`` are additions of
+ours, which an original drone does not look at (docs/decisions/0004-readoption.md).
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from plane.protocol.backend_state import BackendState, BackendStatus, Terminated
 from plane.protocol.drone_messages import BackendEvent, SpawnOrder
 from plane.protocol.errors import ConfigurationError, PlaneError, why
 from plane.protocol.keys import KeyDeadlines
+from plane.protocol.names import NodeName
 from plane.protocol.times import DroneTime
 
 __all__ = ["Listener", "StateStore", "StoredRun", "UnknownBackend", "open_state_store"]
@@ -61,6 +62,9 @@ CREATE TABLE IF NOT EXISTS backend_run (
 CREATE TABLE IF NOT EXISTS drone_clock (
     boot_id TEXT NOT NULL,
     offset_ns INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS drone_name (
+    name TEXT NOT NULL
 );
 """
 _UPSERT_STATE = "INSERT INTO backend (id, state) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET state = excluded.state"
@@ -209,7 +213,16 @@ class StateStore:
 
     async def keep_clock(self, reading: ClockReading) -> None:
         """Remember the drone's clock, in which the stored deadlines are."""
-        await self._run(partial(self._store_clock, reading))
+        await self._run(partial(self._replace, "drone_clock", reading.boot_id, reading.offset_ns))
+
+    async def drone_name(self) -> NodeName | None:
+        """What `keep_drone_name` stored last."""
+        rows = await self._run(partial(self._rows, "SELECT name FROM drone_name"))
+        return NodeName(rows[0][0]) if rows else None
+
+    async def keep_drone_name(self, name: NodeName) -> None:
+        """Remember under which name controllers know this drone."""
+        await self._run(partial(self._replace, "drone_name", name))
 
     async def _run(self, work: Callable[[], T], then: Callable[[T], None] | None = None) -> T:
         """Do ``work`` on the store's thread, then ``then`` with its result here, both even if the caller goes."""
@@ -257,11 +270,12 @@ class StateStore:
             connection.execute("BEGIN IMMEDIATE")
             connection.executemany("UPDATE backend_run SET deadlines = ? WHERE id = ? AND ended_at IS NULL", rows)
 
-    def _store_clock(self, reading: ClockReading) -> None:
+    def _replace(self, table: str, *row: object) -> None:
+        """Make this the only row of one of our own tables."""
         with self._connection as connection:
             connection.execute("BEGIN IMMEDIATE")
-            connection.execute("DELETE FROM drone_clock")
-            connection.execute("INSERT INTO drone_clock VALUES (?, ?)", (reading.boot_id, reading.offset_ns))
+            connection.execute(f"DELETE FROM {table}")  # noqa: S608 - a name from this file
+            connection.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608
 
     def _forget(self, now: DroneTime, before: DroneTime) -> list[str]:
         with self._connection as connection:

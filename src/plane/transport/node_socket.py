@@ -8,6 +8,7 @@ long as it is not cancelled, and calls the node's session for each connection; t
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -22,7 +23,7 @@ from msgspec import UNSET
 from plane import timing
 from plane.decisions.reconnect_backoff import ReconnectBackoff
 from plane.protocol import codec
-from plane.protocol.errors import MessageError, PlaneError
+from plane.protocol.errors import MessageError, PlaneError, why
 from plane.protocol.handshake import Extension, Handshake
 from plane.transport.controller_url import ControllerUrl
 from plane.version import this_version
@@ -141,13 +142,15 @@ class NodeConnector(Generic[In, Out]):
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=timing.NODE_HANDSHAKE_LIMIT_S)
         async with aiohttp.ClientSession(timeout=timeout, headers=self._url.headers) as http:
             while True:
-                asked_for = False
+                asked_for, reason = False, ""
                 try:
                     asked_for = await self._one_connection(http, lambda: backoff.connected(clock()))
                 except (OSError, TimeoutError, aiohttp.ClientError, PlaneError) as error:
-                    log.warning("controller not reached", url=self._url.base, error=_reason(error))
+                    reason = _reason(error)
                 wait_s = backoff.ended(clock(), asked_for=asked_for)
-                if wait_s:
+                if reason:
+                    log.warning("controller not reached", url=self._url.base, error=reason, again_in_s=round(wait_s, 1))
+                elif wait_s:
                     log.info("reconnecting", url=self._url.base, wait_s=round(wait_s, 1))
                 await asyncio.sleep(wait_s)
 
@@ -197,5 +200,8 @@ class NodeConnector(Generic[In, Out]):
         return theirs
 
 
-def _reason(error: BaseException) -> str:
-    return str(error) or type(error).__name__
+def _reason(error: Exception) -> str:
+    # The client's text names its own settings, and the address, which is told anyway.
+    if isinstance(error, aiohttp.ClientConnectorError) and error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)
+    return why(error)
