@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import subprocess
 import sys
@@ -135,6 +136,23 @@ async def test_a_store_that_cannot_be_read_is_read_when_it_can(
     world.db.write_bytes(kept)
     guard.join(10)
     assert marked.wait(10) == -9
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+async def test_what_it_does_is_logged_as_the_drone_logs(
+    world: World, backend: str, as_json: bool, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PLANE_LOG", raising=False)
+    monkeypatch.setenv("PLANE_LOG_JSON", "1" if as_json else "")
+    await world.store(backend, -1, world.process(backend))
+    world.guard().join(10)
+    (line,) = (line for line in capfd.readouterr().err.splitlines() if "lease is over" in line)
+    if as_json:
+        entry = json.loads(line)
+        assert (entry["level"], entry["backend"]) == ("warning", backend)
+    else:
+        assert "[warning  ] no drone, and key's lease is over; backend is killed" in line
+        assert line.endswith(f"backend={backend}")
 
 
 async def test_a_store_that_was_removed_is_guarded_no_more(world: World, backend: str) -> None:

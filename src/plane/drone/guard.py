@@ -109,7 +109,7 @@ class Guard:
             signal_descendant(handle.pid, handle.started_at, depth=depth, number=signal.SIGTERM)
 
     def _kill(self, backends: list[GuardedBackend]) -> None:
-        """SIGKILL; at the first time the supervisors are spared, so that they can tell how their commands ended."""
+        """SIGKILL, until nothing is left; at first supervisors are spared, to tell how their commands ended."""
         spared = set()
         for backend in backends:
             if (handle := backend.handle) is None:
@@ -119,13 +119,15 @@ class Guard:
             if handle.bubblewrap:
                 # The init of its namespace, which ends all in it.
                 signal_descendant(handle.pid, handle.started_at, depth=1, number=signal.SIGKILL)
-            for group in handle.cgroup.values():
-                kill_each(pid for pid in members(Path(group)) if pid not in spared)
+            for group in backend.groups:
+                kill_each(pid for pid in members(group) if pid not in spared)
         if backends:
             kill_marked(*(backend.backend_id for backend in backends), spare=spared)
         for backend in backends:
-            first = backend.backend_id not in self._killed
-            (self._killed if first else self._over).add(backend.backend_id)
+            if backend.backend_id not in self._killed:
+                self._killed.add(backend.backend_id)
+            elif not any(members(group) for group in backend.groups):
+                self._over.add(backend.backend_id)
 
 
 def _locked(lock: int) -> bool:
@@ -138,6 +140,8 @@ def _locked(lock: int) -> bool:
 
 def _say(event: str, **facts: str) -> None:
     """A warning as the drone's own log has them, without its library; whoever read that log may be gone."""
+    if os.environ.get("PLANE_LOG", "").lower() == "error":
+        return
     at = datetime.now(UTC).isoformat().replace("+00:00", "Z")
     if os.environ.get("PLANE_LOG_JSON"):
         line = codec.encode({**facts, "event": event, "level": "warning", "timestamp": at}).decode()
@@ -150,7 +154,11 @@ def _say(event: str, **facts: str) -> None:
 def main() -> None:
     """Take charge, wait for the drone's end, and guard."""
     db, drone = Path(sys.argv[1]), int(sys.argv[2])
-    guard = Guard(db)
+    try:
+        guard = Guard(db)
+    except OSError as error:
+        _say("the guard cannot begin", error=str(error))
+        sys.exit(1)
     # Returns when the drone has ended, however it did: nothing is ever written.
     os.read(drone, 1)
     guard.guard()

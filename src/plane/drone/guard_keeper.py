@@ -17,8 +17,10 @@ from plane.runtime.supervised import Supervised
 
 __all__ = ["dismiss_guard", "keep_guard"]
 
-# Before one that has ended is started again; it need not be soon, and must not be a flood.
-RESTART_S = 1.0
+# Before one that has ended is started again; longer each time, until one has lived for as long as the longest wait.
+RESTART_FIRST_S = 1.0
+RESTART_FACTOR = 2.0
+RESTART_CAP_S = 60.0
 STDERR = 2
 
 log = structlog.get_logger("plane.drone")
@@ -28,9 +30,11 @@ async def keep_guard(db: Path) -> None:
     """Have a guard for the state store at ``db``, until cancelled; from then on it acts, if no drone does."""
     # The guard has one end, and this process the other, for as long as it lives. Nothing is ever sent.
     guards_end, our_end = os.pipe()
+    loop, wait_s = asyncio.get_running_loop(), RESTART_FIRST_S
     command = [sys.executable, "-P", "-m", "plane.drone.guard", str(db.resolve()), str(guards_end)]
     try:
         while True:
+            began_at = loop.time()
             try:
                 guard = Supervised.start(command, env=os.environ, output=STDERR, inherited=(guards_end,), cwd="/")
             except OSError as error:
@@ -41,7 +45,10 @@ async def keep_guard(db: Path) -> None:
                 finally:
                     guard.stop_watching()
                 log.warning("guard ended; another is started", status=status)
-            await asyncio.sleep(RESTART_S)
+            if loop.time() - began_at > RESTART_CAP_S:
+                wait_s = RESTART_FIRST_S
+            await asyncio.sleep(wait_s)
+            wait_s = min(wait_s * RESTART_FACTOR, RESTART_CAP_S)
     finally:
         os.close(guards_end)
         os.close(our_end)

@@ -40,6 +40,11 @@ class GuardedBackend:
     deadlines: KeyDeadlines
     handle: ProcessHandle | None
 
+    @property
+    def groups(self) -> list[Path]:
+        """Its control group's folders."""
+        return [] if self.handle is None else [Path(folder) for folder in self.handle.cgroup.values()]
+
 
 def read_guarded(db: Path) -> tuple[ClockReading, list[GuardedBackend]]:
     """The drone's clock, in which the deadlines are, and the backends.
