@@ -23,7 +23,7 @@ def drone(
     cluster: str,
     name: str | None = None,
     ip: str = "127.0.0.1",
-    pool: str = "",
+    pool: Annotated[str, Parameter(show_default=False)] = "",
     db: Path | None = None,
     terminate_on_exit: Annotated[bool, Parameter(negative=())] = False,
     executor_socket: Path | None = None,
@@ -42,7 +42,7 @@ def drone(
     ip
         Address (or host name, which is resolved) where proxies reach the backends of this drone.
     pool
-        Pool of this drone.
+        Pool of this drone; default none.
     db
         File of the state store; default in memory, so that backends end with the drone. With a file, they go on when
         it stops, and its next start takes them over.

@@ -15,6 +15,8 @@ from plane.settings import RuntimeKind
 __all__ = ["RuntimeOptions"]
 
 _POSITIVE = Parameter(validator=validators.Number(gt=0))
+_DOCKER = Parameter(group="Containers")
+_PROCESSES = Parameter(group="Processes")
 
 
 @Parameter(name="*")
@@ -38,7 +40,7 @@ class RuntimeOptions:
     auto_prune_images
         Remove images that no container uses, every minute.
     auto_prune_containers_older_than_seconds
-        Remove stopped containers of backends so long after their end.
+        Remove stopped containers of backends so long after their end; looked for every minute.
     expose
         Folder below /tmp, /var/tmp or /run that isolated processes can read; may be given several times.
     log_limit_bytes
@@ -50,13 +52,15 @@ class RuntimeOptions:
     """
 
     runtime: RuntimeKind = RuntimeKind.AUTO
-    docker_socket: Path = Path("/var/run/docker.sock")
-    docker_runtime: str | None = None
-    log_config: str | None = None
+    docker_socket: Annotated[Path, _DOCKER] = Path("/var/run/docker.sock")
+    docker_runtime: Annotated[str | None, _DOCKER] = None
+    log_config: Annotated[str | None, _DOCKER] = None
     mount_base: Path | None = None
-    auto_prune_images: Annotated[bool, Parameter(negative=())] = False
-    auto_prune_containers_older_than_seconds: Annotated[float, Parameter(validator=validators.Number(gte=0))] = 0
-    expose: Annotated[tuple[Path, ...], Parameter(negative=())] = ()
+    auto_prune_images: Annotated[bool, _DOCKER, Parameter(negative=())] = False
+    auto_prune_containers_older_than_seconds: Annotated[
+        float, _DOCKER, Parameter(validator=validators.Number(gte=0))
+    ] = 0
+    expose: Annotated[tuple[Path, ...], _PROCESSES, Parameter(negative=(), show_default=False)] = ()
     log_limit_bytes: Annotated[int, Parameter(validator=validators.Number(gte=100_000))] = 10 * 1024 * 1024
     soft_terminate_grace: Annotated[float, _POSITIVE] = timing.SOFT_TERMINATE_GRACE_S
     startup_timeout: Annotated[float, _POSITIVE] = timing.STARTUP_TIMEOUT_S

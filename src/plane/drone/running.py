@@ -96,7 +96,8 @@ async def running_drone(settings: DroneSettings) -> AsyncIterator[RunningDrone]:
                 dismiss_guard(settings.db_path)
         if warning := address_warning(settings.ip, settings.controller_url.base):
             log.warning(warning)
-        log.info("drone runs", name=name, cluster=settings.cluster, runtime=runtime.name)
+        db = str(settings.db_path or "in memory")
+        log.info("drone runs", name=name, cluster=settings.cluster, runtime=runtime.name, db=db)
         try:
             yield RunningDrone(runtime.name, tasks)
         finally:
