@@ -32,6 +32,8 @@ ACQUIRE_LIMIT_S = 2.0
 STATEMENT_LIMIT_S = 3.0
 CONNECT_LIMIT_S = 10.0
 POOL_SIZE = 16
+# What was just used is given back in the background, so the next statement may need another.
+LEAST_OPEN = 4
 
 _LOST = (OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError)
 # Raised by a server that is starting, stopping, out of something, or no longer the primary of its kind.
@@ -203,7 +205,7 @@ async def open_database(url: str, *, pool_size: int = POOL_SIZE) -> AsyncIterato
     try:
         pool = await asyncpg.create_pool(
             url,
-            min_size=1,
+            min_size=min(LEAST_OPEN, pool_size),
             max_size=pool_size,
             timeout=CONNECT_LIMIT_S,
             **_WHERE_AND_HOW,

@@ -1,0 +1,57 @@
+"""Several messages of one end of a node socket leave together, and nothing stays behind."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from plane.protocol.drone_messages import AckEvent, MessageFromDrone, MessageToDrone
+from plane.protocol.handshake import Handshake
+from plane.transport.node_socket import NodeSocket, SocketClosed
+from plane.version import this_version
+
+
+@asynccontextmanager
+async def connection_to_an_echo() -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+    async def echo(request: web.Request) -> web.WebSocketResponse:
+        ws = web.WebSocketResponse()
+        await ws.prepare(request)
+        async for frame in ws:
+            await ws.send_str(frame.data)
+        return ws
+
+    app = web.Application()
+    app.router.add_get("/", echo)
+    async with TestServer(app) as server, aiohttp.ClientSession() as http, http.ws_connect(server.make_url("/")) as ws:
+        yield ws
+
+
+def acks(*numbers: int) -> list[MessageToDrone]:
+    return [MessageToDrone(ack_event=AckEvent(number)) for number in numbers]
+
+
+def sending(ws: aiohttp.ClientWebSocketResponse) -> NodeSocket[MessageFromDrone, MessageToDrone]:
+    return NodeSocket(ws, Handshake(version=this_version(), name="dr-a"), MessageFromDrone)
+
+
+@pytest.mark.parametrize("numbers", [[1], [1, 2, 3], list(range(500))])
+async def test_messages_arrive_in_order_and_nothing_waits_for_more(numbers: list[int]) -> None:
+    async with connection_to_an_echo() as ws:
+        await sending(ws).send_all(acks(*numbers))
+        heard = [json.loads(await ws.receive_str(timeout=10)) for _ in numbers]
+        assert heard == [{"AckEvent": {"event_id": number}} for number in numbers]
+        assert ws.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK) == 0
+
+
+async def test_a_connection_that_is_gone_is_told() -> None:
+    async with connection_to_an_echo() as ws:
+        await ws.close()
+        with pytest.raises(SocketClosed):
+            await sending(ws).send_all(acks(1, 2))
