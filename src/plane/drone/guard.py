@@ -57,9 +57,14 @@ class Guard:
     def guard(self) -> None:
         """Act while no drone does; returns when there is nothing left to do."""
         while self._is_in_charge() and self._db.exists():
-            with self._held_lock() as alone:
-                if alone and not self._look():
-                    return
+            try:
+                with self._held_lock() as alone:
+                    if alone and not self._look():
+                        return
+            except (OSError, sqlite3.Error) as error:
+                if not self._told:
+                    _say("the guard cannot read the state store; it goes on trying", error=str(error))
+                self._told = True
             time.sleep(LOOK_INTERVAL_S)
 
     def _is_in_charge(self) -> bool:
@@ -79,13 +84,7 @@ class Guard:
 
     def _look(self) -> bool:
         """Do what is due; False: nothing is left to guard."""
-        try:
-            reading, backends = read_guarded(self._db)
-        except sqlite3.Error as error:
-            if not self._told:
-                _say("the guard cannot read the state store; it goes on trying", error=str(error))
-            self._told = True
-            return True
+        reading, backends = read_guarded(self._db)
         now = DroneClock(reading, boot_id=reading.boot_id).now()
         due = []
         for backend in backends:
