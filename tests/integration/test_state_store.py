@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
 from plane.drone.clock import ClockReading
+from plane.drone.running import settled_name
 from plane.drone.state_store import StateStore, UnknownBackend, open_state_store
 from plane.protocol import codec
 from plane.protocol.backend_state import BackendState, Loading, Ready, Scheduled, Terminated
@@ -28,6 +29,7 @@ from plane.protocol.backend_state import BackendStatus as Status
 from plane.protocol.drone_messages import BackendEvent, SpawnOrder
 from plane.protocol.errors import ConfigurationError
 from plane.protocol.keys import AcquiredKey, KeyConfig, KeyDeadlines
+from plane.protocol.names import NodeName
 from plane.protocol.times import DroneTime
 
 RECORDED: dict[str, Any] = json.loads((Path(__file__).parents[1] / "contract/golden/state_store.json").read_text())
@@ -332,3 +334,17 @@ async def test_a18_replay_is_in_the_order_of_events_and_not_of_their_times(tmp_p
     async with open_state_store(path) as store:
         await store.register_listener(replayed.append)
     assert [(event.event_id, event.timestamp.ms) for event in replayed] == [(1, 5000), (2, 1000), (3, 3000)]
+
+
+async def test_a_drone_has_a_name_also_where_it_cannot_be_stored(tmp_path: Path) -> None:
+    path, other = tmp_path / "drone.sqlite", NodeName("dr-other")
+    async with open_state_store(path) as store:
+        name = await settled_name(None, store)
+        assert name.startswith("dr-")
+        assert await settled_name(None, store) == name
+        await store._run(lambda: store._connection.execute("PRAGMA query_only = ON"))
+        assert await settled_name(other, store) == other
+    async with open_state_store(path) as store:
+        assert await settled_name(None, store) == name
+        assert await settled_name(other, store) == other
+        assert await settled_name(None, store) == other

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import quote
@@ -27,7 +28,7 @@ from plane.runtime.process import ProcessRuntime
 from plane.settings import DroneSettings
 from plane.transport.node_socket import NodeConnector
 
-__all__ = ["RunningDrone", "running_drone"]
+__all__ = ["RunningDrone", "running_drone", "settled_name"]
 
 # A drone that ends its backends when it stops gives them this long, then kills them.
 STOP_GRACE_S = 3.0
@@ -60,7 +61,7 @@ async def running_drone(settings: DroneSettings) -> AsyncIterator[RunningDrone]:
         ConfigurationError: the state store or the runtime cannot be used; says why.
     """
     async with open_state_store(settings.db_path) as store:
-        name = await _settled_name(settings.name, store)
+        name = await settled_name(settings.name, store)
         clock = DroneClock(await store.clock_reading())
         if not clock.continues:
             await store.keep_clock(clock.reading)
@@ -115,14 +116,18 @@ async def running_drone(settings: DroneSettings) -> AsyncIterator[RunningDrone]:
             await end_tasks(tasks)
 
 
-async def _settled_name(wanted: NodeName | None, store: StateStore) -> NodeName:
+async def settled_name(wanted: NodeName | None, store: StateStore) -> NodeName:
     """The drone's name from now on: controllers know the backends in its store under it."""
     former = await store.drone_name()
     name = wanted or former or NodeName(random_name(Prefix.DRONE))
     if former is not None and former != name:
         log.warning("controllers know this state store's backends under another name", former=former, name=name)
     if former != name:
-        await store.keep_drone_name(name)
+        try:
+            await store.keep_drone_name(name)
+        except sqlite3.Error as error:
+            # What runs must be taken over also on a full disk.
+            log.warning("the drone's name is not stored; give it with --name at the next start", error=str(error))
     return name
 
 

@@ -1,8 +1,8 @@
 """A process that may outlive us, started by vfork and waited for by a pidfd.
 
-What is started is a supervisor (bubblewrap, or a shell): it waits for the command, and writes how it ended to a file,
-so that the exit code is known even if nobody was there. A process is found again by its id together with the time of
-its start, which no other process has had.
+What is started for a backend is a supervisor (bubblewrap, or a shell): it waits for the command, and writes how it
+ended to a file, so that the exit code is known even if nobody was there. A process is found again by its id together
+with the time of its start, which no other process has had.
 
 uvloop starts children by fork, which takes 5 ms in a process of this size and blocks the loop as long; vfork, which
 the standard library uses, takes 0.3 ms (measured with ``python -m bench.connect``).
