@@ -154,7 +154,9 @@ async def test_what_cannot_run_is_said(subject: Subject) -> None:
         with pytest.raises(BackendFailed):
             await subject.runtime.prepare({"fail": "prepare"})
         return
-    for executable in ({}, {"command": 1, "image": 1}, "x", None, {"command": ["a"], "image": "b", "mount": "x"}):
+    # No name that could be the beginning of an image's id.
+    nowhere = {"command": ["a"], "image": "nowhere", "mount": "x"}
+    for executable in ({}, {"command": 1, "image": 1}, "x", None, nowhere):
         with pytest.raises(BackendFailed, match="executable"):
             await subject.runtime.prepare(executable)
 
