@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -33,6 +34,16 @@ def served(cluster: Cluster, folder: Path, *command: str) -> Iterator[None]:
         finally:
             process.terminate()
             process.wait(LIMIT_S)
+
+
+def test_the_lines_of_the_readme_get_a_url(cluster: Cluster) -> None:
+    readme = (EXAMPLES.parent / "README.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", readme, re.S)
+    assert "http://127.0.0.1:8080" in block
+    lines = block.replace("http://127.0.0.1:8080", cluster.control_urls[0])
+    done = subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True, check=False, timeout=LIMIT_S)
+    assert done.returncode == 0, done.stderr
+    until(lambda: cluster.get(done.stdout.strip()).status == 200)
 
 
 def test_the_plain_script_opens_uses_and_ends_a_process(cluster: Cluster) -> None:

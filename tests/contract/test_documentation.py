@@ -31,6 +31,10 @@ def test_it_builds_without_warnings(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "index.html").exists()
+    # The examples are shown, and not the lines that include them.
+    page = (tmp_path / "python-client" / "index.html").read_text()
+    assert "files of ada" in page
+    assert "plain_script.py&quot;" not in page
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, *GROUPED])
