@@ -15,7 +15,7 @@ from cyclopts import Parameter, validators
 from plane.cli.acme_arguments import acme_settings
 from plane.cli.arguments import cluster_name, node_name
 from plane.cli.serving import Running, serve
-from plane.decisions.http_limits import HttpLimits
+from plane.decisions.http_limits import DEFAULT_LIMITS, HttpLimits
 from plane.protocol.errors import ConfigurationError
 from plane.protocol.names import Prefix
 from plane.settings import ProxyLimits, ProxySettings
@@ -26,6 +26,7 @@ __all__ = ["proxy"]
 _PORT = validators.Number(gte=0, lte=65535)
 _SECONDS = validators.Number(gt=0)
 _SIZE = validators.Number(gt=0)
+_LIMITS = ProxyLimits()
 
 
 def proxy(
@@ -51,14 +52,14 @@ def proxy(
     metrics_port: Annotated[int | None, Parameter(validator=validators.Number(gte=1, lte=65535))] = None,
     metrics_host: str = "127.0.0.1",
     waiting_page: Annotated[bool, Parameter(negative="")] = False,
-    head_timeout: Annotated[float, Parameter(validator=_SECONDS)] = 10,
-    idle_timeout: Annotated[float, Parameter(validator=_SECONDS)] = 75,
-    connect_timeout: Annotated[float, Parameter(validator=_SECONDS)] = 10,
-    body_timeout: Annotated[float, Parameter(validator=_SECONDS)] = 60,
-    max_head_bytes: Annotated[int, Parameter(validator=_SIZE)] = 64 * 1024,
-    max_target_bytes: Annotated[int, Parameter(validator=_SIZE)] = 16 * 1024,
-    max_header_fields: Annotated[int, Parameter(validator=_SIZE)] = 200,
-    max_chunk_line_bytes: Annotated[int, Parameter(validator=_SIZE)] = 4 * 1024,
+    head_timeout: Annotated[float, Parameter(validator=_SECONDS)] = _LIMITS.head_s,
+    idle_timeout: Annotated[float, Parameter(validator=_SECONDS)] = _LIMITS.idle_s,
+    connect_timeout: Annotated[float, Parameter(validator=_SECONDS)] = _LIMITS.connect_s,
+    body_timeout: Annotated[float, Parameter(validator=_SECONDS)] = _LIMITS.body_s,
+    max_head_bytes: Annotated[int, Parameter(validator=_SIZE)] = DEFAULT_LIMITS.head_bytes,
+    max_target_bytes: Annotated[int, Parameter(validator=_SIZE)] = DEFAULT_LIMITS.target_bytes,
+    max_header_fields: Annotated[int, Parameter(validator=_SIZE)] = DEFAULT_LIMITS.fields,
+    max_chunk_line_bytes: Annotated[int, Parameter(validator=_SIZE)] = DEFAULT_LIMITS.chunk_line_bytes,
 ) -> None:
     """Run a proxy: what browsers reach.
 
