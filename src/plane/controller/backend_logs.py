@@ -15,6 +15,7 @@ from aiohttp import web
 
 from plane.controller.context import CONTEXT, Context
 from plane.controller.endpoints import EVENT_STREAM, TEXT, Endpoint, Parameter
+from plane.controller.query import flag, number
 from plane.database import backends, log_requests
 from plane.database.notifications import Overflowed
 from plane.decisions.access import Role
@@ -44,9 +45,9 @@ async def _logs(request: web.Request) -> web.StreamResponse:
     context = request.app[CONTEXT]
     backend_id = request.match_info["backend"]
     as_events = EVENT_STREAM in request.headers.get("Accept", "")
-    follow = _flag(request, "follow")
-    tail = _number(request, "tail", LARGEST_TAIL)
-    after = _number(request, "after", 2**63 - 1)
+    follow = flag(request, "follow")
+    tail = number(request, "tail", 0, LARGEST_TAIL)
+    after = number(request, "after", 0, 2**63 - 1)
     if after is None and as_events and (last := request.headers.get("Last-Event-ID")) and _NUMBER.fullmatch(last):
         after = int(last)
     found = await backends.state_now(context.db, backend_id)
@@ -135,22 +136,6 @@ def _event(line: LogLine) -> str:
 def _time(line: LogLine) -> str:
     at = datetime.datetime.fromtimestamp(line.time_ns // 1_000_000_000, datetime.UTC)
     return f"{at:%Y-%m-%dT%H:%M:%S}.{line.time_ns // 1_000_000 % 1000:03d}Z"
-
-
-def _flag(request: web.Request, name: str) -> bool:
-    value = request.query.get(name, "false")
-    if value not in ("true", "false"):
-        raise ApiFailure(400, ApiErrorKind.OTHER, f"query parameter {name}: must be true or false")
-    return value == "true"
-
-
-def _number(request: web.Request, name: str, largest: int) -> int | None:
-    value = request.query.get(name)
-    if value is None:
-        return None
-    if not _NUMBER.fullmatch(value) or int(value) > largest:
-        raise ApiFailure(400, ApiErrorKind.OTHER, f"query parameter {name}: must be a number from 0 to {largest}")
-    return int(value)
 
 
 LOG_ENDPOINTS = (

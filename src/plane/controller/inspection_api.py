@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
-
 from aiohttp import web
 
 from plane.controller.answers import json_answer
 from plane.controller.context import CONTEXT
 from plane.controller.endpoints import Endpoint, Parameter
+from plane.controller.query import bad_parameter, flag, number
 from plane.database import inspection
 from plane.decisions.access import Role
 from plane.protocol.backend_state import BackendStatus
@@ -23,21 +22,18 @@ LARGEST_LIMIT = 1000
 # Beside the statuses themselves.
 LIVE, ALL = "live", "all"
 
-_NUMBER = re.compile(r"[0-9]{1,4}")
-
 
 async def _list(request: web.Request) -> web.Response:
-    query = request.query
-    status = query.get("status", LIVE)
+    status = request.query.get("status", LIVE)
     if status not in (LIVE, ALL, *BackendStatus):
-        raise _bad("status", f"must be {LIVE}, {ALL} or one of {', '.join(BackendStatus)}")
+        raise bad_parameter("status", f"must be {LIVE}, {ALL} or one of {', '.join(BackendStatus)}")
     found = await inspection.list_backends(
         request.app[CONTEXT].db,
         _cluster(request),
         status,
         _text(request, "key"),
         _text(request, "namespace"),
-        _limit(query.get("limit")),
+        _limit(request),
     )
     return json_answer(found)
 
@@ -51,12 +47,9 @@ async def _inspect(request: web.Request) -> web.Response:
 
 async def _nodes(request: web.Request) -> web.Response:
     cluster = _cluster(request)
-    also_gone = request.query.get("all", "false")
-    if also_gone not in ("true", "false"):
-        raise _bad("all", "must be true or false")
-    limit = _limit(request.query.get("limit"))
+    also_gone = flag(request, "all")
     db = request.app[CONTEXT].db
-    return json_answer(await inspection.list_nodes(db, cluster, also_gone=also_gone == "true", limit=limit))
+    return json_answer(await inspection.list_nodes(db, cluster, also_gone=also_gone, limit=_limit(request)))
 
 
 def _cluster(request: web.Request) -> str | None:
@@ -67,22 +60,12 @@ def _cluster(request: web.Request) -> str | None:
 def _text(request: web.Request, name: str) -> str | None:
     value = request.query.get(name)
     if value is not None and "\0" in value:
-        raise _bad(name, "must not contain NUL")
+        raise bad_parameter(name, "must not contain NUL")
     return value
 
 
-def _limit(text: str | None) -> int:
-    if text is None:
-        return DEFAULT_LIMIT
-    if not (
-        text.isascii() and text.isdigit() and len(text) <= len(str(LARGEST_LIMIT)) and 1 <= int(text) <= LARGEST_LIMIT
-    ):
-        raise _bad("limit", f"must be a number from 1 to {LARGEST_LIMIT}")
-    return int(text)
-
-
-def _bad(name: str, reason: str) -> ApiFailure:
-    return ApiFailure(400, ApiErrorKind.OTHER, f"query parameter {name}: {reason}")
+def _limit(request: web.Request) -> int:
+    return number(request, "limit", 1, LARGEST_LIMIT) or DEFAULT_LIMIT
 
 
 _CLUSTER = Parameter("cluster", "query", str, "Only those of this cluster")
