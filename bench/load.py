@@ -37,11 +37,21 @@ class HttpClient(asyncio.Protocol):
         self._transport = transport
 
     async def post(self, path: str, body: bytes) -> tuple[int, bytes]:
-        """Status and body of the answer."""
+        """Status and body of the answer.
+
+        Raises:
+            ConnectionError
+        """
         return await self.ask(http_post(path, body))
 
     def ask(self, request: bytes) -> asyncio.Future[tuple[int, bytes]]:
-        """Status and body of the answer to a whole request."""
+        """Status and body of the answer to a whole request.
+
+        Raises:
+            ConnectionError
+        """
+        if self._transport.is_closing():
+            raise ConnectionError("the server has closed it")
         self._answer = asyncio.get_running_loop().create_future()
         self._transport.write(request)
         return self._answer
@@ -58,6 +68,11 @@ class HttpClient(asyncio.Protocol):
             answer, self._answer = self._answer, None
             answer.set_result((int(self._data[9:12]), self._data[end + 4 : whole]))
             self._data = self._data[whole:]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._answer is not None:
+            self._answer.set_exception(ConnectionError("the server closed it before it answered"))
+            self._answer = None
 
     def close(self) -> None:
         """End the connection."""

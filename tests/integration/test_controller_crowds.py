@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,6 +15,7 @@ from bench.load import Watcher
 
 from harness.controllers import Api, controller_api
 from harness.fake_node import CLUSTER, VERSION, fake_drone, fake_proxy, obedient_drone
+from plane.controller.status_stream import _framed
 
 IMAGE: dict[str, Any] = {"executable": {"image": "example/image"}}
 STREAMS, NODES = 5_000, 2_000
@@ -116,6 +118,35 @@ async def test_signs_of_life_come_while_nothing_happens(postgres_url: str, monke
     ):
         for _ in range(3):
             assert await answer.content.readuntil(b"\n\n") == b":\n\n"
+
+
+async def test_a_reader_that_takes_no_sign_of_life_is_dropped_and_a_live_one_is_not(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("plane.controller.status_stream.KEEP_ALIVE_INTERVAL_S", 0.2)
+    # Large ones, so that some fill what is between the two.
+    monkeypatch.setattr("plane.controller.status_stream._KEEP_ALIVE", _framed(0, b":" + b"x" * 2_000_000 + b"\n\n"))
+    async with controller_api(postgres_url) as api, asyncio.timeout(LIMIT_S):
+        others = await subscribers(api)
+        live = await Watcher.open(*place(api), "unknown")
+        stalled = await Watcher.open(*place(api), "unknown")
+        await subscribers(api, others + 2)
+        stalled.stall()
+        await subscribers(api, others + 1)
+        stalled.go_on()
+        await stalled.lost()
+        live.close()
+
+
+async def subscribers(api: Api, wanted: int | None = None) -> int:
+    """How many hear of the controller's events, once it is ``wanted``."""
+    while True:
+        _, text = await api.call("GET", "/metrics")
+        found = re.search(r"^plane_event_subscribers (\d+)", text, re.M)
+        assert found
+        if wanted in (None, int(found[1])):
+            return int(found[1])
+        await asyncio.sleep(0.05)
 
 
 async def test_a_subscriber_that_cannot_follow_is_cut_and_the_others_are_not(

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 from typing import Any
+from urllib.parse import urlsplit
 
+import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
 from harness.controllers import Api, controller_api
 from harness.fake_node import CLUSTER, fake_drone
@@ -100,3 +103,80 @@ async def test_a16_a_stream_ends_with_its_backend_and_one_that_begins_later_ends
         headers = {"Last-Event-ID": "terminated"}
         async with api.http.get(f"{api.base}/pub/b/{backend}/status-stream", headers=headers) as answer:
             assert await answer.text() == ""
+
+
+async def raw_stream(api: Api, request: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, str]:
+    """A connection on which ``request`` was sent, and the head of the answer."""
+    where = urlsplit(api.base)
+    reader, writer = await asyncio.open_connection(where.hostname, where.port)
+    writer.write(request.encode())
+    async with asyncio.timeout(10):
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+    return reader, writer, head
+
+
+async def test_http_1_0_gets_no_chunks_and_an_end_by_closing(postgres_url: str) -> None:
+    async with controller_api(postgres_url) as api, fake_drone(api.base) as drone:
+        backend = (await api.connect(spawn_config=IMAGE))["backend_id"]
+        reader, writer, head = await raw_stream(api, f"GET /pub/b/{backend}/status-stream HTTP/1.0\r\n\r\n")
+        assert "transfer-encoding" not in head
+        async with asyncio.timeout(10):
+            text = await reader.readuntil(b"id: scheduled\n\n")
+            for number, state in enumerate(STATES):
+                content = {"event_id": number, "backend_id": backend, "state": state, "timestamp": 1}
+                await drone.say("BackendEvent", content)
+            text += await reader.read()
+        writer.close()
+        lines = text.decode().split("\n")
+        assert [line.removeprefix("id: ") for line in lines if line.startswith("id: ")] == ALL
+        assert {line[:4] for line in lines} == {"data", "id: ", ""}
+
+
+async def test_a_connection_serves_on_when_its_stream_has_ended(postgres_url: str) -> None:
+    async with controller_api(postgres_url) as api, fake_drone(api.base) as drone:
+        backend = (await api.connect(spawn_config=IMAGE))["backend_id"]
+        request = f"GET /pub/b/{backend}/status-stream HTTP/1.1\r\nHost: plane\r\n\r\n"
+        reader, writer, head = await raw_stream(api, request)
+        assert "transfer-encoding: chunked" in head
+        async with asyncio.timeout(10):
+            await reader.readuntil(b"id: scheduled\n\n\r\n")
+            # Heard while nobody but the event bus is awake for it.
+            content = {"event_id": 1, "backend_id": backend, "state": STATES[-1], "timestamp": 1}
+            await drone.say("BackendEvent", content)
+            await reader.readuntil(b"id: terminated\n\n\r\n0\r\n\r\n")
+            writer.write(b"GET /pub/health HTTP/1.1\r\nHost: plane\r\n\r\n")
+            assert (await reader.readuntil(b"\r\n")) == b"HTTP/1.1 200 OK\r\n"
+        writer.close()
+
+
+async def test_head_has_no_body_and_an_end(postgres_url: str) -> None:
+    async with controller_api(postgres_url) as api:
+        request = "HEAD /pub/b/unknown/status-stream HTTP/1.1\r\nHost: plane\r\nConnection: close\r\n\r\n"
+        reader, writer, head = await raw_stream(api, request)
+        assert head.startswith("http/1.1 200 ok")
+        assert "content-type: text/event-stream" in head
+        async with asyncio.timeout(10):
+            assert await reader.read() == b""
+        writer.close()
+
+
+async def test_an_event_that_is_no_state_disturbs_no_reader(postgres_url: str) -> None:
+    """As a later version might write one."""
+    async with controller_api(postgres_url) as api, fake_drone(api.base) as drone:
+        backend = (await api.connect(spawn_config=IMAGE))["backend_id"]
+        requests = 2 * [f"GET /pub/b/{backend}/status-stream HTTP/1.1\r\nHost: plane\r\n\r\n"]
+        streams = [await raw_stream(api, request) for request in requests]
+        sql = await asyncpg.connect(postgres_url)
+        async with asyncio.timeout(10):
+            for reader, _, _ in streams:
+                await reader.readuntil(b"id: scheduled\n\n\r\n")
+            with capture_logs() as logs:
+                await sql.execute("""SELECT plane_emit('backend_state', $1, '{"status": "dreaming"}')""", backend)
+                content = {"event_id": 1, "backend_id": backend, "state": STATES[0], "timestamp": 1}
+                await drone.say("BackendEvent", content)
+                for reader, writer, _ in streams:
+                    chunk = await reader.readuntil(b"id: loading\n\n\r\n")
+                    assert chunk.partition(b"\r\n")[2].startswith(b'data: {"status":"loading"')
+                    writer.close()
+        await sql.close()
+        assert [entry["backend"] for entry in logs if entry["event"] == "state not understood"] == [backend]

@@ -1,40 +1,38 @@
 """The stream of a backend's states, as server-sent events: past ones first, then each as it comes.
 
-Thousands of readers may watch at once, many of them one backend: what is the same for all of them is done once, and
-nothing is done for one that has nothing to hear but a sign of life now and then.
+Thousands of readers may watch at once, many of them one backend. So an entry is encoded once for all of them, with the
+frame that HTTP puts around it, and is written to each one's connection in the moment in which the event bus hears of
+it: no task wakes up, and aiohttp is not asked. Each reader's task, the handler, sends the past before that, a sign of
+life now and then meanwhile, and ends the answer.
 """
 
 from __future__ import annotations
 
 import asyncio
 from functools import lru_cache
-from typing import cast
+from typing import NamedTuple, cast
 
-from aiohttp import ClientConnectionResetError, web
+import structlog
+from aiohttp import ClientConnectionResetError, HttpVersion11, web
 
 from plane.controller.context import CONTEXT
 from plane.controller.endpoints import EVENT_STREAM, Endpoint, Parameter
 from plane.database import backends
-from plane.database.notifications import Overflowed
+from plane.database.backends import StateRow
 from plane.protocol import codec
-from plane.protocol.backend_state import (
-    BackendStatus,
-    BackendStatusStreamEntry,
-    public_entry,
-    state_from_json,
-)
+from plane.protocol.backend_state import BackendStatus, public_entry, state_from_builtins
+from plane.protocol.errors import MessageError
 from plane.protocol.notifications import Event, EventKind
 from plane.protocol.times import DbTime
 
 __all__ = ["STATUS_STREAM_ENDPOINTS"]
 
+# A reader that has not taken what waited for it at the last sign of life, when the next one is due, is dropped.
 KEEP_ALIVE_INTERVAL_S = 15.0
-# A reader that takes nothing for this long is dropped; it comes back with Last-Event-ID.
+# So is one that takes longer than this for a past state, or for the last one. It comes back with Last-Event-ID.
 WRITE_LIMIT_S = 15.0
-# Less than this never waits for the reader, unless earlier data does.
-NEVER_WAITS_BYTES = 16 * 1024
 
-_KEEP_ALIVE = b":\n\n"
+log = structlog.get_logger("plane.controller")
 
 
 async def _status_stream(request: web.Request) -> web.StreamResponse:
@@ -45,21 +43,28 @@ async def _status_stream(request: web.Request) -> web.StreamResponse:
     context = request.app[CONTEXT]
     backend_id = request.match_info["backend"]
     reader = _Reader(request)
+    if request.method == "HEAD":
+        # Has no body, and so no end to wait for.
+        return reader.response
     try:
-        # Subscribed before history is read: what happens in between comes twice, and is sent once.
-        with context.bus.subscribe(EventKind.BACKEND_STATE, backend_id) as events:
+        # Heard of before history is read: what happens in between comes twice, and is sent once.
+        with context.bus.calling(reader.hear, EventKind.BACKEND_STATE, backend_id):
             past = await backends.history(context.db, backend_id)
-            await reader.begin()
-            for row in past:
-                await reader.send(row.state.status.number, _text(public_entry(row.state, row.time)))
-            while not reader.has_seen_the_end:
-                event = await events.next_within(KEEP_ALIVE_INTERVAL_S)
-                await (reader.keep_alive() if event is None else reader.send(*_shown(event)))
+            await reader.send_past([_entry(row) for row in past])
+            await reader.until_the_end()
         await reader.end()
-    except (ClientConnectionResetError, ConnectionError, TimeoutError, Overflowed):
-        # The reader is gone, stalled or too slow. Cutting the stream makes a live one come back for the rest.
+    except (ClientConnectionResetError, ConnectionError, TimeoutError):
+        # The reader is gone, or stalled. Cutting the stream makes a live one come back for the rest.
         reader.cut()
     return reader.response
+
+
+class _Entry(NamedTuple):
+    """A state as readers get it: its status's number, and the bytes in a chunk of HTTP/1.1 and without one."""
+
+    number: int
+    chunk: bytes
+    text: bytes
 
 
 class _Reader:
@@ -67,37 +72,101 @@ class _Reader:
 
     def __init__(self, request: web.Request) -> None:
         self._request = request
+        self._chunked = request.version >= HttpVersion11
         self._seen = _status_number(request.headers.get("Last-Event-ID"))
+        # What was heard before the past was sent, by number; None from then on.
+        self._early: dict[int, _Entry] | None = {}
+        self._over = asyncio.Event()
         self.response = web.StreamResponse(headers={"Content-Type": EVENT_STREAM, "Cache-Control": "no-cache"})
 
-    @property
-    def has_seen_the_end(self) -> bool:
-        return self._seen >= BackendStatus.TERMINATED.number
+    def hear(self, event: Event) -> None:
+        """Called by the event bus for each event of the backend."""
+        entry = _entry_of_event(event)
+        if entry is None:
+            return
+        if self._early is not None:
+            self._early[entry.number] = entry
+        else:
+            self._send(entry)
 
-    async def begin(self) -> None:
+    async def send_past(self, past: list[_Entry]) -> None:
+        """Send what was, and what was heard meanwhile; from then on each entry is sent as it is heard.
+
+        Raises:
+            ConnectionError, TimeoutError: the reader is gone, or stalled.
+        """
         await self.response.prepare(self._request)
+        for entry in past:
+            if entry.number > self._seen:
+                self._seen = entry.number
+                async with asyncio.timeout(WRITE_LIMIT_S):
+                    await self.response.write(entry.text)
+        early, self._early = self._early or {}, None
+        for number in sorted(early):
+            self._send(early[number])
+        self._end_if_seen()
 
-    async def send(self, number: int, text: bytes) -> None:
-        """Send an entry unless it is not above what was seen: statuses only rise."""
-        if number > self._seen:
-            self._seen = number
-            await self._write(text)
+    def _send(self, entry: _Entry) -> None:
+        """Send an entry unless it is not above what was seen: statuses only rise.
 
-    async def keep_alive(self) -> None:
-        await self._write(_KEEP_ALIVE)
+        Nothing is waited for, and yet the buffer has a bound: there are eight statuses, and only the last one's entry
+        can be large. Its bytes are shared by all readers, and `end` waits until they are taken.
+        """
+        if entry.number > self._seen:
+            self._seen = entry.number
+            self._write(entry.chunk if self._chunked else entry.text)
+            self._end_if_seen()
 
-    async def _write(self, data: bytes) -> None:
+    def _end_if_seen(self) -> None:
+        if self._seen >= BackendStatus.TERMINATED.number:
+            self._over.set()
+
+    def _write(self, data: bytes) -> None:
+        transport = self._transport()
+        if transport is None:
+            self._over.set()
+        else:
+            transport.write(data)
+
+    def _transport(self) -> asyncio.WriteTransport | None:
+        """The connection; None if it is gone."""
         # uvloop's transports are no asyncio.WriteTransport, though they have its methods.
         transport = cast("asyncio.WriteTransport | None", self._request.transport)
-        if transport is None:
-            raise ConnectionResetError
-        if len(data) < NEVER_WAITS_BYTES and not transport.get_write_buffer_size():
-            await self.response.write(data)
-            return
-        async with asyncio.timeout(WRITE_LIMIT_S):
-            await self.response.write(data)
+        return None if transport is None or transport.is_closing() else transport
+
+    async def until_the_end(self) -> None:
+        """Return when the reader has seen the end, with signs of life until then.
+
+        Raises:
+            ConnectionError, TimeoutError: the reader is gone, or stalled.
+        """
+        stalls = False
+        while not await self._over_within(KEEP_ALIVE_INTERVAL_S):
+            transport = self._transport()
+            if transport is None:
+                raise ConnectionResetError
+            if not transport.get_write_buffer_size():
+                stalls = False
+                transport.write(_KEEP_ALIVE.chunk if self._chunked else _KEEP_ALIVE.text)
+            elif stalls:
+                raise TimeoutError
+            else:
+                stalls = True
+
+    async def _over_within(self, limit_s: float) -> bool:
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._over.wait()
+        except TimeoutError:
+            return False
+        return True
 
     async def end(self) -> None:
+        """Send the end of the answer.
+
+        Raises:
+            ConnectionError, TimeoutError: the reader is gone, or stalled.
+        """
         async with asyncio.timeout(WRITE_LIMIT_S):
             await self.response.write_eof()
 
@@ -106,20 +175,29 @@ class _Reader:
             self._request.transport.abort()
 
 
-def _shown(event: Event) -> tuple[int, bytes]:
-    """The number of an event's status, and what readers get to see."""
-    return _shown_once(codec.encode(event.payload), int(event.timestamp.timestamp() * 1000))
+# An event is told to its readers one after the other, and then never again.
+@lru_cache(maxsize=1)
+def _entry_of_event(event: Event) -> _Entry | None:
+    """What readers get of an event; None, and a warning, for a state that is none."""
+    try:
+        state = state_from_builtins(event.payload)
+    except MessageError as error:
+        log.warning("state not understood", backend=event.key, error=str(error))
+        return None
+    return _entry(StateRow(state, DbTime(int(event.timestamp.timestamp() * 1000))))
 
 
-# Readers of one backend come one after the other; a state may be large, so few are kept.
-@lru_cache(maxsize=32)
-def _shown_once(state: bytes, time_ms: int) -> tuple[int, bytes]:
-    entry = public_entry(state_from_json(state), DbTime(time_ms))
-    return entry.status.number, _text(entry)
+def _entry(row: StateRow) -> _Entry:
+    entry = public_entry(row.state, row.time)
+    text = b"data: " + codec.encode(entry) + f"\nid: {entry.status}\n\n".encode()
+    return _framed(entry.status.number, text)
 
 
-def _text(entry: BackendStatusStreamEntry) -> bytes:
-    return b"data: " + codec.encode(entry) + f"\nid: {entry.status}\n\n".encode()
+def _framed(number: int, text: bytes) -> _Entry:
+    return _Entry(number, b"%x\r\n%b\r\n" % (len(text), text), text)
+
+
+_KEEP_ALIVE = _framed(0, b":\n\n")
 
 
 def _status_number(last_event_id: str | None) -> int:

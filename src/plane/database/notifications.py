@@ -1,8 +1,9 @@
 """The event bus between controllers: PostgreSQL's LISTEN and NOTIFY, and a replay when the connection was lost.
 
-One connection per controller listens; events are handed out in memory by (kind, key) or by kind. A subscriber
-that is too slow is dropped and told so (`Overflowed`): it subscribes again and reads the database. It never
-blocks the others. Rule: page 3, "Event bus".
+One connection per controller listens; events are handed out in memory by (kind, key) or by kind: to a queue for who
+may take its time (`EventBus.subscribe`), or by a call for who must not wait for a task to wake up
+(`EventBus.calling`). A subscriber that is too slow is dropped and told so (`Overflowed`): it subscribes again and reads
+the database. It never blocks the others. Rule: page 3, "Event bus".
 """
 
 from __future__ import annotations
@@ -106,7 +107,7 @@ class EventBus:
     def __init__(self, db: Database) -> None:
         self._db = db
         self._inbox: asyncio.Queue[str] = asyncio.Queue(INBOX_LIMIT)
-        self._subscriptions: dict[tuple[str, str | None], set[Subscription]] = {}
+        self._takers: dict[tuple[str, str | None], set[Callable[[Event], None]]] = {}
         self._last_id: int | None = None
         # In the order in which they were heard, so that the oldest is forgotten first.
         self._seen: OrderedDict[int, datetime.datetime] = OrderedDict()
@@ -115,22 +116,31 @@ class EventBus:
 
     @property
     def subscribers(self) -> int:
-        """How many subscriptions there are."""
-        return sum(map(len, self._subscriptions.values()))
+        """How many hear of events."""
+        return sum(map(len, self._takers.values()))
 
     @contextmanager
     def subscribe(self, kind: EventKind, key: str | None = None) -> Iterator[Subscription]:
-        """Events of ``kind``; with ``key``, only those of that key."""
+        """Events of ``kind``, in a queue; with ``key``, only those of that key."""
         subscription = Subscription()
-        place = (str(kind), key)
-        self._subscriptions.setdefault(place, set()).add(subscription)
-        try:
+        with self.calling(subscription.put, kind, key):
             yield subscription
+
+    @contextmanager
+    def calling(self, take: Callable[[Event], None], kind: EventKind, key: str | None = None) -> Iterator[None]:
+        """Call ``take`` with each event of ``kind``, in the moment in which it is heard; with ``key``, of that key.
+
+        ``take`` must be quick, as all others wait for it, and must not raise.
+        """
+        place = (str(kind), key)
+        self._takers.setdefault(place, set()).add(take)
+        try:
+            yield
         finally:
-            subscribers = self._subscriptions[place]
-            subscribers.discard(subscription)
-            if not subscribers:
-                del self._subscriptions[place]
+            takers = self._takers[place]
+            takers.discard(take)
+            if not takers:
+                del self._takers[place]
 
     async def run(self) -> None:
         """Listen, and listen again; until cancelled."""
@@ -248,8 +258,8 @@ class EventBus:
         if event.key is not None:
             places.append((event.kind, None))
         for place in places:
-            for subscription in self._subscriptions.get(place, ()):
-                subscription.put(event)
+            for take in self._takers.get(place, ()):
+                take(event)
 
     def _remember(self, event_id: int, timestamp: datetime.datetime) -> None:
         self.heard += 1

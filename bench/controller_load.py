@@ -1,0 +1,135 @@
+"""What the controller's benchmark loads it with: a running controller, its database, and clients of both."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from bench.bare import BareClient
+from bench.load import HttpClient, http_post
+from bench.processes import Server, serving
+from plane.identity import random_name, random_token
+
+__all__ = ["CLIENTS", "CLUSTER", "ROUNDS", "Bench", "controller", "latencies_ms", "median", "rate", "row"]
+
+ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
+SECONDS = float(os.environ.get("BENCH_SECONDS", "2"))
+CLIENTS = 32
+CLUSTER = "bench.example"
+EXECUTABLE = {"executable": {"image": "bench/image"}}
+CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
+
+# Written once: what is measured is the server.
+_HELD = [
+    http_post("/ctrl/connect", json.dumps({"key": {"name": f"held-{n}"}, "spawn_config": EXECUTABLE}).encode())
+    for n in range(CLIENTS)
+]
+
+
+def row(name: str, value: str, *, must: str, aim: str) -> None:
+    """One line of the table in docs/performance.md."""
+    print(f"| {name} | {value} | {must} | {aim} |", flush=True)
+
+
+@asynccontextmanager
+async def controller(url: str, folder: Path) -> AsyncIterator[Server]:
+    """A controller as a process.
+
+    Raises:
+        BenchFailed
+    """
+    plane = Path(sys.executable).parent / "plane"
+    async with serving([str(plane), "controller", "--db", url, "--default-cluster", CLUSTER], folder) as server:
+        yield server
+
+
+def median(values: list[float]) -> float:
+    return statistics.median(values)
+
+
+async def rate(clients: int, work: Callable[[int], Awaitable[object]]) -> float:
+    """How often a second ``clients`` at once get ``work`` done."""
+    done = 0
+    end = time.perf_counter() + SECONDS
+
+    async def client(number: int) -> None:
+        nonlocal done
+        while time.perf_counter() < end:
+            await work(number)
+            done += 1
+
+    start = time.perf_counter()
+    await asyncio.gather(*(client(number) for number in range(clients)))
+    return done / (time.perf_counter() - start)
+
+
+async def latencies_ms(count: int, *works: Callable[[], Awaitable[object]]) -> list[float]:
+    """The median time that each of ``works`` takes, one after the other in turns."""
+    times: list[list[float]] = [[] for _ in works]
+    for _ in range(count):
+        for found, work in zip(times, works, strict=True):
+            start = time.perf_counter()
+            await work()
+            found.append((time.perf_counter() - start) * 1000)
+    return [median(found) for found in times]
+
+
+class Bench:
+    """A running controller, its database, and what is needed to load both."""
+
+    def __init__(self, http: list[HttpClient], sql: list[asyncpg.Connection[Any]], server: Server) -> None:
+        self.http = http
+        self.sql = sql
+        self.server = server
+        self.bare = BareClient(sql[0], CLUSTER)
+
+    async def connect(self, client: int = 0, **request: Any) -> dict[str, Any]:
+        status, body = await self.http[client].post("/ctrl/connect", json.dumps(request).encode())
+        assert status == 200, body
+        answer: dict[str, Any] = json.loads(body)
+        return answer
+
+    async def new_key(self, client: int = 0) -> dict[str, Any]:
+        return await self.connect(client, key={"name": random_name()}, spawn_config=EXECUTABLE)
+
+    async def held_key(self, client: int = 0) -> None:
+        status, body = await self.http[client].ask(_HELD[client % CLIENTS])
+        assert status == 200, body
+
+    async def bare_insert(self, client: int = 0) -> None:
+        await self.sql[client].execute("INSERT INTO bench_floor (text) VALUES ($1)", random_token())
+
+    async def bare_insert_and_notify(self, client: int = 0) -> None:
+        await self.sql[client].execute(
+            "WITH new AS (INSERT INTO bench_floor (text) VALUES ($1) RETURNING text)"
+            " SELECT pg_notify('bench', text) FROM new",
+            random_token(),
+        )
+
+    async def cpu_s(self) -> tuple[float, float]:
+        """Seconds of CPU that the controller and all of PostgreSQL have used."""
+        server = _stat(await self.sql[0].fetchval("SELECT pg_backend_pid()"))[1]
+        postgres = [int(folder.name) for folder in Path("/proc").glob("[0-9]*") if _stat(folder.name)[1:2] == [server]]
+        return _cpu_s([self.server.pid]), _cpu_s([int(server), *postgres])
+
+
+def _stat(pid: int | str) -> list[str]:
+    """The fields of /proc/PID/stat from the process's state on; empty if it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def _cpu_s(pids: list[int]) -> float:
+    return sum(int(stat[11]) + int(stat[12]) for pid in pids if (stat := _stat(pid))) / CLOCK_TICKS
