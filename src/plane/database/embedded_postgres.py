@@ -64,8 +64,11 @@ class _Installation:
 
 
 @asynccontextmanager
-async def embedded_postgres(folder: Path) -> AsyncIterator[str]:
+async def embedded_postgres(folder: Path, preload: Path | None = None) -> AsyncIterator[str]:
     """A running server whose data is in ``folder``; yields the URL of its database.
+
+    Args:
+        preload: a library that stands before the server's own, as of a benchmark that slows its disk down (ld.so(8)).
 
     Raises:
         ConfigurationError: it cannot start; says why.
@@ -74,7 +77,7 @@ async def embedded_postgres(folder: Path) -> AsyncIterator[str]:
     if not (place.data / "PG_VERSION").exists():
         await asyncio.to_thread(_initialise, place)
     await _await_end_of_former_server(place)
-    server = _start(place)
+    server = _start(place, preload)
     try:
         yield await _until_it_answers(server, place)
     finally:
@@ -184,7 +187,7 @@ def _initialise(place: _Installation) -> None:
         done = subprocess.run(  # noqa: S603 - our own command
             command,
             cwd="/",
-            env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"},
+            env=_environment(),
             user=place.user,
             capture_output=True,
             text=True,
@@ -196,6 +199,10 @@ def _initialise(place: _Installation) -> None:
     if done.returncode != 0:
         raise ConfigurationError(f"the embedded PostgreSQL cannot be set up:\n{done.stderr.strip()}")
     unfinished.rename(place.data)
+
+
+def _environment() -> dict[str, str]:
+    return {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"}
 
 
 async def _await_end_of_former_server(place: _Installation) -> None:
@@ -220,7 +227,7 @@ def _serving_pid(pid_file: Path, data: Path) -> int | None:
     return pid if working_folder == data.resolve() else None
 
 
-def _start(place: _Installation) -> subprocess.Popen[bytes]:
+def _start(place: _Installation, preload: Path | None) -> subprocess.Popen[bytes]:
     """Start the server. On the calling thread, whose end would end the server."""
     parent = os.getpid()
 
@@ -237,7 +244,7 @@ def _start(place: _Installation) -> subprocess.Popen[bytes]:
         return subprocess.Popen(  # noqa: S603 - our own command
             command,
             cwd="/",
-            env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"},
+            env={**_environment(), **({"LD_PRELOAD": str(preload)} if preload else {})},
             user=place.user,
             stdin=subprocess.DEVNULL,
             stdout=output,
