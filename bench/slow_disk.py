@@ -1,6 +1,6 @@
 """A PostgreSQL on a disk that takes its time: each sync takes 1 ms more, as network disks of clouds do.
 
-Where a sync takes 0.1 ms the floor of connects is bound by the processor alone; on most machines it is bound by the disk.
+Where a sync takes 0.1 ms the floor of connects is bound by the processor alone; on most machines by the disk.
 A library of four lines stands before the C library's `fdatasync`.
 """
 

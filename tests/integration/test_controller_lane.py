@@ -18,11 +18,9 @@ from structlog.testing import capture_logs
 from harness.controllers import Api, controller_api
 from harness.fake_node import CLUSTER, fake_drone
 from plane.controller import connect_lane
-from plane.controller.connect_api import connect
-from plane.controller.context import Context
+from plane.database import connecting
 from plane.decisions.access import Role, entry_of
 from plane.decisions.simple_request import SimplePost, read_simple_post
-from plane.protocol.connect import ConnectRequest, ConnectResponse
 
 IMAGE: dict[str, Any] = {"executable": {"image": "example/image"}}
 LIMIT_S = 20
@@ -270,51 +268,56 @@ async def test_an_idle_connection_ends_with_the_controller(postgres_url: str) ->
         assert await idle.ended()
 
 
+@pytest.mark.parametrize("trip", ["look_up_keys", "spawn_backends"])
 @pytest.mark.parametrize("answers", [True, False])
 async def test_what_is_under_way_may_end_when_the_controller_stops(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch, answers: bool
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch, trip: str, answers: bool
 ) -> None:
-    connects = _Connects(monkeypatch)
+    database = _Slow(monkeypatch, trip)
     async with AsyncExitStack() as stack:
-        async with controller_api(postgres_url) as api:
+        async with controller_api(postgres_url) as api, fake_drone(api.base):
             connection = await stack.enter_async_context(raw(api))
-            connection.send(PLAIN["unknown key, no config"])
-            await connects.asked()
+            connection.send(post({"spawn_config": {**IMAGE, "cluster": CLUSTER}}))
+            await database.asked()
             if answers:
                 # Later than the controller begins to stop, well before its patience is over.
-                asyncio.get_running_loop().call_later(0.3, connects.go_on.set)
+                asyncio.get_running_loop().call_later(0.3, database.go_on.set)
         if answers:
-            assert (await connection.answer())[0].startswith("HTTP/1.1 409 ")
+            # The drone has left before the controller stopped.
+            status = 200 if trip == "spawn_backends" else 500
+            assert (await connection.answer())[0].startswith(f"HTTP/1.1 {status} ")
             assert await connection.ended()
         else:
             with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
                 await connection.answer()
 
 
+@pytest.mark.parametrize("trip", ["look_up_keys", "spawn_backends"])
 async def test_what_a_client_asked_for_before_it_went_is_done(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch, trip: str
 ) -> None:
-    connects = _Connects(monkeypatch)
+    database = _Slow(monkeypatch, trip)
     async with controller_api(postgres_url) as api, fake_drone(api.base) as drone:
         async with raw(api) as connection:
             connection.send(post({"spawn_config": {**IMAGE, "cluster": CLUSTER}}))
-            await connects.asked()
-        connects.go_on.set()
+            await database.asked()
+        database.go_on.set()
         assert "Spawn" in (await drone.hear("Action"))["action"]
 
 
-class _Connects:
-    """Has connects wait until ``go_on`` is set."""
+class _Slow:
+    """Has one of the two trips to the database wait until ``go_on`` is set."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, trip: str) -> None:
         self.go_on = asyncio.Event()
         self._asked = asyncio.Event()
-        monkeypatch.setattr("plane.controller.connect_lane.connect", self._connect)
+        self._go = getattr(connecting, trip)
+        monkeypatch.setattr(connecting, trip, self._wait_and_go)
 
-    async def _connect(self, context: Context, request: ConnectRequest) -> ConnectResponse:
+    async def _wait_and_go(self, *args: Any) -> Any:
         self._asked.set()
         await self.go_on.wait()
-        return await connect(context, request)
+        return await self._go(*args)
 
     async def asked(self) -> None:
         async with asyncio.timeout(LIMIT_S):

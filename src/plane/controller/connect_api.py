@@ -14,7 +14,7 @@ from plane.controller.endpoints import Endpoint
 from plane.database.connecting import BackendExists, Lookup, NewBackend, Question, TokenGrant
 from plane.decisions.access import Role
 from plane.decisions.connect_limits import check_connect_request
-from plane.decisions.connect_request import Reuse, Spawn, TryAgain, decide, next_fencing_token
+from plane.decisions.connect_request import HeldKey, Reuse, Spawn, TryAgain, decide, next_fencing_token
 from plane.decisions.lease_terms import lease_deadlines
 from plane.identity import random_name, random_static_token, random_token
 from plane.protocol import codec
@@ -26,7 +26,7 @@ from plane.protocol.keys import AcquiredKey, KeyConfig
 from plane.protocol.names import Prefix, cluster_url_scheme
 from plane.timing import CONNECT_ATTEMPTS
 
-__all__ = ["CONNECT_ENDPOINTS", "connect"]
+__all__ = ["CONNECT_ENDPOINTS", "conclude", "connect", "question", "reused"]
 
 log = structlog.get_logger("plane.controller")
 
@@ -46,51 +46,70 @@ async def connect(context: Context, request: ConnectRequest) -> ConnectResponse:
         ApiFailure
         DatabaseUnavailable
     """
+    asked = question(context, request)
+    return await conclude(context, request, asked, await context.writes.look_ups.add(asked))
+
+
+def question(context: Context, request: ConnectRequest) -> Question:
+    """What the database is asked first, once the request is found in order.
+
+    Raises:
+        ApiFailure
+    """
     check_connect_request(request)
-    failure = _FAILED_TO_ACQUIRE
-    for _ in range(CONNECT_ATTEMPTS):
-        answer = await _attempt(context, request)
+    config = request.spawn_config
+    return Question(
+        key=request.key or KeyConfig(name=random_name(Prefix.RANDOM_KEY)),
+        grant=TokenGrant(
+            token=random_token(),
+            secret_token=random_token(),
+            user=request.user,
+            auth=codec.encode(request.auth or {}).decode(),
+        ),
+        cluster=_cluster(context, request) if config else None,
+        pool=config.pool if config else "",
+        best_of=context.settings.best_of,
+    )
+
+
+def _cluster(context: Context, request: ConnectRequest) -> str | None:
+    return (request.spawn_config.cluster if request.spawn_config else None) or context.settings.default_cluster
+
+
+def reused(context: Context, request: ConnectRequest, asked: Question, found: Lookup) -> ConnectResponse | None:
+    """The answer if the key is held, which needs nothing more; None if there is more to do.
+
+    Raises:
+        ApiFailure
+    """
+    decision = decide(request, _cluster(context, request), found.key)
+    return _held(context, decision.held, asked.grant) if isinstance(decision, Reuse) else None
+
+
+async def conclude(context: Context, request: ConnectRequest, asked: Question, found: Lookup) -> ConnectResponse:
+    """Go on with what the database has ``found`` for ``asked``; see `connect`."""
+    for _ in range(CONNECT_ATTEMPTS - 1):
+        answer = await _attempt(context, request, asked, found)
         if isinstance(answer, ConnectResponse):
             return answer
-        failure = answer.failure
-    raise failure
+        asked = question(context, request)
+        found = await context.writes.look_ups.add(asked)
+    answer = await _attempt(context, request, asked, found)
+    if isinstance(answer, ConnectResponse):
+        return answer
+    raise answer.failure
 
 
-async def _attempt(context: Context, request: ConnectRequest) -> ConnectResponse | TryAgain:
-    config = request.spawn_config
-    cluster = (config.cluster if config else None) or context.settings.default_cluster
-    key = request.key or KeyConfig(name=random_name(Prefix.RANDOM_KEY))
-    grant = TokenGrant(
-        token=random_token(),
-        secret_token=random_token(),
-        user=request.user,
-        auth=codec.encode(request.auth or {}).decode(),
-    )
-    lookup = await context.writes.look_ups.add(
-        Question(
-            key=key,
-            grant=grant,
-            cluster=cluster if config else None,
-            pool=config.pool if config else "",
-            best_of=context.settings.best_of,
-        )
-    )
-    match decide(request, cluster, lookup.key):
+async def _attempt(
+    context: Context, request: ConnectRequest, asked: Question, found: Lookup
+) -> ConnectResponse | TryAgain:
+    match decide(request, _cluster(context, request), found.key):
         case TryAgain() as again:
             return again
         case Reuse(held):
-            return _answer(
-                context,
-                backend_id=held.backend_id,
-                cluster=held.cluster,
-                subdomain=held.subdomain,
-                status=held.status,
-                grant=grant,
-                static_token=held.static_token,
-                drone=None,
-            )
+            return _held(context, held, asked.grant)
         case Spawn() as spawn:
-            new = _new_backend(spawn, key, lookup, grant, key_is_random=request.key is None)
+            new = _new_backend(spawn, found, asked, key_is_random=request.key is None)
             try:
                 if not await context.writes.spawns.add(new):
                     return TryAgain(_FAILED_TO_ACQUIRE)
@@ -100,25 +119,38 @@ async def _attempt(context: Context, request: ConnectRequest) -> ConnectResponse
                     ApiErrorKind.FAILED_TO_ACQUIRE_KEY,
                     f"spawn_config.id: a backend {new.backend_id!r} exists already, or existed; choose another id",
                 ) from None
-            log.info("spawning", backend=new.backend_id, key=key.name, drone=spawn.drone.name)
+            log.info("spawning", backend=new.backend_id, key=asked.key.name, drone=spawn.drone.name)
             return _answer(
                 context,
                 backend_id=new.backend_id,
                 cluster=new.cluster,
                 subdomain=spawn.config.subdomain,
                 status=BackendStatus.SCHEDULED,
-                grant=grant,
+                grant=asked.grant,
                 static_token=new.static_token,
                 drone=spawn.drone.name,
             )
 
 
-def _new_backend(spawn: Spawn, key: KeyConfig, lookup: Lookup, grant: TokenGrant, *, key_is_random: bool) -> NewBackend:
+def _held(context: Context, held: HeldKey, grant: TokenGrant) -> ConnectResponse:
+    return _answer(
+        context,
+        backend_id=held.backend_id,
+        cluster=held.cluster,
+        subdomain=held.subdomain,
+        status=held.status,
+        grant=grant,
+        static_token=held.static_token,
+        drone=None,
+    )
+
+
+def _new_backend(spawn: Spawn, found: Lookup, asked: Question, *, key_is_random: bool) -> NewBackend:
     backend_id = spawn.config.id or random_name()
     acquired = AcquiredKey(
-        key=key,
+        key=asked.key,
         deadlines=lease_deadlines(spawn.drone.local_time),
-        token=next_fencing_token(lookup.db_now_ms, lookup.last_fencing_token),
+        token=next_fencing_token(found.db_now_ms, found.last_fencing_token),
     )
     static_token = random_static_token() if spawn.config.use_static_token else None
     order = SpawnOrder(executable=spawn.config.executable, key=acquired, static_token=static_token)
@@ -129,7 +161,7 @@ def _new_backend(spawn: Spawn, key: KeyConfig, lookup: Lookup, grant: TokenGrant
         key=acquired,
         key_is_random=key_is_random,
         static_token=static_token,
-        grant=grant,
+        grant=asked.grant,
         action=BackendAction(
             action_id=random_name(Prefix.BACKEND_ACTION),
             backend_id=backend_id,

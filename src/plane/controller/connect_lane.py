@@ -4,7 +4,7 @@
 connect; applications send little else, on connections that they keep. So a connection stays here as long as
 `plane.decisions.simple_request` says that a plain ``POST /ctrl/connect`` has come, in one read or two. With the first
 bytes that are anything else it goes to aiohttp, for good. What is answered is the same (decision 0009): access,
-decoding, `connect`, errors and metrics are the functions that the application's endpoint uses.
+decoding, the steps of `connect`, errors and metrics are the functions that the application's endpoint uses.
 """
 
 from __future__ import annotations
@@ -14,22 +14,21 @@ import socket
 import time
 from collections.abc import Callable
 from email.utils import formatdate
-from functools import lru_cache
-from typing import cast
+from functools import lru_cache, partial
+from typing import Any, cast
 
-from aiohttp import web
 from aiohttp.http import SERVER_SOFTWARE
 
 from plane.controller.access import require_role
 from plane.controller.answers import decoded_body, error_answer
-from plane.controller.connect_api import connect
+from plane.controller.connect_api import conclude, question, reused
 from plane.controller.context import Context
 from plane.controller.prometheus import Instruments
+from plane.database.connecting import Lookup, Question
 from plane.decisions.access import Role
 from plane.decisions.simple_request import SimplePost, read_simple_post
-from plane.ownership import end_tasks
 from plane.protocol import codec
-from plane.protocol.connect import ConnectRequest
+from plane.protocol.connect import ConnectRequest, ConnectResponse
 
 __all__ = ["ConnectLane"]
 
@@ -64,31 +63,89 @@ class ConnectLane:
 
     async def stop(self, grace_s: float) -> None:
         """Close all connections; requests under way get ``grace_s``. Nothing may be accepted any more."""
-        answering = [task for connection in tuple(self.connections) if (task := connection.close()) is not None]
-        if answering:
-            _, late = await asyncio.wait(answering, timeout=grace_s)
-            await end_tasks(late)
+        for connection in tuple(self.connections):
+            connection.close()
+        try:
+            async with asyncio.timeout(grace_s):
+                while under_way := self._under_way():
+                    await asyncio.wait(under_way)
+        except TimeoutError:
+            while late := self._under_way():
+                for request in late:
+                    request.cancel()
+                await asyncio.wait(late)
 
-    async def answer(self, request: SimplePost) -> bytes:
-        """The endpoint, and all that it has around it in `plane.controller.app`."""
+    def _under_way(self) -> list[asyncio.Future[Any]]:
+        return [connection.answering for connection in self.connections if connection.answering is not None]
+
+    def answer(self, post: SimplePost, connection: _Connection) -> None:
+        """The endpoint, and all around it in `plane.controller.app`; the answer is for `_Connection.answered`.
+
+        A key that is held needs no task: what a task costs is a tenth of all that such a request does.
+        """
         start = time.perf_counter()
         try:
             if self.context.api_keys is not None:
-                require_role(self.context.api_keys, request.authorization, Role.CONNECT)
-            body = codec.encode(await connect(self.context, decoded_body(request.body, ConnectRequest)))
-            status, answer = 200, _head("200 OK", "Content-Type: application/json\r\n", len(body), _now_s()) + body
+                require_role(self.context.api_keys, post.authorization, Role.CONNECT)
+            request = decoded_body(post.body, ConnectRequest)
+            asked = question(self.context, request)
         except Exception as error:
-            refusal = error_answer(error, "POST", _PATH)
-            status, answer = refusal.status, _to_bytes(refusal)
-        self.instruments.count("POST", _PATH, status, time.perf_counter() - start)
-        return answer
+            connection.answered(self._refusal(error, start))
+            return
+        connection.answering = look_up = self.context.writes.look_ups.put_soon(asked)
+        look_up.add_done_callback(partial(self._looked_up, connection, request, asked, start))
+
+    def _looked_up(
+        self,
+        connection: _Connection,
+        request: ConnectRequest,
+        asked: Question,
+        start: float,
+        look_up: asyncio.Future[Lookup],
+    ) -> None:
+        if look_up.cancelled():
+            connection.abort()
+            return
+        try:
+            found = look_up.result()
+            answer = reused(self.context, request, asked, found)
+        except Exception as error:
+            connection.answered(self._refusal(error, start))
+            return
+        if answer is None:
+            connection.answering = asyncio.create_task(self._conclude(connection, request, asked, start, found))
+        else:
+            connection.answered(self._success(answer, start))
+
+    async def _conclude(
+        self, connection: _Connection, request: ConnectRequest, asked: Question, start: float, found: Lookup
+    ) -> None:
+        try:
+            answer = self._success(await conclude(self.context, request, asked, found), start)
+        except asyncio.CancelledError:
+            connection.abort()
+            raise
+        except Exception as error:
+            answer = self._refusal(error, start)
+        connection.answered(answer)
+
+    def _success(self, answer: ConnectResponse, start: float) -> bytes:
+        self.instruments.count("POST", _PATH, 200, time.perf_counter() - start)
+        body = codec.encode(answer)
+        return _head("200 OK", "Content-Type: application/json\r\n", len(body), int(time.time())) + body
+
+    def _refusal(self, error: Exception, start: float) -> bytes:
+        answer = error_answer(error, "POST", _PATH)
+        self.instruments.count("POST", _PATH, answer.status, time.perf_counter() - start)
+        body = answer.body if isinstance(answer.body, bytes) else b""
+        fields = "".join(f"{name}: {value}\r\n" for name, value in answer.headers.items())
+        return _head(f"{answer.status} {answer.reason}", fields, len(body), int(time.time())) + body
 
 
 class _Connection(asyncio.Protocol):
     """One of them. What comes while a request is being answered waits, and makes the connection aiohttp's."""
 
     __slots__ = (
-        "_answering",
         "_begun",
         "_closing",
         "_early",
@@ -97,11 +154,13 @@ class _Connection(asyncio.Protocol):
         "_timer",
         "_transport",
         "_writing_paused",
+        "answering",
     )
 
     def __init__(self, lane: ConnectLane) -> None:
         self._lane = lane
-        self._answering: asyncio.Task[None] | None = None
+        # What is under way for its request, if anything is.
+        self.answering: asyncio.Future[Any] | None = None
         self._begun: tuple[bytes, asyncio.TimerHandle] | None = None
         self._early = b""
         self._writing_paused = False
@@ -117,7 +176,7 @@ class _Connection(asyncio.Protocol):
         self._lane.connections.add(self)
 
     def data_received(self, data: bytes) -> None:
-        if self._answering is not None:
+        if self.answering is not None:
             self._early += data
             self._transport.pause_reading()
             return
@@ -132,19 +191,13 @@ class _Connection(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         self._heard_at = loop.time()
         if request.body:
-            self._answering = loop.create_task(self._answer(request))
+            self._lane.answer(request, self)
         else:
             self._begun = data, loop.call_later(BODY_SOON_S, self._hand_over, data)
 
-    async def _answer(self, request: SimplePost) -> None:
-        try:
-            answer = await self._lane.answer(request)
-        except asyncio.CancelledError:
-            # The controller's patience while it stops is over.
-            self._transport.abort()
-            raise
-        finally:
-            self._answering = None
+    def answered(self, answer: bytes) -> None:
+        """Send it, and go on."""
+        self.answering = None
         if self._transport.is_closing():
             self._lane.connections.discard(self)
             return
@@ -155,6 +208,12 @@ class _Connection(asyncio.Protocol):
             # In this order: aiohttp may want to pause reading itself.
             self._transport.resume_reading()
             self._hand_over(self._early)
+
+    def abort(self) -> None:
+        """Cut the connection: its request is not answered, since the controller's patience while it stops is over."""
+        self.answering = None
+        self._lane.connections.discard(self)
+        self._transport.abort()
 
     def _hand_over(self, data: bytes) -> None:
         """The connection is aiohttp's from here on."""
@@ -180,12 +239,11 @@ class _Connection(asyncio.Protocol):
         else:
             self._transport.close()
 
-    def close(self) -> asyncio.Task[None] | None:
-        """Close the connection once its request has been answered; the task that does so, if there is a request."""
+    def close(self) -> None:
+        """Close the connection once its request, if there is one, has been answered."""
         self._closing = True
-        if self._answering is None:
+        if self.answering is None:
             self._transport.close()
-        return self._answering
 
     def pause_writing(self) -> None:
         self._writing_paused = True
@@ -196,14 +254,8 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._let_go()
         # What is under way goes on, as with aiohttp: the answer is not sent, what was asked for is done.
-        if self._answering is None:
+        if self.answering is None:
             self._lane.connections.discard(self)
-
-
-def _to_bytes(answer: web.Response) -> bytes:
-    body = answer.body if isinstance(answer.body, bytes) else b""
-    fields = "".join(f"{name}: {value}\r\n" for name, value in answer.headers.items())
-    return _head(f"{answer.status} {answer.reason}", fields, len(body), _now_s()) + body
 
 
 # A second's answers have few lengths.
@@ -214,7 +266,3 @@ def _head(status: str, fields: str, length: int, now_s: int) -> bytes:
     return (
         f"HTTP/1.1 {status}\r\n{fields}Content-Length: {length}\r\nDate: {date}\r\nServer: {SERVER_SOFTWARE}\r\n\r\n"
     ).encode()
-
-
-def _now_s() -> int:
-    return int(time.time())

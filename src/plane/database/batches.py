@@ -87,17 +87,24 @@ class Batcher(Generic[In, Out]):
         self._idle.clear()
         return future
 
+    def put_soon(self, item: In) -> asyncio.Future[Out]:
+        """As `put`, for somebody who waits, and who is told so if it takes too long.
+
+        The future raises:
+            DatabaseUnavailable, Unstorable: as of `put`.
+        """
+        loop = asyncio.get_running_loop()
+        if self._look is None:
+            self._look = loop.call_later(LOOK_INTERVAL_S, self._fail_late)
+        return self._put(item, loop.time() + WAIT_LIMIT_S)
+
     async def add(self, item: In) -> Out:
         """Have ``item`` written, and wait for the result.
 
         Raises:
             DatabaseUnavailable, Unstorable: as of `put`.
         """
-        loop = asyncio.get_running_loop()
-        future = self._put(item, loop.time() + WAIT_LIMIT_S)
-        if self._look is None:
-            self._look = loop.call_later(LOOK_INTERVAL_S, self._fail_late)
-        return await future
+        return await self.put_soon(item)
 
     async def run(self) -> None:
         """Write what is put, until cancelled."""
