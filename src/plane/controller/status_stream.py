@@ -9,7 +9,6 @@ life now and then meanwhile, and ends the answer.
 from __future__ import annotations
 
 import asyncio
-from functools import lru_cache
 from typing import NamedTuple, cast
 
 import structlog
@@ -81,7 +80,7 @@ class _Reader:
 
     def hear(self, event: Event) -> None:
         """Called by the event bus for each event of the backend."""
-        entry = _entry_of_event(event)
+        entry = _LAST_EVENT.entry(event)
         if entry is None:
             return
         if self._early is not None:
@@ -175,8 +174,23 @@ class _Reader:
             self._request.transport.abort()
 
 
-# An event is told to its readers one after the other, and then never again.
-@lru_cache(maxsize=1)
+class _LastEvent:
+    """What readers get of an event. It is told to them one after the other, and then never again: one is remembered."""
+
+    def __init__(self) -> None:
+        self._event: Event | None = None
+        self._entry: _Entry | None = None
+
+    def entry(self, event: Event) -> _Entry | None:
+        """The event's entry; None for a state that is none."""
+        if event is not self._event:
+            self._event, self._entry = event, _entry_of_event(event)
+        return self._entry
+
+
+_LAST_EVENT = _LastEvent()
+
+
 def _entry_of_event(event: Event) -> _Entry | None:
     """What readers get of an event; None, and a warning, for a state that is none."""
     try:

@@ -31,11 +31,10 @@ class EventKind(enum.StrEnum):
     TOKENS_REVOKED = "tokens_revoked"  # the backend's id; ours, and ignored by originals
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+class Event(msgspec.Struct, frozen=True, kw_only=True):
     """What LISTEN hears. ``id`` is the row in ``event``; a metrics event has none.
 
-    ``payload`` is ``None`` when it was too large to travel (A6): it stands in the row. Equal only to itself, so that
-    what is made of one for thousands may be remembered by it.
+    ``payload`` is ``None`` when it was too large to travel (A6): it stands in the row.
     """
 
     kind: str
