@@ -8,8 +8,8 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from bench.load import HttpClient, http_post
 from bench.processes import Server, serving
 from plane.identity import random_name, random_token
 
-__all__ = ["CLIENTS", "CLUSTER", "ROUNDS", "Bench", "controller", "latencies_ms", "median", "rate", "row"]
+__all__ = ["CLIENTS", "CLUSTER", "ROUNDS", "Bench", "apart", "controller", "latencies_ms", "median", "rate", "row"]
 
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
 SECONDS = float(os.environ.get("BENCH_SECONDS", "2"))
@@ -51,6 +51,24 @@ async def controller(url: str, folder: Path) -> AsyncIterator[Server]:
     plane = Path(sys.executable).parent / "plane"
     async with serving([str(plane), "controller", "--db", url, "--default-cluster", CLUSTER], folder) as server:
         yield server
+
+
+@contextmanager
+def apart(server: Server) -> Iterator[None]:
+    """Keep the controller and its clients, which are this process, on cores of their own, as if clients were elsewhere.
+
+    Else the kernel moves them to one core, where they take turns at each message, while another has nothing to do.
+    PostgreSQL may use all cores.
+    """
+    cores = os.sched_getaffinity(0)
+    if len(cores) > 1:
+        os.sched_setaffinity(server.pid, {min(cores)})
+        os.sched_setaffinity(0, cores - {min(cores)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(server.pid, cores)
+        os.sched_setaffinity(0, cores)
 
 
 def median(values: list[float]) -> float:
