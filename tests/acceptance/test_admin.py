@@ -78,7 +78,7 @@ def test_list_inspect_and_status_as_tables_and_as_json(cluster: Cluster) -> None
     assert table[1].split()[0] == backend
     (listed,) = admin(cluster, "list", "--key", "listed", "--json").json()["backends"]
     assert (listed["id"], listed["key"]["name"], listed["drone"]) == (backend, "listed", "dr-dev-process")
-    assert admin(cluster, "list", "--key", "nobody's").out == "No such backend\n"
+    assert admin(cluster, "list", "--key", "nobody's").out == "No backends\n"
     shown = admin(cluster, "inspect", backend).out
     assert f"Backend           {backend}\n" in shown
     assert "scheduled" in shown
