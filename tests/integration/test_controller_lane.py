@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,7 +19,7 @@ from structlog.testing import capture_logs
 
 from harness.controllers import Api, controller_api
 from harness.fake_node import CLUSTER, fake_drone
-from plane.controller import connect_lane
+from plane.controller import connect_lane, running
 from plane.database import connecting
 from plane.decisions.access import Role, entry_of
 from plane.decisions.simple_request import SimplePost, read_simple_post
@@ -266,6 +268,62 @@ async def test_an_idle_connection_ends_with_the_controller(postgres_url: str) ->
             await idle.answer()
         assert await silent.ended()
         assert await idle.ended()
+
+
+async def test_a_connection_without_requests_is_closed_after_a_while(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "KEEP_ALIVE_S", 0.5)
+    async with controller_api(postgres_url) as api, raw(api) as silent, raw(api) as used:
+        clock = asyncio.get_running_loop().time
+        until = clock() + 1.0
+        while clock() < until:
+            used.send(PLAIN["not JSON"])
+            await used.answer()
+            await asyncio.sleep(0.05)
+        assert await silent.ended()
+        used.send(PLAIN["not JSON"])
+        await used.answer()
+        assert await used.ended()
+
+
+async def test_a_client_that_takes_no_answers_is_aiohttps_and_misses_none(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lanes: list[connect_lane.ConnectLane] = []
+    connection_made = connect_lane._Connection.connection_made
+
+    def with_small_buffers(self: connect_lane._Connection, transport: asyncio.BaseTransport) -> None:
+        connection_made(self, transport)
+        lanes.append(self._lane)
+        self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+        self._transport.set_write_buffer_limits(high=0)
+
+    async with controller_api(postgres_url) as api:
+        monkeypatch.setattr(connect_lane._Connection, "connection_made", with_small_buffers)
+        general = _given_to_aiohttp(monkeypatch)
+        where = urlsplit(api.base)
+        client = socket.socket()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        client.connect((where.hostname, where.port))
+        reader, writer = await asyncio.open_connection(sock=client, limit=1024)
+        connection = Raw(reader, writer)
+        try:
+            sent = 0
+            while not general:
+                connection.send(PLAIN["not JSON"])
+                sent += 1
+                # Each is answered, or has made the connection aiohttp's, before the next is sent.
+                counted = partial(_counted, lanes, sent)
+                await _until(lambda counted=counted: bool(general) or counted())  # type: ignore[misc]
+            for _ in range(sent):
+                assert (await connection.answer())[0].startswith("HTTP/1.1 400 ")
+        finally:
+            writer.close()
+
+
+def _counted(lanes: list[connect_lane.ConnectLane], requests: int) -> bool:
+    return bool(lanes) and lanes[0].instruments.requests["POST", "/ctrl/connect", 400] == requests
 
 
 @pytest.mark.parametrize("trip", ["look_up_keys", "spawn_backends"])

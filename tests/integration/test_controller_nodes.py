@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
 from harness.controllers import Api, controller_api
 from harness.fake_node import CLUSTER, VERSION, fake_drone, fake_proxy, obedient_drone
@@ -318,6 +319,19 @@ async def test_garbage_is_skipped_and_the_connection_lives(postgres_url: str, ga
         await drone.ws.send_bytes(b"\xff\xfe")
         await drone.say("RenewKey", {"backend": "any", "local_time": 1})
         assert (await drone.hear("RenewKeyResponse"))["deadlines"] is None
+
+
+async def test_garbage_does_not_fill_the_log(postgres_url: str) -> None:
+    async with controller_api(postgres_url) as api:
+        with capture_logs() as logs:
+            async with fake_drone(api.base) as drone:
+                for _ in range(100):
+                    await drone.ws.send_str("nonsense")
+            async with asyncio.timeout(10):
+                while not any(entry["event"] == "more messages not understood" for entry in logs):
+                    await asyncio.sleep(0.05)
+        told = [(entry["event"], entry.get("count")) for entry in logs if "not understood" in entry["event"]]
+        assert told == [("message not understood", None), ("more messages not understood", 99)]
 
 
 async def test_malformed_clusters_are_refused_at_the_socket(postgres_url: str) -> None:

@@ -99,6 +99,7 @@ class ApiErrorKind(enum.StrEnum):
 
     FAILED_TO_ACQUIRE_KEY = "FailedToAcquireKey"
     KEY_UNHELD_NO_SPAWN_CONFIG = "KeyUnheldNoSpawnConfig"
+    # Never said by this program: by page 3 a held key is live, or expired and then free for the next.
     KEY_HELD_UNHEALTHY = "KeyHeldUnhealthy"
     KEY_HELD = "KeyHeld"
     NO_DRONE_AVAILABLE = "NoDroneAvailable"

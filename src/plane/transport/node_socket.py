@@ -76,16 +76,27 @@ class NodeSocket(Generic[In, Out]):
             raise SocketClosed(f"connection to {self.peer.name} ended: {error}") from error
 
     async def messages(self) -> AsyncIterator[In]:
-        """Messages of the peer until the connection ends; what does not parse is logged and skipped."""
-        async for frame in self._ws:
-            if frame.type is not aiohttp.WSMsgType.TEXT:
-                continue
-            try:
-                message = codec.decode(frame.data, self._kind)
-            except MessageError as error:
-                log.warning("message not understood", peer=self.peer.name, error=str(error))
-                continue
-            yield message
+        """Messages of the peer until the connection ends.
+
+        What does not parse is skipped. The first of it is logged, and how much it was at the end: a peer must not be
+        able to fill the log.
+        """
+        not_understood = 0
+        try:
+            async for frame in self._ws:
+                if frame.type is not aiohttp.WSMsgType.TEXT:
+                    continue
+                try:
+                    message = codec.decode(frame.data, self._kind)
+                except MessageError as error:
+                    not_understood += 1
+                    if not_understood == 1:
+                        log.warning("message not understood", peer=self.peer.name, error=str(error))
+                    continue
+                yield message
+        finally:
+            if not_understood > 1:
+                log.warning("more messages not understood", peer=self.peer.name, count=not_understood - 1)
 
     async def close(self) -> None:
         """End the connection in good order (1001, going away); the peer may come back at once."""
