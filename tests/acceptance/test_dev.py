@@ -13,9 +13,10 @@ from harness.clusters import Cluster, dev_cluster, free_port, until
 from harness.program import program
 
 
-def curl_line(cluster: Cluster) -> str:
-    lines = cluster.programs["dev"].out.read_text().splitlines()
-    return next(line for line in lines if line.startswith("curl "))
+def pasted(cluster: Cluster, words: str) -> str:
+    """What the line with these words, which the program has printed, prints when it is pasted into a shell."""
+    line = next(line for line in cluster.programs["dev"].out.read_text().splitlines() if words in line)
+    return subprocess.run(["sh", "-c", line], check=True, capture_output=True, text=True).stdout
 
 
 def processes_of(folder: Path) -> list[str]:
@@ -24,13 +25,13 @@ def processes_of(folder: Path) -> list[str]:
     return [line for line in found.splitlines() if "pgrep" not in line]
 
 
-def test_the_pasted_curl_line_connects_and_the_url_answers(tmp_path: Path) -> None:
+def test_the_pasted_lines_connect_and_show_the_database(tmp_path: Path) -> None:
     with dev_cluster(tmp_path) as cluster:
-        done = subprocess.run(["sh", "-c", curl_line(cluster)], check=True, capture_output=True, text=True)
-        answer = json.loads(done.stdout)
+        answer = json.loads(pasted(cluster, "curl "))
         page = cluster.get(answer["url"])
         assert page.status == 200
         assert answer["backend_id"] in page.body.decode()
+        assert "px-dev" in pasted(cluster, "db list-nodes")
         front = cluster.get(cluster.control_urls[0] + "/")
         assert b"Open the demo" in front.body
         assert cluster.programs["dev"].stop(signal.SIGINT) == 0

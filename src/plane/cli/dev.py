@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -83,6 +84,9 @@ async def _run(settings: DevSettings) -> None:
         console.print(_summary(cluster))
         console.print("Try it (the answer's url opens in a browser):\n")
         console.print(_curl_line(cluster), soft_wrap=True, markup=False)
+        if cluster.embedded_db is not None:
+            command = f"\n{shlex.quote(sys.argv[0])} db list-nodes --db {shlex.quote(cluster.embedded_db)}"
+            console.print(command, soft_wrap=True, markup=False, style="dim")
         console.print("\n[dim]Ctrl-C ends everything.[/dim]")
         await until_stopped(cluster)
 

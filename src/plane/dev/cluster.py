@@ -58,13 +58,19 @@ class DevSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DevCluster:
-    """A cluster that runs. ``demo`` is the demo's argv, None where no drone runs processes."""
+    """A cluster that runs.
+
+    Attributes:
+        embedded_db: URL of the embedded database; None where another one is used.
+        demo: the demo's argv, None where no drone runs processes.
+    """
 
     controller: RunningController
     drones: dict[str, RunningDrone]
     proxy: RunningProxy
     control_url: str
     proxy_url: str
+    embedded_db: str | None
     demo: tuple[str, ...] | None
 
     async def wait(self) -> None:
@@ -130,6 +136,7 @@ async def running_cluster(settings: DevSettings, say: Callable[[str], None]) -> 
             proxy=proxy,
             control_url=control_url,
             proxy_url=f"http://{cluster}",
+            embedded_db=db if settings.db is None else None,
             demo=demo,
         )
         say("stopping")
