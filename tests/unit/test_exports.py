@@ -23,3 +23,9 @@ def test_all_is_there_and_sorted_out(module: ModuleType) -> None:
     offered = module.__all__
     assert len(set(offered)) == len(offered)
     assert [name for name in offered if not hasattr(module, name)] == []
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
+def test_no_exception_is_made_once_and_raised_for_ever(module: ModuleType) -> None:
+    """Its traceback would grow each time, and keep alive what the frames hold."""
+    assert [name for name, value in vars(module).items() if isinstance(value, BaseException)] == []

@@ -26,6 +26,7 @@ __all__ = [
     "error_answer",
     "json_answer",
     "json_body",
+    "no_such_backend",
 ]
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -64,6 +65,11 @@ def decoded_body(body: bytes, kind: type[T]) -> T:
         return codec.decode(body, kind)
     except MessageError as error:
         raise ApiFailure(422 if error.is_json else 400, ApiErrorKind.OTHER, f"request body: {error}") from None
+
+
+def no_such_backend() -> ApiFailure:
+    """To be raised for a backend that the database does not know."""
+    return ApiFailure(404, ApiErrorKind.NOT_FOUND, "Backend does not exist")
 
 
 @web.middleware

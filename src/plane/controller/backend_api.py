@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from plane.controller.answers import json_answer
+from plane.controller.answers import json_answer, no_such_backend
 from plane.controller.context import CONTEXT, Context
 from plane.controller.endpoints import Endpoint
 from plane.database import actions, backends
@@ -18,18 +18,15 @@ from plane.protocol.backend_state import (
     public_entry,
 )
 from plane.protocol.drone_messages import BackendAction, BackendOrder, TerminateOrder
-from plane.protocol.errors import ApiErrorKind, ApiFailure
 from plane.protocol.names import Prefix
 
 __all__ = ["BACKEND_ENDPOINTS", "order_termination"]
-
-_NO_SUCH_BACKEND = ApiFailure(404, ApiErrorKind.NOT_FOUND, "Backend does not exist")
 
 
 async def _status(request: web.Request) -> web.Response:
     found = await backends.state_now(request.app[CONTEXT].db, request.match_info["backend"])
     if found is None:
-        raise _NO_SUCH_BACKEND
+        raise no_such_backend()
     row, _ = found
     return json_answer(public_entry(row.state, row.time))
 
@@ -47,7 +44,7 @@ async def _terminate(request: web.Request, kind: TerminationKind) -> web.Respons
     backend_id = request.match_info["backend"]
     found = await backends.state_now(context.db, backend_id)
     if found is None:
-        raise _NO_SUCH_BACKEND
+        raise no_such_backend()
     row, drone_id = found
     if row.state.status is not BackendStatus.TERMINATED:
         await order_termination(context, backend_id, drone_id, kind, TerminationReason.EXTERNAL)

@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator
 
 from aiohttp import web
 
+from plane.controller.answers import no_such_backend
 from plane.controller.context import CONTEXT, Context
 from plane.controller.endpoints import EVENT_STREAM, TEXT, Endpoint, Parameter
 from plane.controller.query import flag, number
@@ -52,7 +53,7 @@ async def _logs(request: web.Request) -> web.StreamResponse:
         after = int(last)
     found = await backends.state_now(context.db, backend_id)
     if found is None:
-        raise ApiFailure(404, ApiErrorKind.NOT_FOUND, "Backend does not exist")
+        raise no_such_backend()
     if after is None and tail is None:
         tail = DEFAULT_TAIL
     pages = _pages(context, found[1], backend_id, after, tail, follow=follow)

@@ -30,8 +30,6 @@ __all__ = ["CONNECT_ENDPOINTS", "conclude", "connect", "question", "reused"]
 
 log = structlog.get_logger("plane.controller")
 
-_FAILED_TO_ACQUIRE = ApiFailure(500, ApiErrorKind.FAILED_TO_ACQUIRE_KEY, "Failed to acquire lock.")
-
 
 async def _handle(request: web.Request) -> web.Response:
     """The endpoint."""
@@ -112,7 +110,7 @@ async def _attempt(
             new = _new_backend(spawn, found, asked, key_is_random=request.key is None)
             try:
                 if not await context.writes.spawns.add(new):
-                    return TryAgain(_FAILED_TO_ACQUIRE)
+                    return TryAgain(ApiFailure(500, ApiErrorKind.FAILED_TO_ACQUIRE_KEY, "Failed to acquire lock."))
             except BackendExists:
                 raise ApiFailure(
                     409,

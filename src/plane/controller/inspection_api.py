@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from plane.controller.answers import json_answer
+from plane.controller.answers import json_answer, no_such_backend
 from plane.controller.context import CONTEXT
 from plane.controller.endpoints import Endpoint, Parameter
 from plane.controller.query import bad_parameter, flag, number
 from plane.database import inspection
 from plane.decisions.access import Role
 from plane.protocol.backend_state import BackendStatus
-from plane.protocol.errors import ApiErrorKind, ApiFailure
 from plane.protocol.inspection import BackendDetail, BackendList, NodeList
 from plane.protocol.names import parse_cluster_name
 
@@ -41,7 +40,7 @@ async def _list(request: web.Request) -> web.Response:
 async def _inspect(request: web.Request) -> web.Response:
     found = await inspection.inspect_backend(request.app[CONTEXT].db, request.match_info["backend"])
     if found is None:
-        raise ApiFailure(404, ApiErrorKind.NOT_FOUND, "Backend does not exist")
+        raise no_such_backend()
     return json_answer(found)
 
 

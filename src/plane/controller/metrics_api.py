@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from plane.controller.answers import json_answer
+from plane.controller.answers import json_answer, no_such_backend
 from plane.controller.context import CONTEXT
 from plane.controller.endpoints import Endpoint
 from plane.database import backends
@@ -20,9 +20,9 @@ async def _metrics(request: web.Request) -> web.Response:
     backend_id = request.match_info["backend"]
     usage = context.metrics.of(backend_id)
     if usage is None:
-        known = await backends.state_now(context.db, backend_id) is not None
-        message = "No metrics of this backend were heard lately" if known else "Backend does not exist"
-        raise ApiFailure(404, ApiErrorKind.NOT_FOUND, message)
+        if await backends.state_now(context.db, backend_id) is None:
+            raise no_such_backend()
+        raise ApiFailure(404, ApiErrorKind.NOT_FOUND, "No metrics of this backend were heard lately")
     return json_answer(usage)
 
 

@@ -6,9 +6,7 @@ One per connection; `plane.transport.node_socket` makes the connections. Rule: p
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
 from contextlib import suppress
-from typing import Any
 
 import structlog
 from msgspec import UNSET, UnsetType
@@ -18,7 +16,7 @@ from plane.drone.clock import DroneClock
 from plane.drone.event_recorder import EventRecorder
 from plane.drone.executor import Executor
 from plane.drone.state_store import StateStore
-from plane.ownership import end_tasks, run_together
+from plane.ownership import OwnedTasks, run_together
 from plane.protocol.drone_messages import (
     AckAction,
     AckEvent,
@@ -125,14 +123,7 @@ class Agent:
             await socket.send(MessageFromDrone(backend_metrics=await self._metrics.get()))
 
     async def _hear(self, socket: DroneSocket) -> None:
-        tasks: set[asyncio.Task[None]] = set()
-
-        def own(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-            task = asyncio.create_task(work)
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
-            return task
-
+        tasks = OwnedTasks(lambda error: log.error("message not acted on", exc_info=error))
         try:
             async for message in socket.messages():
                 match message.content:
@@ -141,18 +132,17 @@ class Agent:
                         if action.action_id not in self._under_way:
                             self._under_way.add(action.action_id)
                             before = self._last.get(action.backend_id)
-                            self._last[action.backend_id] = own(self._apply(socket, action, before))
+                            self._last[action.backend_id] = tasks.start(self._apply(socket, action, before))
                     case AckEvent(event_id):
                         await self._recorder.acknowledge(event_id)
                     case RenewKeyResponse() as response:
                         self._executor.keys.answered(response)
                     case ReadLogs() as request:
-                        own(self._read_logs(socket, request))
+                        tasks.start(self._read_logs(socket, request))
         finally:
             # What is under way may be half done; it is finished if that is soon, and comes again if not.
-            if tasks:
-                await asyncio.wait(tasks, timeout=timing.NODE_SEND_LIMIT_S)
-            await end_tasks(list(tasks))
+            await tasks.wait(timing.NODE_SEND_LIMIT_S)
+            await tasks.end()
 
     async def _read_logs(self, socket: DroneSocket, request: ReadLogs) -> None:
         """Answer with a page of a backend's output, or with why there is none."""
