@@ -22,6 +22,9 @@ def measure(wanted: list[str]) -> bool:
     """Print all rows. True if all gates hold."""
     rows = [row for row in ROWS if not wanted or any(word in row.name for word in wanted)]
     singles = [name for name in SINGLE if not wanted or any(word in name for word in wanted)]
+    if not rows and not singles and wanted != ["profile"]:
+        names = [*(row.name for row in ROWS), *SINGLE, "profile"]
+        sys.exit(f"no row has {' or '.join(wanted)} in its name; there are:\n  " + "\n  ".join(names))
     with tempfile.TemporaryDirectory() as folder, parts(Path(folder)) as found:
         if wanted == ["profile"]:
             profile(found)
