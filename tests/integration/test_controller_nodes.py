@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 
 from harness.controllers import Api, controller_api
 from harness.fake_node import CLUSTER, VERSION, fake_drone, fake_proxy, obedient_drone
+from plane.database import nodes
 
 IMAGE: dict[str, Any] = {"executable": {"image": "example/image"}}
 READY = {"status": "ready", "address": "127.0.0.1:4567"}
@@ -263,7 +264,18 @@ async def test_keepalive_prevents_the_sweep(postgres_url: str) -> None:
         assert (await until_status(api, backend, "terminated"))["termination_reason"] == "swept"
 
 
-async def test_of_two_nodes_with_one_name_the_newer_wins(postgres_url: str) -> None:
+@pytest.mark.parametrize("late_s", [0.0, 0.3])
+async def test_of_two_nodes_with_one_name_the_newer_wins(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch, late_s: float
+) -> None:
+    register = nodes.register
+    waits = [late_s]
+
+    async def register_the_first_late(*args: Any) -> nodes.Registration:
+        await asyncio.sleep(waits.pop() if waits else 0)
+        return await register(*args)
+
+    monkeypatch.setattr(nodes, "register", register_the_first_late)
     async with (
         controller_api(postgres_url) as api,
         fake_proxy(api.base) as older,

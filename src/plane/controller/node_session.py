@@ -81,9 +81,11 @@ async def _registered(
     serve: Callable[[Context, NodeSocket[In, Any], Registration], Awaitable[None]],
 ) -> None:
     name, version = socket.peer.name, socket.peer.version
-    registration = await nodes.register(context.db, kind, cluster, name, version, context.settings.name, ip)
-    log.info("node connected", node=name, cluster=cluster, version=version.version)
-    context.sockets.enter(registration.node_id, kind, socket)
+    turn = context.sockets.turn(cluster, name)
+    async with turn:
+        registration = await nodes.register(context.db, kind, cluster, name, version, context.settings.name, ip)
+        log.info("node connected", node=name, cluster=cluster, version=version.version)
+        context.sockets.enter(registration.node_id, kind, socket)
     try:
         await serve(context, socket, registration)
     finally:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -25,6 +26,14 @@ class OpenSockets:
         self._by_node: dict[int, NodeSocket[Any, Any]] = {}
         self._kinds: dict[int, NodeKind] = {}
         self._closing: set[asyncio.Task[None]] = set()
+        self._turns: WeakValueDictionary[tuple[str | None, str], asyncio.Lock] = WeakValueDictionary()
+
+    def turn(self, cluster: str | None, name: str) -> asyncio.Lock:
+        """To be held while a node is registered and enters: connections of one name do so in the order they came.
+
+        Else the database could hear of the newer one first, and the older one would win.
+        """
+        return self._turns.setdefault((cluster, name), asyncio.Lock())
 
     def enter(self, node_id: int, kind: NodeKind, socket: NodeSocket[Any, Any]) -> None:
         """A node has connected. An older connection of the same name is closed: the newer one wins."""
