@@ -172,16 +172,25 @@ async def _head_of_answer(api: Api, method: str, path: str) -> tuple[int, bytes]
         b"GET /" + b"x" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
     ],
 )
-async def test_what_is_not_http_is_refused_without_a_word_at_error_level(postgres_url: str, sent: bytes) -> None:
+async def test_what_is_not_http_is_refused_as_all_else(postgres_url: str, sent: bytes) -> None:
     async with world(postgres_url) as api:
-        parts = urlsplit(api.base)
-        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
-        writer.write(sent)
-        writer.write_eof()
-        async with asyncio.timeout(10):
-            answer = await reader.read()
-        assert not answer or answer.startswith(b"HTTP/1.1 4")
-        writer.close()
+        with capture_logs() as logs:
+            parts = urlsplit(api.base)
+            reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+            writer.write(sent)
+            async with asyncio.timeout(10):
+                head = (await reader.readuntil(b"\r\n\r\n")).decode()
+                # The connection ends: where the next request would begin is not known.
+                body = json.loads(await reader.read())
+            writer.close()
+        assert head.split()[1] == "400"
+        assert "\r\nContent-Type: application/json" in head
+        assert is_api_error(body)
+        assert body["kind"] == "Other"
+        assert "\n" not in body["message"]
+        [told] = [entry for entry in logs if entry.get("error_id") == body["id"]]
+        assert (told["event"], told["log_level"], told["message"]) == ("request refused", "info", body["message"])
+        assert [entry for entry in logs if entry["log_level"] not in ("info", "debug")] == []
 
 
 async def test_thousands_of_slow_clients_keep_nobody_waiting(postgres_url: str) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 
 import structlog
 from aiohttp import web
@@ -18,6 +19,7 @@ from plane.controller.cleaner import clean_for_ever
 from plane.controller.connect_lane import ConnectLane
 from plane.controller.context import Context
 from plane.controller.forward_auth import forward_auth
+from plane.controller.http_connection import HttpConnection
 from plane.controller.latest_metrics import LatestMetrics
 from plane.controller.open_sockets import OpenSockets
 from plane.controller.prometheus import INSTRUMENTS
@@ -147,17 +149,21 @@ def _bind(host: str, port: int) -> socket.socket:
 @asynccontextmanager
 async def _serving(context: Context, listener: socket.socket) -> AsyncIterator[None]:
     app = make_app(context)
-    runner = web.AppRunner(
-        app,
-        access_log=None,
-        logger=server_logger(),
-        keepalive_timeout=KEEP_ALIVE_S,
-        shutdown_timeout=timing.CONTROLLER_SHUTDOWN_GRACE_S,
-    )
+    runner = web.AppRunner(app, shutdown_timeout=timing.CONTROLLER_SHUTDOWN_GRACE_S)
     await runner.setup()
     assert runner.server is not None
-    lane = ConnectLane(context, app[INSTRUMENTS], runner.server, KEEP_ALIVE_S)
-    server = await asyncio.get_running_loop().create_server(lane.accept, sock=listener, backlog=ACCEPT_BACKLOG)
+    loop = asyncio.get_running_loop()
+    # As the runner's server would make it, but for the class.
+    general = partial(
+        HttpConnection,
+        runner.server,
+        loop=loop,
+        access_log=None,  # type: ignore[arg-type]  # how web.run_app, too, has none
+        logger=server_logger(),
+        keepalive_timeout=KEEP_ALIVE_S,
+    )
+    lane = ConnectLane(context, app[INSTRUMENTS], general, KEEP_ALIVE_S)
+    server = await loop.create_server(lane.accept, sock=listener, backlog=ACCEPT_BACKLOG)
     try:
         yield
     finally:

@@ -1,11 +1,13 @@
-"""What the HTTP server itself has to say goes into the controller's log; what clients do wrong is no error of ours."""
+"""What the HTTP server itself has to say goes into the controller's log.
+
+What clients do wrong is not among it: `plane.controller.http_connection`.
+"""
 
 from __future__ import annotations
 
 import logging
 
 import structlog
-from aiohttp.http_exceptions import HttpProcessingError
 
 __all__ = ["server_logger"]
 
@@ -21,8 +23,4 @@ def server_logger() -> logging.Logger:
 
 class _Handler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        error = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, HttpProcessingError):
-            log.info("request is not HTTP", error=error.message.partition("\n")[0].strip(), status=error.code)
-        else:
-            log.error(record.getMessage(), exc_info=record.exc_info)
+        log.error(record.getMessage(), exc_info=record.exc_info)

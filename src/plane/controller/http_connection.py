@@ -1,0 +1,39 @@
+"""aiohttp's side of a connection, where it differs: a request that is not HTTP is refused as any other is.
+
+`plane.controller.running` makes one for each connection that the connect lane does not keep. aiohttp would answer in
+plain text, before any middleware, and log a client's mistake as an error of the server.
+"""
+
+from __future__ import annotations
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from plane.controller.answers import error_answer
+from plane.protocol.errors import ApiErrorKind, ApiFailure
+
+__all__ = ["HttpConnection"]
+
+
+class HttpConnection(web.RequestHandler):
+    """A connection whose every refusal is an `ApiError`."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The answer to what the parser refused, which ends the connection; aiohttp's to all else."""
+        if not isinstance(exc, HttpProcessingError):
+            return super().handle_error(request, status, exc, message)
+        # Further lines show the place in what was sent, which may be anything.
+        reason = exc.message.strip().partition("\n")[0].rstrip(":. ")
+        failure = ApiFailure(status, ApiErrorKind.OTHER, f"The request is not HTTP: {reason}")
+        # Which method and path it would have been is not known.
+        answer = error_answer(failure, request.method, request.path)
+        answer.force_close()
+        return answer
