@@ -11,4 +11,5 @@ Map of the package (docs/architecture.md has the rules):
 - ``dev``: all of them in one process. ``cli``: one file per command.
 - ``timing``: every duration. ``settings``: every setting. ``identity``: random names. ``version``.
 - ``ownership``: how tasks are run together and ended. ``open_files``: how many files may be open.
+- ``repeated_warning``: warnings that others can cause as often as they like.
 """

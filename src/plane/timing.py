@@ -64,6 +64,7 @@ __all__: list[str] = [
     "TXT_REMEMBERED_S",
     "TXT_VISIBLE_LIMIT_S",
     "UNHEALTHY_AFTER_S",
+    "WARNING_INTERVAL_S",
 ]
 
 # Drone heartbeat, controller heartbeat, proxy keepalive per backend. Nine may be missed before UNHEALTHY_AFTER_S.
@@ -116,6 +117,9 @@ ENDED_LOOK_INTERVAL_S: Final = 60.0
 PRUNE_INTERVAL_S: Final = 60.0
 # Metrics that are older say nothing about now; several intervals, also of later originals' (10 s).
 METRICS_KEPT_S: Final = 60.0
+
+# A warning that others cause as often as they like is logged this often at most.
+WARNING_INTERVAL_S: Final = 60.0
 
 # Nodes reconnect for ever; after BACKOFF_HEALTHY_AFTER_S of connection the backoff starts over.
 BACKOFF_FIRST_S: Final = 1.0

@@ -10,12 +10,13 @@ from typing import Any
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
 from plane.database import notifications
 from plane.database.migrate import migrate
 from plane.database.notifications import EventBus, Overflowed
 from plane.database.pool import open_database
-from plane.protocol.notifications import EventKind
+from plane.protocol.notifications import EVENTS_CHANNEL, METRICS_CHANNEL, EventKind
 
 KIND = EventKind.BACKEND_STATE
 EMIT = "SELECT plane_emit('backend_state', $1, $2)"
@@ -119,3 +120,14 @@ async def test_a_slow_subscriber_is_dropped_and_the_others_are_not(
                 assert [(await next_payload(quick))["n"] for _ in range(4)] == [0, 1, 2, 3]
                 with pytest.raises(Overflowed):
                     await slow.next()
+
+
+async def test_what_is_no_event_is_skipped_and_does_not_fill_the_log(postgres_url: str) -> None:
+    async with running_bus(postgres_url) as (bus, sql):
+        with capture_logs() as logs, bus.subscribe(KIND, "a") as events:
+            for channel in (EVENTS_CHANNEL, METRICS_CHANNEL):
+                # PostgreSQL tells equal ones of one transaction once.
+                await sql.execute("SELECT pg_notify($1, 'nonsense ' || n) FROM generate_series(1, 100) AS n", channel)
+            await sql.execute(EMIT, "a", '{"n": "after"}')
+            assert await next_payload(events) == {"n": "after"}
+        assert [entry["count"] for entry in logs if entry["event"] == "notification not understood"] == [1]

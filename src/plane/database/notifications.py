@@ -24,6 +24,7 @@ from plane.decisions.reconnect_backoff import ReconnectBackoff
 from plane.protocol import codec
 from plane.protocol.errors import MessageError, PlaneError
 from plane.protocol.notifications import EVENTS_CHANNEL, LOGS_CHANNEL, METRICS_CHANNEL, Event, EventKind
+from plane.repeated_warning import RepeatedWarning
 from plane.timing import EVENT_REPLAY_PAGE
 
 __all__ = ["EventBus", "Overflowed", "Subscription"]
@@ -111,6 +112,7 @@ class EventBus:
         self._last_id: int | None = None
         # In the order in which they were heard, so that the oldest is forgotten first.
         self._seen: OrderedDict[int, datetime.datetime] = OrderedDict()
+        self._not_understood = RepeatedWarning(log, "notification not understood")
         self.listening = asyncio.Event()
         self.heard = 0
 
@@ -204,7 +206,7 @@ class EventBus:
         try:
             self._dispatch(codec.decode(payload, Event))
         except MessageError as error:
-            log.warning("notification not understood", error=str(error))
+            self._not_understood.warn(error=str(error))
 
     async def _hand_out(self) -> None:
         while True:
@@ -212,7 +214,7 @@ class EventBus:
             try:
                 event = codec.decode(payload, Event)
             except MessageError as error:
-                log.warning("notification not understood", error=str(error))
+                self._not_understood.warn(error=str(error))
                 continue
             # A payload too large to travel stands in the event's row (A6).
             if event.payload is None and event.id is not None:

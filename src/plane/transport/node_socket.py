@@ -25,6 +25,7 @@ from plane.decisions.reconnect_backoff import ReconnectBackoff
 from plane.protocol import codec
 from plane.protocol.errors import MessageError, PlaneError, why
 from plane.protocol.handshake import Extension, Handshake
+from plane.repeated_warning import RepeatedWarning
 from plane.transport.controller_url import ControllerUrl
 from plane.version import this_version
 
@@ -78,10 +79,9 @@ class NodeSocket(Generic[In, Out]):
     async def messages(self) -> AsyncIterator[In]:
         """Messages of the peer until the connection ends.
 
-        What does not parse is skipped. The first of it is logged, and how much it was at the end: a peer must not be
-        able to fill the log.
+        What does not parse is skipped, with a warning that comes seldom, however much it is.
         """
-        not_understood = 0
+        not_understood = RepeatedWarning(log, "message not understood", peer=self.peer.name)
         try:
             async for frame in self._ws:
                 if frame.type is not aiohttp.WSMsgType.TEXT:
@@ -89,14 +89,11 @@ class NodeSocket(Generic[In, Out]):
                 try:
                     message = codec.decode(frame.data, self._kind)
                 except MessageError as error:
-                    not_understood += 1
-                    if not_understood == 1:
-                        log.warning("message not understood", peer=self.peer.name, error=str(error))
+                    not_understood.warn(error=str(error))
                     continue
                 yield message
         finally:
-            if not_understood > 1:
-                log.warning("more messages not understood", peer=self.peer.name, count=not_understood - 1)
+            not_understood.end()
 
     async def close(self) -> None:
         """End the connection in good order (1001, going away); the peer may come back at once."""
