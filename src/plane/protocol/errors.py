@@ -99,7 +99,8 @@ class ApiErrorKind(enum.StrEnum):
 
     FAILED_TO_ACQUIRE_KEY = "FailedToAcquireKey"
     KEY_UNHELD_NO_SPAWN_CONFIG = "KeyUnheldNoSpawnConfig"
-    # Never said by this program: by page 3 a held key is live, or expired and then free for the next.
+    # Page 2 names it and page 3 has no case of it: a held key is live, whatever its backend's or drone's state, or it
+    # is expired and free for the next. Never said here; kept since clients may hear it from a controller of 0.5.5.
     KEY_HELD_UNHEALTHY = "KeyHeldUnhealthy"
     KEY_HELD = "KeyHeld"
     NO_DRONE_AVAILABLE = "NoDroneAvailable"
