@@ -60,6 +60,39 @@ async def test_events_are_acknowledged_and_only_rise(postgres_url: str) -> None:
         assert await drone.hear("AckEvent") == {"event_id": 3}
 
 
+WAITING_FOR_A_LOCK = """
+SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()
+"""
+
+
+@pytest.mark.parametrize(
+    ("table", "said", "answer"),
+    [("backend", "BackendEvent", "AckEvent"), ("backend_key", "RenewKey", "RenewKeyResponse")],
+)
+async def test_what_is_answered_is_in_the_database(postgres_url: str, table: str, said: str, answer: str) -> None:
+    async with (
+        controller_api(postgres_url) as api,
+        fake_drone(api.base) as drone,
+        asyncpg.create_pool(postgres_url, min_size=2, max_size=2) as pool,
+        pool.acquire() as sql,
+        pool.acquire() as look,
+    ):
+        backend = (await api.connect(spawn_config=IMAGE))["backend_id"]
+        content = event(1, backend, READY) if said == "BackendEvent" else {"backend": backend, "local_time": 1}
+        async with sql.transaction():
+            await sql.execute(f"SELECT 1 FROM {table} WHERE id = $1 FOR UPDATE", backend)
+            await drone.say(said, content)
+            heard = asyncio.create_task(drone.hear(answer))
+            async with asyncio.timeout(10):
+                while not await look.fetchval(WAITING_FOR_A_LOCK):
+                    await asyncio.sleep(0.02)
+            # Had it been answered before it was written, it would be heard by now.
+            await asyncio.sleep(0.1)
+            assert not heard.done()
+        async with asyncio.timeout(10):
+            await heard
+
+
 async def test_a21_the_message_of_a_terminated_backend_is_public(postgres_url: str) -> None:
     async with controller_api(postgres_url) as api, fake_drone(api.base) as drone:
         backend = (await api.connect(key={"name": "k"}, spawn_config=IMAGE))["backend_id"]
