@@ -110,14 +110,13 @@ def follow(cluster: Cluster, backend: str, last_id: str) -> Iterator[tuple[str, 
     host, port = cluster.control_urls[1].removeprefix("http://").split(":")
     client = http.client.HTTPConnection(host, int(port), timeout=30)
     headers = {"Accept": "text/event-stream", **({"Last-Event-ID": last_id} if last_id else {})}
-    client.request("GET", f"/ctrl/b/{backend}/logs?follow=true", headers=headers)
-    answer = client.getresponse()
-    if answer.status != 200:
-        # No drone is there at the moment.
-        assert answer.status == 504, answer.read()
-        client.close()
-        return
     try:
+        client.request("GET", f"/ctrl/b/{backend}/logs?follow=true", headers=headers)
+        answer = client.getresponse()
+        if answer.status != 200:
+            # No drone is there at the moment.
+            assert answer.status == 504, answer.read()
+            return
         event_id = ""
         while row := answer.readline():
             if row.startswith(b"id: "):

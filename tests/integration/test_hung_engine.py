@@ -1,9 +1,9 @@
-"""A Docker engine that takes connections and never answers: each call has its limit, and leaves nothing behind."""
+"""A Docker engine that takes connections and does not answer, or late: each call has its limit, and leaves nothing."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -20,15 +20,18 @@ LIMIT_S = 0.3
 
 
 class Engine:
-    """Answers what it is told to, and nothing else until `thaw`, when it says that there is no such thing."""
+    """Answers what ``reply`` does, and nothing else until ``thawed``, when it says that there is no such thing."""
 
     def __init__(self, socket: Path) -> None:
         self.socket = socket
         self.asked: list[str] = []
+        self.reply: Callable[[web.Request], web.Response | None] = lambda request: None
         self.thawed = asyncio.Event()
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         self.asked.append(f"{request.method} {request.path}")
+        if reply := self.reply(request):
+            return reply
         await self.thawed.wait()
         return web.json_response({"message": "no such thing"}, status=404)
 
@@ -96,6 +99,31 @@ async def test_a_start_fails_and_what_it_may_have_left_is_removed(engine: Engine
         await engine.until_asked("DELETE /containers/plane-b")
         # It was not told to be running, so there is nothing to end.
         assert await runtime.terminate("b", hard=True) is False
+
+
+async def test_output_can_be_read_while_it_is_put_away(engine: Engine, tmp_path: Path) -> None:
+    """A container has ended, and the engine takes its time to give its output to be kept."""
+    status = "running"
+
+    def reply(request: web.Request) -> web.Response | None:
+        match request.method, request.path:
+            case "GET", "/containers/plane-b/json":
+                return web.json_response({"State": {"Status": status, "ExitCode": 3, "OOMKilled": False, "Error": ""}})
+            case "POST", "/containers/plane-b/kill":
+                return web.json_response({"message": "not running"}, status=409)
+            case "GET", "/containers/plane-b/logs" if "since" in request.query:
+                text = b"2026-01-01T00:00:00.000000001Z it goes on\n"
+                return web.Response(body=b"\1\0\0\0" + len(text).to_bytes(4, "big") + text)
+        return None
+
+    engine.reply = reply
+    async with docker(engine, tmp_path) as runtime:
+        assert (await runtime.adopt("b", None)).running
+        status = "exited"
+        await runtime.terminate("b", hard=True)
+        await engine.until_asked("GET /containers/plane-b/logs")
+        page = await runtime.read_logs("b", 1, None, 0)
+        assert ([line.text for line in page.lines], page.ended) == (["it goes on"], False)
 
 
 async def test_whether_one_of_a_former_drone_runs_is_not_known(engine: Engine, tmp_path: Path) -> None:

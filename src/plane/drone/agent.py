@@ -154,7 +154,7 @@ class Agent:
             if self._log_readers > LOG_READERS_LIMIT:
                 error = f"{LOG_READERS_LIMIT} readers wait for output of this drone already; try again later"
             else:
-                page = await self._executor.runtime.read_logs(request.backend_id, request.after, request.tail, wait_s)
+                page = await self._executor.read_logs(request.backend_id, request.after, request.tail, wait_s)
         except NoLogs as reason:
             error = str(reason)
         finally:

@@ -28,14 +28,20 @@ from plane.protocol.backend_state import (
 )
 from plane.protocol.drone_messages import BackendAction, SpawnOrder, TerminateOrder
 from plane.protocol.errors import InvalidName
+from plane.protocol.logs import LogPage
 from plane.protocol.names import Prefix, check_name
 from plane.runtime.base import BackendFailed, Found, Runtime
+from plane.runtime.log_keeper import NothingKept
 
 __all__ = ["Executor"]
 
 # Between tries to learn from a runtime what it still runs, and between writings of renewed deadlines.
 ADOPT_RETRY_S = 1.0
 DEADLINES_INTERVAL_S = 1.0
+# Whoever asked for output is not there any more after so long.
+ADOPTION_AWAITED_S = 60.0
+# Between looks for the output of what is on its way.
+LOGS_POLL_S = 0.25
 
 log = structlog.get_logger("plane.drone")
 
@@ -196,6 +202,26 @@ class Executor:
         finally:
             self.keys.release(runner.backend_id)
             del self._runners[runner.backend_id]
+
+    async def read_logs(self, backend_id: str, after: int | None, tail: int | None, wait_s: float) -> LogPage:
+        """A part of a backend's output, as `plane.runtime.base.Runtime.read_logs` gives it.
+
+        Of a backend of this drone's former process only once it is known again; of one that is on its way to its start,
+        which may be waiting for its image, nothing yet.
+        """
+        if adopting := self._adopting.get(backend_id):
+            await asyncio.wait([adopting], timeout=ADOPTION_AWAITED_S)
+        loop = asyncio.get_running_loop()
+        end = loop.time() + wait_s
+        while True:
+            try:
+                return await self.runtime.read_logs(backend_id, after, tail, max(0.0, end - loop.time()))
+            except NothingKept:
+                if backend_id not in self._runners:
+                    raise
+            if loop.time() >= end:
+                return LogPage([], ended=False)
+            await asyncio.sleep(LOGS_POLL_S)
 
     def _key_expired(self, backend_id: str, kind: TerminationKind) -> None:
         if runner := self._runners.get(backend_id):

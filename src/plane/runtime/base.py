@@ -121,7 +121,8 @@ class Runtime(Protocol):
         `plane.timing.ENDED_KEPT_S`.
 
         Raises:
-            NoLogs: nothing is known of the backend's output; says why.
+            NoLogs: nothing can be read of it; says why.
+            NothingKept: since it has not begun here, or ended longer ago.
         """
 
     async def run(self) -> None:

@@ -101,6 +101,8 @@ class DockerRuntime:
         # Containers whose exit has not been told yet, with the CPU time that was told last.
         self._running: dict[str, CpuClock] = {}
         self._starting: dict[str, asyncio.Task[int]] = {}
+        # Those of them whose output is being kept; until it is, readers get it from the engine.
+        self._ending: set[str] = set()
         # Containers of which it is not known whether they run, and that must not.
         self._doomed: set[str] = set()
         self._tasks = OwnedTasks(lambda error: log.error("looking after a container failed", exc_info=error))
@@ -390,10 +392,17 @@ class DockerRuntime:
 
     async def _tell_exit(self, backend_id: str, state: dict[str, Any] | None) -> None:
         """Tell of an exit once, and remove the container."""
-        if self._running.pop(backend_id, None) is None:
+        if backend_id not in self._running or backend_id in self._ending:
             return
         code = None if state is None else int(state["ExitCode"])
-        message = "its container is gone" if state is None else _message(state, await self._keep_output(backend_id))
+        message: str | None = "its container is gone"
+        if state is not None:
+            self._ending.add(backend_id)
+            try:
+                message = _message(state, await self._keep_output(backend_id))
+            finally:
+                self._ending.discard(backend_id)
+        del self._running[backend_id]
         log.info("container ended", backend=backend_id, exit_code=code)
         self._listener.exited(backend_id, code, message)
         self._doomed.add(backend_id)

@@ -22,7 +22,7 @@ from plane.protocol.logs import LogPage
 from plane.runtime.log_files import LogFiles
 from plane.runtime.spool import READ_BYTES, Spool
 
-__all__ = ["DEFAULT_LIMIT_BYTES", "LogKeeper", "NoLogs"]
+__all__ = ["DEFAULT_LIMIT_BYTES", "LogKeeper", "NoLogs", "NothingKept"]
 
 # Of one backend's output.
 DEFAULT_LIMIT_BYTES = 10 * 1024 * 1024
@@ -39,6 +39,10 @@ log = structlog.get_logger("plane.runtime")
 
 class NoLogs(PlaneError):
     """There is no output to read; the text says why."""
+
+
+class NothingKept(NoLogs):
+    """The backend has not begun here, or ended long ago."""
 
 
 class LogKeeper:
@@ -111,7 +115,7 @@ class LogKeeper:
         folder = self._folder / backend_id
         # An id comes from elsewhere, and may be no name.
         if folder.parent != self._folder or backend_id == ".." or not folder.is_dir():
-            raise NoLogs(f"no output of {backend_id} is kept: it never ran here, or ended more than an hour ago")
+            raise NothingKept(f"no output of {backend_id} is kept: it never ran here, or ended more than an hour ago")
         files = self._files.get(backend_id) or LogFiles(folder, self._limit_bytes)
         end = asyncio.get_running_loop().time() + wait_s
         while True:

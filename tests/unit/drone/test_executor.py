@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
+
 from plane.drone.clock import DroneClock
 from plane.drone.event_recorder import EventRecorder
 from plane.drone.executor import Executor
@@ -24,7 +26,9 @@ from plane.protocol.backend_state import (
 )
 from plane.protocol.drone_messages import BackendAction, BackendEvent, BackendOrder, SpawnOrder, TerminateOrder
 from plane.protocol.keys import AcquiredKey, KeyConfig, KeyDeadlines
-from plane.runtime.base import RuntimeListener
+from plane.protocol.logs import LogPage
+from plane.runtime.base import Found, RuntimeListener
+from plane.runtime.log_keeper import NothingKept
 from plane.runtime.memory import MemoryRuntime
 
 
@@ -178,3 +182,57 @@ async def test_a8_after_a_boot_what_runs_is_ended_gracefully() -> None:
             ended = after.states("b")[-1]
             assert isinstance(ended, Terminated)
             assert (ended.reason, ended.termination) == (TerminationReason.KEY_EXPIRED, TerminationKind.SOFT)
+
+
+class SlowRuntime(MemoryRuntime):
+    """Prepares and adopts backends only when it may, and knows output of what runs only."""
+
+    def __init__(self, listener: RuntimeListener) -> None:
+        super().__init__(listener)
+        self.may_go_on = asyncio.Event()
+
+    async def prepare(self, executable: Any) -> None:
+        await self.may_go_on.wait()
+
+    async def adopt(self, backend_id: str, handle: Any) -> Found:
+        await self.may_go_on.wait()
+        return await super().adopt(backend_id, handle)
+
+    async def read_logs(self, backend_id: str, after: int | None, tail: int | None, wait_s: float) -> LogPage:
+        if backend_id not in self._running:
+            raise NothingKept("never ran here")
+        return await super().read_logs(backend_id, after, tail, wait_s)
+
+
+async def test_of_a_backend_on_its_way_there_is_no_output_yet() -> None:
+    async with drone() as it:
+        it.runtime = it.executor.runtime = SlowRuntime(RuntimeListener(it.executor.exited))
+        assert await it.spawn("b", it.order())
+        for wait_s in (0, 0.01):
+            page = await it.executor.read_logs("b", None, None, wait_s)
+            assert (page.lines, page.ended) == ([], False)
+        it.runtime.may_go_on.set()
+        await it.until("b", BackendStatus.READY)
+        assert (await it.executor.read_logs("b", None, None, 0)).ended is False
+        it.runtime.exit("b", 0)
+        await it.until("b", BackendStatus.TERMINATED)
+        with pytest.raises(NothingKept):
+            await it.executor.read_logs("b", None, None, 0)
+
+
+async def test_output_of_a_former_backend_is_read_once_it_is_known_again() -> None:
+    async with open_state_store(None) as store:
+        clock = DroneClock()
+        async with drone(store, clock) as before:
+            assert await before.spawn("b", before.order())
+            await before.until("b", BackendStatus.READY)
+        async with drone(store, DroneClock(clock.reading)) as after:
+            after.runtime = after.executor.runtime = SlowRuntime(RuntimeListener(after.executor.exited))
+            await after.runtime.spawn("b", {}, None, None)
+            after.runtime.may_go_on.clear()
+            await after.executor.adopt_former_backends()
+            reading = asyncio.create_task(after.executor.read_logs("b", None, None, 0))
+            await asyncio.sleep(0.01)
+            assert not reading.done()
+            after.runtime.may_go_on.set()
+            assert (await reading).ended is False
