@@ -11,6 +11,7 @@ from weakref import WeakValueDictionary
 
 import structlog
 
+from plane.ownership import OwnedTasks
 from plane.protocol.names import NodeKind
 from plane.transport.node_socket import NodeSocket
 
@@ -25,7 +26,7 @@ class OpenSockets:
     def __init__(self) -> None:
         self._by_node: dict[int, NodeSocket[Any, Any]] = {}
         self._kinds: dict[int, NodeKind] = {}
-        self._closing: set[asyncio.Task[None]] = set()
+        self._closing = OwnedTasks(lambda error: log.error("connection not closed", exc_info=error))
         self._turns: WeakValueDictionary[tuple[str | None, str], asyncio.Lock] = WeakValueDictionary()
 
     def turn(self, cluster: str | None, name: str) -> asyncio.Lock:
@@ -43,9 +44,7 @@ class OpenSockets:
         if older is not None:
             log.warning("node connected again; its older connection is closed", node=socket.peer.name)
             # The peer of the older one may be gone, and must not keep the newer one waiting.
-            task = asyncio.create_task(_close(older))
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+            self._closing.start(older.close())
 
     def leave(self, node_id: int, socket: NodeSocket[Any, Any]) -> None:
         """A connection has ended."""
@@ -58,11 +57,5 @@ class OpenSockets:
 
     async def close_all(self) -> None:
         """End every connection with a code that makes nodes go to another controller at once."""
-        await asyncio.gather(*self._closing, *map(_close, self._by_node.values()))
-
-
-async def _close(socket: NodeSocket[Any, Any]) -> None:
-    try:
-        await socket.close()
-    except (OSError, TimeoutError, RuntimeError) as error:
-        log.info("connection not closed in good order", node=socket.peer.name, error=str(error) or type(error).__name__)
+        await asyncio.gather(*(socket.close() for socket in self._by_node.values()))
+        await self._closing.end()

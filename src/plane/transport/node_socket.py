@@ -96,9 +96,15 @@ class NodeSocket(Generic[In, Out]):
             not_understood.end()
 
     async def close(self) -> None:
-        """End the connection in good order (1001, going away); the peer may come back at once."""
-        async with asyncio.timeout(timing.NODE_SEND_LIMIT_S):
-            await self._ws.close(code=aiohttp.WSCloseCode.GOING_AWAY)
+        """End the connection in good order (1001, going away); the peer may come back at once.
+
+        A peer that does not answer to that is cut off.
+        """
+        try:
+            async with asyncio.timeout(timing.NODE_SEND_LIMIT_S):
+                await self._ws.close(code=aiohttp.WSCloseCode.GOING_AWAY)
+        except (OSError, RuntimeError) as error:
+            log.info("connection not closed in good order", peer=self.peer.name, error=why(error))
 
 
 @contextmanager

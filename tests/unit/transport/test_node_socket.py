@@ -1,7 +1,8 @@
-"""Several messages of one end of a node socket leave together, and nothing stays behind."""
+"""Several messages of one end of a node socket leave together, and nothing stays behind; who hangs holds nobody."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator
@@ -12,9 +13,11 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from plane import timing
 from plane.protocol.drone_messages import AckEvent, MessageFromDrone, MessageToDrone
 from plane.protocol.handshake import Handshake
-from plane.transport.node_socket import NodeSocket, SocketClosed
+from plane.transport.controller_url import ControllerUrl
+from plane.transport.node_socket import NodeConnector, NodeSocket, SocketClosed
 from plane.version import this_version
 
 
@@ -55,3 +58,37 @@ async def test_a_connection_that_is_gone_is_told() -> None:
         await ws.close()
         with pytest.raises(SocketClosed):
             await sending(ws).send_all(acks(1, 2))
+
+
+async def test_a_controller_that_hangs_does_not_hold_a_node_that_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "NODE_SEND_LIMIT_S", 0.2)
+    ended = asyncio.Event()
+
+    async def greet_and_hang(request: web.Request) -> web.WebSocketResponse:
+        ws = web.WebSocketResponse()
+        await ws.prepare(request)
+        await ws.send_str(json.dumps({"version": {"version": "0.5.5", "git_hash": "x"}, "name": "co-hung"}))
+        await ended.wait()
+        return ws
+
+    connected = asyncio.Event()
+
+    async def session(connection: NodeSocket[MessageToDrone, MessageFromDrone]) -> None:
+        connected.set()
+        await asyncio.Event().wait()
+
+    app = web.Application()
+    app.router.add_get("/hung", greet_and_hang)
+    async with TestServer(app) as server:
+        url = ControllerUrl.parse(str(server.make_url("")))
+        connector: NodeConnector[MessageToDrone, MessageFromDrone] = NodeConnector(
+            url, "/hung", "dr-a", MessageToDrone, session
+        )
+        running = asyncio.create_task(connector.run())
+        async with asyncio.timeout(10):
+            await connected.wait()
+        running.cancel()
+        done, _ = await asyncio.wait([running], timeout=10)
+        ended.set()
+        assert done
+        assert running.cancelled()
