@@ -15,7 +15,7 @@ import structlog
 from plane.decisions.source_rate import SourceRate, network_of
 from plane.dns.questions import Known, Questions
 from plane.dns.zone import AskController, Zone, answer_with, decide, encode
-from plane.ownership import end_tasks
+from plane.ownership import OwnedTasks
 from plane.timing import DNS_TCP_IDLE_LIMIT_S
 
 __all__ = ["Answerer", "TcpConnection", "UdpEndpoint"]
@@ -44,7 +44,7 @@ class Answerer:
         self._rate = SourceRate()
         self._clock = asyncio.get_running_loop().time
         self._answers: dict[bytes, tuple[bytes, float]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = OwnedTasks(lambda error: log.error("query not answered", exc_info=error))
         self.connections: set[TcpConnection] = set()
 
     def serve(self, wire: bytes, source: str, reply: Reply, *, over_udp: bool) -> None:
@@ -66,15 +66,13 @@ class Answerer:
             if known.values or self._allows(source):
                 self._answer(decision, wire, known, reply, over_udp=over_udp)
         elif len(self._tasks) < TASKS_LIMIT and self._allows(source):
-            task = asyncio.ensure_future(self._ask(decision, wire, reply, over_udp=over_udp))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._tasks.start(self._ask(decision, wire, reply, over_udp=over_udp))
 
     async def close(self) -> None:
         """End what is under way."""
         for connection in list(self.connections):
             connection.abort()
-        await end_tasks(self._tasks)
+        await self._tasks.end()
 
     def _allows(self, source: str) -> bool:
         return self._rate.allows(network_of(source), self._clock())

@@ -17,10 +17,11 @@ from pathlib import Path
 import structlog
 from msgspec import UNSET
 
-from plane.ownership import end_tasks
+from plane.ownership import OwnedTasks
 from plane.protocol import codec
 from plane.protocol.errors import MessageError, PlaneError
 from plane.protocol.executor_messages import ExecutorAnswer, ExecutorLine, ExecutorQuestion, ExecutorRequest
+from plane.repeated_warning import RepeatedWarning
 
 __all__ = ["LineClient", "LineLost", "LineServer", "serve_lines"]
 
@@ -63,6 +64,7 @@ class LineClient:
         self._writer: asyncio.StreamWriter | None = None
         self._connected = asyncio.Event()
         self._asked: dict[str, asyncio.Future[ExecutorAnswer]] = {}
+        self._not_understood = RepeatedWarning(log, "line of the executor not understood", path=str(path))
 
     async def ask(self, request: ExecutorRequest, limit_s: float) -> ExecutorAnswer:
         """The executor's answer; waits for a connection first, if there is none.
@@ -90,6 +92,7 @@ class LineClient:
 
     async def run(self) -> None:
         """Connect, hear answers and events, connect again; until cancelled."""
+        clock = asyncio.get_running_loop().time
         wait_s = RECONNECT_FIRST_S
         while True:
             try:
@@ -101,8 +104,8 @@ class LineClient:
                 await asyncio.sleep(wait_s)
                 wait_s = min(wait_s * RECONNECT_FACTOR, RECONNECT_CAP_S)
                 continue
-            wait_s = RECONNECT_FIRST_S
             log.info("connected to executor", path=str(self._path))
+            connected_at = clock()
             self._writer = writer
             self._connected.set()
             self._on_connected()
@@ -112,6 +115,9 @@ class LineClient:
                 log.warning("connection to executor broken", path=str(self._path), error=str(error))
             finally:
                 self._lost(writer)
+            # One that takes connections and drops them is asked ever more seldom, too.
+            lasted = clock() - connected_at >= RECONNECT_CAP_S
+            wait_s = RECONNECT_FIRST_S if lasted else min(wait_s * RECONNECT_FACTOR, RECONNECT_CAP_S)
             await asyncio.sleep(wait_s)
 
     async def _hear(self, reader: asyncio.StreamReader) -> None:
@@ -119,7 +125,7 @@ class LineClient:
             try:
                 said = codec.decode(line, ExecutorLine)
             except MessageError as error:
-                log.warning("line of the executor not understood", error=str(error))
+                self._not_understood.warn(error=str(error))
                 continue
             if said.id is None:
                 self._on_event(said.message)
@@ -148,6 +154,7 @@ class LineServer:
         self._answer = answer
         self._events: asyncio.Queue[ExecutorAnswer] = asyncio.Queue(EVENTS_LIMIT)
         self._turn = asyncio.Lock()
+        self._not_understood = RepeatedWarning(log, "line of the drone not understood")
 
     def tell(self, event: ExecutorAnswer) -> None:
         """Say something that was not asked for."""
@@ -162,24 +169,22 @@ class LineServer:
         """Serve one connection to its end."""
         async with self._turn:
             log.info("drone connected")
-            tasks: set[asyncio.Task[None]] = {asyncio.create_task(self._tell_all(writer))}
+            tasks = OwnedTasks(lambda error: log.error("request not answered", exc_info=error))
+            tasks.start(self._tell_all(writer))
             slots = asyncio.Semaphore(REQUESTS_LIMIT)
             try:
                 while line := await reader.readline():
                     try:
                         question = codec.decode(line, ExecutorQuestion)
                     except MessageError as error:
-                        log.warning("line of the drone not understood", error=str(error))
+                        self._not_understood.warn(error=str(error))
                         continue
                     await slots.acquire()
-                    task = asyncio.create_task(self._reply(writer, question))
-                    tasks.add(task)
-                    task.add_done_callback(tasks.discard)
-                    task.add_done_callback(lambda _: slots.release())
+                    tasks.start(self._reply(writer, question)).add_done_callback(lambda _: slots.release())
             except (OSError, ValueError) as error:
                 log.warning("connection to drone broken", error=str(error))
             finally:
-                await end_tasks(list(tasks))
+                await tasks.end()
                 writer.close()
                 log.info("drone left")
 
@@ -214,8 +219,8 @@ async def serve_lines(path: Path, server: LineServer) -> asyncio.Server:
     if path.exists() and stat.S_ISSOCK(path.stat().st_mode):
         try:
             _, writer = await asyncio.open_unix_connection(str(path))
-        except OSError:
-            path.unlink()
+        except (ConnectionRefusedError, FileNotFoundError):
+            path.unlink(missing_ok=True)
         else:
             writer.close()
             raise FileExistsError(f"another executor listens at {path}")
