@@ -78,6 +78,16 @@ async def test_what_happens_while_the_connection_is_lost_is_read_again_once(post
             assert await next_payload(events) == {"n": "after"}
 
 
+async def test_more_than_the_inbox_holds_is_read_again(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notifications, "INBOX_LIMIT", 10)
+    async with running_bus(postgres_url) as (bus, sql):
+        with bus.subscribe(KIND, "a") as events:
+            await sql.execute(
+                "SELECT plane_emit('backend_state', 'a', jsonb_build_object('n', n)) FROM generate_series(0, 99) AS n"
+            )
+            assert [(await next_payload(events))["n"] for _ in range(100)] == list(range(100))
+
+
 async def test_an_event_that_commits_late_is_not_missed_by_a_replay(postgres_url: str) -> None:
     async with running_bus(postgres_url) as (bus, sql):
         late = await asyncpg.connect(postgres_url)

@@ -108,6 +108,8 @@ class EventBus:
     def __init__(self, db: Database) -> None:
         self._db = db
         self._inbox: asyncio.Queue[str] = asyncio.Queue(INBOX_LIMIT)
+        # Why the connection that listens must be made again; None: it need not.
+        self._broken: asyncio.Future[str]
         self._takers: dict[tuple[str, str | None], set[Callable[[Event], None]]] = {}
         self._last_id: int | None = None
         # In the order in which they were heard, so that the oldest is forgotten first.
@@ -159,11 +161,11 @@ class EventBus:
 
     async def _listen(self, connected: Callable[[], None]) -> None:
         connection = await connect(self._db.url)
-        gone = asyncio.Event()
+        self._broken = asyncio.get_running_loop().create_future()
         # What still waits there from a former connection is part of the replay.
         self._inbox = asyncio.Queue(INBOX_LIMIT)
         try:
-            connection.add_termination_listener(lambda _: gone.set())
+            connection.add_termination_listener(lambda _: self._break("closed"))
             await connection.add_listener(EVENTS_CHANNEL, self._notified)
             await connection.add_listener(METRICS_CHANNEL, self._metrics_notified)
             await connection.add_listener(LOGS_CHANNEL, self._notified)
@@ -172,31 +174,36 @@ class EventBus:
             self.listening.set()
             log.info("event bus listens", last_event=self._last_id)
             handing_out = asyncio.create_task(self._hand_out())
-            handing_out.add_done_callback(lambda _: gone.set())
+            handing_out.add_done_callback(lambda _: self._break("an event cannot be read"))
             try:
-                await self._until_gone(connection, gone)
+                await self._until_broken(connection)
             finally:
                 handing_out.cancel()
                 await asyncio.wait([handing_out])
             if not handing_out.cancelled():
+                # Its own reason says more.
                 handing_out.result()
+            log.warning("event bus lost its connection", error=self._broken.result())
         finally:
             connection.terminate()
 
-    async def _until_gone(self, connection: asyncpg.Connection[asyncpg.Record], gone: asyncio.Event) -> None:
-        while not gone.is_set() and not self._inbox.full():
-            try:
-                async with asyncio.timeout(PING_INTERVAL_S):
-                    await gone.wait()
-            except TimeoutError:
+    async def _until_broken(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
+        while not self._broken.done():
+            await asyncio.wait([self._broken], timeout=PING_INTERVAL_S)
+            if not self._broken.done():
                 await connection.execute("SELECT 1", timeout=PING_LIMIT_S)
-        log.warning("event bus lost its connection", error="closed" if gone.is_set() else "inbox full")
+
+    def _break(self, reason: str) -> None:
+        if not self._broken.done():
+            self._broken.set_result(reason)
 
     def _notified(self, *args: object) -> None:
         payload = args[-1]
         assert isinstance(payload, str)
-        # A full inbox is seen by _until_gone, and what is dropped here is read again.
-        if not self._inbox.full():
+        if self._inbox.full():
+            # What is dropped here is read again.
+            self._break("events come faster than they are handed out")
+        else:
             self._inbox.put_nowait(payload)
 
     def _metrics_notified(self, *args: object) -> None:
