@@ -46,6 +46,8 @@ from plane.timing import SOFT_TERMINATE_GRACE_S, STARTUP_TIMEOUT_S
 __all__ = ["ProcessRuntime", "bubblewrap_works"]
 
 PROBE_LIMIT_S = 5.0
+# A process that is killed may have to wait for its disk first.
+KILL_LIMIT_S = 10.0
 # What of the drone's environment a backend gets; everything else may be secret.
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR")
 
@@ -399,15 +401,22 @@ class ProcessRuntime:
         """Kill what still runs, or leave it to the drone's next process."""
         if self._starting:
             await asyncio.wait(list(self._starting.values()))
-        left = list(self._running.items())
-        for backend_id, running in left:
+        killed = {}
+        for backend_id, running in self._running.items():
             if leave_running and running.outlives:
                 for task in running.tasks:
                     task.cancel()
                 running.process.stop_watching()
             else:
                 self._kill(backend_id, running)
-                await running.ended.wait()
+                killed[backend_id] = running
+        try:
+            async with asyncio.timeout(KILL_LIMIT_S):
+                for running in killed.values():
+                    await running.ended.wait()
+        except TimeoutError:
+            left = [backend_id for backend_id, running in killed.items() if not running.ended.is_set()]
+            log.error("killed processes do not end", backends=left)
         self._logs.close()
 
 
