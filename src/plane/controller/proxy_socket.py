@@ -6,6 +6,7 @@ Rule: page 3, "Proxy socket".
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from functools import partial
 
 import structlog
@@ -22,7 +23,7 @@ from plane.database.nodes import Registration
 from plane.database.notifications import Overflowed, Subscription
 from plane.database.pool import DatabaseUnavailable, Unstorable
 from plane.decisions.access import Role
-from plane.ownership import end_tasks, run_together
+from plane.ownership import OwnedTasks, run_together
 from plane.protocol import codec
 from plane.protocol.backend_state import BackendStatus
 from plane.protocol.errors import MessageError
@@ -38,6 +39,7 @@ from plane.protocol.proxy_messages import (
     RouteInfoResponse,
     TokensRevoked,
 )
+from plane.repeated_warning import RepeatedWarning
 from plane.timing import STARTUP_TIMEOUT_S
 from plane.transport.node_socket import NodeSocket, SocketClosed
 
@@ -45,7 +47,7 @@ __all__ = ["PROXY_SOCKET_ENDPOINTS"]
 
 ProxySocket = NodeSocket[MessageFromProxy, MessageToProxy]
 
-# Questions of one proxy that may wait for their backends to start; more are answered with null.
+# Questions of one proxy that may wait for their backends to start; more are not answered, and it asks again.
 WAITING_LIMIT = 10_000
 # A backend that is not ready by then never will be; its termination answers the question before that.
 WAIT_LIMIT_S = STARTUP_TIMEOUT_S + 60
@@ -98,48 +100,58 @@ def _if_gone(backend_id: str, alive: bool) -> MessageToProxy | None:
     return None if alive else MessageToProxy(backend_removed=BackendRemoved(backend_id))
 
 
+@dataclass(eq=False, slots=True)
+class _Question:
+    """Where does this token lead? ``revoked``: nowhere, whatever the database said of it a moment ago."""
+
+    token: str
+    revoked: bool = False
+
+
 class _Questions:
     """What one proxy has asked and was not told yet: a task each, since a backend may take its time to start."""
 
     def __init__(self, context: Context, socket: ProxySocket) -> None:
         self._context = context
         self._socket = socket
-        self._waiting: dict[asyncio.Task[None], str] = {}
-        self._revoked: set[asyncio.Task[None]] = set()
+        self._waiting: set[_Question] = set()
+        self._too_many = RepeatedWarning(log, "proxy asks too much at once", proxy=socket.peer.name)
+        self._not_answered = RepeatedWarning(log, "route question not answered", proxy=socket.peer.name)
+        self._tasks = OwnedTasks(
+            lambda error: log.error("route question failed", proxy=socket.peer.name, exc_info=error)
+        )
 
     def ask(self, token: str) -> None:
         """Answer as soon as it is known where the token leads."""
         if len(self._waiting) >= WAITING_LIMIT:
-            log.warning("proxy asks too much at once", proxy=self._socket.peer.name)
+            self._too_many.warn()
             return
-        task = asyncio.create_task(self._answer(token))
-        self._waiting[task] = token
-        task.add_done_callback(self._forget)
-
-    def _forget(self, task: asyncio.Task[None]) -> None:
-        del self._waiting[task]
-        self._revoked.discard(task)
+        question = _Question(token)
+        self._waiting.add(question)
+        self._tasks.start(self._answer(question))
 
     def revoked(self, tokens: tuple[str, ...]) -> None:
-        """These lead nowhere any more, whatever the database said of them a moment ago."""
-        self._revoked |= {task for task, token in self._waiting.items() if token in tokens}
+        """These lead nowhere any more."""
+        for question in self._waiting:
+            if question.token in tokens:
+                question.revoked = True
 
     async def end(self) -> None:
         """The connection is over."""
-        await end_tasks(list(self._waiting))
+        await self._tasks.end()
+        self._too_many.end()
+        self._not_answered.end()
 
-    async def _answer(self, token: str) -> None:
+    async def _answer(self, question: _Question) -> None:
         """Answer a question; a failure here is not the proxy's other questions' failure: it asks again."""
         try:
-            route = await _route(self._context, token)
-            if asyncio.current_task() in self._revoked:
-                route = None
-            await self._socket.send(MessageToProxy(route_info_response=RouteInfoResponse(token, route)))
+            route = await _route(self._context, question.token)
+            response = RouteInfoResponse(question.token, None if question.revoked else route)
+            await self._socket.send(MessageToProxy(route_info_response=response))
         except (DatabaseUnavailable, Overflowed, SocketClosed) as error:
-            log.warning("route question not answered", proxy=self._socket.peer.name, error=str(error))
-        except Exception:
-            # Nobody awaits this task; without this its failure would be seen only when it is collected.
-            log.exception("route question failed", proxy=self._socket.peer.name)
+            self._not_answered.warn(error=str(error))
+        finally:
+            self._waiting.discard(question)
 
 
 async def _route(context: Context, token: str) -> RouteInfo | None:

@@ -17,7 +17,6 @@ import aiohttp
 import structlog
 
 from plane import timing
-from plane.decisions.mount_path import MountRefused, mount_path
 from plane.decisions.usage import CpuClock, container_metrics
 from plane.ownership import OwnedTasks
 from plane.protocol.keys import AcquiredKey
@@ -32,8 +31,9 @@ from plane.runtime.docker_logs import container_lines
 from plane.runtime.docker_pruner import prune_containers
 from plane.runtime.log_files import page_of
 from plane.runtime.log_keeper import LogKeeper, NoLogs
-from plane.runtime.mounts import opened_folder, real_path
+from plane.runtime.mounts import opened_mount, real_path
 from plane.runtime.readiness import until_it_answers
+from plane.runtime.starts import Starts
 from plane.timing import SOFT_TERMINATE_GRACE_S, STARTUP_TIMEOUT_S
 
 __all__ = ["DockerRuntime"]
@@ -100,7 +100,7 @@ class DockerRuntime:
         self._startup_limit_s = startup_limit_s
         # Containers whose exit has not been told yet, with the CPU time that was told last.
         self._running: dict[str, CpuClock] = {}
-        self._starting: dict[str, asyncio.Task[int]] = {}
+        self._starting = Starts()
         # Those of them whose output is being kept; until it is, readers get it from the engine.
         self._ending: set[str] = set()
         # Containers of which it is not known whether they run, and that must not.
@@ -120,21 +120,13 @@ class DockerRuntime:
 
     async def spawn(self, backend_id: str, executable: Any, key: AcquiredKey | None, static_token: str | None) -> int:
         """Start the container; see `plane.runtime.base.Runtime.spawn`."""
-        # A task of its own: if the caller is cancelled, `terminate` finds what has been started.
-        starting = asyncio.create_task(self._start(backend_id, read_executable(executable), key, static_token))
-        self._starting[backend_id] = starting
-        starting.add_done_callback(lambda done: self._started(backend_id, done))
-        return await asyncio.shield(starting)
-
-    def _started(self, backend_id: str, starting: asyncio.Task[int]) -> None:
-        del self._starting[backend_id]
-        if not starting.cancelled() and (error := starting.exception()):
-            log.info("container not started", backend=backend_id, error=str(error))
+        wanted = read_executable(executable)
+        return await self._starting.run(backend_id, self._start(backend_id, wanted, key, static_token))
 
     async def _start(
         self, backend_id: str, wanted: DockerExecutable, key: AcquiredKey | None, static_token: str | None
     ) -> int:
-        folder = self._opened_mount(wanted, key)
+        folder = opened_mount(self._mount_base, wanted.mount, key)
         name = container_name(backend_id)
         try:
             mount = None if folder is None else real_path(folder)
@@ -158,17 +150,6 @@ class DockerRuntime:
         finally:
             if folder is not None:
                 os.close(folder)
-
-    def _opened_mount(self, wanted: DockerExecutable, key: AcquiredKey | None) -> int | None:
-        try:
-            parts = mount_path(wanted.mount, None if key is None else key.key.name)
-            if parts is None or self._mount_base is None:
-                if parts is not None:
-                    log.warning("mount asked for and not done: the drone has no --mount-base", mount=wanted.mount)
-                return None
-            return opened_folder(self._mount_base, parts)
-        except MountRefused as error:
-            raise BackendFailed(str(error)) from error
 
     async def _published(self, container: str) -> dict[str, Any]:
         """The container, once the engine knows its port; it may need a moment."""
@@ -203,8 +184,7 @@ class DockerRuntime:
 
     async def terminate(self, backend_id: str, *, hard: bool) -> bool:
         """End the container; see `plane.runtime.base.Runtime.terminate`."""
-        if starting := self._starting.get(backend_id):
-            await asyncio.wait([starting])
+        await self._starting.over(backend_id)
         if backend_id not in self._running:
             return False
         if not hard:
@@ -345,8 +325,7 @@ class DockerRuntime:
 
     async def close(self, *, leave_running: bool) -> None:
         """Remove what still runs, or leave it to the drone's next process, and hang up."""
-        if self._starting:
-            await asyncio.wait(list(self._starting.values()))
+        await self._starting.all_over()
         if not leave_running:
             for backend_id in list(self._running):
                 try:

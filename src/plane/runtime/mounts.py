@@ -10,22 +10,45 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from plane.decisions.mount_path import MountRefused
+import structlog
 
-__all__ = ["opened_folder", "real_path"]
+from plane.decisions.mount_path import MountRefused, mount_path
+from plane.protocol.keys import AcquiredKey
+from plane.runtime.base import BackendFailed
+
+__all__ = ["opened_mount", "real_path"]
 
 _FLAGS = os.O_PATH | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
 
+log = structlog.get_logger("plane.runtime")
 
-def opened_folder(base: Path, parts: Sequence[str], owner: int | None = None) -> int:
-    """A descriptor (O_PATH) of the folder, which is made (0755) if it is not there.
+
+def opened_mount(
+    base: Path | None, mount: bool | str | None, key: AcquiredKey | None, owner: int | None = None
+) -> int | None:
+    """A descriptor (O_PATH) of the folder to mount, which is made (0755) if it is not there; None: nothing is mounted.
 
     Args:
+        base: the drone's mount base; None: none is done, whatever is asked for.
+        mount: what the executable asks for.
+        key: of the backend.
         owner: user id that gets what is made.
 
     Raises:
-        MountRefused: a part is a link, or no folder, or cannot be made.
+        BackendFailed: the path may not be mounted: a part is a link, or no folder, or cannot be made.
     """
+    try:
+        parts = mount_path(mount, None if key is None else key.key.name)
+        if parts is not None and base is not None:
+            return _opened_folder(base, parts, owner)
+    except MountRefused as error:
+        raise BackendFailed(str(error)) from error
+    if parts is not None:
+        log.warning("mount asked for and not done: the drone has no --mount-base", mount=mount)
+    return None
+
+
+def _opened_folder(base: Path, parts: Sequence[str], owner: int | None) -> int:
     try:
         # The operator's own base may be a link.
         folder = os.open(base, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -21,7 +21,6 @@ import msgspec
 import structlog
 
 from plane import timing
-from plane.decisions.mount_path import MountRefused, mount_path
 from plane.decisions.usage import CpuClock, process_metrics
 from plane.open_files import given_open_files_limit
 from plane.protocol import codec
@@ -34,12 +33,13 @@ from plane.runtime.cgroups import Cgroup, Cgroups
 from plane.runtime.launch import PRIVATE, BubblewrapPlan, LaunchPlan, command_line
 from plane.runtime.log_keeper import LogKeeper
 from plane.runtime.machine import machine_cpu_ns, machine_memory_bytes, usage_of
-from plane.runtime.mounts import opened_folder
+from plane.runtime.mounts import opened_mount
 from plane.runtime.process_executable import found_command, is_isolated, read_executable, user_ids
 from plane.runtime.process_handle import ProcessHandle
 from plane.runtime.processes import descendants, kill_marked, signal_descendant
 from plane.runtime.readiness import until_it_answers
 from plane.runtime.spool import open_for_output
+from plane.runtime.starts import Starts
 from plane.runtime.supervised import Supervised, exit_status
 from plane.timing import SOFT_TERMINATE_GRACE_S, STARTUP_TIMEOUT_S
 
@@ -135,7 +135,7 @@ class ProcessRuntime:
         self._grace_s = grace_s
         self._startup_limit_s = startup_limit_s
         self._running: dict[str, _Running] = {}
-        self._starting: dict[str, asyncio.Task[int]] = {}
+        self._starting = Starts()
 
     async def prepare(self, executable: Any) -> None:
         """Check the executable: its shape, its limits, and that its command, folder and user are there."""
@@ -145,16 +145,8 @@ class ProcessRuntime:
 
     async def spawn(self, backend_id: str, executable: Any, key: AcquiredKey | None, static_token: str | None) -> int:
         """Start the process; see `plane.runtime.base.Runtime.spawn`."""
-        # A task of its own: if the caller is cancelled, `terminate` finds what has been started.
-        starting = asyncio.create_task(self._start(backend_id, self._wanted(executable), key, static_token))
-        self._starting[backend_id] = starting
-        starting.add_done_callback(lambda done: self._started(backend_id, done))
-        return await asyncio.shield(starting)
-
-    def _started(self, backend_id: str, starting: asyncio.Task[int]) -> None:
-        del self._starting[backend_id]
-        if not starting.cancelled() and (error := starting.exception()):
-            log.info("process not started", backend=backend_id, error=str(error))
+        wanted = self._wanted(executable)
+        return await self._starting.run(backend_id, self._start(backend_id, wanted, key, static_token))
 
     async def _start(
         self, backend_id: str, wanted: ProcessExecutable, key: AcquiredKey | None, static_token: str | None
@@ -165,7 +157,7 @@ class ProcessRuntime:
         command = found_command(wanted)
         user = user_ids(wanted.user)
         bubblewrap = is_isolated(wanted, bubblewrap=self._bubblewrap)
-        mount = self._opened_mount(wanted, key, user)
+        mount = opened_mount(self._mount_base, wanted.mount, key, None if user is None else user[0])
         cgroup = None
         descriptors = [] if mount is None else [mount]
         try:
@@ -235,19 +227,6 @@ class ProcessRuntime:
             mounts=self._mount_base is not None,
         )
 
-    def _opened_mount(
-        self, wanted: ProcessExecutable, key: AcquiredKey | None, user: tuple[int, int] | None
-    ) -> int | None:
-        try:
-            parts = mount_path(wanted.mount, None if key is None else key.key.name)
-            if parts is None or self._mount_base is None:
-                if parts is not None:
-                    log.warning("mount asked for and not done: the drone has no --mount-base", mount=wanted.mount)
-                return None
-            return opened_folder(self._mount_base, parts, None if user is None else user[0])
-        except MountRefused as error:
-            raise BackendFailed(str(error)) from error
-
     def handle(self, backend_id: str) -> Any:
         """The process's id and start, and its control group; see `plane.runtime.base.Runtime.handle`."""
         running = self._running.get(backend_id)
@@ -291,8 +270,7 @@ class ProcessRuntime:
 
     async def terminate(self, backend_id: str, *, hard: bool) -> bool:
         """End the process; see `plane.runtime.base.Runtime.terminate`."""
-        if starting := self._starting.get(backend_id):
-            await asyncio.wait([starting])
+        await self._starting.over(backend_id)
         running = self._running.get(backend_id)
         if running is None:
             return False
@@ -399,8 +377,7 @@ class ProcessRuntime:
 
     async def close(self, *, leave_running: bool) -> None:
         """Kill what still runs, or leave it to the drone's next process."""
-        if self._starting:
-            await asyncio.wait(list(self._starting.values()))
+        await self._starting.all_over()
         killed = {}
         for backend_id, running in self._running.items():
             if leave_running and running.outlives:
