@@ -68,11 +68,17 @@ async def _node(base: str, path: str, name: str, extensions: list[str] | None = 
 
 @asynccontextmanager
 async def fake_drone(
-    base: str, name: str = "dr-fake", *, cluster: str = CLUSTER, pool: str = "", local_time_ms: int | None = None
+    base: str,
+    name: str = "dr-fake",
+    *,
+    cluster: str = CLUSTER,
+    pool: str = "",
+    local_time_ms: int | None = None,
+    extensions: list[str] | None = None,
 ) -> AsyncIterator[FakeNode]:
     """A drone that has sent its first heartbeat, and does nothing else by itself."""
     query = f"?pool={quote(pool)}" if pool else ""
-    async with _node(base, f"/ctrl/c/{cluster}/drone-socket{query}", name) as node:
+    async with _node(base, f"/ctrl/c/{cluster}/drone-socket{query}", name, extensions) as node:
         await node.beat(local_time_ms)
         await _until_heard(base, cluster, name)
         yield node

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import AsyncExitStack
 from typing import Any
 from urllib.parse import urlsplit
 
+import aiohttp
 import asyncpg
 import pytest
 from structlog.testing import capture_logs
@@ -180,3 +182,27 @@ async def test_an_event_that_is_no_state_disturbs_no_reader(postgres_url: str) -
                     writer.close()
         await sql.close()
         assert [entry["backend"] for entry in logs if entry["event"] == "state not understood"] == [backend]
+
+
+async def test_a_stopping_controller_does_not_wait_for_endless_answers(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Longer than this test may take.
+    monkeypatch.setattr("plane.timing.CONTROLLER_SHUTDOWN_GRACE_S", 300.0)
+    async with aiohttp.ClientSession() as http, AsyncExitStack() as stack:
+        async with controller_api(postgres_url) as api:
+            drone = await stack.enter_async_context(fake_drone(api.base, extensions=["logs"]))
+            backend = (await api.connect(spawn_config=IMAGE))["backend_id"]
+            states = await stack.enter_async_context(http.get(f"{api.base}/pub/b/{backend}/status-stream"))
+            assert b"scheduled" in await states.content.readuntil(b"\n\n")
+            following = asyncio.create_task(http.get(f"{api.base}/ctrl/b/{backend}/logs?follow=true"))
+            asked = await drone.hear("ReadLogs")
+            page = {"lines": [[1, "a line"]], "ended": False}
+            await drone.say("LogsRead", {"request_id": asked["request_id"], "page": page})
+            output = await stack.enter_async_context(await following)
+            assert (await output.content.readline()).endswith(b"a line\n")
+            await drone.hear("ReadLogs")
+        # Cut, so that their readers come back, to another controller.
+        for answer in (states, output):
+            with pytest.raises(aiohttp.ClientPayloadError):
+                await answer.content.read()

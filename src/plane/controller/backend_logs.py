@@ -10,6 +10,7 @@ import asyncio
 import datetime
 import re
 from collections.abc import AsyncGenerator
+from contextlib import nullcontext
 
 from aiohttp import web
 
@@ -63,9 +64,10 @@ async def _logs(request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Type": media, "Cache-Control": "no-cache"})
     await response.prepare(request)
     try:
-        await _write(response, first, as_events=as_events)
-        async for page in pages:
-            await _write(response, page, as_events=as_events)
+        with context.streams.entered() if follow else nullcontext():
+            await _write(response, first, as_events=as_events)
+            async for page in pages:
+                await _write(response, page, as_events=as_events)
         async with asyncio.timeout(WRITE_LIMIT_S):
             await response.write_eof()
     except (ConnectionError, TimeoutError, Overflowed, ApiFailure):

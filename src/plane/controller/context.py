@@ -10,6 +10,7 @@ from plane.controller.api_keys import ApiKeyFile
 from plane.controller.forward_auth import ForwardAuth
 from plane.controller.latest_metrics import LatestMetrics
 from plane.controller.open_sockets import OpenSockets
+from plane.controller.open_streams import OpenStreams
 from plane.controller.writes import Writes
 from plane.database.notifications import EventBus
 from plane.database.pool import Database
@@ -29,6 +30,7 @@ class Context:
     writes: Writes
     metrics: LatestMetrics
     sockets: OpenSockets
+    streams: OpenStreams
     api_keys: ApiKeyFile | None
     forward_auth: ForwardAuth | None
 

@@ -22,6 +22,7 @@ from plane.controller.forward_auth import forward_auth
 from plane.controller.http_connection import HttpConnection
 from plane.controller.latest_metrics import LatestMetrics
 from plane.controller.open_sockets import OpenSockets
+from plane.controller.open_streams import OpenStreams
 from plane.controller.prometheus import INSTRUMENTS
 from plane.controller.reaper import reap_for_ever
 from plane.controller.server_log import server_logger
@@ -86,6 +87,7 @@ async def running_controller(settings: ControllerSettings) -> AsyncIterator[Runn
             writes=Writes(db),
             metrics=LatestMetrics(bus),
             sockets=OpenSockets(),
+            streams=OpenStreams(),
             api_keys=keys,
             forward_auth=door,
         )
@@ -102,9 +104,11 @@ async def running_controller(settings: ControllerSettings) -> AsyncIterator[Runn
         try:
             async with asyncio.timeout(BUS_START_LIMIT_S):
                 await bus.listening.wait()
-            async with _serving(context, listener):
+            async with _serving(context, listener) as server:
                 log.info("controller listens", name=settings.name, host=settings.host, port=port)
                 yield RunningController(port, tasks)
+                # Whoever comes now, or comes back, is to go to another controller.
+                server.close()
                 await _say_offline(context)
         finally:
             await end_tasks(tasks)
@@ -126,6 +130,7 @@ async def _say_offline(context: Context) -> None:
         await nodes.controller_heartbeat(context.db, context.settings.name, this_version(), online=False)
     except DatabaseUnavailable as error:
         log.warning("going offline not stored", error=str(error))
+    context.streams.end_all()
     await context.sockets.close_all()
     # What nodes said last is still written.
     with suppress(TimeoutError):
@@ -147,7 +152,7 @@ def _bind(host: str, port: int) -> socket.socket:
 
 
 @asynccontextmanager
-async def _serving(context: Context, listener: socket.socket) -> AsyncIterator[None]:
+async def _serving(context: Context, listener: socket.socket) -> AsyncIterator[asyncio.Server]:
     app = make_app(context)
     runner = web.AppRunner(app, shutdown_timeout=timing.CONTROLLER_SHUTDOWN_GRACE_S)
     await runner.setup()
@@ -165,7 +170,7 @@ async def _serving(context: Context, listener: socket.socket) -> AsyncIterator[N
     lane = ConnectLane(context, app[INSTRUMENTS], general, KEEP_ALIVE_S)
     server = await loop.create_server(lane.accept, sock=listener, backlog=ACCEPT_BACKLOG)
     try:
-        yield
+        yield server
     finally:
         server.close()
         await asyncio.gather(lane.stop(timing.CONTROLLER_SHUTDOWN_GRACE_S), runner.cleanup())

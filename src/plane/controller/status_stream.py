@@ -47,7 +47,7 @@ async def _status_stream(request: web.Request) -> web.StreamResponse:
         return reader.response
     try:
         # Heard of before history is read: what happens in between comes twice, and is sent once.
-        with context.bus.calling(reader.hear, EventKind.BACKEND_STATE, backend_id):
+        with context.streams.entered(), context.bus.calling(reader.hear, EventKind.BACKEND_STATE, backend_id):
             past = await backends.history(context.db, backend_id)
             await reader.send_past([_entry(row) for row in past])
             await reader.until_the_end()
