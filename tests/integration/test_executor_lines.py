@@ -38,11 +38,13 @@ def shape(value: Any) -> Any:
 
 
 @asynccontextmanager
-async def executor(path: Path) -> AsyncIterator[tuple[LineServer, MemoryRuntime]]:
+async def executor(
+    path: Path, kind: type[MemoryRuntime] = MemoryRuntime
+) -> AsyncIterator[tuple[LineServer, MemoryRuntime]]:
     """Ours, with backends in memory."""
     it = SocketExecutor()
     lines = LineServer(it.answer)
-    runtime = MemoryRuntime(
+    runtime = kind(
         RuntimeListener(lambda *exited: lines.tell(it.ended(*exited)), lambda metrics: lines.tell(it.measured(metrics)))
     )
     it.runtime = runtime
@@ -196,7 +198,7 @@ async def test_a_connection_that_breaks_in_each_request(tmp_path: Path) -> None:
             results: dict[str, Any] = {
                 "Prepare": {"PrepareResult": {"Ok": None}},
                 "Spawn": {"SpawnResult": {"Ok": {"container_id": "c", "port": 1}}},
-                "Terminate": {"TerminateResult": {"Ok": True}},
+                "Terminate": {"TerminateResult": {"Ok": False}},
             }
             return results[kind]
 
@@ -207,4 +209,31 @@ async def test_a_connection_that_breaks_in_each_request(tmp_path: Path) -> None:
         # It may run all the same, so it is ended, again after a break.
         await until(lambda: [each["message"] for each in script.heard].count({"Terminate": ["b", True]}) == 2)
         assert broken == ["Prepare", "Spawn", "Terminate"]
-        assert await runtime.terminate("b", hard=True) is True
+        assert await runtime.terminate("b", hard=True) is False
+
+
+class Lingering(MemoryRuntime):
+    """Its backends take their time to die."""
+
+    async def terminate(self, backend_id: str, *, hard: bool) -> bool:
+        runs = backend_id in self._running
+        if runs:
+            asyncio.get_running_loop().call_later(0.2, self.exit, backend_id, 137)
+        return runs
+
+
+async def test_one_that_must_not_run_is_gone_before_it_is_started_anew(tmp_path: Path) -> None:
+    """A drone that was killed while a backend began: its next process ends that, and begins it again."""
+    path = tmp_path / "socket"
+    exits: list[Any] = []
+    async with executor(path, Lingering) as (_, backends):
+        for _ in range(2):
+            runtime = UnixSocketRuntime(RuntimeListener(lambda *told: exits.append(told)), path)
+            await runtime.start()
+            await runtime.remove_leftover("b")
+            assert not backends._running
+            await runtime.spawn("b", {"image": "i"}, None, None)
+            await runtime.close(leave_running=True)
+            assert list(backends._running) == ["b"]
+    assert backends.spawned == ["b", "b"]
+    assert exits == []

@@ -42,6 +42,9 @@ PREPARE_LIMIT_S = 1800.0
 CALL_LIMIT_S = 60.0
 RETRY_S = 0.5
 PROBE_LIMIT_S = 2.0
+# What is killed is mostly gone at the second look.
+KILL_LOOKS = 100
+KILL_LOOK_S = 0.1
 # An end of a backend that nobody here knows yet: the executor tells of it before the drone has taken it over.
 EARLY_LIMIT = 10_000
 # How long a drone that has just started waits for such.
@@ -101,6 +104,8 @@ class UnixSocketRuntime:
     async def spawn(self, backend_id: str, executable: Any, key: AcquiredKey | None, static_token: str | None) -> int:
         """Have it started; see `plane.runtime.base.Runtime.spawn`."""
         request = ExecutorRequest(spawn=(backend_id, read_executable(executable), key, static_token))
+        # What was told of a former one of this name is over.
+        self._early.pop(backend_id, None)
         # Known before it is asked for, so that its end is told however soon it comes.
         self._running[backend_id] = 0
         try:
@@ -173,11 +178,15 @@ class UnixSocketRuntime:
         return await self._ask(ExecutorRequest(terminate=(backend_id, hard)), CALL_LIMIT_S, TerminateOutcome)
 
     async def remove_leftover(self, backend_id: str) -> None:
-        """Have it killed, if it runs."""
+        """Have it killed, if it runs, and return when it does not: its end must not be taken for a later one's."""
         try:
-            _ok(await self._ask_to_end(backend_id, hard=True))
+            for _ in range(KILL_LOOKS):
+                if not _ok(await self._ask_to_end(backend_id, hard=True)):
+                    return
+                await asyncio.sleep(KILL_LOOK_S)
         except LineLost as error:
             raise BackendFailed(str(error)) from error
+        raise BackendFailed(f"the executor was told to kill {backend_id}, and still runs it")
 
     async def _end_surely(self, backend_id: str) -> None:
         """Kill what must not run, however often that takes."""
