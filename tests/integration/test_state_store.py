@@ -112,7 +112,8 @@ class StoreMachine(RuleBasedStateMachine):
     def knows_what_is_active(self) -> None:
         if hasattr(self, "store"):
             active = {name: state for name, state in self.states.items() if not isinstance(state, Terminated)}
-            assert self.loop.run_until_complete(self.store.active_backends()) == active
+            runs = self.loop.run_until_complete(self.store.active_runs())
+            assert {backend_id: run.state for backend_id, run in runs.items()} == active
             pending = self.loop.run_until_complete(self.store.has_unacknowledged())
             assert pending == bool(self.unacknowledged)
 
@@ -210,7 +211,7 @@ async def test_a_recorded_store_is_read(tmp_path: Path) -> None:
     connection.close()
     replayed: list[BackendEvent] = []
     async with open_state_store(path) as store:
-        assert list(await store.active_backends()) == ["k6xqveyu5dhqvw"]
+        assert list(await store.active_runs()) == ["k6xqveyu5dhqvw"]
         await store.register_listener(replayed.append)
     assert [codec.to_builtins(event.state)["exit_code"] for event in replayed] == [3]
 

@@ -182,17 +182,6 @@ class StateStore:
         """Whether any event still waits for its acknowledgement."""
         return bool(await self._run(partial(self._rows, "SELECT id FROM event LIMIT 1")))
 
-    async def active_backends(self) -> dict[str, BackendState]:
-        """All backends that are not terminated, with their states."""
-        rows = await self._run(
-            partial(
-                self._rows,
-                "SELECT id, state FROM backend WHERE json_extract(state, '$.status') <> ? ORDER BY rowid",
-                str(BackendStatus.TERMINATED),
-            )
-        )
-        return {backend_id: state_from_json(state) for backend_id, state in rows}
-
     async def active_runs(self) -> dict[str, StoredRun]:
         """All backends that are not terminated, with what is known of them."""
         rows = await self._run(partial(self._rows, _ACTIVE_RUNS, str(BackendStatus.TERMINATED)))
