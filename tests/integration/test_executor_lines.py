@@ -53,6 +53,10 @@ async def executor(
         yield lines, runtime
     finally:
         server.close()
+        # Whoever was connected has left; the connection is closed a moment after.
+        async with lines._turn:
+            pass
+        await asyncio.sleep(0.01)
 
 
 async def test_our_executor_answers_as_recorded(tmp_path: Path) -> None:
