@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
+import pytest
 
 from harness.controllers import Api, controller_api
 from harness.fake_node import fake_drone, obedient_drone
 from plane.controller.reaper import reap
 from plane.database import cleanup
-from plane.database.pool import Database, open_database
+from plane.database.pool import Database, RowGone, open_database
+from plane.decisions.idle_sweep import SweepCandidate
 
 IMAGE: dict[str, Any] = {"executable": {"image": "example/image"}}
 
@@ -174,3 +176,73 @@ async def test_cleanup_forgets_fencing_tokens_only_of_keys_that_nobody_holds(pos
         await cleanup.delete_old(db, 7, 100)
         rows = await connection.fetch("SELECT key_name FROM plane_key_fencing ORDER BY 1")
         assert [row["key_name"] for row in rows] == ["free but recent", "held"]
+
+
+async def delete_backend(connection: asyncpg.Connection[Any], backend: str) -> None:
+    for table in ("token", "backend_action", "backend_state"):
+        await connection.execute(f"DELETE FROM {table} WHERE backend_id = $1", backend)
+    for table in ("backend_key", "backend"):
+        await connection.execute(f"DELETE FROM {table} WHERE id = $1", backend)
+
+
+async def test_a_key_whose_holder_is_deleted_in_this_moment_is_free(postgres_url: str) -> None:
+    async with sql(postgres_url) as connection:
+        # What a database's owner has set for all is not to matter.
+        await connection.execute(
+            "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_isolation = serializable',"
+            " current_database()); END $$"
+        )
+    async with upkeep(postgres_url) as (api, _, connection), obedient_drone(api.base):
+        former = await api.connect(key={"name": "k"}, spawn_config=IMAGE)
+        deleting = connection.transaction(isolation="read_committed")
+        await deleting.start()
+        await delete_backend(connection, former["backend_id"])
+        asking = asyncio.create_task(api.connect(key={"name": "k"}, spawn_config=IMAGE))
+        async with asyncio.timeout(10):
+            while not await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+                await asyncio.sleep(0.01)
+        await deleting.commit()
+        assert (await asking)["spawned"] is True
+
+
+async def test_the_sweep_goes_on_after_one_that_was_deleted_meanwhile(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+
+    async def deleted_meanwhile(db: Database, drone_ids: Sequence[int]) -> list[SweepCandidate]:
+        nonlocal looks
+        looks += 1
+        return [SweepCandidate("deleted", drone_ids[0], -1.0)]
+
+    monkeypatch.setattr("plane.database.backends.backends_to_sweep", deleted_meanwhile)
+    async with upkeep(postgres_url) as (api, _, _), fake_drone(api.base), asyncio.timeout(30):
+        while looks < 2:
+            await asyncio.sleep(0.05)
+
+
+async def test_the_cleaner_goes_on_after_a_backend_that_cannot_be_deleted_in_this_moment(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, tries = cleanup.delete_old, 0
+
+    async def taken_at_first(*args: Any) -> cleanup.Cleaned:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise RowGone("something that this refers to was deleted meanwhile")
+        return await real(*args)
+
+    monkeypatch.setattr(cleanup, "delete_old", taken_at_first)
+    monkeypatch.setattr("plane.timing.CLEANUP_INTERVAL_S", 0.05)
+    async with (
+        controller_api(postgres_url, cleanup_min_age_days=0) as api,
+        sql(postgres_url) as connection,
+        obedient_drone(api.base),
+    ):
+        backend = (await api.connect(spawn_config=IMAGE))["backend_id"]
+        await api.call("POST", f"/ctrl/b/{backend}/hard-terminate")
+        async with asyncio.timeout(30):
+            while await connection.fetchval("SELECT count(*) FROM backend"):
+                await asyncio.sleep(0.05)
+    assert tries > 1

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from aiohttp import web
 
 from plane.controller.answers import json_answer, no_such_backend
 from plane.controller.context import CONTEXT, Context
 from plane.controller.endpoints import Endpoint
 from plane.database import actions, backends
+from plane.database.pool import RowGone
 from plane.decisions.access import Role
 from plane.identity import random_name
 from plane.protocol.backend_state import (
@@ -54,14 +57,18 @@ async def _terminate(request: web.Request, kind: TerminationKind) -> web.Respons
 async def order_termination(
     context: Context, backend_id: str, drone_id: int, kind: TerminationKind, reason: TerminationReason
 ) -> None:
-    """Tell the drone to end the backend; the order is kept until the drone has acknowledged it."""
+    """Tell the drone to end the backend; the order is kept until the drone has acknowledged it.
+
+    Nothing is to be done about one that has ended and was deleted meanwhile.
+    """
     action = BackendAction(
         action_id=random_name(Prefix.BACKEND_ACTION),
         backend_id=backend_id,
         drone_id=drone_id,
         action=BackendOrder(terminate=TerminateOrder(kind=kind, reason=reason)),
     )
-    await actions.order(context.db, action)
+    with suppress(RowGone):
+        await actions.order(context.db, action)
 
 
 BACKEND_ENDPOINTS = (

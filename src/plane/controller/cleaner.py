@@ -12,7 +12,7 @@ import structlog
 
 from plane import timing
 from plane.database import cleanup
-from plane.database.pool import Database, DatabaseUnavailable
+from plane.database.pool import Database, DatabaseUnavailable, RowGone
 from plane.settings import ControllerSettings
 
 __all__ = ["clean_for_ever"]
@@ -26,7 +26,8 @@ async def clean_for_ever(db: Database, settings: ControllerSettings) -> None:
     while True:
         try:
             await _clean(db, settings)
-        except DatabaseUnavailable as error:
+        except (DatabaseUnavailable, RowGone) as error:
+            # A token may be given to a backend in the moment in which that is deleted.
             log.warning("not cleaned; trying again later", error=str(error))
         await asyncio.sleep(timing.CLEANUP_INTERVAL_S)
 

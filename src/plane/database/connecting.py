@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import asyncpg
 import msgspec
 
-from plane.database.pool import Database, Transaction
+from plane.database.pool import Database, RowGone, Transaction
 from plane.database.statements import statements
 from plane.decisions.connect_request import HeldKey, KeyLookup
 from plane.decisions.drone_choice import BackendCounts, DroneCandidate, DroneHand
@@ -89,8 +89,7 @@ async def look_up_keys(
     now_s = asyncio.get_running_loop().time()
     places = {(q.cluster, q.pool): 0 for q in questions if q.cluster is not None}
     places = {wanted: place for place, wanted in enumerate(places, 1)}
-    rows = await db.fetch(
-        _SQL["look_up_keys"],
+    args = (
         [q.key.namespace for q in questions],
         [q.key.name for q in questions],
         [q.key.tag for q in questions],
@@ -107,6 +106,11 @@ async def look_up_keys(
         COUNTED_BACKENDS,
         counts.recent(now_s),
     )
+    try:
+        rows = await db.fetch(_SQL["look_up_keys"], *args)
+    except RowGone:
+        # A holder that ended was deleted before it got its token. It is no holder any more.
+        rows = await db.fetch(_SQL["look_up_keys"], *args)
     hands = _hands(rows[0]["drones"], len(places), counts, now_s)
     return [
         Lookup(

@@ -20,6 +20,7 @@ __all__ = [
     "CANNOT_CONNECT",
     "Database",
     "DatabaseUnavailable",
+    "RowGone",
     "Transaction",
     "Unstorable",
     "cannot_connect",
@@ -52,6 +53,10 @@ class DatabaseUnavailable(PlaneError):
     """The database did not answer; what was asked may or may not have been done."""
 
 
+class RowGone(PlaneError):
+    """What this refers to, as a backend, was deleted meanwhile. Nothing was done; who looks again finds it gone."""
+
+
 class Unstorable(PlaneError):
     """A value that no column can hold, as text with NUL. Nothing was stored."""
 
@@ -68,7 +73,7 @@ class Database:
         """All rows of one statement.
 
         Raises:
-            DatabaseUnavailable, Unstorable
+            DatabaseUnavailable, RowGone, Unstorable
         """
         async with self._connection() as connection:
             rows: list[asyncpg.Record] = await connection.fetch(statement, *args, timeout=STATEMENT_LIMIT_S)
@@ -78,7 +83,7 @@ class Database:
         """The first row of one statement, if any.
 
         Raises:
-            DatabaseUnavailable, Unstorable
+            DatabaseUnavailable, RowGone, Unstorable
         """
         async with self._connection() as connection:
             row: asyncpg.Record | None = await connection.fetchrow(statement, *args, timeout=STATEMENT_LIMIT_S)
@@ -88,7 +93,7 @@ class Database:
         """Run one statement.
 
         Raises:
-            DatabaseUnavailable, Unstorable
+            DatabaseUnavailable, RowGone, Unstorable
         """
         async with self._connection() as connection:
             await connection.execute(statement, *args, timeout=STATEMENT_LIMIT_S)
@@ -107,7 +112,7 @@ class Database:
         """Several statements, all or nothing.
 
         Raises:
-            DatabaseUnavailable, Unstorable
+            DatabaseUnavailable, RowGone, Unstorable
         """
         async with self._connection() as connection, connection.transaction():
             yield Transaction(connection)
@@ -128,6 +133,8 @@ class Database:
                 # Another of the URL's hosts has taken over: look for it.
                 await self._pool.expire_connections()
             raise DatabaseUnavailable(f"the database does not answer: {why(error)}") from error
+        except asyncpg.ForeignKeyViolationError as error:
+            raise RowGone(f"something that this refers to was deleted meanwhile: {error}") from error
         except (asyncpg.DataError, UnicodeEncodeError) as error:
             raise Unstorable(f"the database cannot hold this: {error}") from error
 
@@ -169,6 +176,9 @@ _SERVER_SETTINGS: Final = {
     "timezone": "UTC",
     "application_name": "plane",
     "jit": "off",
+    # Races are settled by statements that wait for a row and then see what it has become; a database whose default is
+    # another level would have them fail.
+    "default_transaction_isolation": "read committed",
     # Every statement here is best answered by the same plan whatever its arguments; planning the large ones anew each
     # time costs as much as running them.
     "plan_cache_mode": "force_generic_plan",
