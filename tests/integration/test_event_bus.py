@@ -78,6 +78,22 @@ async def test_what_happens_while_the_connection_is_lost_is_read_again_once(post
             assert await next_payload(events) == {"n": "after"}
 
 
+async def test_an_event_of_another_shape_keeps_nothing_from_being_read_again(postgres_url: str) -> None:
+    async with running_bus(postgres_url) as (bus, sql):
+        with bus.subscribe(KIND, "a") as events:
+            await sql.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE pid <> pg_backend_pid() AND datname = current_database()"
+            )
+            for payload in ('["an array"]', '"text"', "1", "null", '{"n": 1}'):
+                await sql.execute(EMIT, "a", payload)
+            assert await next_payload(events) == {"n": 1}
+            # And so where it is heard at once.
+            for payload in ('["an array"]', '"text"', "1", '{"n": 2}'):
+                await sql.execute(EMIT, "a", payload)
+            assert await next_payload(events) == {"n": 2}
+
+
 async def test_more_than_the_inbox_holds_is_read_again(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(notifications, "INBOX_LIMIT", 10)
     async with running_bus(postgres_url) as (bus, sql):

@@ -72,7 +72,8 @@ class LatestMetrics:
 
 def _usage(event: Event) -> BackendUsage | None:
     try:
-        return codec.convert({**event.payload, "time": int(event.timestamp.timestamp() * 1000)}, BackendUsage)
-    except (MessageError, TypeError) as error:
+        time_ms = int(event.timestamp.timestamp() * 1000)
+        return codec.convert({**(event.payload or {}), "time": time_ms}, BackendUsage)
+    except MessageError as error:
         log.warning("metrics not understood", backend=event.key, error=str(error))
         return None

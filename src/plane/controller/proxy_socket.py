@@ -182,7 +182,7 @@ async def _route(context: Context, token: str) -> RouteInfo | None:
 
 async def _tell_removals(socket: ProxySocket, states: Subscription) -> None:
     async for event in states:
-        if event.key is not None and event.payload.get("status") == BackendStatus.TERMINATED:
+        if event.key is not None and (event.payload or {}).get("status") == BackendStatus.TERMINATED:
             await socket.send(MessageToProxy(backend_removed=BackendRemoved(event.key)))
 
 

@@ -13,6 +13,7 @@ import datetime
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import asyncpg
 import msgspec
@@ -229,8 +230,9 @@ class EventBus:
                 if row is None:
                     log.warning("event is gone from the database", event=event.id)
                     continue
-                event = msgspec.structs.replace(event, payload=codec.decode(row["data"], dict))
-            self._dispatch(event)
+                event = msgspec.structs.replace(event, payload=self._payload(row))
+            if event.payload is not None:
+                self._dispatch(event)
 
     async def _replay(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
         newest: int = await connection.fetchval(_SQL["last_event"])
@@ -245,18 +247,24 @@ class EventBus:
         while True:
             rows = await connection.fetch(_SQL["events_after"], after, EVENT_REPLAY_PAGE)
             for row in rows:
-                self._dispatch(
-                    Event(
-                        id=row["id"],
-                        kind=row["kind"],
-                        key=row["key"],
-                        timestamp=row["created_at"],
-                        payload=codec.decode(row["data"], dict),
+                if (payload := self._payload(row)) is not None:
+                    self._dispatch(
+                        Event(
+                            id=row["id"], kind=row["kind"], key=row["key"], timestamp=row["created_at"], payload=payload
+                        )
                     )
-                )
             if len(rows) < EVENT_REPLAY_PAGE:
                 return
             after = rows[-1]["id"]
+
+    def _payload(self, row: asyncpg.Record) -> dict[str, Any] | None:
+        """That of an event's row; None, and a warning, if it is none that anybody here understands."""
+        try:
+            payload: dict[str, Any] = codec.decode(row["data"], dict)
+        except MessageError as error:
+            self._not_understood.warn(error=str(error))
+            return None
+        return payload
 
     def _dispatch(self, event: Event) -> None:
         if event.id is not None:

@@ -39,7 +39,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: str
     timestamp: datetime.datetime
-    payload: Any = None
+    payload: dict[str, Any] | None = None
     key: str | None = None
     id: Int64 | None = None
 
