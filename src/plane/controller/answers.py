@@ -17,6 +17,7 @@ from plane.database.pool import DatabaseUnavailable, Unstorable
 from plane.identity import random_name
 from plane.protocol import codec
 from plane.protocol.errors import ApiError, ApiErrorKind, ApiFailure, InvalidClusterName, MessageError
+from plane.repeated_warning import RepeatedWarning
 
 __all__ = [
     "add_cors_headers",
@@ -35,6 +36,8 @@ T = TypeVar("T")
 _JSON_TYPE = re.compile(r"application/([\w.+-]+\+)?json\Z")
 
 log = structlog.get_logger("plane.controller")
+
+_DATABASE_AWAY = RepeatedWarning(log, "database not available")
 
 
 def json_answer(body: Any, status: int = 200) -> web.Response:
@@ -89,7 +92,7 @@ def error_answer(error: Exception, method: str, path: str) -> web.Response:
         case InvalidClusterName():
             failure = ApiFailure(400, ApiErrorKind.INVALID_CLUSTER_NAME, str(error))
         case DatabaseUnavailable():
-            log.warning("database not available", error=str(error))
+            _DATABASE_AWAY.warn(error=str(error))
             failure = ApiFailure(500, ApiErrorKind.DATABASE_ERROR, str(error))
         case Unstorable():
             failure = ApiFailure(400, ApiErrorKind.OTHER, str(error))

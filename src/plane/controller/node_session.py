@@ -18,7 +18,7 @@ from plane.controller.context import CONTEXT, Context
 from plane.database import nodes
 from plane.database.nodes import Registration
 from plane.database.notifications import Overflowed
-from plane.database.pool import DatabaseUnavailable, Unstorable
+from plane.database.pool import DatabaseUnavailable, RowGone, Unstorable
 from plane.protocol import codec
 from plane.protocol.errors import InvalidName, MessageError
 from plane.protocol.handshake import Extension, Handshake
@@ -65,7 +65,7 @@ async def serve_node(
     socket: NodeSocket[In, Any] = NodeSocket(ws, handshake, message)
     try:
         await _registered(context, socket, kind, cluster, request.remote or "127.0.0.1", serve)
-    except (DatabaseUnavailable, Overflowed, SocketClosed, Unstorable) as error:
+    except (DatabaseUnavailable, Overflowed, RowGone, SocketClosed, Unstorable) as error:
         # The node comes back, to this controller or another, and everything is read again.
         log.warning("node's connection is closed", node=handshake.name, error=str(error))
         await socket.close()
