@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,17 +110,25 @@ class CertificateFiles:
         return tuple(found)
 
 
-def _bytes(path: Path) -> bytes:
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """What cannot be read is no certificate, but for a file that is not there."""
     try:
-        return path.read_bytes()
+        yield
     except FileNotFoundError:
         raise
     except OSError as error:
         raise InvalidCertificate(f"{path} cannot be read: {error.strerror}") from None
 
 
+def _bytes(path: Path) -> bytes:
+    with _reading(path):
+        return path.read_bytes()
+
+
 def _require_private(path: Path, forbidden: int) -> None:
-    mode = stat.S_IMODE(path.stat().st_mode)
+    with _reading(path):
+        mode = stat.S_IMODE(path.stat().st_mode)
     if mode & forbidden:
         raise InvalidCertificate(
             f"{path} holds a private key, and its mode {mode:04o} lets others read or write it; run: chmod 600 {path}"
