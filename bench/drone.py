@@ -89,7 +89,7 @@ class Drone:
         now = self._clock.now()
         return KeyDeadlines(now.plus_s(30), now.plus_s(40), now.plus_s(50))
 
-    async def renew(self, request: RenewKey) -> None:
+    def renew(self, request: RenewKey) -> None:
         self._executor.keys.answered(RenewKeyResponse(request.backend, self.deadlines()))
 
     async def spawn(self, executable: Any) -> tuple[str, Awaitable[BackendStatus]]:

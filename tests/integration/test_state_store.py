@@ -94,7 +94,7 @@ class StoreMachine(RuleBasedStateMachine):
     def acknowledge(self, position: int) -> None:
         if self.unacknowledged:
             event_id = list(self.unacknowledged)[position % len(self.unacknowledged)]
-            self.loop.run_until_complete(self.store.ack_event(event_id))
+            self.loop.run_until_complete(self.store.ack_events([event_id]))
             del self.unacknowledged[event_id]
 
     @rule()
@@ -142,7 +142,7 @@ async def main(path):
             event_id = await store.register_event(f"b{number % 7}", Loading(), DroneTime(number))
             print("registered", event_id, flush=True)
             if number % 3 == 0:
-                await store.ack_event(event_id)
+                await store.ack_events([event_id])
                 print("acknowledged", event_id, flush=True)
             number += 1
 
@@ -288,15 +288,15 @@ async def test_a17_terminated_backends_are_forgotten_once_acknowledged_and_older
         for name, at in (("acknowledged", 0), ("told", 0), ("young", 1000)):
             await store.begin_backend(name, [Scheduled()], DroneTime(0), ORDER)
             ids[name] = await store.register_event(name, ENDED, DroneTime(at))
-            await store.ack_event(ids[name] - 1)
+            await store.ack_events([ids[name] - 1])
         await store.register_event("runs", Ready(address="127.0.0.1:1"), DroneTime(0))
         for name in ("acknowledged", "young"):
-            await store.ack_event(ids[name])
+            await store.ack_events([ids[name]])
         assert await store.forget_ended(hour, 3600) == ["acknowledged"]
         with pytest.raises(UnknownBackend):
             await store.backend_state("acknowledged")
         assert await store.backend_state("told") == ENDED
-        await store.ack_event(ids["told"])
+        await store.ack_events([ids["told"]])
         assert sorted(await store.forget_ended(hour.plus_s(1), 3600)) == ["told", "young"]
         assert list(await store.active_runs()) == ["runs"]
 

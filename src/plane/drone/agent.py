@@ -15,7 +15,7 @@ from plane import timing
 from plane.drone.clock import DroneClock
 from plane.drone.event_recorder import EventRecorder
 from plane.drone.executor import Executor
-from plane.drone.state_store import StateStore
+from plane.drone.state_store import Listener, StateStore
 from plane.ownership import OwnedTasks, run_together
 from plane.protocol.drone_messages import (
     AckAction,
@@ -80,6 +80,8 @@ class Agent:
         """Serve one connection to its end."""
         outbox: asyncio.Queue[BackendEvent] = asyncio.Queue(OUTBOX_LIMIT)
         overflowed = asyncio.Event()
+        # One for each key at most: it is asked for again when it is answered, or on the next connection.
+        renewals: asyncio.Queue[RenewKey] = asyncio.Queue()
 
         def listener(event: BackendEvent) -> None:
             try:
@@ -87,19 +89,13 @@ class Agent:
             except asyncio.QueueFull:
                 overflowed.set()
 
-        async def renew(request: RenewKey) -> None:
-            try:
-                await socket.send(MessageFromDrone(renew_key=request))
-            except SocketClosed as error:
-                log.info("renewal not sent; it is asked for again", backend=request.backend, error=str(error))
-
         try:
-            await self._store.register_listener(listener)
-            self._executor.keys.connected(renew)
+            self._executor.keys.connected(renewals.put_nowait)
             self._socket = socket
             await run_together(
                 self._beat(socket),
-                self._send_events(socket, outbox),
+                self._send_events(socket, outbox, listener),
+                self._send_renewals(socket, renewals),
                 self._send_metrics(socket),
                 self._hear(socket),
                 _until_set(overflowed),
@@ -114,9 +110,15 @@ class Agent:
             await socket.send(MessageFromDrone(heartbeat=Heartbeat(self._clock.now())))
             await asyncio.sleep(timing.HEARTBEAT_INTERVAL_S)
 
-    async def _send_events(self, socket: DroneSocket, outbox: asyncio.Queue[BackendEvent]) -> None:
+    async def _send_events(self, socket: DroneSocket, outbox: asyncio.Queue[BackendEvent], listener: Listener) -> None:
+        # Here, since all else must go on while the disk does not answer.
+        await self._store.register_listener(listener)
         while True:
             await socket.send(MessageFromDrone(backend_event=await outbox.get()))
+
+    async def _send_renewals(self, socket: DroneSocket, renewals: asyncio.Queue[RenewKey]) -> None:
+        while True:
+            await socket.send(MessageFromDrone(renew_key=await renewals.get()))
 
     async def _send_metrics(self, socket: DroneSocket) -> None:
         while True:
@@ -134,7 +136,7 @@ class Agent:
                             before = self._last.get(action.backend_id)
                             self._last[action.backend_id] = tasks.start(self._apply(socket, action, before))
                     case AckEvent(event_id):
-                        await self._recorder.acknowledge(event_id)
+                        self._recorder.acknowledge(event_id)
                     case RenewKeyResponse() as response:
                         self._executor.keys.answered(response)
                     case ReadLogs() as request:

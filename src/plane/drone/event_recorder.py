@@ -1,7 +1,7 @@
-"""Records the events of all backends, also while the state store cannot be written, as on a full disk.
+"""Records the events of all backends, also while the state store cannot be written: the disk is full, or hangs.
 
 What cannot be stored is kept in memory, in order, and stored as soon as that is possible again. So a backend can be
-ended on a full disk: whoever starts something waits for `durable`, whoever ends something does not. `run` is owned by
+ended on such a disk: whoever starts something waits for `durable`, whoever ends something does not. `run` is owned by
 `plane.drone.running`.
 """
 
@@ -18,6 +18,7 @@ import structlog
 
 from plane.drone.clock import DroneClock
 from plane.drone.state_store import StateStore
+from plane.ownership import run_together
 from plane.protocol.backend_state import BackendState
 from plane.protocol.drone_messages import SpawnOrder
 from plane.protocol.errors import PlaneError
@@ -27,6 +28,8 @@ __all__ = ["EventRecorder", "StoreUnwritable"]
 
 # Between tries to write to a state store that fails.
 RETRY_S = 1.0
+# A backend whose key's lease is over is killed so much later at most, which leaves seconds before another may start.
+WRITE_LIMIT_S = 5.0
 
 log = structlog.get_logger("plane.drone")
 
@@ -53,8 +56,9 @@ class EventRecorder:
         self._clock = clock
         # Bounded by what exists: a backend's states rise, and an event is acknowledged once.
         self._owed: deque[_Owed] = deque()
-        self._unacknowledged: set[int] = set()
+        self._acknowledged: list[int] = []
         self._owes = asyncio.Event()
+        self._may_forget = asyncio.Event()
         self._stored = asyncio.Condition()
 
     async def begin(self, backend_id: str, states: Sequence[BackendState], order: SpawnOrder) -> None:
@@ -72,53 +76,62 @@ class EventRecorder:
     async def record(self, backend_id: str, state: BackendState, handle: Any = None) -> None:
         """Record a state, if need be for the moment in memory only; see `durable`."""
         owed = _Owed(backend_id, state, self._clock.now(), handle)
-        error = None if self._owed else await self._write(owed)
-        if self._owed or error is not None:
-            log.error(
-                "state not stored; it will be, as soon as it can", backend=backend_id, error=str(error or "others wait")
-            )
-            self._owed.append(owed)
-            self._owes.set()
+        reason = "others wait"
+        if not self._owed:
+            try:
+                async with asyncio.timeout(WRITE_LIMIT_S):
+                    await self._write(owed)
+                return
+            except TimeoutError:
+                # If it is stored all the same, it is told of twice, which changes nothing.
+                reason = f"the disk does not answer within {WRITE_LIMIT_S:g} s"
+            except sqlite3.Error as error:
+                reason = str(error)
+        log.error("state not stored; it will be, as soon as it can", backend=backend_id, error=reason)
+        self._owed.append(owed)
+        self._owes.set()
 
     async def durable(self, backend_id: str) -> None:
         """Return once all recorded states of the backend are stored."""
         async with self._stored:
             await self._stored.wait_for(lambda: all(owed.backend_id != backend_id for owed in self._owed))
 
-    async def acknowledge(self, event_id: int) -> None:
-        """A controller has the event."""
-        try:
-            await self._store.ack_event(event_id)
-        except sqlite3.Error:
-            self._unacknowledged.add(event_id)
-            self._owes.set()
+    def acknowledge(self, event_id: int) -> None:
+        """A controller has the event; it is forgotten soon."""
+        self._acknowledged.append(event_id)
+        self._may_forget.set()
 
     async def run(self) -> None:
-        """Store what is owed, when that is possible; until cancelled."""
+        """Store what is owed, when that is possible, and forget what is acknowledged; until cancelled."""
+        await run_together(self._store_owed(), self._forget_acknowledged())
+
+    async def _store_owed(self) -> None:
         while True:
             await self._owes.wait()
             await asyncio.sleep(RETRY_S)
-            while self._owed and await self._write(self._owed[0]) is None:
-                self._owed.popleft()
-                async with self._stored:
-                    self._stored.notify_all()
-            if not self._owed and await self._acknowledge_all():
-                self._owes.clear()
-                log.info("the state store can be written again")
+            try:
+                while self._owed:
+                    await self._write(self._owed[0])
+                    self._owed.popleft()
+                    async with self._stored:
+                        self._stored.notify_all()
+            except sqlite3.Error:
+                continue
+            self._owes.clear()
+            log.info("the state store can be written again")
 
-    async def _write(self, owed: _Owed) -> sqlite3.Error | None:
-        """None: it is stored."""
-        try:
-            await self._store.register_event(owed.backend_id, owed.state, owed.at, handle=owed.handle)
-        except sqlite3.Error as error:
-            return error
-        return None
+    async def _forget_acknowledged(self) -> None:
+        """All that were acknowledged meanwhile in one transaction: each takes a sync of the disk."""
+        while True:
+            await self._may_forget.wait()
+            self._may_forget.clear()
+            event_ids, self._acknowledged = self._acknowledged, []
+            try:
+                await self._store.ack_events(event_ids)
+            except sqlite3.Error:
+                self._acknowledged += event_ids
+                self._may_forget.set()
+                await asyncio.sleep(RETRY_S)
 
-    async def _acknowledge_all(self) -> bool:
-        try:
-            for event_id in list(self._unacknowledged):
-                await self._store.ack_event(event_id)
-                self._unacknowledged.discard(event_id)
-        except sqlite3.Error:
-            return False
-        return True
+    async def _write(self, owed: _Owed) -> None:
+        await self._store.register_event(owed.backend_id, owed.state, owed.at, handle=owed.handle)

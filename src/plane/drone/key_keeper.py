@@ -7,7 +7,7 @@ Decided by `plane.decisions.key_lease`; here the clock is read, and what is due 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 
 import structlog
@@ -25,7 +25,7 @@ __all__ = ["KeyKeeper"]
 LONGEST_SLEEP_S = 1.0
 
 EndBackend = Callable[[str, TerminationKind], None]
-SendRenewal = Callable[[RenewKey], Awaitable[None]]
+SendRenewal = Callable[[RenewKey], None]
 
 log = structlog.get_logger("plane.drone")
 
@@ -63,7 +63,10 @@ class KeyKeeper:
         return renewed
 
     def connected(self, send: SendRenewal) -> None:
-        """Renewals go there from now on; what is due is asked for again."""
+        """Renewals go there from now on; what is due is asked for again.
+
+        ``send`` must not wait: a controller that takes nothing must not keep a deadline waiting.
+        """
         self._send = send
         for lease in self._leases.values():
             lease.connected()
@@ -92,7 +95,7 @@ class KeyKeeper:
             now = self._clock.now()
             for backend_id, lease in list(self._leases.items()):
                 for action in lease.due(now):
-                    await self._do(backend_id, action, now)
+                    self._do(backend_id, action, now)
             self._changed.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._sleep_s()):
@@ -105,11 +108,11 @@ class KeyKeeper:
             return LONGEST_SLEEP_S
         return min(max(0.0, now.seconds_until(min(wakes))), LONGEST_SLEEP_S)
 
-    async def _do(self, backend_id: str, action: LeaseAction, now: DroneTime) -> None:
+    def _do(self, backend_id: str, action: LeaseAction, now: DroneTime) -> None:
         match action:
             case LeaseAction.RENEW:
                 if self._send is not None:
-                    await self._send(RenewKey(backend=backend_id, local_time=now))
+                    self._send(RenewKey(backend=backend_id, local_time=now))
             case LeaseAction.TERMINATE_SOFT:
                 log.warning("key's lease is running out; backend is asked to stop", backend=backend_id)
                 self._end(backend_id, TerminationKind.SOFT)

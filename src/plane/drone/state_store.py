@@ -174,9 +174,9 @@ class StateStore:
         if self._listener is listener:
             self._listener = None
 
-    async def ack_event(self, event_id: int) -> None:
-        """Forget the event; it is never told again."""
-        await self._run(partial(self._write, "DELETE FROM event WHERE id = ?", event_id))
+    async def ack_events(self, event_ids: Sequence[int]) -> None:
+        """Forget the events; they are never told again."""
+        await self._run(partial(self._forget_events, list(event_ids)))
 
     async def has_unacknowledged(self) -> bool:
         """Whether any event still waits for its acknowledgement."""
@@ -277,10 +277,10 @@ class StateStore:
     def _rows(self, statement: str, *args: object) -> list[tuple[Any, ...]]:
         return self._connection.execute(statement, args).fetchall()
 
-    def _write(self, statement: str, *args: object) -> None:
-        with self._connection:
-            self._connection.execute("BEGIN IMMEDIATE")
-            self._connection.execute(statement, args)
+    def _forget_events(self, event_ids: list[int]) -> None:
+        with self._connection as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.executemany("DELETE FROM event WHERE id = ?", [(event_id,) for event_id in event_ids])
 
     def _unacknowledged(self) -> list[BackendEvent]:
         # By id, not by time: a clock may step back (A18).

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
@@ -10,17 +11,24 @@ from plane.drone.agent import Agent, DroneSocket
 from plane.drone.clock import DroneClock
 from plane.drone.event_recorder import EventRecorder
 from plane.drone.executor import Executor
-from plane.drone.state_store import open_state_store
-from plane.protocol.backend_state import TerminationKind, TerminationReason
+from plane.drone.key_keeper import KeyKeeper
+from plane.drone.state_store import StateStore, open_state_store
+from plane.ownership import end_tasks
+from plane.protocol.backend_state import Ready, TerminationKind, TerminationReason
 from plane.protocol.drone_messages import (
+    AckEvent,
     BackendAction,
     BackendOrder,
+    Heartbeat,
     MessageFromDrone,
     MessageToDrone,
+    RenewKey,
+    RenewKeyResponse,
     Stopping,
     TerminateOrder,
 )
 from plane.protocol.handshake import Extension, Handshake, Version
+from plane.protocol.keys import KeyDeadlines
 
 
 class Socket:
@@ -108,3 +116,65 @@ async def test_a14_a_drone_that_stops_says_so_only_to_who_understands() -> None:
             assert (Stopping() in socket.heard) is bool(extensions)
             socket.to_say.put_nowait(None)
             await session
+
+
+class Stalled(Socket):
+    """A controller that takes no renewal."""
+
+    async def send(self, message: MessageFromDrone) -> None:
+        await super().send(message)
+        if isinstance(message.content, RenewKey):
+            await asyncio.Event().wait()
+
+
+async def test_a_controller_that_takes_nothing_keeps_no_deadline_waiting() -> None:
+    async with open_state_store(None) as store:
+        clock = DroneClock()
+        recorder = EventRecorder(store, clock)
+        executor = Executor(store, recorder, clock, "127.0.0.1")
+        ended: list[tuple[str, TerminationKind]] = []
+        executor.keys = KeyKeeper(clock, lambda backend, kind: ended.append((backend, kind)))
+        agent, socket = Agent(store, recorder, executor, clock), Stalled()
+        now = clock.now()
+        executor.keys.hold("renews", KeyDeadlines(now, now.plus_s(3600), now.plus_s(3600)))
+        tasks = [
+            asyncio.create_task(agent.session(cast(DroneSocket, socket))),
+            asyncio.create_task(executor.keys.run()),
+        ]
+        await until(lambda: any(isinstance(content, RenewKey) for content in socket.heard))
+        executor.keys.hold("ends", KeyDeadlines(now, now, now))
+        await until(lambda: ended == [("ends", TerminationKind.HARD)])
+        await end_tasks(tasks)
+
+
+async def test_a_disk_that_hangs_keeps_no_answer_of_the_controller_waiting() -> None:
+    disk_answers = threading.Event()
+    async with open_state_store(None) as store:
+        clock = DroneClock()
+        recorder = EventRecorder(store, clock)
+        executor = Executor(store, recorder, clock, "127.0.0.1")
+        agent, socket = Agent(store, recorder, executor, clock), Socket()
+        now = clock.now()
+        executor.keys.hold("b", KeyDeadlines(now, now.plus_s(3600), now.plus_s(3600)))
+        await recorder.record("b", Ready(address="127.0.0.1:1"))
+        [event] = await untold(store)
+        store._thread.submit(disk_answers.wait)
+        tasks = [asyncio.create_task(agent.session(cast(DroneSocket, socket))), asyncio.create_task(recorder.run())]
+        try:
+            await until(lambda: any(isinstance(content, Heartbeat) for content in socket.heard))
+            socket.to_say.put_nowait(MessageToDrone(ack_event=AckEvent(event)))
+            renewed = KeyDeadlines(now.plus_s(30), now.plus_s(40), now.plus_s(50))
+            socket.to_say.put_nowait(MessageToDrone(renew_key_response=RenewKeyResponse("b", renewed)))
+            await until(lambda: executor.keys.take_renewed() == {"b": renewed})
+        finally:
+            disk_answers.set()
+        async with asyncio.timeout(10):
+            while await untold(store):
+                await asyncio.sleep(0.01)
+        await end_tasks(tasks)
+
+
+async def untold(store: StateStore) -> list[int]:
+    """The ids of the events that no controller has acknowledged, as far as that is stored."""
+    rows = await store._run(lambda: store._rows("SELECT id FROM event"))
+    return [row[0] for row in rows]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -37,8 +38,9 @@ class Drone:
 
     def __init__(self, store: StateStore, clock: DroneClock) -> None:
         self.clock = clock
-        recorder = EventRecorder(store, clock)
-        self.executor = Executor(store, recorder, clock, "127.0.0.1")
+        self.store = store
+        self.recorder = EventRecorder(store, clock)
+        self.executor = Executor(store, self.recorder, clock, "127.0.0.1")
         self.runtime = MemoryRuntime(RuntimeListener(self.executor.exited))
         self.executor.runtime = self.runtime
         self.events: list[BackendEvent] = []
@@ -215,7 +217,7 @@ async def test_of_a_backend_on_its_way_there_is_no_output_yet() -> None:
         await it.until("b", BackendStatus.READY)
         assert (await it.executor.read_logs("b", None, None, 0)).ended is False
         it.runtime.exit("b", 0)
-        await it.until("b", BackendStatus.TERMINATED)
+        await until(lambda: "b" not in it.executor._runners)
         with pytest.raises(NothingKept):
             await it.executor.read_logs("b", None, None, 0)
 
@@ -236,3 +238,27 @@ async def test_output_of_a_former_backend_is_read_once_it_is_known_again() -> No
             assert not reading.done()
             after.runtime.may_go_on.set()
             assert (await reading).ended is False
+
+
+async def test_a_disk_that_hangs_keeps_no_backend_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plane.drone.event_recorder.WRITE_LIMIT_S", 0.05)
+    monkeypatch.setattr("plane.drone.event_recorder.RETRY_S", 0.05)
+    disk_answers = threading.Event()
+    async with drone() as it:
+        recording = asyncio.create_task(it.recorder.run())
+        order = it.order()
+        assert await it.spawn("b", order)
+        await it.until("b", BackendStatus.READY)
+        try:
+            it.store._thread.submit(disk_answers.wait)
+            # Its key's lease is over.
+            now = it.clock.now()
+            it.executor.keys.hold("b", KeyDeadlines(now, now, now))
+            await until(lambda: "b" not in it.runtime._running)
+        finally:
+            disk_answers.set()
+        # What is told twice is told in order.
+        await it.until("b", BackendStatus.TERMINATED)
+        statuses = [state.status.number for state in it.states("b")]
+        assert statuses == sorted(statuses)
+        await end_tasks([recording])
