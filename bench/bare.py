@@ -7,7 +7,7 @@ from typing import Any
 
 import asyncpg
 
-from plane.database.connecting import NewBackend, Question, TokenGrant, look_up_keys, spawn_backends
+from plane.database.connecting import NewBackend, Question, TokenGrant, look_up_keys, reuse_keys, spawn_backends
 from plane.database.pool import Transaction
 from plane.decisions.drone_choice import BackendCounts
 from plane.decisions.lease_terms import lease_deadlines
@@ -38,14 +38,17 @@ class BareClient:
             " INSERT INTO drone (id, ready) SELECT id, false FROM n RETURNING id"
         )
 
-    async def look_up(self, key: str) -> None:
+    async def reuse(self, key: str) -> None:
         """The statement that an existing key costs."""
-        await look_up_keys(self._db, self._counts, [Question(KeyConfig(key), _grant(), self._cluster, "", 2)])
+        await reuse_keys(self._db, [self._question(key)])
+
+    def _question(self, key: str) -> Question:
+        return Question(KeyConfig(key), _grant(), self._cluster, "", 2)
 
     async def new_key(self) -> None:
         """The two statements that a new key costs."""
         key, backend = KeyConfig(random_name()), random_name()
-        await self.look_up(key.name)
+        await look_up_keys(self._db, self._counts, [self._question(key.name)])
         acquired = AcquiredKey(key, lease_deadlines(DroneTime(0)), int(time.time() * 1000))
         action = BackendAction(f"ak-{backend}", backend, self._drone, BackendOrder(spawn=SpawnOrder({}, acquired)))
         config = SpawnConfig(executable={})

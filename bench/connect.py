@@ -102,7 +102,7 @@ async def measure(url: str) -> None:
         }
         for _ in range(ROUNDS):
             rows["existing key"][0].append(await timed(bench.connect(key={"name": "held"})))
-            rows["existing key"][1].append(await timed(bench.bare.look_up("held")))
+            rows["existing key"][1].append(await timed(bench.bare.reuse("held")))
             executable = {"executable": {"command": ["sleep", "5"]}}
             rows["new key"][0].append(await timed(bench.connect(key={"name": random_name()}, spawn_config=executable)))
             await asyncio.sleep(0.05)

@@ -54,7 +54,7 @@ async def rates(bench: Bench, disk: str = "") -> None:
 async def latencies(bench: Bench) -> None:
     """What one client waits beyond the bare statements."""
     count = 200 * ROUNDS
-    held, bare_held = await latencies_ms(count, bench.held_key, partial(bench.bare.look_up, "held-0"))
+    held, bare_held = await latencies_ms(count, bench.held_key, partial(bench.bare.reuse, "held-0"))
     new, bare_new = await latencies_ms(count, bench.new_key, bench.bare.new_key)
     row(
         "connect latency p50, one client, over the floor: existing; new",

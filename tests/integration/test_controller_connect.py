@@ -112,12 +112,15 @@ async def test_of_two_drones_the_one_with_fewer_backends_is_chosen(postgres_url:
         assert chosen.count("dr-a") == chosen.count("dr-b") == 5
 
 
-async def test_an_expired_key_is_taken_over_with_a_higher_fencing_token(postgres_url: str) -> None:
+@pytest.mark.parametrize("header", ["Accept", "X-That-The-Lane-Leaves-To-Aiohttp"])
+async def test_an_expired_key_is_taken_over_with_a_higher_fencing_token(postgres_url: str, header: str) -> None:
     async with controller_api(postgres_url) as api, fake_drone(api.base) as drone:
         first = await api.connect(key={"name": "k"}, spawn_config=IMAGE)
         token = (await drone.hear("Action"))["action"]["Spawn"]["key"]["token"]
         await execute(postgres_url, "UPDATE backend_key SET expires_at = now() - interval '1 second'")
-        second = await api.connect(key={"name": "k"}, spawn_config=IMAGE)
+        request = {"key": {"name": "k"}, "spawn_config": IMAGE}
+        status, second = await api.call("POST", "/ctrl/connect", request, headers={header: "*/*"})
+        assert status == 200
         assert second["spawned"] is True
         assert second["backend_id"] != first["backend_id"]
         assert (await drone.hear("Action"))["action"]["Spawn"]["key"]["token"] > token

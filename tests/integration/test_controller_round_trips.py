@@ -28,3 +28,30 @@ async def test_an_existing_key_costs_one_round_trip_and_a_new_one_two(postgres_u
         # Heartbeats and other upkeep may fall in between now and then.
         assert statistics.mode(new) == min(new) == 2
         assert statistics.mode(held) == min(held) == 1
+
+
+async def test_a_key_whose_holder_has_ended_costs_two_round_trips(postgres_url: str) -> None:
+    async with (
+        postgres_relay(postgres_url) as relay,
+        controller_api(relay.url) as api,
+        fake_drone(api.base) as drone,
+    ):
+        costs = []
+        for number in range(50):
+            backend = (await api.connect(key={"name": "k"}, spawn_config=IMAGE))["backend_id"]
+            state = {"status": "terminated", "last_status": "scheduled"}
+            event = {"event_id": number + 1, "backend_id": backend, "state": state, "timestamp": 1}
+            # Whoever watches has heard of it, and so has the controller.
+            async with api.http.get(f"{api.base}/pub/b/{backend}/status-stream") as stream:
+                await drone.say("BackendEvent", event)
+                await stream.read()
+            await drone.hear("AckEvent")
+            before = relay.round_trips
+            again = await api.connect(key={"name": "k"}, spawn_config=IMAGE)
+            costs.append(relay.round_trips - before)
+            assert again["spawned"] is True
+            await api.call("POST", f"/ctrl/b/{again['backend_id']}/hard-terminate")
+            event = {**event, "event_id": 1000 + number, "backend_id": again["backend_id"]}
+            await drone.say("BackendEvent", event)
+            await drone.hear("AckEvent")
+        assert statistics.mode(costs[10:]) == min(costs[10:]) == 2

@@ -185,19 +185,26 @@ async def delete_backend(connection: asyncpg.Connection[Any], backend: str) -> N
         await connection.execute(f"DELETE FROM {table} WHERE id = $1", backend)
 
 
-async def test_a_key_whose_holder_is_deleted_in_this_moment_is_free(postgres_url: str) -> None:
+@pytest.mark.parametrize("knows_the_holder", [True, False])
+async def test_a_key_whose_holder_is_deleted_in_this_moment_is_free(postgres_url: str, knows_the_holder: bool) -> None:
     async with sql(postgres_url) as connection:
         # What a database's owner has set for all is not to matter.
         await connection.execute(
             "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_isolation = serializable',"
             " current_database()); END $$"
         )
-    async with upkeep(postgres_url) as (api, _, connection), obedient_drone(api.base):
+    async with (
+        upkeep(postgres_url) as (api, _, connection),
+        controller_api(postgres_url) as another,
+        # Says nothing of its backends, which would be in the way of their deletion.
+        fake_drone(api.base),
+    ):
         former = await api.connect(key={"name": "k"}, spawn_config=IMAGE)
+        asked = api if knows_the_holder else another
         deleting = connection.transaction(isolation="read_committed")
         await deleting.start()
         await delete_backend(connection, former["backend_id"])
-        asking = asyncio.create_task(api.connect(key={"name": "k"}, spawn_config=IMAGE))
+        asking = asyncio.create_task(asked.connect(key={"name": "k"}, spawn_config=IMAGE))
         async with asyncio.timeout(10):
             while not await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
                 await asyncio.sleep(0.01)

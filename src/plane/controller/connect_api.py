@@ -45,7 +45,8 @@ async def connect(context: Context, request: ConnectRequest) -> ConnectResponse:
         DatabaseUnavailable
     """
     asked = question(context, request)
-    return await conclude(context, request, asked, await context.writes.look_ups.add(asked))
+    found = await context.writes.first_trip(asked).add(asked) or await context.writes.look_ups.add(asked)
+    return await conclude(context, request, asked, found)
 
 
 def question(context: Context, request: ConnectRequest) -> Question:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from email.utils import formatdate
 from functools import lru_cache, partial
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from aiohttp.http import SERVER_SOFTWARE
 
@@ -37,6 +37,8 @@ __all__ = ["ConnectLane"]
 BODY_SOON_S = 1.0
 
 _PATH = "/ctrl/connect"
+
+_LookUp: TypeAlias = "asyncio.Future[Lookup] | asyncio.Future[Lookup | None]"
 
 
 class ConnectLane:
@@ -92,22 +94,27 @@ class ConnectLane:
         except Exception as error:
             connection.answered(self._refusal(error, start))
             return
-        connection.answering = look_up = self.context.writes.look_ups.put_soon(asked)
+        look_up = self.context.writes.first_trip(asked).put_soon(asked)
+        self._go_on_after(look_up, connection, request, asked, start)
+
+    def _go_on_after(
+        self, look_up: _LookUp, connection: _Connection, request: ConnectRequest, asked: Question, start: float
+    ) -> None:
+        connection.answering = look_up
         look_up.add_done_callback(partial(self._looked_up, connection, request, asked, start))
 
     def _looked_up(
-        self,
-        connection: _Connection,
-        request: ConnectRequest,
-        asked: Question,
-        start: float,
-        look_up: asyncio.Future[Lookup],
+        self, connection: _Connection, request: ConnectRequest, asked: Question, start: float, look_up: _LookUp
     ) -> None:
         if look_up.cancelled():
             connection.abort()
             return
         try:
             found = look_up.result()
+            if found is None:
+                # It was held a moment ago.
+                self._go_on_after(self.context.writes.look_ups.put_soon(asked), connection, request, asked, start)
+                return
             answer = reused(self.context, request, asked, found)
         except Exception as error:
             connection.answered(self._refusal(error, start))

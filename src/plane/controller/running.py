@@ -35,6 +35,7 @@ from plane.database.pool import Database, DatabaseUnavailable, open_database
 from plane.ownership import end_tasks, until_one_ends
 from plane.protocol.addresses import format_socket_address
 from plane.protocol.errors import ConfigurationError, why_no_port
+from plane.protocol.notifications import EventKind
 from plane.settings import ControllerSettings
 from plane.version import this_version
 
@@ -91,6 +92,7 @@ async def running_controller(settings: ControllerSettings) -> AsyncIterator[Runn
             api_keys=keys,
             forward_auth=door,
         )
+        stack.enter_context(bus.calling(context.writes.hear, EventKind.BACKEND_STATE))
         await nodes.controller_heartbeat(db, settings.name, this_version(), online=True)
         tasks = [
             asyncio.create_task(bus.run(), name="event bus"),

@@ -7,14 +7,20 @@ with the number of nodes.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from plane.database import actions, backends, connecting, keys, nodes
 from plane.database.batches import Batcher
+from plane.database.connecting import Lookup, NewBackend, Question
 from plane.database.pool import Database
 from plane.decisions.drone_choice import BackendCounts
+from plane.decisions.held_keys import HeldKeys
 from plane.ownership import run_together
+from plane.protocol.backend_state import BackendStatus
+from plane.protocol.notifications import Event
+from plane.timing import KEY_LEASE_S
 
 __all__ = ["Writes"]
 
@@ -29,22 +35,51 @@ APART_S = 0.0003
 
 
 class Writes:
-    """The batchers of one controller. `run` must be running for anything to be written."""
+    """The batchers of one controller. `run` must be running for anything to be written, and `hear` be called."""
 
     def __init__(self, db: Database) -> None:
+        self._db = db
+        self._counts = BackendCounts()
+        self._held = HeldKeys()
+        self._clock = asyncio.get_running_loop().time
         # Clients wait for these. States of one backend must stay in order; and what notifies (states, spawns) commits
         # one at a time anyway, since PostgreSQL locks for it.
         self.states = Batcher(partial(backends.record_states, db))
-        self.spawns = Batcher(partial(connecting.spawn_backends, db))
-        self.look_ups = Batcher(
-            partial(connecting.look_up_keys, db, BackendCounts()), at_once=LOOK_UPS_AT_ONCE, apart_s=APART_S
-        )
+        self.spawns = Batcher(self._spawn_backends)
+        self.look_ups = Batcher(self._look_up_keys, at_once=LOOK_UPS_AT_ONCE, apart_s=APART_S)
+        self.reuses = Batcher(partial(connecting.reuse_keys, db), at_once=LOOK_UPS_AT_ONCE, apart_s=APART_S)
         self.renewals = Batcher(partial(keys.renew, db), collect_s=SOON_S)
         self.heartbeats = Batcher(partial(nodes.drone_heartbeats, db), collect_s=UNHURRIED_S)
         self.keepalives = Batcher(partial(backends.keep_alive, db), collect_s=UNHURRIED_S)
         self.acknowledgements = Batcher(partial(actions.acknowledge, db), collect_s=UNHURRIED_S)
         self.pending_checks = Batcher(partial(actions.have_pending, db), collect_s=UNHURRIED_S)
         self.metrics = Batcher(partial(backends.publish_metrics, db), collect_s=UNHURRIED_S)
+
+    def first_trip(self, asked: Question) -> Batcher[Question, Lookup] | Batcher[Question, Lookup | None]:
+        """Where to put a connect's question first. If that does not know, `look_ups` does."""
+        return self.reuses if self._held.holds(asked.key, self._clock()) else self.look_ups
+
+    async def _look_up_keys(self, questions: Sequence[Question]) -> list[Lookup]:
+        now_s = self._clock()
+        found = await connecting.look_up_keys(self._db, self._counts, questions)
+        for asked, each in zip(questions, found, strict=True):
+            held, lease_left_s = each.key.held, each.lease_left_s
+            if held is not None and held.live and lease_left_s is not None:
+                self._held.saw(asked.key, held.backend_id, now_s + lease_left_s)
+        return found
+
+    async def _spawn_backends(self, wanted: Sequence[NewBackend]) -> list[bool]:
+        now_s = self._clock()
+        stored = await connecting.spawn_backends(self._db, wanted)
+        for new, is_stored in zip(wanted, stored, strict=True):
+            if is_stored and not new.key_is_random:
+                self._held.saw(new.key.key, new.backend_id, now_s + KEY_LEASE_S)
+        return stored
+
+    def hear(self, event: Event) -> None:
+        """A backend has entered a state: the key of one that is terminated is free."""
+        if event.key is not None and (event.payload or {}).get("status") == BackendStatus.TERMINATED:
+            self._held.ended(event.key)
 
     async def run(self) -> None:
         """Write, until cancelled."""
@@ -56,4 +91,4 @@ class Writes:
 
     def all(self) -> dict[str, Batcher[Any, Any]]:
         """Every batcher, by its name here."""
-        return vars(self)
+        return {name: value for name, value in vars(self).items() if isinstance(value, Batcher)}

@@ -1,3 +1,20 @@
+-- name: reuse_keys
+-- Connect, only trip, for several requests whose keys are held: the live holder of the key ($1[i] namespace, $2[i] name).
+-- If it has the tag $3[i] and no static token, it gets the dynamic token $4[i] (secret $5[i], user $6[i], auth $7[i])
+-- for $8 seconds. There is no row for a key that is held no more.
+WITH held AS (
+    SELECT asked.*, k.id, k.tag, b.cluster, b.last_status, b.static_token, b.subdomain
+    FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::jsonb[])
+        WITH ORDINALITY AS asked (namespace, key_name, wanted_tag, token, secret_token, username, auth, place)
+    JOIN backend_key k ON k.namespace = asked.namespace AND k.key_name = asked.key_name AND k.expires_at > now()
+    JOIN backend b ON b.id = k.id
+), issued AS (
+    INSERT INTO token (token, backend_id, expiration_time, username, auth, secret_token)
+    SELECT token, id, now() + make_interval(secs => $8), username, auth, secret_token
+    FROM held WHERE tag = wanted_tag AND static_token IS NULL
+)
+SELECT place, id, tag, cluster, last_status, static_token, subdomain FROM held;
+
 -- name: look_up_keys
 -- Connect, first trip, for several requests: who holds the key ($1[i] namespace, $2[i] name)? If a live holder has the
 -- tag $3[i] and no static token, it gets the dynamic token $4[i] (secret $5[i], user $6[i], auth $7[i]) for $8 seconds.
@@ -10,7 +27,8 @@ WITH held AS (
     FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::jsonb[], $11::int[])
         WITH ORDINALITY AS asked (namespace, key_name, wanted_tag, token, secret_token, username, auth, wants, place)
     LEFT JOIN LATERAL (
-        SELECT k.id, k.tag, k.expires_at > now() AS live, b.cluster, b.last_status, b.static_token, b.subdomain
+        SELECT k.id, k.tag, k.expires_at > now() AS live, extract(epoch FROM k.expires_at - now())::float8 AS lease_left_s,
+            b.cluster, b.last_status, b.static_token, b.subdomain
         FROM backend_key k JOIN backend b ON b.id = k.id
         WHERE k.namespace = asked.namespace AND k.key_name = asked.key_name
         LIMIT 1
@@ -45,7 +63,7 @@ WITH held AS (
     WHERE wanted.place = ANY (ARRAY(SELECT wants FROM held WHERE live IS NOT TRUE))
 )
 SELECT
-    held.id, held.tag, held.live, held.cluster, held.last_status, held.static_token, held.subdomain,
+    held.id, held.tag, held.live, held.lease_left_s, held.cluster, held.last_status, held.static_token, held.subdomain,
     held.id IN (SELECT id FROM removed) AS removed,
     floor(extract(epoch FROM now()) * 1000)::bigint AS db_now,
     CASE WHEN held.live IS NOT TRUE THEN greatest(

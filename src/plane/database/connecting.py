@@ -24,7 +24,16 @@ from plane.protocol.spawn import SpawnConfig
 from plane.protocol.times import DroneTime
 from plane.timing import DYNAMIC_TOKEN_LIFETIME_S, KEY_LEASE_S, UNHEALTHY_AFTER_S
 
-__all__ = ["BackendExists", "Lookup", "NewBackend", "Question", "TokenGrant", "look_up_keys", "spawn_backends"]
+__all__ = [
+    "BackendExists",
+    "Lookup",
+    "NewBackend",
+    "Question",
+    "TokenGrant",
+    "look_up_keys",
+    "reuse_keys",
+    "spawn_backends",
+]
 
 # Counting stops here, so that a drone with very many backends costs no more than others; of two such ones, either
 # is as good.
@@ -62,11 +71,16 @@ class NewBackend:
 
 
 class Lookup(msgspec.Struct, frozen=True):
-    """What is known of the key, the database's time in ms, and the last fencing token given for the key."""
+    """What is known of the key.
+
+    ``lease_left_s``: until its holder's lease ends; None without one. The rest is for a new holder, and says nothing
+    where there is one: the database's time in ms, and the last fencing token given for the key.
+    """
 
     key: KeyLookup
-    db_now_ms: int
-    last_fencing_token: int | None
+    lease_left_s: float | None = None
+    db_now_ms: int = 0
+    last_fencing_token: int | None = None
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -77,6 +91,31 @@ class Question(msgspec.Struct, frozen=True):
     cluster: str | None
     pool: str
     best_of: int
+
+
+async def reuse_keys(db: Database | Transaction, questions: Sequence[Question]) -> list[Lookup | None]:
+    """Only trip, for keys that are held: each one's holder, given a token if the tag matches; None: it has none now.
+
+    Costs the database half of what `look_up_keys` does, which finds everything that a request may need.
+    """
+    try:
+        rows = await db.fetch(
+            _SQL["reuse_keys"],
+            [q.key.namespace for q in questions],
+            [q.key.name for q in questions],
+            [q.key.tag for q in questions],
+            [q.grant.token for q in questions],
+            [q.grant.secret_token for q in questions],
+            [q.grant.user for q in questions],
+            [q.grant.auth for q in questions],
+            DYNAMIC_TOKEN_LIFETIME_S,
+        )
+    except RowGone:
+        return [None] * len(questions)
+    found: list[Lookup | None] = [None] * len(questions)
+    for row in rows:
+        found[row["place"] - 1] = Lookup(KeyLookup(held=_held(row, live=True), removed=False, drone=None))
+    return found
 
 
 async def look_up_keys(
@@ -115,12 +154,13 @@ async def look_up_keys(
     return [
         Lookup(
             key=KeyLookup(
-                held=None if row["id"] is None else _held(row),
+                held=None if row["id"] is None else _held(row, live=row["live"]),
                 removed=row["removed"],
                 drone=None
                 if question.cluster is None or row["live"]
                 else hands[places[question.cluster, question.pool]].deal(question.best_of),
             ),
+            lease_left_s=row["lease_left_s"],
             db_now_ms=row["db_now"],
             last_fencing_token=row["last_fencing_token"],
         )
@@ -139,11 +179,11 @@ def _hands(drones: str | None, places: int, counts: BackendCounts, now_s: float)
     return {place: DroneHand(candidates, counts) for place, candidates in found.items()}
 
 
-def _held(row: asyncpg.Record) -> HeldKey:
+def _held(row: asyncpg.Record, *, live: bool) -> HeldKey:
     return HeldKey(
         backend_id=row["id"],
         tag=row["tag"],
-        live=row["live"],
+        live=live,
         cluster=row["cluster"],
         status=BackendStatus(row["last_status"]),
         static_token=row["static_token"],
