@@ -29,7 +29,7 @@ from plane.protocol.backend_state import BackendStatus
 from plane.protocol.errors import MessageError
 from plane.protocol.handshake import Extension
 from plane.protocol.names import NodeKind
-from plane.protocol.notifications import EventKind
+from plane.protocol.notifications import EventKind, ended_backend
 from plane.protocol.proxy_messages import (
     BackendRemoved,
     MessageFromProxy,
@@ -182,8 +182,8 @@ async def _route(context: Context, token: str) -> RouteInfo | None:
 
 async def _tell_removals(socket: ProxySocket, states: Subscription) -> None:
     async for event in states:
-        if event.key is not None and (event.payload or {}).get("status") == BackendStatus.TERMINATED:
-            await socket.send(MessageToProxy(backend_removed=BackendRemoved(event.key)))
+        if (backend := ended_backend(event)) is not None:
+            await socket.send(MessageToProxy(backend_removed=BackendRemoved(backend)))
 
 
 async def _tell_revocations(socket: ProxySocket, revocations: Subscription, questions: _Questions) -> None:

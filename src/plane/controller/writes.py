@@ -18,8 +18,7 @@ from plane.database.pool import Database
 from plane.decisions.drone_choice import BackendCounts
 from plane.decisions.held_keys import HeldKeys
 from plane.ownership import run_together
-from plane.protocol.backend_state import BackendStatus
-from plane.protocol.notifications import Event
+from plane.protocol.notifications import Event, ended_backend
 from plane.timing import KEY_LEASE_S
 
 __all__ = ["Writes"]
@@ -78,8 +77,8 @@ class Writes:
 
     def hear(self, event: Event) -> None:
         """A backend has entered a state: the key of one that is terminated is free."""
-        if event.key is not None and (event.payload or {}).get("status") == BackendStatus.TERMINATED:
-            self._held.ended(event.key)
+        if (backend := ended_backend(event)) is not None:
+            self._held.ended(backend)
 
     async def run(self) -> None:
         """Write, until cancelled."""

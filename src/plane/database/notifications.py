@@ -109,7 +109,7 @@ class EventBus:
     def __init__(self, db: Database) -> None:
         self._db = db
         self._inbox: asyncio.Queue[str] = asyncio.Queue(INBOX_LIMIT)
-        # Why the connection that listens must be made again; None: it need not.
+        # Done, with the reason, once the connection that listens must be made again.
         self._broken: asyncio.Future[str]
         self._takers: dict[tuple[str, str | None], set[Callable[[Event], None]]] = {}
         self._last_id: int | None = None

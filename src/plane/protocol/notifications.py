@@ -8,9 +8,10 @@ from typing import Any
 
 import msgspec
 
+from plane.protocol.backend_state import BackendStatus
 from plane.protocol.codec import Int64
 
-__all__ = ["EVENTS_CHANNEL", "LOGS_CHANNEL", "METRICS_CHANNEL", "Event", "EventKind", "NodeConnection"]
+__all__ = ["EVENTS_CHANNEL", "LOGS_CHANNEL", "METRICS_CHANNEL", "Event", "EventKind", "NodeConnection", "ended_backend"]
 
 EVENTS_CHANNEL = "plane_events"
 METRICS_CHANNEL = "plane_backend_metrics"
@@ -42,6 +43,11 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     payload: dict[str, Any] | None = None
     key: str | None = None
     id: Int64 | None = None
+
+
+def ended_backend(event: Event) -> str | None:
+    """The backend that is terminated, of an event of `EventKind.BACKEND_STATE`; None if it has another state."""
+    return event.key if (event.payload or {}).get("status") == BackendStatus.TERMINATED else None
 
 
 class NodeConnection(msgspec.Struct, frozen=True):
