@@ -38,7 +38,8 @@ class FakeController:
         # How each drone that connected called itself.
         self.names: list[str] = []
         self._lease_s = lease_s
-        self._local_time = 0
+        # The time that the drone reported last.
+        self.local_time = 0
         self._drone: web.WebSocketResponse | None = None
         self._numbers = itertools.count(1)
         self._loop = asyncio.new_event_loop()
@@ -55,7 +56,7 @@ class FakeController:
     def order(self, executable: Any, backend: str = "", *, shift_s: float = 0.0) -> str:
         """Order a backend whose lease began at the last heartbeat, or ``shift_s`` later; returns its id."""
         backend = backend or random_name(Prefix.BACKEND)
-        deadlines = self._deadlines(backend, self._local_time + round(1000 * shift_s))
+        deadlines = self._deadlines(backend, self.local_time + round(1000 * shift_s))
         key = {"key": {"name": backend, "namespace": "", "tag": ""}, "deadlines": deadlines, "token": 1}
         order = {"Spawn": {"executable": executable, "key": key, "static_token": None}}
         self._act(backend, order)
@@ -93,8 +94,8 @@ class FakeController:
     async def _hear(self, message: dict[str, Any]) -> None:
         match message:
             case {"Heartbeat": {"local_time": local_time}}:
-                if self._local_time != local_time:
-                    self._local_time = local_time
+                if self.local_time != local_time:
+                    self.local_time = local_time
                     self.sessions += 1
             case {"BackendEvent": {"event_id": number, "backend_id": backend, "state": state}}:
                 self.told.setdefault(backend, []).append(state)

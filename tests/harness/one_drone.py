@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from harness.clusters import BACKEND, GRACE_S, end_backends, exposed, until
@@ -34,15 +35,18 @@ class OneDrone:
         self._stack = stack
         self._runtime = runtime
 
-    def start(self, *options: str, **environment: str) -> Program:
-        """Start a drone, and return once it is connected."""
+    def start(
+        self, *options: str, prefix: tuple[str, ...] = (), environment: Mapping[str, str] = MappingProxyType({})
+    ) -> Program:
+        """Start a drone, and return once it is connected. ``prefix``: a command that becomes the drone."""
         if self.db is not None and not self.db.exists():
             asyncio.run(_store_with_aged_clock(self.db))
         before = self.controller.sessions
         nodes = ("--controller-url", self.controller.url, "--cluster", "localhost:1", "--name", self.name)
         store = () if self.db is None else ("--db", str(self.db))
         arguments = ["drone", *nodes, *self._runtime, *store, "--soft-terminate-grace", str(GRACE_S), *exposed()]
-        drone = self._stack.enter_context(program([*arguments, *options], self._folder, "drone", **environment))
+        running = program([*arguments, *options], self._folder, "drone", *prefix, **environment)
+        drone = self._stack.enter_context(running)
         until(lambda: self.controller.sessions > before)
         return drone
 

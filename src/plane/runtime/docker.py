@@ -456,10 +456,10 @@ class DockerRuntime:
 
 def _own_pid(inspected: dict[str, Any]) -> int:
     """The container's first process, if it is one of this machine's and can be seen here; else 0."""
-    pid = int(inspected["State"]["Pid"])
+    pid = int(inspected["State"].get("Pid", 0))
     try:
         is_its = inspected["Id"] in Path(f"/proc/{pid}/cgroup").read_text()
-    except OSError:
+    except (KeyError, OSError):
         return 0
     return pid if is_its else 0
 
