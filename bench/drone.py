@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import resource
 import socket
@@ -30,6 +31,7 @@ from typing import Any
 
 import uvloop
 
+from plane import timing
 from plane.cli.logs import set_up_logs
 from plane.drone.clock import DroneClock
 from plane.drone.event_recorder import EventRecorder
@@ -53,6 +55,7 @@ from plane.protocol.keys import AcquiredKey, KeyConfig, KeyDeadlines
 from plane.protocol.names import ClusterName, Prefix
 from plane.protocol.times import DroneTime
 from plane.runtime.base import RuntimeListener
+from plane.runtime.kill_target import ProcessTarget
 from plane.runtime.readiness import until_it_answers
 from plane.settings import DroneSettings, RuntimeKind
 from plane.transport.controller_url import ControllerUrl
@@ -337,8 +340,38 @@ async def bench_idle(folder: Path) -> None:
     )
 
 
-def resident_kb() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
+async def bench_watchdog(folder: Path) -> None:
+    """What the renewals of twenty drones with a hundred backends each cost one watchdog."""
+    supervisor = WatchdogSupervisor(ends_with_drone=True)
+    running = asyncio.create_task(supervisor.run())
+    far_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) + 3600 * 10**9
+    backends = [f"bench{number:09}" for number in range(20 * 100)]
+    for backend in backends:
+        supervisor.hold(backend, far_ns, far_ns)
+        supervisor.locate(backend, ProcessTarget(("/sys/fs/cgroup/plane-bench",), 1, 1, output=str(folder)))
+    await supervisor.confirmed(timing.WATCHDOG_START_TIMEOUT_S)
+    [pid] = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    start, before_s = time.perf_counter(), cpu_seconds(pid)
+    for backend in itertools.islice(
+        itertools.cycle(backends), round(IDLE_S * len(backends) / timing.KEY_RENEW_AFTER_S)
+    ):
+        supervisor.hold(backend, far_ns, far_ns)
+        await asyncio.sleep(timing.KEY_RENEW_AFTER_S / len(backends))
+    share = (cpu_seconds(pid) - before_s) / (time.perf_counter() - start)
+    print(
+        f"watchdog: {len(backends)} renewals every {timing.KEY_RENEW_AFTER_S:.0f} s cost {share * 100:.2f} % of a core "
+        f"(gate: 0.5); {resident_kb(pid)} KB resident"
+    )
+    await end_tasks([running])
+
+
+def cpu_seconds(pid: str) -> float:
+    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+def resident_kb(pid: str = "self") -> int:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * resource.getpagesize() // 1024
 
 
@@ -349,6 +382,7 @@ PARTS = {
     "store": bench_store,
     "start": bench_start,
     "idle": bench_idle,
+    "watchdog": bench_watchdog,
 }
 
 

@@ -56,6 +56,8 @@ class DeadlineTable:
 
     ends_with_drone: bool
     _held: dict[str, _Held] = field(default_factory=dict)
+    # Nothing is due before, while the drone is alive: most looks need not go through all backends.
+    _next_due_ns: int = 0
 
     def __len__(self) -> int:
         return len(self._held)
@@ -64,6 +66,7 @@ class DeadlineTable:
         """Set a backend's deadlines. A backend whose end has begun continues to end."""
         held = self._held.setdefault(backend_id, _Held(soft_ns, hard_ns))
         held.soft_ns, held.hard_ns = soft_ns, hard_ns
+        self._next_due_ns = min(self._next_due_ns, soft_ns)
 
     def release(self, backend_id: str) -> None:
         """Forget a backend: it has ended."""
@@ -71,6 +74,8 @@ class DeadlineTable:
 
     def due(self, now_ns: int, drone: DroneStatus) -> list[tuple[str, Step]]:
         """Return what must be done now."""
+        if drone is not DroneStatus.GONE and now_ns < self._next_due_ns:
+            return []
         steps = []
         for backend_id, held in self._held.items():
             if held.ended:
@@ -83,6 +88,7 @@ class DeadlineTable:
             elif drone is not DroneStatus.ALIVE and not held.asked and now_ns >= held.soft_ns:
                 held.asked = True
                 steps.append((backend_id, Step.ASK_TO_STOP))
+        self._next_due_ns = min((held.soft_ns for held in self._held.values() if not held.ended), default=now_ns)
         return steps
 
     def killed(self, backend_id: str, now_ns: int, *, alive: bool) -> None:

@@ -34,6 +34,7 @@ __all__ = ["Watchdog", "main"]
 
 # How often the deadlines are looked at. Longer sleeps would notice late that the machine was suspended.
 POLL_INTERVAL_S = 0.5
+POLL_INTERVAL_NS = round(POLL_INTERVAL_S * 1e9)
 RECEIVE_BYTES = 256 * 1024
 # Log lines that wait for whoever reads stderr; more are dropped.
 LOG_QUEUE_LINES = 1000
@@ -59,6 +60,7 @@ class Watchdog:
 
     def run(self) -> None:
         """Enforce until the drone is gone and nothing is left."""
+        next_look_ns = 0
         poll = select.poll()
         poll.register(self._drone, select.POLLIN)
         while not (self._gone and self._table.all_ended):
@@ -68,6 +70,9 @@ class Watchdog:
                 time.sleep(POLL_INTERVAL_S)
             elif poll.poll(None if timeout_s is None else timeout_s * 1000):
                 self._receive()
+                if now_ns() < next_look_ns and not self._gone:
+                    continue
+            next_look_ns = now_ns() + POLL_INTERVAL_NS
             try:
                 self._enforce()
             except Exception as error:

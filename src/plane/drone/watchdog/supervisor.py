@@ -57,31 +57,30 @@ class WatchdogSupervisor:
         self._answered = asyncio.Condition()
 
     def hold(self, backend_id: str, soft_ns: int, hard_ns: int) -> None:
-        """Have a backend's deadlines enforced, in nanoseconds of CLOCK_BOOTTIME."""
+        """Have a backend's deadlines enforced, in nanoseconds of CLOCK_BOOTTIME.
+
+        Sent with the next tick: a renewal comes long before the deadline, and many cost the watchdog as much as one.
+        """
         held = self._held.get(backend_id)
-        target = None if held is None else held.target
-        self._change(backend_id, Hold(backend_id, soft_ns, hard_ns, target))
+        self._held[backend_id] = Hold(backend_id, soft_ns, hard_ns, None if held is None else held.target)
+        self._unsent[backend_id] = None
 
     def locate(self, backend_id: str, target: KillTarget) -> None:
         """Note where a backend's processes are, or will be in a moment. One that is not held is not enforced."""
         if held := self._held.get(backend_id):
-            self._change(backend_id, replace(held, target=target))
-
-    def release(self, backend_id: str) -> None:
-        """A backend has ended."""
-        if self._held.pop(backend_id, None) is not None:
+            self._held[backend_id] = replace(held, target=target)
             self._unsent[backend_id] = None
             self._wake.set()
+
+    def release(self, backend_id: str) -> None:
+        """A backend has ended. Sent with the next tick."""
+        if self._held.pop(backend_id, None) is not None:
+            self._unsent[backend_id] = None
 
     def hard_deadline_ns(self, backend_id: str) -> int | None:
         """Return the backend's hard deadline; None: it is not held."""
         held = self._held.get(backend_id)
         return None if held is None else held.hard_ns
-
-    def _change(self, backend_id: str, hold: Hold) -> None:
-        self._held[backend_id] = hold
-        self._unsent[backend_id] = None
-        self._wake.set()
 
     async def confirmed(self, timeout_s: float = timing.WATCHDOG_CONFIRM_TIMEOUT_S) -> None:
         """Return once the watchdog has confirmed all that it was to be sent until now.
