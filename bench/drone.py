@@ -362,6 +362,9 @@ async def bench_watchdog(folder: Path) -> None:
         f"watchdog: {len(backends)} renewals every {timing.KEY_RENEW_AFTER_S:.0f} s cost {share * 100:.2f} % of a core "
         f"(gate: 0.5); {resident_kb(pid)} KB resident"
     )
+    for backend in backends:
+        supervisor.release(backend)
+    await supervisor.confirmed()
     await end_tasks([running])
 
 

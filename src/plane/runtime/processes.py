@@ -110,20 +110,25 @@ def kill_each(pids: Iterable[int]) -> None:
             continue
 
 
-def kill_marked(*backend_ids: str, spare: Collection[int] = ()) -> bool:
+def kill_marked(*backend_ids: str, spare: Collection[int] = ()) -> set[str]:
     """SIGKILL for all processes that have one of the ids in their environment, but ``spare``, until there is none.
 
-    The processes of the machine are looked at once for all ids, and again until none is found. Returns whether there
-    was any.
+    The processes of the machine are looked at once for all ids, and again until none is found. Returns the ids of which
+    there was any.
     """
-    markers = {b"SESSION_BACKEND_ID=" + backend_id.encode() for backend_id in backend_ids}
+    markers = {b"SESSION_BACKEND_ID=" + backend_id.encode(): backend_id for backend_id in backend_ids}
     spared = {os.getpid(), *spare}
-    for round_number in range(ROUNDS):
-        found = [pid for pid in _pids() if pid not in spared and not markers.isdisjoint(_environment(pid))]
+    killed: set[str] = set()
+    for _ in range(ROUNDS):
+        found = False
+        for pid in _pids():
+            if pid not in spared and (marks := markers.keys() & set(_environment(pid))):
+                found = True
+                killed.update(markers[mark] for mark in marks)
+                kill_each([pid])
         if not found:
-            return round_number > 0
-        kill_each(found)
-    return True
+            break
+    return killed
 
 
 def marked_backends(drone: str) -> set[str]:

@@ -124,16 +124,20 @@ class Watchdog:
     def _enforce(self) -> None:
         now = now_ns()
         drone = self._status(now)
+        due: dict[str, KillTarget | None] = {}
         for backend_id, step in self._table.due(now, drone):
-            target = self._targets.get(backend_id)
             if step is Step.ASK_TO_STOP:
                 self._say("lease expires and the drone does not act; backend is asked to stop", backend=backend_id)
-                self._killer.ask_to_stop(target)
+                self._killer.ask_to_stop(self._targets.get(backend_id))
                 continue
             if backend_id not in self._killing:
                 self._killing.add(backend_id)
                 self._say("lease expired and the drone did not act; backend is killed", backend=backend_id)
-            self._table.killed(backend_id, now, alive=self._killer.kill(backend_id, target, now))
+            due[backend_id] = self._targets.get(backend_id)
+        if due:
+            alive = self._killer.kill(due, now)
+            for backend_id in due:
+                self._table.killed(backend_id, now, alive=backend_id in alive)
 
     def outputs(self) -> list[str]:
         """Return the files that backends append their output to. Called by the second thread."""
