@@ -192,9 +192,10 @@ def test_containers_of_a_drone_that_does_not_act(
     with one_drone(tmp_path, *options, lease_s=SHORT_S, engine=engine.socket) as machine:
         drone = machine.start()
         backend = container(machine)
+        pid = engine.inspect(f"plane-{backend}")["State"]["Pid"]
         recover = fault(drone)
         try:
-            until(lambda: not runs(engine, backend), LIMIT_S)
+            until(lambda: not _lives(pid), LIMIT_S)
             assert MARGIN_S <= machine.seconds_past_hard_deadline(backend) < LEAD_S
         finally:
             recover()
