@@ -32,6 +32,7 @@ class BubblewrapPlan:
         status: inherited descriptor for its JSON status.
         root: what stands in the machine's root folder: None for a folder, a link's target, "" for anything else.
         mount: inherited descriptor of the folder to mount.
+        held: inherited descriptor that stays open until the last process has ended, and that the command does not get.
         exposed: what can be read although it is below a private folder.
         hidden: files and folders that cannot be read (files: True).
         is_root: started as root, whose capabilities are then given up.
@@ -42,6 +43,7 @@ class BubblewrapPlan:
     root: Mapping[str, str | None]
     cwd: str
     mount: int | None = None
+    held: int | None = None
     exposed: Sequence[str] = ()
     hidden: Mapping[str, bool] = field(default_factory=dict)
     is_root: bool = False
@@ -137,6 +139,8 @@ def _bubblewrap(plan: BubblewrapPlan, *, ends_with_us: bool) -> list[str]:
         words += ["--ro-bind", "/dev/null", path] if is_file else ["--tmpfs", path]
     if plan.mount is not None:
         words += ["--bind-fd", str(plan.mount), DATA_FOLDER]
+    if plan.held is not None:
+        words += ["--sync-fd", str(plan.held)]
     words += ["--remount-ro", "/", "--unshare-pid", "--unshare-ipc", "--chdir", plan.cwd]
     if plan.is_root:
         words += ["--cap-drop", "ALL", *(word for name in CAPABILITIES for word in ("--cap-add", f"CAP_{name}"))]

@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import structlog
@@ -60,6 +60,12 @@ class LogKeeper:
         self._limit_bytes = limit_bytes
         self._spools: dict[str, Spool] = {}
         self._files: dict[str, LogFiles] = {}
+
+    def folders(self) -> Iterator[tuple[Path, float]]:
+        """Yield the folders of all backends of which something is kept, and how many seconds ago each changed last."""
+        for folder in self._folder.iterdir():
+            with contextlib.suppress(OSError):
+                yield folder, time.time() - folder.stat().st_mtime
 
     def folder_of(self, backend_id: str) -> Path:
         """The backend's folder, which is made if it is not there."""

@@ -10,7 +10,16 @@ import signal
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-__all__ = ["descendants", "first_descendant", "kill_each", "kill_marked", "members", "signal_descendant", "start_time"]
+__all__ = [
+    "descendants",
+    "first_descendant",
+    "is_marked",
+    "kill_each",
+    "kill_marked",
+    "members",
+    "signal_descendant",
+    "start_time",
+]
 
 # A process may fork while the list is read; then its child is found on the next round.
 ROUNDS = 20
@@ -100,6 +109,11 @@ def kill_marked(*backend_ids: str, spare: Collection[int] = ()) -> None:
         if not found:
             return
         kill_each(found)
+
+
+def is_marked(pid: int, backend_id: str) -> bool:
+    """Whether the process was started with the backend's id in its environment."""
+    return b"SESSION_BACKEND_ID=" + backend_id.encode() in _environment(pid)
 
 
 def _pids() -> list[int]:
