@@ -56,8 +56,8 @@ async def runtime(folder: Path | None = None, **options: Any) -> AsyncIterator[P
 
 
 async def test_bursts_of_two_drones_share_no_port(bubblewrap: bool) -> None:
-    # As many ports as backends: each is drawn, and none twice, though none of them listens.
-    ports = some_ports(30)
+    # Hardly more ports than backends: none is given twice, though nobody listens there.
+    ports = some_ports(40)
     async with (
         runtime(bubblewrap=bubblewrap, ports=ports) as one,
         runtime(bubblewrap=bubblewrap, ports=ports) as other,
