@@ -372,7 +372,12 @@ class ProcessRuntime:
     async def _watch(self, backend_id: str, running: _Running) -> None:
         """Wait for the exit, end what is left, and tell."""
         status = await running.process.wait()
-        out_of_memory = await self._clear_up(backend_id, running.cgroup)
+        out_of_memory = False
+        try:
+            out_of_memory = await self._clear_up(backend_id, running.cgroup)
+        except OSError as error:
+            # Told of all the same: nobody else would.
+            log.error("what is left of a backend cannot be ended", backend=backend_id, error=str(error))
         del self._running[backend_id]
         if running.port is not None:
             self._ports.release(running.port)
@@ -411,7 +416,10 @@ class ProcessRuntime:
         try:
             while not keeping.done():
                 await asyncio.wait([keeping], timeout=timing.METRICS_INTERVAL_S)
-                await self._measure()
+                try:
+                    await self._measure()
+                except (OSError, ValueError) as error:
+                    log.warning("backends not measured", error=str(error))
             keeping.result()
         finally:
             keeping.cancel()
@@ -421,9 +429,12 @@ class ProcessRuntime:
         self._ports.expire()
         machine_ns, memory_bytes = machine_cpu_ns(), machine_memory_bytes()
         for backend_id, running in list(self._running.items()):
+            if running.ended.is_set():
+                continue
             try:
                 usage = running.cgroup.usage() if running.cgroup else usage_of(descendants(running.process.pid))
-            except OSError:
+            except (OSError, ValueError):
+                # It has just ended.
                 continue
             metrics = process_metrics(
                 backend_id,
