@@ -113,9 +113,9 @@ READINESS_MAX_DELAY_S: Final = 0.1
 READINESS_TRY_LIMIT_S: Final = 1.0
 # A port is not given to another backend for this long after its backend's end: until a proxy that is connected has been
 # told of the end, and longer, since ports are plenty. Where they are not, for as long as a proxy without a controller
-# follows the routes that it knows.
+# follows the routes that it knows: a lease, from the moment in which it notices (1.5 times NODE_PING_INTERVAL_S).
 PORT_REST_S: Final = 180.0
-PORT_SHORTEST_REST_S: Final = KEY_LEASE_S
+PORT_SHORTEST_REST_S: Final = KEY_LEASE_S + 30.0
 METRICS_INTERVAL_S: Final = 5.0
 # What has ended is remembered by its drone for this long, its output with it (A17), and looked for this often.
 ENDED_KEPT_S: Final = 3600.0

@@ -25,6 +25,7 @@ from plane.runtime.listeners import foreign_listener
 from plane.runtime.log_keeper import LogKeeper
 from plane.runtime.ports import Ports
 from plane.runtime.process import ProcessRuntime, bubblewrap_works
+from plane.timing import PORT_SHORTEST_REST_S
 
 LIMIT_S = 30.0
 SLEEP = {"command": ["sleep", "60"]}
@@ -112,7 +113,7 @@ def test_a_port_is_drawn_again_when_it_has_rested(monkeypatch: pytest.MonkeyPatc
     ports = Ports(some_ports(1))
     port, _ = ports.draw()
     ports.release(port)
-    now += 59.0
+    now += PORT_SHORTEST_REST_S - 1
     with pytest.raises(BackendFailed):
         ports.draw()
     now += 2.0
