@@ -34,8 +34,9 @@ from plane.cli.logs import set_up_logs
 from plane.drone.clock import DroneClock
 from plane.drone.event_recorder import EventRecorder
 from plane.drone.executor import Executor
-from plane.drone.runtime_choice import make_runtime
+from plane.drone.runtime_choice import Owner, make_runtime
 from plane.drone.state_store import StateStore, open_state_store
+from plane.drone.watchdog.supervisor import WatchdogSupervisor
 from plane.identity import random_name
 from plane.ownership import end_tasks
 from plane.protocol import codec
@@ -117,12 +118,15 @@ async def drone(folder: Path, runtime: RuntimeKind, engine: Path = Path("/nowher
     clock = DroneClock()
     async with open_state_store(settings.db_path) as store:
         recorder = EventRecorder(store, clock)
-        executor = Executor(store, recorder, clock, "127.0.0.1")
-        executor.runtime = await make_runtime(settings, "dr-bench", RuntimeListener(executor.exited))
+        watchdog = WatchdogSupervisor(ends_with_drone=True)
+        executor = Executor(store, recorder, clock, "127.0.0.1", watchdog)
+        listener = RuntimeListener(executor.exited, located=watchdog.locate)
+        executor.runtime = await make_runtime(settings, Owner("dr-bench", "bench"), listener)
         it = Drone(executor, clock)
         await store.register_listener(it.heard)
+        executor.end_orphans()
         executor.keys.connected(it.renew)
-        work = (executor.keys.run(), executor.keep_house(), recorder.run(), executor.runtime.run())
+        work = (executor.keys.run(), executor.keep_house(), recorder.run(), executor.runtime.run(), watchdog.run())
         tasks = [asyncio.create_task(part) for part in work]
         try:
             yield it
@@ -297,7 +301,8 @@ async def bench_start(folder: Path) -> None:
     for name in ("empty.sqlite", "full.sqlite"):
         start = time.perf_counter()
         async with open_state_store(folder / name) as store:
-            executor = Executor(store, EventRecorder(store, DroneClock()), DroneClock(), "127.0.0.1")
+            watchdog = WatchdogSupervisor(ends_with_drone=True)
+            executor = Executor(store, EventRecorder(store, DroneClock()), DroneClock(), "127.0.0.1", watchdog)
             await executor.adopt_former_backends()
             await store.forget_ended(DroneTime(0), 3600)
             times[name] = (time.perf_counter() - start) * 1000

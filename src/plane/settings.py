@@ -132,6 +132,11 @@ class DroneSettings(RuntimeSettings):
         """Where files of backends are kept, their output among them: beside the state store."""
         return None if self.db_path is None else self.db_path.with_name(f"{self.db_path.name}-backends")
 
+    @property
+    def watchdog_place(self) -> Path | None:
+        """The symbolic link that names the watchdog of the state store. None: no watchdog outlives the drone."""
+        return None if self.db_path is None else self.db_path.resolve().with_name(f"{self.db_path.name}.watchdog")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutorSettings(RuntimeSettings):

@@ -21,6 +21,8 @@ __all__: list[str] = [
     "CERTIFICATE_LOOK_INTERVAL_S",
     "CERTIFICATE_RENEWAL_WINDOW_S",
     "CLEANUP_INTERVAL_S",
+    "CLOCK_NOTE_INTERVAL_S",
+    "CLOCK_RESTART_MARGIN_S",
     "CONNECT_ATTEMPTS",
     "CONTROLLER_ANSWER_LIMIT_S",
     "CONTROLLER_SHUTDOWN_GRACE_S",
@@ -67,6 +69,10 @@ __all__: list[str] = [
     "TXT_VISIBLE_LIMIT_S",
     "UNHEALTHY_AFTER_S",
     "WARNING_INTERVAL_S",
+    "WATCHDOG_CONFIRM_TIMEOUT_S",
+    "WATCHDOG_SILENT_AFTER_S",
+    "WATCHDOG_START_TIMEOUT_S",
+    "WATCHDOG_TICK_INTERVAL_S",
 ]
 
 # Drone heartbeat, controller heartbeat, proxy keepalive per backend. Nine may be missed before UNHEALTHY_AFTER_S.
@@ -91,6 +97,19 @@ KEY_RENEW_AFTER_S: Final = 30.0
 KEY_SOFT_TERMINATE_AFTER_S: Final = 40.0
 KEY_HARD_TERMINATE_AFTER_S: Final = 50.0
 KEY_LEASE_S: Final = 60.0
+
+# How often a drone stores what its clock says, and by how much a clock that begins anew is ahead of what was stored
+# last: by more than the former clock can have reported since.
+CLOCK_NOTE_INTERVAL_S: Final = 30.0
+CLOCK_RESTART_MARGIN_S: Final = 60.0
+
+# How often a drone and its watchdog show each other that they are alive. A watchdog that is silent for longer is
+# replaced; the start of its program may take longer on a busy machine.
+WATCHDOG_TICK_INTERVAL_S: Final = 1.0
+WATCHDOG_SILENT_AFTER_S: Final = 3.0
+WATCHDOG_START_TIMEOUT_S: Final = 20.0
+# How long an order waits for a watchdog that confirms its deadline; then the order is refused, and is sent again.
+WATCHDOG_CONFIRM_TIMEOUT_S: Final = 5.0
 
 # From a soft termination to SIGKILL.
 SOFT_TERMINATE_GRACE_S: Final = 30.0

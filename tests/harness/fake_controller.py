@@ -16,6 +16,8 @@ from aiohttp import WSMsgType, web
 
 from harness.clusters import until
 from harness.fake_node import VERSION
+from plane.identity import random_name
+from plane.protocol.names import Prefix
 
 __all__ = ["FakeController", "fake_controller"]
 
@@ -36,7 +38,8 @@ class FakeController:
         # How each drone that connected called itself.
         self.names: list[str] = []
         self._lease_s = lease_s
-        self._local_time = 0
+        # The time that the drone reported last.
+        self.local_time = 0
         self._drone: web.WebSocketResponse | None = None
         self._numbers = itertools.count(1)
         self._loop = asyncio.new_event_loop()
@@ -47,13 +50,26 @@ class FakeController:
 
     def spawn(self, backend: str, executable: Any) -> None:
         """Order a backend, and return once it is ready."""
-        deadlines = self._deadlines(backend, self._local_time)
+        self.order(executable, backend)
+        until(lambda: self.state(backend).get("status") == "ready")
+
+    def order(self, executable: Any, backend: str = "", *, shift_s: float = 0.0) -> str:
+        """Order a backend whose lease began at the last heartbeat, or ``shift_s`` later; returns its id."""
+        backend = backend or random_name(Prefix.BACKEND)
+        deadlines = self._deadlines(backend, self.local_time + round(1000 * shift_s))
         key = {"key": {"name": backend, "namespace": "", "tag": ""}, "deadlines": deadlines, "token": 1}
         order = {"Spawn": {"executable": executable, "key": key, "static_token": None}}
+        self._act(backend, order)
+        return backend
+
+    def terminate(self, backend: str) -> None:
+        """Order a backend's end."""
+        self._act(backend, {"Terminate": {"kind": "hard", "reason": "external"}})
+
+    def _act(self, backend: str, order: dict[str, Any]) -> None:
         number = next(self._numbers)
         action = {"action_id": f"ak-{number}", "backend_id": backend, "drone_id": 1, "action": order}
         asyncio.run_coroutine_threadsafe(self._say("Action", action), self._loop).result(10)
-        until(lambda: self.state(backend).get("status") == "ready")
 
     def _deadlines(self, backend: str, start_ms: int) -> dict[str, int]:
         renew, soft, hard = (start_ms + round(1000 * seconds) for seconds in self._lease_s)
@@ -78,8 +94,8 @@ class FakeController:
     async def _hear(self, message: dict[str, Any]) -> None:
         match message:
             case {"Heartbeat": {"local_time": local_time}}:
-                if self._local_time != local_time:
-                    self._local_time = local_time
+                if self.local_time != local_time:
+                    self.local_time = local_time
                     self.sessions += 1
             case {"BackendEvent": {"event_id": number, "backend_id": backend, "state": state}}:
                 self.told.setdefault(backend, []).append(state)

@@ -19,14 +19,16 @@ STOP_LIMIT_S = 30.0
 
 
 class Program:
-    """One run of `plane`. Its output is in ``log`` and ``out``."""
+    """One run of `plane`. Its output is in ``log`` and ``out``. ``prefix``: a command that runs it, and becomes it."""
 
-    def __init__(self, arguments: list[str], folder: Path, name: str, **environment: str) -> None:
+    def __init__(self, arguments: list[str], folder: Path, name: str, *prefix: str, **environment: str) -> None:
         self.log = folder / f"{name}.log"
         self.out = folder / f"{name}.out"
         values = {**os.environ, "PLANE_LOG": "info", **environment}
         with self.log.open("ab") as log, self.out.open("ab") as out:
-            self.process = subprocess.Popen([PLANE, *arguments], cwd=folder, stdout=out, stderr=log, env=values)
+            self.process = subprocess.Popen(
+                [*prefix, PLANE, *arguments], cwd=folder, stdout=out, stderr=log, env=values
+            )
 
     def says(self, text: str, times: int = 1, limit_s: float = START_LIMIT_S) -> None:
         """Wait until the program has said ``text`` so often."""
@@ -44,9 +46,9 @@ class Program:
 
 
 @contextmanager
-def program(arguments: list[str], folder: Path, name: str, **environment: str) -> Iterator[Program]:
+def program(arguments: list[str], folder: Path, name: str, *prefix: str, **environment: str) -> Iterator[Program]:
     """A run of `plane` that is over, one way or another, when the block ends."""
-    running = Program(arguments, folder, name, **environment)
+    running = Program(arguments, folder, name, *prefix, **environment)
     try:
         yield running
     finally:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from harness.enforcers import FakeEnforcer
 from plane.ownership import end_tasks
 from plane.protocol import codec
 from plane.protocol.drone_messages import BackendMetrics
@@ -42,12 +43,13 @@ async def executor(
     path: Path, kind: type[MemoryRuntime] = MemoryRuntime
 ) -> AsyncIterator[tuple[LineServer, MemoryRuntime]]:
     """Ours, with backends in memory."""
-    it = SocketExecutor()
+    it = SocketExecutor(FakeEnforcer())
     lines = LineServer(it.answer)
     runtime = kind(
         RuntimeListener(lambda *exited: lines.tell(it.ended(*exited)), lambda metrics: lines.tell(it.measured(metrics)))
     )
     it.runtime = runtime
+    await it.end_orphans()
     server = await serve_lines(path, lines)
     try:
         yield lines, runtime

@@ -60,7 +60,7 @@ async def docker(engine: Engine, tmp_path: Path) -> AsyncIterator[DockerRuntime]
         RuntimeListener(lambda *told: None),
         LogKeeper(tmp_path / "logs"),
         engine.socket,
-        defaults=ContainerDefaults(drone="dr-test"),
+        defaults=ContainerDefaults(drone="dr-test", cluster="test"),
         call_limit_s=LIMIT_S,
     )
     await runtime.start()

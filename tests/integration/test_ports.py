@@ -49,7 +49,7 @@ async def bubblewrap(request: pytest.FixtureRequest) -> bool:
 @contextlib.asynccontextmanager
 async def runtime(folder: Path | None = None, **options: Any) -> AsyncIterator[ProcessRuntime]:
     listener = RuntimeListener(lambda *_: None)
-    it = ProcessRuntime(listener, LogKeeper(folder), exposed=visible_folders(), outlives=folder is not None, **options)
+    it = ProcessRuntime(listener, LogKeeper(folder), exposed=visible_folders(), **options)
     try:
         yield it
     finally:
@@ -78,9 +78,7 @@ async def test_a_burst_of_a_hundred_shares_no_port() -> None:
 async def test_a_port_stays_with_its_backend_when_the_drone_is_gone(bubblewrap: bool, tmp_path: Path) -> None:
     ports = some_ports(1)
     backend = f"left-{os.getpid()}"
-    former = ProcessRuntime(
-        RuntimeListener(lambda *_: None), LogKeeper(tmp_path), bubblewrap=bubblewrap, outlives=True, ports=ports
-    )
+    former = ProcessRuntime(RuntimeListener(lambda *_: None), LogKeeper(tmp_path), bubblewrap=bubblewrap, ports=ports)
     assert await former.spawn(backend, SLEEP, None, None) == ports.first
     handle = former.handle(backend)
     await former.close(leave_running=True)

@@ -74,7 +74,7 @@ async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
                 RuntimeListener(it.told),
                 LogKeeper(),
                 request.getfixturevalue("docker_engine"),
-                defaults=ContainerDefaults(drone="dr-test"),
+                defaults=ContainerDefaults(drone="dr-test", cluster="test"),
                 grace_s=2.0,
                 startup_limit_s=STARTUP_LIMIT_S,
             )

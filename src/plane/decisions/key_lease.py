@@ -9,6 +9,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+import msgspec
+
 from plane.protocol.keys import KeyDeadlines
 from plane.protocol.times import DroneTime
 
@@ -25,9 +27,10 @@ class LeaseAction(enum.Enum):
 
 @dataclass(slots=True)
 class KeyLease:
-    """A lease and what has been done about it."""
+    """A lease and what has been done about it. ``is_refused``: the controller refused the last renewal."""
 
     deadlines: KeyDeadlines
+    is_refused: bool = False
     _asked: bool = False
     _soft_done: bool = False
     _hard_done: bool = False
@@ -57,11 +60,16 @@ class KeyLease:
     def renewed(self, deadlines: KeyDeadlines) -> None:
         """The controller has extended the lease. What ends already goes on ending."""
         self.deadlines = deadlines
-        self._asked = False
+        self._asked = self.is_refused = False
 
     def refused(self) -> None:
         """The key cannot be renewed: the deadlines stay, and the graceful end begins at the soft one."""
-        self._asked = True
+        self._asked = self.is_refused = True
+
+    def renew_at_once(self, now: DroneTime) -> None:
+        """Make the renewal due now."""
+        self.deadlines = msgspec.structs.replace(self.deadlines, renew_at=now)
+        self._asked = False
 
     def connected(self) -> None:
         """A new connection: a renewal that is due must be asked for again on it."""

@@ -92,6 +92,7 @@ class Agent:
                 overflowed.set()
 
         try:
+            self._executor.end_orphans()
             self._executor.keys.connected(renewals.put_nowait)
             self._socket = socket
             await run_together(

@@ -54,6 +54,7 @@ class BackendRunner:
     Args:
         order: what was ordered; None for one of a former process whose order is not known, which can only be ended.
         state: the state in which a former process of this drone left it.
+        hard_deadline_ns: until when its key is held (CLOCK_BOOTTIME); None: no lease is known.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class BackendRunner:
         recorder: EventRecorder,
         runtime: Runtime,
         ip: str,
+        hard_deadline_ns: Callable[[], int | None],
     ) -> None:
         self.backend_id = backend_id
         self.order = order
@@ -72,6 +74,7 @@ class BackendRunner:
         self._recorder = recorder
         self._runtime = runtime
         self._ip = ip
+        self._hard_deadline_ns = hard_deadline_ns
         # Bounded by what exists: orders are few, a backend exits once.
         self._transitions: asyncio.Queue[tuple[Transition, asyncio.Event]] = asyncio.Queue()
         # Why it failed, for people; part of `terminated`.
@@ -165,7 +168,11 @@ class BackendRunner:
                     return Starting()
                 case Starting() if self.order is not None:
                     port = await self._runtime.spawn(
-                        self.backend_id, self.order.executable, self.order.key, self.order.static_token
+                        self.backend_id,
+                        self.order.executable,
+                        self.order.key,
+                        self.order.static_token,
+                        self._hard_deadline_ns(),
                     )
                     return Waiting(address=format_socket_address(self._ip, port))
                 case Waiting(address=address):

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from functools import partial
 
 import structlog
 
 from plane import timing
 from plane.decisions.adoption import Adoption, adoption, may_run
 from plane.decisions.backend_lifecycle import to_terminated
+from plane.decisions.lease_terms import foreign_lease
 from plane.drone.action_queue import ActionQueue
 from plane.drone.backend_runner import BackendRunner
 from plane.drone.clock import DroneClock
@@ -34,7 +36,7 @@ from plane.protocol.drone_messages import BackendAction, SpawnOrder, TerminateOr
 from plane.protocol.errors import InvalidName
 from plane.protocol.logs import LogPage
 from plane.protocol.names import Prefix, check_name
-from plane.runtime.base import BackendFailed, Found, Runtime
+from plane.runtime.base import BackendFailed, DeadlineEnforcer, Found, NotEnforced, Runtime
 from plane.runtime.log_keeper import NothingKept
 
 __all__ = ["Executor"]
@@ -43,6 +45,9 @@ TOO_LATE = "the order to start it came when its key's lease was nearly over; con
 # Between tries to learn from a runtime what it still runs, and between writings of renewed deadlines.
 ADOPT_RETRY_S = 1.0
 DEADLINES_INTERVAL_S = 1.0
+# How long an order waits for the end of orphaned backends; it is sent again.
+ORPHANS_TIMEOUT_S = 5.0
+NOT_RENEWED = "its drone was restarted before it was started, and its key's lease could not be renewed; connect again"
 # Whoever asked for output is not there any more after so long.
 ADOPTION_AWAITED_S = 60.0
 # Between looks for the output of what is on its way.
@@ -52,12 +57,17 @@ log = structlog.get_logger("plane.drone")
 
 
 class Executor:
-    """The backends of one drone. `runtime` is set before anything else is called."""
+    """The backends of one drone. `runtime` is set before anything else is called.
+
+    ``enforcer``: kills backends at their hard deadlines should this process not do it.
+    """
 
     runtime: Runtime
 
-    def __init__(self, store: StateStore, recorder: EventRecorder, clock: DroneClock, ip: str) -> None:
-        self.keys = KeyKeeper(clock, self._key_expired)
+    def __init__(
+        self, store: StateStore, recorder: EventRecorder, clock: DroneClock, ip: str, enforcer: DeadlineEnforcer
+    ) -> None:
+        self.keys = KeyKeeper(clock, self._key_expired, enforcer, self._lease_extended)
         self.actions = ActionQueue(self.apply)
         self._store = store
         self._recorder = recorder
@@ -68,6 +78,9 @@ class Executor:
         self._adopting: dict[str, asyncio.Task[None]] = {}
         self._tasks = OwnedTasks(lambda error: log.error("a backend's task failed", exc_info=error))
         self._stopping = False
+        # Set once nothing runs any more that carries this drone's identity and is not in its store.
+        self._orphans_ended = asyncio.Event()
+        self._ending_orphans = False
 
     def exited(self, backend_id: str, exit_code: int | None, message: str | None) -> None:
         """The runtime saw a backend end."""
@@ -84,7 +97,11 @@ class Executor:
 
     async def adopt_former_backends(self) -> None:
         """Begin to take over what an earlier process of this drone left running."""
-        for backend_id, run in (await self._store.active_runs()).items():
+        runs = await self._store.active_runs()
+        for backend_id, run in runs.items():
+            if run.order is not None and self._clock.continues:
+                self.keys.enforce(backend_id, run.order.key.deadlines)
+        for backend_id, run in runs.items():
             task = self._tasks.start(self._adopt(backend_id, run))
             self._adopting[backend_id] = task
 
@@ -104,12 +121,17 @@ class Executor:
             if verdict is Adoption.ENDED:
                 message = found.message or "it ended while its drone was restarted"
                 await self._recorder.record(backend_id, to_terminated(run.state, found.exit_code, message))
+                self.keys.release(backend_id)
                 return
             runner = self._runner(backend_id, run.order, run)
             if verdict is Adoption.END:
                 self._tasks.start(runner.order_end(TerminationKind.SOFT, TerminationReason.KEY_EXPIRED))
             elif run.order is not None:
                 self.keys.hold(backend_id, run.order.key.deadlines)
+            if verdict is Adoption.START_OVER and not await self.keys.until_renewed(backend_id):
+                await self._recorder.record(backend_id, to_terminated(run.state, message=NOT_RENEWED))
+                self._forget(backend_id)
+                return
             self._tasks.start(self._run(runner))
         finally:
             del self._adopting[backend_id]
@@ -135,7 +157,7 @@ class Executor:
         return True
 
     async def _spawn(self, backend_id: str, order: SpawnOrder) -> bool:
-        if self._stopping:
+        if self._stopping or not await self._no_orphans():
             return False
         if backend_id in self._runners:
             return True
@@ -149,18 +171,21 @@ class Executor:
             return await self._refuse(backend_id, state or Scheduled(), refusal)
         runner = self._runner(backend_id, order)
         try:
+            self.keys.enforce(backend_id, order.key.deadlines)
+            await self.keys.enforced()
             if state is None:
                 await runner.begin()
             else:
                 runner.state = state
         except BaseException as error:
-            del self._runners[backend_id]
-            if isinstance(error, StoreUnwritable):
+            self._forget(backend_id)
+            if isinstance(error, (NotEnforced, StoreUnwritable)):
+                log.warning("order refused for now; it will be sent again", backend=backend_id, error=str(error))
                 return False
             raise
         if self._comes_too_late(order):
             # The disk took so long.
-            del self._runners[backend_id]
+            self._forget(backend_id)
             return await self._refuse(backend_id, runner.state, TOO_LATE)
         self.keys.hold(backend_id, order.key.deadlines)
         self._tasks.start(self._run(runner))
@@ -172,6 +197,15 @@ class Executor:
         await self._recorder.durable(backend_id)
         return True
 
+    async def _no_orphans(self) -> bool:
+        try:
+            async with asyncio.timeout(ORPHANS_TIMEOUT_S):
+                await self._orphans_ended.wait()
+        except TimeoutError:
+            log.warning("order refused for now: it is not known yet whether orphaned backends run")
+            return False
+        return True
+
     def _runner(self, backend_id: str, order: SpawnOrder | None, run: StoredRun | None = None) -> BackendRunner:
         runner = self._runners[backend_id] = BackendRunner(
             backend_id,
@@ -180,6 +214,7 @@ class Executor:
             recorder=self._recorder,
             runtime=self.runtime,
             ip=self._ip,
+            hard_deadline_ns=partial(self.keys.hard_deadline_ns, backend_id),
         )
         return runner
 
@@ -187,6 +222,10 @@ class Executor:
         """Why the order comes too late, or must not be followed."""
         if not _is_name(backend_id):
             return f"no backend can be called {backend_id!r}: lower-case letters, digits and dashes only, at most 45"
+        if reason := foreign_lease(order.key.deadlines, self._clock.began, self._clock.now()):
+            return (
+                f"{reason}: the drone's machine was booted, or its state was lost, after it was ordered; connect again"
+            )
         if self._comes_too_late(order):
             return TOO_LATE
         for runner in self._runners.values():
@@ -226,8 +265,36 @@ class Executor:
         try:
             await runner.run()
         finally:
-            self.keys.release(runner.backend_id)
-            del self._runners[runner.backend_id]
+            self._forget(runner.backend_id)
+
+    def _forget(self, backend_id: str) -> None:
+        self.keys.release(backend_id)
+        del self._runners[backend_id]
+
+    def _lease_extended(self, backend_id: str, hard_deadline_ns: int) -> None:
+        self.runtime.extend(backend_id, hard_deadline_ns)
+
+    def end_orphans(self) -> None:
+        """Begin to end what carries this drone's identity and is not in its store; nothing is started before.
+
+        Called at the start of each connection: a second drone under one name is refused by its controller, and must
+        not end what the first one runs.
+        """
+        if not self._ending_orphans:
+            self._ending_orphans = True
+            self._tasks.start(self._end_orphans())
+
+    async def _end_orphans(self) -> None:
+        while True:
+            try:
+                known = {*await self._store.active_runs(), *self._runners}
+                if orphans := await self.runtime.end_orphans(known):
+                    log.warning("ended backends that are not in this drone's state store", backends=orphans)
+                break
+            except BackendFailed as error:
+                log.warning("cannot look for orphaned backends; trying again", error=str(error))
+            await asyncio.sleep(ADOPT_RETRY_S)
+        self._orphans_ended.set()
 
     async def read_logs(self, backend_id: str, after: int | None, tail: int | None, wait_s: float) -> LogPage:
         """A part of a backend's output, as `plane.runtime.base.Runtime.read_logs` gives it.
@@ -255,12 +322,15 @@ class Executor:
 
     async def keep_house(self) -> None:
         """Store renewed deadlines, and forget what has ended long ago (A17); until cancelled."""
-        next_look = 0.0
+        next_look = next_note = 0.0
         loop = asyncio.get_running_loop()
         while True:
             try:
                 if renewed := self.keys.take_renewed():
                     await self._store.renewed(renewed)
+                if loop.time() >= next_note:
+                    next_note = loop.time() + timing.CLOCK_NOTE_INTERVAL_S
+                    await self._store.keep_facts({"clock_last_ms": str(self._clock.now().ms)})
                 if loop.time() >= next_look:
                     next_look = loop.time() + timing.ENDED_LOOK_INTERVAL_S
                     if forgotten := await self._store.forget_ended(self._clock.now(), timing.ENDED_KEPT_S):

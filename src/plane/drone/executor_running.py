@@ -8,18 +8,20 @@ from contextlib import asynccontextmanager
 
 import structlog
 
-from plane.drone.runtime_choice import make_runtime
+from plane.drone.runtime_choice import Owner, make_runtime
+from plane.drone.watchdog.supervisor import WatchdogSupervisor
 from plane.ownership import end_tasks, until_one_ends
 from plane.protocol.errors import ConfigurationError, why
-from plane.runtime.base import RuntimeListener
+from plane.runtime.base import BackendFailed, RuntimeListener
 from plane.runtime.socket_executor import SocketExecutor
 from plane.settings import ExecutorSettings
 from plane.transport.line_socket import LineServer, serve_lines
 
 __all__ = ["RunningExecutor", "running_executor"]
 
-# Its containers are labelled as those of a drone of this name.
+# Its containers are labelled as those of a drone of this name; the cluster in the label is the socket's path.
 EXECUTOR = "executor"
+ORPHANS_RETRY_S = 1.0
 
 log = structlog.get_logger("plane.executor")
 
@@ -42,13 +44,16 @@ async def running_executor(settings: ExecutorSettings) -> AsyncIterator[RunningE
     Raises:
         ConfigurationError: the socket or the runtime cannot be used; says why.
     """
-    executor = SocketExecutor()
+    watchdog = WatchdogSupervisor(ends_with_drone=True)
+    executor = SocketExecutor(watchdog)
     lines = LineServer(executor.answer)
     listener = RuntimeListener(
         lambda *exited: lines.tell(executor.ended(*exited)),
         lambda metrics: lines.tell(executor.measured(metrics)),
+        watchdog.locate,
     )
-    runtime = executor.runtime = await make_runtime(settings, EXECUTOR, listener)
+    owner = Owner(EXECUTOR, str(settings.socket.resolve()))
+    runtime = executor.runtime = await make_runtime(settings, owner, listener)
     try:
         try:
             server = await serve_lines(settings.socket, lines)
@@ -57,6 +62,8 @@ async def running_executor(settings: ExecutorSettings) -> AsyncIterator[RunningE
         tasks = [
             asyncio.create_task(runtime.run(), name="runtime"),
             asyncio.create_task(server.serve_forever(), name="socket"),
+            asyncio.create_task(watchdog.run(), name="watchdog"),
+            asyncio.create_task(_end_orphans(executor), name="orphans"),
         ]
         log.info("executor listens", path=str(settings.socket), runtime=runtime.name)
         try:
@@ -66,3 +73,15 @@ async def running_executor(settings: ExecutorSettings) -> AsyncIterator[RunningE
             settings.socket.unlink(missing_ok=True)
     finally:
         await runtime.close(leave_running=False)
+
+
+async def _end_orphans(executor: SocketExecutor) -> None:
+    """End what a former executor of the socket left, however often that takes; only now, since the socket is ours."""
+    while True:
+        try:
+            await executor.end_orphans()
+            break
+        except BackendFailed as error:
+            log.warning("cannot look for a former executor's backends; trying again", error=str(error))
+        await asyncio.sleep(ORPHANS_RETRY_S)
+    await asyncio.Event().wait()

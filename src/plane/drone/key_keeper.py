@@ -13,19 +13,24 @@ from contextlib import suppress
 import structlog
 
 from plane.decisions.key_lease import KeyLease, LeaseAction
+from plane.decisions.lease_terms import foreign_lease
 from plane.drone.clock import DroneClock
 from plane.protocol.backend_state import TerminationKind
 from plane.protocol.drone_messages import RenewKey, RenewKeyResponse
 from plane.protocol.keys import KeyDeadlines
 from plane.protocol.times import DroneTime
+from plane.runtime.base import DeadlineEnforcer
 
 __all__ = ["KeyKeeper"]
 
 # Timers of the event loop stand still while the machine is suspended, the drone's clock does not.
 LONGEST_SLEEP_S = 1.0
+# While a renewal is waited for before a backend is started again.
+RENEWAL_POLL_S = 0.05
 
 EndBackend = Callable[[str, TerminationKind], None]
 SendRenewal = Callable[[RenewKey], None]
+Extended = Callable[[str, int], None]
 
 log = structlog.get_logger("plane.drone")
 
@@ -36,11 +41,15 @@ class KeyKeeper:
     Args:
         clock: the drone's.
         end: begins the end of a backend, with reason `keyexpired`.
+        enforcer: kills a backend whose hard deadline passed, should this process not do it.
+        extended: called with a backend and its new hard deadline (CLOCK_BOOTTIME) at each renewal.
     """
 
-    def __init__(self, clock: DroneClock, end: EndBackend) -> None:
+    def __init__(self, clock: DroneClock, end: EndBackend, enforcer: DeadlineEnforcer, extended: Extended) -> None:
         self._clock = clock
         self._end = end
+        self._enforcer = enforcer
+        self._extended = extended
         self._send: SendRenewal | None = None
         self._leases: dict[str, KeyLease] = {}
         # Renewed and not stored yet. A restart that comes before has earlier deadlines, which is safe.
@@ -50,12 +59,47 @@ class KeyKeeper:
     def hold(self, backend_id: str, deadlines: KeyDeadlines) -> None:
         """A backend has a key."""
         self._leases[backend_id] = KeyLease(deadlines)
+        self.enforce(backend_id, deadlines)
         self._changed.set()
+
+    def enforce(self, backend_id: str, deadlines: KeyDeadlines) -> None:
+        """Have a backend's deadlines enforced, from before its start on."""
+        soft, hard = deadlines.soft_terminate_at, deadlines.hard_terminate_at
+        self._enforcer.hold(backend_id, self._clock.since_boot_ns(soft), self._clock.since_boot_ns(hard))
+
+    async def enforced(self) -> None:
+        """Return once all deadlines are enforced.
+
+        Raises:
+            NotEnforced: nobody confirms that.
+        """
+        await self._enforcer.confirmed()
+
+    def hard_deadline_ns(self, backend_id: str) -> int | None:
+        """Return the hard deadline of the backend's key, in nanoseconds of CLOCK_BOOTTIME; None: it has none."""
+        lease = self._leases.get(backend_id)
+        return None if lease is None else self._clock.since_boot_ns(lease.deadlines.hard_terminate_at)
 
     def release(self, backend_id: str) -> None:
         """The backend is terminated."""
         self._leases.pop(backend_id, None)
         self._renewed.pop(backend_id, None)
+        self._enforcer.release(backend_id)
+
+    async def until_renewed(self, backend_id: str) -> bool:
+        """Ask for the key's renewal now; returns whether it was renewed before the soft deadline.
+
+        A drone that restored an old copy of its store would otherwise start what another drone runs by now.
+        """
+        lease = self._leases[backend_id]
+        former = lease.deadlines
+        lease.renew_at_once(self._clock.now())
+        self._changed.set()
+        while lease.deadlines.hard_terminate_at == former.hard_terminate_at:
+            if lease.is_refused or self._clock.now() >= former.soft_terminate_at:
+                return False
+            await asyncio.sleep(RENEWAL_POLL_S)
+        return True
 
     def take_renewed(self) -> dict[str, KeyDeadlines]:
         """The deadlines that are new since the last call, to be stored."""
@@ -84,9 +128,14 @@ class KeyKeeper:
         if response.deadlines is None:
             log.warning("key not renewed; the backend will be ended", backend=response.backend)
             lease.refused()
+        elif reason := foreign_lease(response.deadlines, self._clock.began, self._clock.now()):
+            log.error("key's renewal ignored", backend=response.backend, reason=reason)
+            lease.refused()
         else:
             lease.renewed(response.deadlines)
             self._renewed[response.backend] = response.deadlines
+            self.enforce(response.backend, response.deadlines)
+            self._extended(response.backend, self._clock.since_boot_ns(response.deadlines.hard_terminate_at))
         self._changed.set()
 
     async def run(self) -> None:

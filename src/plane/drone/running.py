@@ -15,16 +15,17 @@ from plane.drone.agent import Agent
 from plane.drone.clock import DroneClock
 from plane.drone.event_recorder import EventRecorder
 from plane.drone.executor import Executor
-from plane.drone.guard_keeper import dismiss_guard, keep_guard
-from plane.drone.runtime_choice import make_runtime
+from plane.drone.machine_identity import drone_identity
+from plane.drone.runtime_choice import Owner, make_runtime
 from plane.drone.state_store import StateStore, open_state_store
+from plane.drone.watchdog.supervisor import WatchdogSupervisor
 from plane.identity import random_name
 from plane.ownership import end_tasks, until_one_ends
 from plane.protocol.drone_messages import MessageFromDrone, MessageToDrone
 from plane.protocol.handshake import Extension
 from plane.protocol.names import NodeName, Prefix
+from plane.protocol.times import DroneTime
 from plane.runtime.base import RuntimeListener
-from plane.runtime.process import ProcessRuntime
 from plane.settings import DroneSettings
 from plane.transport.node_socket import NodeConnector
 
@@ -62,14 +63,14 @@ async def running_drone(settings: DroneSettings) -> AsyncIterator[RunningDrone]:
     """
     async with open_state_store(settings.db_path) as store:
         name = await settled_name(settings.name, store)
-        clock = DroneClock(await store.clock_reading())
-        if not clock.continues:
-            await store.keep_clock(clock.reading)
+        clock = await _continued_clock(store)
+        identity = await drone_identity(store, settings.db_path, clock_continues=clock.continues)
         recorder = EventRecorder(store, clock)
-        executor = Executor(store, recorder, clock, settings.ip)
+        watchdog = WatchdogSupervisor(ends_with_drone=not settings.backends_outlive_it, place=settings.watchdog_place)
+        executor = Executor(store, recorder, clock, settings.ip, watchdog)
         agent = Agent(store, recorder, executor, clock)
-        listener = RuntimeListener(executor.exited, agent.measured)
-        runtime = executor.runtime = await make_runtime(settings, name, listener)
+        listener = RuntimeListener(executor.exited, agent.measured, watchdog.locate)
+        runtime = executor.runtime = await make_runtime(settings, Owner(name, settings.cluster), listener)
         if settings.backends_outlive_it:
             await executor.adopt_former_backends()
         else:
@@ -82,6 +83,7 @@ async def running_drone(settings: DroneSettings) -> AsyncIterator[RunningDrone]:
             MessageToDrone,
             agent.session,
             extensions=(Extension.LOGS,),
+            identity=identity,
         )
         tasks = [
             asyncio.create_task(connector.run(), name="controller connection"),
@@ -89,12 +91,9 @@ async def running_drone(settings: DroneSettings) -> AsyncIterator[RunningDrone]:
             asyncio.create_task(executor.keep_house(), name="housekeeping"),
             asyncio.create_task(recorder.run(), name="event recorder"),
             asyncio.create_task(runtime.run(), name="runtime"),
+            # After the leases of former backends are known: from its start on it is the only watchdog of this store.
+            asyncio.create_task(watchdog.run(), name="watchdog"),
         ]
-        if settings.db_path is not None:
-            if settings.backends_outlive_it and runtime.name == ProcessRuntime.name:
-                tasks.append(asyncio.create_task(keep_guard(settings.db_path), name="guard"))
-            else:
-                dismiss_guard(settings.db_path)
         if warning := address_warning(settings.ip, settings.controller_url.base):
             log.warning(warning)
         db = str(settings.db_path or "in memory")
@@ -114,6 +113,20 @@ async def running_drone(settings: DroneSettings) -> AsyncIterator[RunningDrone]:
                 await runtime.close(leave_running=False)
             await _until_acknowledged(store)
             await end_tasks(tasks)
+
+
+async def _continued_clock(store: StateStore) -> DroneClock:
+    """The clock of the drone's former process, or a new one that begins later than that one ended."""
+    began = (await store.facts()).get("clock_began_ms")
+    clock = DroneClock(
+        await store.clock_reading(),
+        stored_began=DroneTime(int(began)) if began else None,
+        last_known=await store.last_time(),
+    )
+    if not clock.continues:
+        await store.keep_facts({"clock_began_ms": str(clock.began.ms)})
+        await store.keep_clock(clock.reading)
+    return clock
 
 
 async def settled_name(wanted: NodeName | None, store: StateStore) -> NodeName:

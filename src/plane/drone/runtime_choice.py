@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,21 @@ from plane.runtime.process import ProcessRuntime, bubblewrap_works
 from plane.runtime.unix_socket import UnixSocketRuntime
 from plane.settings import DroneSettings, ExecutorSettings, RuntimeKind
 
-__all__ = ["make_runtime"]
+__all__ = ["Owner", "make_runtime"]
 
 log = structlog.get_logger("plane.drone")
 
 
-async def make_runtime(settings: DroneSettings | ExecutorSettings, name: str, listener: RuntimeListener) -> Runtime:
-    """A runtime that has been started. ``name``: whose containers are its own.
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose backends a runtime runs: a drone's name and cluster, under which it finds what it left on the machine."""
+
+    name: str
+    cluster: str
+
+
+async def make_runtime(settings: DroneSettings | ExecutorSettings, owner: Owner, listener: RuntimeListener) -> Runtime:
+    """A runtime that has been started. ``owner``: whose backends are its own.
 
     Raises:
         ConfigurationError: what is asked for is not there.
@@ -49,18 +58,20 @@ async def make_runtime(settings: DroneSettings | ExecutorSettings, name: str, li
     # Each backend needs two or three here, so the usual limit of 1,024 would end at 400 of them.
     raise_open_files_limit()
     logs = LogKeeper(settings.backends_folder, settings.log_limit_bytes)
-    return await _docker(settings, name, listener, logs) if answers else await _processes(settings, listener, logs)
+    make = _docker if answers else _processes
+    return await make(settings, owner, listener, logs)
 
 
 async def _docker(
-    settings: DroneSettings | ExecutorSettings, name: str, listener: RuntimeListener, logs: LogKeeper
+    settings: DroneSettings | ExecutorSettings, owner: Owner, listener: RuntimeListener, logs: LogKeeper
 ) -> Runtime:
     runtime = DockerRuntime(
         listener,
         logs,
         settings.docker_socket,
         defaults=ContainerDefaults(
-            drone=name,
+            drone=owner.name,
+            cluster=owner.cluster,
             runtime=settings.docker_runtime,
             log_config=settings.log_config or await _bounded_log_config(settings),
         ),
@@ -86,7 +97,9 @@ async def _bounded_log_config(settings: DroneSettings | ExecutorSettings) -> dic
     return {"Type": driver, "Config": {"max-size": str(settings.log_limit_bytes // 2), "max-file": "2"}}
 
 
-async def _processes(settings: DroneSettings | ExecutorSettings, listener: RuntimeListener, logs: LogKeeper) -> Runtime:
+async def _processes(
+    settings: DroneSettings | ExecutorSettings, owner: Owner, listener: RuntimeListener, logs: LogKeeper
+) -> Runtime:
     bubblewrap = await bubblewrap_works()
     cgroups = Cgroups.detect()
     log.info("backends are processes", bubblewrap=bubblewrap, control_groups=cgroups is not None)
@@ -97,7 +110,7 @@ async def _processes(settings: DroneSettings | ExecutorSettings, listener: Runti
         logs,
         bubblewrap=bubblewrap,
         cgroups=cgroups,
-        outlives=settings.backends_outlive_it,
+        identity=f"{owner.cluster}/{owner.name}",
         mount_base=settings.mount_base,
         exposed=settings.expose,
         hidden=_secrets(settings),

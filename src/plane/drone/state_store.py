@@ -66,6 +66,10 @@ CREATE TABLE IF NOT EXISTS drone_clock (
 CREATE TABLE IF NOT EXISTS drone_name (
     name TEXT NOT NULL
 );
+CREATE TABLE IF NOT EXISTS drone_fact (
+    name TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+);
 """
 _UPSERT_STATE = "INSERT INTO backend (id, state) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET state = excluded.state"
 _INSERT_RUN = "INSERT INTO backend_run (id, spawn_order) VALUES (?, ?)"
@@ -82,6 +86,13 @@ WHERE json_extract(state, '$.status') = ? AND id NOT IN (SELECT id FROM backend_
 """
 _FORGET_RUNS = """
 DELETE FROM backend_run WHERE ended_at <= ? AND id NOT IN (SELECT backend_id FROM event) RETURNING id
+"""
+_LAST_TIME = """
+SELECT max(at) FROM (
+    SELECT max(timestamp) AS at FROM event
+    UNION ALL SELECT max(ended_at) FROM backend_run
+    UNION ALL SELECT CAST(value AS INTEGER) FROM drone_fact WHERE name = 'clock_last_ms'
+)
 """
 
 
@@ -204,6 +215,19 @@ class StateStore:
         """Remember the drone's clock, in which the stored deadlines are."""
         await self._run(partial(self._replace, "drone_clock", reading.boot_id, reading.offset_ns))
 
+    async def facts(self) -> dict[str, str]:
+        """What `keep_facts` stored, by name."""
+        return dict(await self._run(partial(self._rows, "SELECT name, value FROM drone_fact")))
+
+    async def keep_facts(self, facts: Mapping[str, str]) -> None:
+        """Remember facts about the drone; those with other names stay as they are."""
+        await self._run(partial(self._store_facts, dict(facts)))
+
+    async def last_time(self) -> DroneTime | None:
+        """The latest time of the drone's clock at which anything was stored."""
+        rows = await self._run(partial(self._rows, _LAST_TIME))
+        return None if rows[0][0] is None else DroneTime(int(rows[0][0]))
+
     async def drone_name(self) -> NodeName | None:
         """What `keep_drone_name` stored last."""
         rows = await self._run(partial(self._rows, "SELECT name FROM drone_name"))
@@ -258,6 +282,11 @@ class StateStore:
         with self._connection as connection:
             connection.execute("BEGIN IMMEDIATE")
             connection.executemany("UPDATE backend_run SET deadlines = ? WHERE id = ? AND ended_at IS NULL", rows)
+
+    def _store_facts(self, facts: dict[str, str]) -> None:
+        with self._connection as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.executemany("INSERT OR REPLACE INTO drone_fact VALUES (?, ?)", facts.items())
 
     def _replace(self, table: str, *row: object) -> None:
         """Make this the only row of one of our own tables."""

@@ -20,6 +20,7 @@ __all__ = [
     "ExecutorLine",
     "ExecutorQuestion",
     "ExecutorRequest",
+    "LeasedKey",
     "OtherFailure",
     "SpawnOutcome",
     "SpawnResult",
@@ -30,11 +31,24 @@ __all__ = [
 ]
 
 
+class LeasedKey(AcquiredKey, frozen=True):
+    """A key, and until when its backend may run at most; originals know nothing of the latter.
+
+    ``hard_deadline_ns``: nanoseconds of CLOCK_BOOTTIME, which drone and executor share.
+    """
+
+    hard_deadline_ns: int | UnsetType = UNSET
+
+
 class SpawnResult(msgspec.Struct, frozen=True):
-    """The started container and the port where it listens."""
+    """The started container and the port where it listens.
+
+    ``enforces_deadline``: the executor kills the backend at its hard deadline, and takes ``Renew``. Absent from others.
+    """
 
     container_id: str
     port: UInt16
+    enforces_deadline: bool | UnsetType = UNSET
 
 
 class TerminateEvent(msgspec.Struct, frozen=True):
@@ -82,9 +96,11 @@ class ExecutorRequest(Variants, frozen=True, kw_only=True):
     """What a drone asks."""
 
     prepare: DockerExecutable | UnsetType = UNSET
-    spawn: tuple[str, DockerExecutable, AcquiredKey | None, str | None] | UnsetType = UNSET
+    spawn: tuple[str, DockerExecutable, LeasedKey | None, str | None] | UnsetType = UNSET
     terminate: tuple[str, bool] | UnsetType = UNSET
     wait_for_backend: tuple[str, str] | UnsetType = UNSET
+    # The backend and its new hard deadline; only for what was started with ``enforces_deadline``.
+    renew: tuple[str, int] | UnsetType = UNSET
 
 
 class ExecutorAnswer(Variants, frozen=True, kw_only=True):
@@ -94,6 +110,7 @@ class ExecutorAnswer(Variants, frozen=True, kw_only=True):
     spawn_result: SpawnOutcome | UnsetType = UNSET
     terminate_result: TerminateOutcome | UnsetType = UNSET
     wait_for_backend_result: WaitOutcome | UnsetType = UNSET
+    renew_result: UnitOutcome | UnsetType = UNSET
     metrics_message: BackendMetrics | UnsetType = UNSET
     terminate_event: TerminateEvent | UnsetType = UNSET
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -11,15 +12,20 @@ from plane.protocol.drone_messages import BackendMetrics
 from plane.protocol.errors import MessageError, PlaneError
 from plane.protocol.keys import AcquiredKey
 from plane.protocol.logs import LogPage
+from plane.runtime.kill_target import KillTarget
 
 __all__ = [
     "BackendFailed",
+    "DeadlineEnforcer",
     "ExitListener",
     "Found",
+    "LocationListener",
     "MetricsListener",
+    "NotEnforced",
     "Runtime",
     "RuntimeListener",
     "StartupTimedOut",
+    "check_deadline",
     "check_variables",
     "converted_executable",
     "session_environment",
@@ -34,12 +40,17 @@ MetricsListener = Callable[[BackendMetrics], None]
 """Told what a running backend uses, every `plane.timing.METRICS_INTERVAL_S`."""
 
 
+LocationListener = Callable[[str, KillTarget], None]
+"""Called with a backend id and where its processes are: just before its start, and again once they are known."""
+
+
 @dataclass(frozen=True, slots=True)
 class RuntimeListener:
     """Who is told what a runtime sees."""
 
     exited: ExitListener
     measured: MetricsListener = lambda metrics: None
+    located: LocationListener = lambda backend_id, target: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +69,29 @@ class BackendFailed(PlaneError):
     """A backend cannot be prepared, started or ended. The text is for people, and says what to do."""
 
 
+class NotEnforced(PlaneError):
+    """No watchdog answers at the moment, so nothing may be started: nobody else would enforce its lease."""
+
+
 class StartupTimedOut(BackendFailed):
     """The backend did not answer HTTP in time."""
+
+
+class DeadlineEnforcer(Protocol):
+    """Kills backends at their hard deadlines if this process does not: `plane.drone.watchdog.supervisor`."""
+
+    def hold(self, backend_id: str, soft_ns: int, hard_ns: int) -> None:
+        """Have a backend's deadlines enforced, in nanoseconds of CLOCK_BOOTTIME."""
+
+    def release(self, backend_id: str) -> None:
+        """A backend has ended."""
+
+    async def confirmed(self) -> None:
+        """Return once all that was held until now is enforced.
+
+        Raises:
+            NotEnforced
+        """
 
 
 class Runtime(Protocol):
@@ -74,12 +106,25 @@ class Runtime(Protocol):
             BackendFailed
         """
 
-    async def spawn(self, backend_id: str, executable: Any, key: AcquiredKey | None, static_token: str | None) -> int:
+    async def spawn(
+        self,
+        backend_id: str,
+        executable: Any,
+        key: AcquiredKey | None,
+        static_token: str | None,
+        not_after_ns: int | None = None,
+    ) -> int:
         """Start the backend; returns the port of this machine where it will listen.
+
+        ``not_after_ns``: the hard deadline of its lease (CLOCK_BOOTTIME). This process may be stopped at any point of
+        a start, and must not complete it when it continues after the deadline.
 
         Raises:
             BackendFailed: nothing runs.
         """
+
+    def extend(self, backend_id: str, hard_deadline_ns: int) -> None:
+        """The lease was renewed until then (CLOCK_BOOTTIME). For runtimes whose deadlines another program enforces."""
 
     def handle(self, backend_id: str) -> Any:
         """What `adopt` needs, besides the id, to find a running backend again: JSON, or None for nothing."""
@@ -114,6 +159,13 @@ class Runtime(Protocol):
             BackendFailed
         """
 
+    async def end_orphans(self, known: Collection[str]) -> list[str]:
+        """End everything that carries this drone's identity and is of no backend in ``known``; returns their ids.
+
+        Raises:
+            BackendFailed: not known whether there is any; try again.
+        """
+
     async def read_logs(self, backend_id: str, after: int | None, tail: int | None, wait_s: float) -> LogPage:
         """A part of what a backend has written: the lines after the time ``after``, else the last ``tail``, else all.
 
@@ -130,6 +182,16 @@ class Runtime(Protocol):
 
     async def close(self, *, leave_running: bool) -> None:
         """End what still runs, unless that is left for the drone's next process, and free what the runtime holds."""
+
+
+def check_deadline(not_after_ns: int | None) -> None:
+    """Refuse a start whose lease has expired meanwhile.
+
+    Raises:
+        BackendFailed
+    """
+    if not_after_ns is not None and time.clock_gettime_ns(time.CLOCK_BOOTTIME) >= not_after_ns:
+        raise BackendFailed("its key's lease expired before it was started; connect again")
 
 
 def session_environment(

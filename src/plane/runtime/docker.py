@@ -7,8 +7,10 @@ Container ``plane-{backend}``, label ``dev.plane.backend``, port 8080 published 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +25,25 @@ from plane.protocol.keys import AcquiredKey
 from plane.protocol.logs import LogPage
 from plane.protocol.names import container_name
 from plane.protocol.spawn import DockerExecutable
-from plane.runtime.base import BackendFailed, Found, RuntimeListener
-from plane.runtime.docker_config import LABEL, PORT, ContainerDefaults, container_config, read_executable
+from plane.runtime.base import BackendFailed, Found, RuntimeListener, check_deadline
+from plane.runtime.docker_config import (
+    CLUSTER_LABEL,
+    DRONE_LABEL,
+    LABEL,
+    PORT,
+    ContainerDefaults,
+    container_config,
+    read_executable,
+)
 from plane.runtime.docker_engine import CALL_LIMIT_S, DockerEngine, EngineRefused
 from plane.runtime.docker_images import DockerImages
 from plane.runtime.docker_logs import container_lines
 from plane.runtime.docker_pruner import prune_containers
+from plane.runtime.kill_target import ContainerTarget
 from plane.runtime.log_files import page_of
 from plane.runtime.log_keeper import LogKeeper, NoLogs
 from plane.runtime.mounts import opened_mount, real_path
+from plane.runtime.processes import start_time
 from plane.runtime.readiness import until_it_answers
 from plane.runtime.starts import Starts
 from plane.timing import SOFT_TERMINATE_GRACE_S, STARTUP_TIMEOUT_S
@@ -90,6 +102,7 @@ class DockerRuntime:
     ) -> None:
         self._listener = listener
         self._logs = logs
+        self._socket = socket.resolve()
         self._engine = DockerEngine(socket, call_limit_s)
         self._images = DockerImages(self._engine)
         self._defaults = defaults
@@ -118,14 +131,31 @@ class DockerRuntime:
         """Check the executable and pull its image; see `plane.runtime.base.Runtime.prepare`."""
         await self._images.provide(read_executable(executable))
 
-    async def spawn(self, backend_id: str, executable: Any, key: AcquiredKey | None, static_token: str | None) -> int:
+    async def spawn(
+        self,
+        backend_id: str,
+        executable: Any,
+        key: AcquiredKey | None,
+        static_token: str | None,
+        not_after_ns: int | None = None,
+    ) -> int:
         """Start the container; see `plane.runtime.base.Runtime.spawn`."""
         wanted = read_executable(executable)
-        return await self._starting.run(backend_id, self._start(backend_id, wanted, key, static_token))
+        start = self._start(backend_id, wanted, key, static_token, not_after_ns)
+        return await self._starting.run(backend_id, start)
+
+    def extend(self, backend_id: str, hard_deadline_ns: int) -> None:
+        """The drone's watchdog knows; see `plane.runtime.base.Runtime.extend`."""
 
     async def _start(
-        self, backend_id: str, wanted: DockerExecutable, key: AcquiredKey | None, static_token: str | None
+        self,
+        backend_id: str,
+        wanted: DockerExecutable,
+        key: AcquiredKey | None,
+        static_token: str | None,
+        not_after_ns: int | None,
     ) -> int:
+        self._listener.located(backend_id, self._target(backend_id))
         folder = opened_mount(self._mount_base, wanted.mount, key)
         name = container_name(backend_id)
         try:
@@ -135,8 +165,10 @@ class DockerRuntime:
                 "create the container", "POST", "containers/create", params={"name": name}, json=config
             )
             self._running[backend_id] = CpuClock()
+            check_deadline(not_after_ns)
             await self._engine.call("start the container", "POST", f"containers/{name}/start")
             inspected = await self._published(name)
+            self._listener.located(backend_id, self._target(backend_id, inspected))
             if folder is not None:
                 _check_mounted(inspected["State"]["Pid"], folder)
             return int(inspected["NetworkSettings"]["Ports"][f"{PORT}/tcp"][0]["HostPort"])
@@ -168,6 +200,7 @@ class DockerRuntime:
 
     async def adopt(self, backend_id: str, handle: Any) -> Found:
         """Find the container again; see `plane.runtime.base.Runtime.adopt`."""
+        self._listener.located(backend_id, self._target(backend_id))
         found = await self._engine.inspect(container_name(backend_id))
         if found is None:
             return Found(running=False, message="its container was removed while its drone was restarted")
@@ -176,7 +209,13 @@ class DockerRuntime:
             await self.remove_leftover(backend_id)
             return Found(running=False, exit_code=found["State"]["ExitCode"], message=message)
         self._running[backend_id] = CpuClock()
+        self._listener.located(backend_id, self._target(backend_id, found))
         return Found(running=True)
+
+    def _target(self, backend_id: str, inspected: dict[str, Any] | None = None) -> ContainerTarget:
+        """Where its processes are. ``inspected``: what the engine says of the container that runs."""
+        pid = _own_pid(inspected) if inspected is not None else 0
+        return ContainerTarget(str(self._socket), container_name(backend_id), pid, start_time(pid) if pid else 0)
 
     async def wait_for_backend(self, backend_id: str, host: str, port: int) -> None:
         """Return once it answers; see `plane.runtime.base.Runtime.wait_for_backend`."""
@@ -226,6 +265,17 @@ class DockerRuntime:
     async def remove_leftover(self, backend_id: str) -> None:
         """Remove the backend's container, running or not."""
         await self._engine.remove(container_name(backend_id), force=True)
+
+    async def end_orphans(self, known: Collection[str]) -> list[str]:
+        """Remove the containers with this drone's labels; see `plane.runtime.base.Runtime.end_orphans`."""
+        labels = [f"{DRONE_LABEL}={self._defaults.drone}", f"{CLUSTER_LABEL}={self._defaults.cluster}"]
+        params = {"filters": json.dumps({"label": [LABEL, *labels]}), "all": "true"}
+        listed = await self._engine.call("list containers", "GET", "containers/json", params=params)
+        names = {name.lstrip("/") for container in listed or () for name in container["Names"]}
+        orphans = names - {container_name(backend_id) for backend_id in known}
+        for name in orphans:
+            await self._engine.remove(name, force=True)
+        return sorted(orphans)
 
     async def _remove_doomed(self) -> None:
         for backend_id in list(self._doomed):
@@ -402,6 +452,16 @@ class DockerRuntime:
         except (BackendFailed, TimeoutError) as error:
             log.warning("a container's output cannot be read", container=container, error=str(error))
             return []
+
+
+def _own_pid(inspected: dict[str, Any]) -> int:
+    """The container's first process, if it is one of this machine's and can be seen here; else 0."""
+    pid = int(inspected["State"].get("Pid", 0))
+    try:
+        is_its = inspected["Id"] in Path(f"/proc/{pid}/cgroup").read_text()
+    except (KeyError, OSError):
+        return 0
+    return pid if is_its else 0
 
 
 def _check_mounted(pid: int, folder: int) -> None:

@@ -12,11 +12,13 @@ from plane.protocol.keys import AcquiredKey
 from plane.protocol.spawn import DockerExecutable
 from plane.runtime.base import BackendFailed, check_variables, converted_executable, session_environment
 
-__all__ = ["DRONE_LABEL", "LABEL", "PORT", "ContainerDefaults", "container_config", "read_executable"]
+__all__ = ["CLUSTER_LABEL", "DRONE_LABEL", "LABEL", "PORT", "ContainerDefaults", "container_config", "read_executable"]
 
 LABEL = "dev.plane.backend"
 # Whose it is: several drones may share an engine.
 DRONE_LABEL = "dev.plane.drone"
+# Names repeat between clusters.
+CLUSTER_LABEL = "dev.plane.cluster"
 PORT = 8080
 DEFAULT_CPU_PERIOD_US = 100_000
 DATA_FOLDER = "/plane-data"
@@ -27,6 +29,7 @@ class ContainerDefaults:
     """What a drone asks for with every container. ``runtime``: the engine's name of an OCI runtime."""
 
     drone: str
+    cluster: str
     runtime: str | None = None
     log_config: dict[str, Any] | None = None
 
@@ -83,7 +86,7 @@ def container_config(
     return {
         "Image": wanted.image,
         "Env": [f"{name}={value}" for name, value in environment.items()],
-        "Labels": {LABEL: "true", DRONE_LABEL: defaults.drone},
+        "Labels": {LABEL: "true", DRONE_LABEL: defaults.drone, CLUSTER_LABEL: defaults.cluster},
         "ExposedPorts": {f"{PORT}/tcp": {}},
         "HostConfig": host,
     }

@@ -1,7 +1,8 @@
 """With which command line is a backend's process started? Pure: `process` starts it.
 
-From outside in: a shell that enters the control group and sets limits; the supervisor, which writes how the command
-ended (bubblewrap, or the shell itself); what drops to another user; the command.
+From outside in: a shell that enters the control group, sets limits and checks that the lease has not expired;
+the supervisor, which writes how the command ended (bubblewrap, or the shell itself); what drops to another user;
+the command.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class LaunchPlan:
         open_files: the limit to begin with, which it may raise again; None: the drone's own.
         bubblewrap: None: no isolation.
         status_file: where a shell writes how the command ended; without bubblewrap.
-        outlives: it goes on without the drone; else it ends with it.
+        not_after_s: the command is not started later than this, in whole seconds of CLOCK_BOOTTIME; None: whenever.
     """
 
     command: Sequence[str]
@@ -73,7 +74,7 @@ class LaunchPlan:
     open_files: int | None = None
     bubblewrap: BubblewrapPlan | None = None
     status_file: str = ""
-    outlives: bool = False
+    not_after_s: int | None = None
 
 
 def command_line(plan: LaunchPlan) -> list[str]:
@@ -94,19 +95,15 @@ def command_line(plan: LaunchPlan) -> list[str]:
     settings += _rlimits(plan.limits)
     if plan.open_files is not None:
         settings.append(f"ulimit -S -n {plan.open_files}")
+    if plan.not_after_s is not None:
+        # The drone may have been stopped just before it started this shell. The first number is CLOCK_BOOTTIME.
+        settings += ["read -r uptime _ < /proc/uptime", f'[ "${{uptime%.*}}" -lt {plan.not_after_s} ]']
     if plan.bubblewrap is not None:
-        supervisor = [*_bubblewrap(plan.bubblewrap, ends_with_us=not plan.outlives), *command]
-        command = _shell([*settings, 'exec "$@"'], supervisor) if settings else supervisor
-    elif plan.outlives:
-        # The code as bubblewrap writes it, in one write, and as the shell's own for a drone that still is its parent.
-        report = """"$@"; code=$?; echo '{"exit-code": '$code'}' >> "$status"; exit $code"""
-        command = _shell([*settings, "status=$1", "shift", report], [plan.status_file, *command])
-    elif settings:
-        command = _shell([*settings, 'exec "$@"'], command)
-    if plan.outlives:
-        return command
-    # bubblewrap has an option of its own for this, which it only looks at when it has set everything up.
-    return [plan.setpriv, "--pdeathsig", "SIGKILL", "--", *command]
+        supervisor = [*_bubblewrap(plan.bubblewrap), *command]
+        return _shell([*settings, 'exec "$@"'], supervisor) if settings else supervisor
+    # The code as bubblewrap writes it, in one write, and as the shell's own for a drone that still is its parent.
+    report = """"$@"; code=$?; echo '{"exit-code": '$code'}' >> "$status"; exit $code"""
+    return _shell([*settings, "status=$1", "shift", report], [plan.status_file, *command])
 
 
 def _shell(steps: Sequence[str], arguments: Sequence[str]) -> list[str]:
@@ -124,7 +121,7 @@ def _rlimits(limits: ResourceLimits) -> list[str]:
     return settings
 
 
-def _bubblewrap(plan: BubblewrapPlan, *, ends_with_us: bool) -> list[str]:
+def _bubblewrap(plan: BubblewrapPlan) -> list[str]:
     """The machine's files to read, /tmp and the mount to write, processes of its own to see."""
     has_places = all(path in plan.root and plan.root[path] is None for path in PLACES)
     whole = plan.mount is None and has_places
@@ -144,8 +141,7 @@ def _bubblewrap(plan: BubblewrapPlan, *, ends_with_us: bool) -> list[str]:
     words += ["--remount-ro", "/", "--unshare-pid", "--unshare-ipc", "--chdir", plan.cwd]
     if plan.is_root:
         words += ["--cap-drop", "ALL", *(word for name in CAPABILITIES for word in ("--cap-add", f"CAP_{name}"))]
-    words += ["--json-status-fd", str(plan.status)]
-    return [*words, *(["--die-with-parent"] if ends_with_us else []), "--"]
+    return [*words, "--json-status-fd", str(plan.status), "--"]
 
 
 def _whole_root(root: Mapping[str, str | None]) -> list[str]:

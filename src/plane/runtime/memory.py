@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from typing import Any
 
 from plane.protocol.keys import AcquiredKey
 from plane.protocol.logs import LogPage
-from plane.runtime.base import BackendFailed, Found, RuntimeListener, StartupTimedOut
+from plane.runtime.base import BackendFailed, Found, RuntimeListener, StartupTimedOut, check_deadline
 
 __all__ = ["MemoryRuntime"]
 
@@ -28,8 +29,16 @@ class MemoryRuntime:
         if executable.get("fail") == "prepare":
             raise BackendFailed("cannot be prepared")
 
-    async def spawn(self, backend_id: str, executable: Any, key: AcquiredKey | None, static_token: str | None) -> int:
+    async def spawn(
+        self,
+        backend_id: str,
+        executable: Any,
+        key: AcquiredKey | None,
+        static_token: str | None,
+        not_after_ns: int | None = None,
+    ) -> int:
         """Runs it, at port 1."""
+        check_deadline(not_after_ns)
         if executable.get("fail") == "spawn":
             raise BackendFailed("cannot be started")
         self._running[backend_id] = executable
@@ -69,6 +78,13 @@ class MemoryRuntime:
 
     async def remove_leftover(self, backend_id: str) -> None:
         """Nothing outlives this process."""
+
+    def extend(self, backend_id: str, hard_deadline_ns: int) -> None:
+        """The drone's own deadlines are enough for what is in its memory."""
+
+    async def end_orphans(self, known: Collection[str]) -> list[str]:
+        """Nothing outlives this process."""
+        return []
 
     async def read_logs(self, backend_id: str, after: int | None, tail: int | None, wait_s: float) -> LogPage:
         """Nothing is written."""

@@ -12,6 +12,7 @@ import os
 import shutil
 import signal
 from asyncio.subprocess import DEVNULL
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,8 +30,9 @@ from plane.protocol.errors import MessageError
 from plane.protocol.keys import AcquiredKey
 from plane.protocol.logs import LogPage
 from plane.protocol.spawn import ProcessExecutable, ResourceLimits
-from plane.runtime.base import BackendFailed, Found, RuntimeListener, session_environment
+from plane.runtime.base import BackendFailed, Found, RuntimeListener, check_deadline, session_environment
 from plane.runtime.cgroups import Cgroup, Cgroups
+from plane.runtime.kill_target import ProcessTarget
 from plane.runtime.launch import PRIVATE, BubblewrapPlan, LaunchPlan, command_line
 from plane.runtime.listeners import foreign_listener
 from plane.runtime.log_keeper import LogKeeper
@@ -39,7 +41,15 @@ from plane.runtime.mounts import opened_mount
 from plane.runtime.ports import Ports, port_range_of_machine
 from plane.runtime.process_executable import found_command, is_isolated, read_executable, user_ids
 from plane.runtime.process_handle import ProcessHandle
-from plane.runtime.processes import descendants, is_marked, kill_marked, members, signal_descendant
+from plane.runtime.processes import (
+    DRONE_MARK,
+    descendants,
+    is_marked,
+    kill_marked,
+    marked_backends,
+    members,
+    signal_descendant,
+)
 from plane.runtime.readiness import until_it_answers
 from plane.runtime.spool import open_for_output
 from plane.runtime.starts import Starts
@@ -70,7 +80,6 @@ class _Running:
     port: int | None
     bubblewrap: bool
     cgroup: Cgroup | None
-    outlives: bool
     memory_limit_bytes: int | None
     cpu: CpuClock = field(default_factory=CpuClock)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -107,7 +116,7 @@ class ProcessRuntime:
         logs: keeps the output.
         bubblewrap: whether it works here; see `bubblewrap_works`.
         cgroups: where control groups can be made, if they can.
-        outlives: backends go on when the drone ends, so that its next process may adopt them.
+        identity: names the drone; its processes carry it in their environment, so that it finds orphans.
         mount_base: the folder below which mounts are; None: none is done.
         exposed, hidden: folders below /tmp and the like that bubblewrap shows; files and folders that it hides.
         ports: where backends listen; None: the machine's default.
@@ -124,7 +133,7 @@ class ProcessRuntime:
         *,
         bubblewrap: bool,
         cgroups: Cgroups | None = None,
-        outlives: bool = False,
+        identity: str = "",
         mount_base: Path | None = None,
         exposed: tuple[Path, ...] = (),
         hidden: tuple[Path, ...] = (),
@@ -136,7 +145,7 @@ class ProcessRuntime:
         self._logs = logs
         self._bubblewrap = bubblewrap
         self._cgroups = cgroups
-        self._outlives = outlives
+        self._identity = identity
         self._mount_base = mount_base
         self._exposed = [str(path) for path in sorted(exposed) if _is_private(path)]
         self._hidden = hidden
@@ -155,20 +164,37 @@ class ProcessRuntime:
         found_command(wanted)
         user_ids(wanted.user)
 
-    async def spawn(self, backend_id: str, executable: Any, key: AcquiredKey | None, static_token: str | None) -> int:
+    async def spawn(
+        self,
+        backend_id: str,
+        executable: Any,
+        key: AcquiredKey | None,
+        static_token: str | None,
+        not_after_ns: int | None = None,
+    ) -> int:
         """Start the process; see `plane.runtime.base.Runtime.spawn`."""
         wanted = self._wanted(executable)
-        return await self._starting.run(backend_id, self._start(backend_id, wanted, key, static_token))
+        start = self._start(backend_id, wanted, key, static_token, not_after_ns)
+        return await self._starting.run(backend_id, start)
+
+    def extend(self, backend_id: str, hard_deadline_ns: int) -> None:
+        """The drone's watchdog knows; see `plane.runtime.base.Runtime.extend`."""
 
     async def _start(
-        self, backend_id: str, wanted: ProcessExecutable, key: AcquiredKey | None, static_token: str | None
+        self,
+        backend_id: str,
+        wanted: ProcessExecutable,
+        key: AcquiredKey | None,
+        static_token: str | None,
+        not_after_ns: int | None,
     ) -> int:
+        check_deadline(not_after_ns)
         try:
             port, held = self._ports.draw()
         except OSError as error:
             raise BackendFailed(f"no port can be held for it: {error}") from error
         try:
-            await self._start_at(port, held, backend_id, wanted, key, static_token)
+            await self._start_at(port, held, backend_id, wanted, key, static_token, not_after_ns)
         except BaseException:
             self._ports.release(port)
             raise
@@ -182,9 +208,11 @@ class ProcessRuntime:
         wanted: ProcessExecutable,
         key: AcquiredKey | None,
         static_token: str | None,
+        not_after_ns: int | None,
     ) -> None:
         environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
         environment |= wanted.env | session_environment(backend_id, port, key, static_token)
+        environment[DRONE_MARK] = self._identity
         command = found_command(wanted)
         user = user_ids(wanted.user)
         bubblewrap = is_isolated(wanted, bubblewrap=self._bubblewrap)
@@ -198,7 +226,8 @@ class ProcessRuntime:
             status_file.unlink(missing_ok=True)
             status = os.open(status_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
             write_port(status, port)
-            output = open_for_output(self._logs.spool_of(backend_id), None if user is None else user[0])
+            spool = self._logs.spool_of(backend_id)
+            output = open_for_output(spool, None if user is None else user[0])
             descriptors += [status, output]
             plan = LaunchPlan(
                 command=command,
@@ -209,8 +238,10 @@ class ProcessRuntime:
                 open_files=given_open_files_limit(),
                 bubblewrap=self._bubblewrap_plan(wanted, status, mount, held) if bubblewrap else None,
                 status_file=str(status_file),
-                outlives=self._outlives,
+                not_after_s=None if not_after_ns is None else not_after_ns // 1_000_000_000,
             )
+            groups = () if cgroup is None else tuple(map(str, cgroup.paths.values()))
+            self._listener.located(backend_id, ProcessTarget(groups, bubblewrap=bubblewrap, output=str(spool)))
             inherited = [held] if not bubblewrap else [held, status] if mount is None else [held, status, mount]
             process = Supervised.start(
                 command_line(plan),
@@ -227,11 +258,20 @@ class ProcessRuntime:
             for descriptor in descriptors:
                 os.close(descriptor)
         limit = wanted.resource_limits.memory_limit_bytes
-        self._watch_over(backend_id, _Running(process, port, bubblewrap, cgroup, self._outlives, limit))
+        self._watch_over(backend_id, _Running(process, port, bubblewrap, cgroup, limit))
         log.info("process started", backend=backend_id, pid=process.pid, port=port)
 
     def _watch_over(self, backend_id: str, running: _Running) -> None:
         self._running[backend_id] = running
+        process, groups = running.process, running.cgroup.paths.values() if running.cgroup else ()
+        target = ProcessTarget(
+            groups=tuple(map(str, groups)),
+            pid=process.pid,
+            started_at=process.started_at,
+            bubblewrap=running.bubblewrap,
+            output=str(self._logs.spool_of(backend_id)),
+        )
+        self._listener.located(backend_id, target)
         self._logs.follow(backend_id)
         running.tasks.append(asyncio.create_task(self._watch(backend_id, running)))
 
@@ -277,13 +317,15 @@ class ProcessRuntime:
         except MessageError:
             await self.remove_leftover(backend_id)
             return Found(running=False)
+        groups = tuple(known.cgroup.values())
+        self._listener.located(backend_id, ProcessTarget(groups, known.pid, known.started_at, known.bubblewrap))
         cgroup = Cgroup({name: Path(path) for name, path in known.cgroup.items()}) if known.cgroup else None
         status_file = self._status_file(backend_id)
         process = Supervised.adopt(known.pid, known.started_at, status_file)
         port = port_of(status_file)
         spooled = self._logs.spool_of(backend_id).exists()
         if process is not None and spooled:
-            running = _Running(process, port, known.bubblewrap, cgroup, True, known.memory_limit_bytes)
+            running = _Running(process, port, known.bubblewrap, cgroup, known.memory_limit_bytes)
             if port is not None:
                 self._ports.adopt(port)
             self._watch_over(backend_id, running)
@@ -338,7 +380,7 @@ class ProcessRuntime:
     def _ask_to_stop(self, backend_id: str, running: _Running) -> None:
         """SIGTERM for the command alone, as an init system does: it knows how to end its children."""
         # Supervisors pass no signal on. Below bubblewrap is its init and then the command; below the shell the command.
-        depth = 2 if running.bubblewrap else 1 if running.outlives else 0
+        depth = 2 if running.bubblewrap else 1
         process = running.process
         if not signal_descendant(process.pid, process.started_at, depth=depth, number=signal.SIGTERM):
             self._kill(backend_id, running)
@@ -359,7 +401,7 @@ class ProcessRuntime:
             running.tasks.append(asyncio.create_task(self._kill_members(backend_id, running)))
 
     async def _kill_members(self, backend_id: str, running: _Running) -> None:
-        spare = [running.process.pid] if running.outlives else []
+        spare = [running.process.pid]
         # Again and again: a supervisor that has just been started may be about to start its command.
         while not running.ended.is_set():
             if running.cgroup is not None:
@@ -405,6 +447,15 @@ class ProcessRuntime:
         """Kill whatever is in the backend's control group or carries its id in its environment."""
         cgroup = None if self._cgroups is None else self._cgroups.group_of(backend_id)
         await self._clear_up(backend_id, cgroup)
+
+    async def end_orphans(self, known: Collection[str]) -> list[str]:
+        """Kill the processes that carry this drone's identity; see `plane.runtime.base.Runtime.end_orphans`."""
+        if not self._identity:
+            return []
+        orphans = await asyncio.to_thread(marked_backends, self._identity) - set(known)
+        for backend_id in orphans:
+            await self.remove_leftover(backend_id)
+        return sorted(orphans)
 
     async def read_logs(self, backend_id: str, after: int | None, tail: int | None, wait_s: float) -> LogPage:
         """See `plane.runtime.base.Runtime.read_logs`."""
@@ -453,7 +504,7 @@ class ProcessRuntime:
         await self._starting.all_over()
         killed = {}
         for backend_id, running in self._running.items():
-            if leave_running and running.outlives:
+            if leave_running:
                 for task in running.tasks:
                     task.cancel()
                 running.process.stop_watching()

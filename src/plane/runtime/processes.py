@@ -1,26 +1,31 @@
 """Looks at the processes of this machine through /proc: descendants, and those that carry a backend's id.
 
-Also used by `plane.drone.guard`, which is to stay small: nothing but the standard library here.
+Also used by the drone's watchdog, so nothing but the standard library is imported here.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 __all__ = [
+    "DRONE_MARK",
     "descendants",
     "first_descendant",
     "is_marked",
     "kill_each",
     "kill_marked",
+    "marked_backends",
     "members",
     "signal_descendant",
+    "signal_process",
     "start_time",
 ]
 
+# The variable that names the drone of a backend, in the environment of all its processes.
+DRONE_MARK = "PLANE_DRONE"
 # A process may fork while the list is read; then its child is found on the next round.
 ROUNDS = 20
 
@@ -41,18 +46,27 @@ def first_descendant(pid: int, *, depth: int) -> int | None:
 def signal_descendant(pid: int, started_at: int, *, depth: int, number: signal.Signals) -> bool:
     """Signal the first descendant of the process ``pid`` that started at ``started_at``; False: it is not there."""
     target = first_descendant(pid, depth=depth)
-    if target is None:
+    # Looked at again once the pidfd is open: from then on it means this process and no other that gets its id.
+    return target is not None and _signal(
+        target, number, lambda: first_descendant(pid, depth=depth) == target and start_time(pid) == started_at
+    )
+
+
+def signal_process(pid: int, started_at: int, number: signal.Signals) -> bool:
+    """Signal the process ``pid`` that started at ``started_at``; False: it is not there."""
+    return pid > 0 and _signal(pid, number, lambda: start_time(pid) == started_at)
+
+
+def _signal(pid: int, number: signal.Signals, is_the_one: Callable[[], bool]) -> bool:
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:
         return False
     try:
-        pidfd = os.pidfd_open(target)
-    except ProcessLookupError:
-        return False
-    try:
-        # Looked at again after the pidfd is open: from then on it means this process and no other that gets its id.
-        if first_descendant(pid, depth=depth) != target or start_time(pid) != started_at:
+        if not is_the_one():
             return False
         signal.pidfd_send_signal(pidfd, number)
-    except ProcessLookupError:
+    except (ProcessLookupError, PermissionError):
         return False
     finally:
         os.close(pidfd)
@@ -97,18 +111,33 @@ def kill_each(pids: Iterable[int]) -> None:
             continue
 
 
-def kill_marked(*backend_ids: str, spare: Collection[int] = ()) -> None:
+def kill_marked(*backend_ids: str, spare: Collection[int] = ()) -> bool:
     """SIGKILL for all processes that have one of the ids in their environment, but ``spare``, until there is none.
 
-    The processes of the machine are looked at once for all ids, and again until none is found.
+    The processes of the machine are looked at once for all ids, and again until none is found. Returns whether there
+    was any.
     """
     markers = {b"SESSION_BACKEND_ID=" + backend_id.encode() for backend_id in backend_ids}
     spared = {os.getpid(), *spare}
-    for _ in range(ROUNDS):
+    for round_number in range(ROUNDS):
         found = [pid for pid in _pids() if pid not in spared and not markers.isdisjoint(_environment(pid))]
         if not found:
-            return
+            return round_number > 0
         kill_each(found)
+    return True
+
+
+def marked_backends(drone: str) -> set[str]:
+    """Return the ids of the backends of a drone that have a process with its `DRONE_MARK` in its environment."""
+    mark, prefix = f"{DRONE_MARK}={drone}".encode(), b"SESSION_BACKEND_ID="
+    environments = (_environment(pid) for pid in _pids() if pid != os.getpid())
+    return {
+        entry.removeprefix(prefix).decode(errors="replace")
+        for environment in environments
+        if mark in environment
+        for entry in environment
+        if entry.startswith(prefix)
+    }
 
 
 def is_marked(pid: int, backend_id: str) -> bool:

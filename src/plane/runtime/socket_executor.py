@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import shlex
-from collections.abc import Coroutine
 from typing import Any
 
 import msgspec
+import structlog
+from msgspec import UNSET
 
+from plane import timing
 from plane.protocol import codec
 from plane.protocol.addresses import parse_socket_address
 from plane.protocol.drone_messages import BackendMetrics
@@ -19,6 +21,7 @@ from plane.protocol.errors import PlaneError
 from plane.protocol.executor_messages import (
     ExecutorAnswer,
     ExecutorRequest,
+    LeasedKey,
     OtherFailure,
     SpawnOutcome,
     SpawnResult,
@@ -27,12 +30,21 @@ from plane.protocol.executor_messages import (
     UnitOutcome,
     WaitOutcome,
 )
-from plane.protocol.keys import AcquiredKey
 from plane.protocol.names import container_name
 from plane.protocol.spawn import DockerExecutable
-from plane.runtime.base import BackendFailed, Runtime, StartupTimedOut
+from plane.runtime.base import BackendFailed, DeadlineEnforcer, Runtime, StartupTimedOut
 
 __all__ = ["SocketExecutor"]
+
+
+# How long a start waits for the end of a former executor's backends.
+ORPHANS_TIMEOUT_S = 30.0
+# A deadline that never comes.
+NEVER_NS = 2**62
+# A drone asks a backend to stop so long before its hard deadline.
+ASKED_BEFORE_NS = round((timing.KEY_HARD_TERMINATE_AFTER_S - timing.KEY_SOFT_TERMINATE_AFTER_S) * 1e9)
+
+log = structlog.get_logger("plane.executor")
 
 
 class SocketExecutor:
@@ -40,8 +52,20 @@ class SocketExecutor:
 
     runtime: Runtime
 
-    def __init__(self) -> None:
+    def __init__(self, enforcer: DeadlineEnforcer) -> None:
+        self._enforcer = enforcer
         self._spawns: dict[str, asyncio.Task[int]] = {}
+        self._orphans_ended = asyncio.Event()
+
+    async def end_orphans(self) -> None:
+        """End what a former executor of this socket left running; nothing is started before.
+
+        Raises:
+            BackendFailed: not known whether there is any.
+        """
+        if orphans := await self.runtime.end_orphans(()):
+            log.warning("ended backends of this executor's former process", backends=orphans)
+        self._orphans_ended.set()
 
     async def answer(self, request: ExecutorRequest) -> ExecutorAnswer:
         """Do what is asked for, and say what came of it."""
@@ -50,6 +74,10 @@ class SocketExecutor:
                 return ExecutorAnswer(prepare_result=await self._prepare(executable))
             case (str() as backend_id, bool() as hard):
                 return ExecutorAnswer(terminate_result=await self._terminate(backend_id, hard=hard))
+            case (str() as backend_id, int() as hard_deadline_ns):
+                if backend_id in self._spawns:
+                    self._hold(backend_id, hard_deadline_ns)
+                return ExecutorAnswer(renew_result=UnitOutcome(ok=None))
             case (str() as backend_id, str() as address):
                 return ExecutorAnswer(wait_for_backend_result=await self._wait(backend_id, address))
             case (backend_id, executable, key, static_token):
@@ -64,24 +92,38 @@ class SocketExecutor:
         return UnitOutcome(ok=None)
 
     async def _spawn(
-        self, backend_id: str, executable: DockerExecutable, key: AcquiredKey | None, static_token: str | None
+        self, backend_id: str, executable: DockerExecutable, key: LeasedKey | None, static_token: str | None
     ) -> SpawnOutcome:
         spawn = self._spawns.get(backend_id)
         if spawn is None:
             # A task of its own, which goes on if the drone goes: it then asks again, or has it ended.
-            spawn = asyncio.create_task(
-                self._spawned(self.runtime.spawn(backend_id, self._own_form(executable), key, static_token))
-            )
+            spawn = asyncio.create_task(self._start(backend_id, executable, key, static_token))
             self._spawns[backend_id] = spawn
         try:
             port = await asyncio.shield(spawn)
-        except BackendFailed as error:
+        except PlaneError as error:
             self._spawns.pop(backend_id, None)
+            self._enforcer.release(backend_id)
             return SpawnOutcome(err=str(error))
-        return SpawnOutcome(ok=SpawnResult(container_id=container_name(backend_id), port=port))
+        enforces = UNSET if _hard_deadline_ns(key) is None else True
+        return SpawnOutcome(ok=SpawnResult(container_name(backend_id), port, enforces))
 
-    async def _spawned(self, work: Coroutine[Any, Any, int]) -> int:
-        return await work
+    async def _start(
+        self, backend_id: str, executable: DockerExecutable, key: LeasedKey | None, static_token: str | None
+    ) -> int:
+        try:
+            async with asyncio.timeout(ORPHANS_TIMEOUT_S):
+                await self._orphans_ended.wait()
+        except TimeoutError:
+            raise BackendFailed("the executor is still ending what its former process left; try again") from None
+        hard_ns = _hard_deadline_ns(key)
+        # Without a deadline, of an original drone, it ends with this executor at the latest.
+        self._hold(backend_id, NEVER_NS if hard_ns is None else hard_ns)
+        await self._enforcer.confirmed()
+        return await self.runtime.spawn(backend_id, self._own_form(executable), key, static_token, hard_ns)
+
+    def _hold(self, backend_id: str, hard_ns: int) -> None:
+        self._enforcer.hold(backend_id, hard_ns - ASKED_BEFORE_NS, hard_ns)
 
     async def _terminate(self, backend_id: str, *, hard: bool) -> TerminateOutcome:
         if spawn := self._spawns.get(backend_id):
@@ -107,6 +149,7 @@ class SocketExecutor:
     def ended(self, backend_id: str, exit_code: int | None, message: str | None) -> ExecutorAnswer:
         """What to tell the drone of an exit; ``message`` has no place in the protocol."""
         self._spawns.pop(backend_id, None)
+        self._enforcer.release(backend_id)
         return ExecutorAnswer(terminate_event=TerminateEvent(backend_id, exit_code))
 
     def measured(self, metrics: BackendMetrics) -> ExecutorAnswer:
@@ -127,3 +170,8 @@ class SocketExecutor:
             "resource_limits": msgspec.to_builtins(executable.resource_limits),
             "mount": executable.mount,
         }
+
+
+def _hard_deadline_ns(key: LeasedKey | None) -> int | None:
+    """None: the drone is an original, and sent none."""
+    return None if key is None or key.hard_deadline_ns is UNSET else key.hard_deadline_ns

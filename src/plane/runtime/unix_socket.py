@@ -7,6 +7,7 @@ may run and must not is ended; what should run is asked for at its port. Rule: p
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ from plane.protocol.errors import MessageError
 from plane.protocol.executor_messages import (
     ExecutorAnswer,
     ExecutorRequest,
+    LeasedKey,
     OtherFailure,
     SpawnOutcome,
     TerminateEvent,
@@ -30,7 +32,7 @@ from plane.protocol.executor_messages import (
 )
 from plane.protocol.keys import AcquiredKey
 from plane.protocol.logs import LogPage
-from plane.runtime.base import BackendFailed, Found, RuntimeListener, StartupTimedOut
+from plane.runtime.base import BackendFailed, Found, RuntimeListener, StartupTimedOut, check_deadline
 from plane.runtime.docker_config import read_executable
 from plane.runtime.log_keeper import NoLogs
 from plane.timing import STARTUP_TIMEOUT_S
@@ -56,9 +58,10 @@ log = structlog.get_logger("plane.runtime")
 
 
 class _Handle(msgspec.Struct, frozen=True):
-    """Where a backend listens on this machine."""
+    """Where a backend listens on this machine, and whether its executor enforces its deadline."""
 
     port: int
+    enforces_deadline: bool = False
 
 
 class UnixSocketRuntime:
@@ -79,6 +82,8 @@ class UnixSocketRuntime:
         self._line = LineClient(socket, self._heard, self._look_after_all)
         # Ports of backends whose exit has not been told.
         self._running: dict[str, int] = {}
+        # The hard deadlines of those that their executor enforces.
+        self._enforced: dict[str, int] = {}
         self._early: dict[str, TerminateEvent] = {}
         self._tasks = OwnedTasks(lambda error: log.error("looking after the executor failed", exc_info=error))
 
@@ -101,9 +106,21 @@ class UnixSocketRuntime:
             else:
                 return
 
-    async def spawn(self, backend_id: str, executable: Any, key: AcquiredKey | None, static_token: str | None) -> int:
+    async def spawn(
+        self,
+        backend_id: str,
+        executable: Any,
+        key: AcquiredKey | None,
+        static_token: str | None,
+        not_after_ns: int | None = None,
+    ) -> int:
         """Have it started; see `plane.runtime.base.Runtime.spawn`."""
-        request = ExecutorRequest(spawn=(backend_id, read_executable(executable), key, static_token))
+        check_deadline(not_after_ns)
+        leased = None
+        if key is not None:
+            hard_ns = UNSET if not_after_ns is None else not_after_ns
+            leased = LeasedKey(key.key, key.deadlines, key.token, hard_deadline_ns=hard_ns)
+        request = ExecutorRequest(spawn=(backend_id, read_executable(executable), leased, static_token))
         # What was told of a former one of this name is over.
         self._early.pop(backend_id, None)
         # Known before it is asked for, so that its end is told however soon it comes.
@@ -119,24 +136,53 @@ class UnixSocketRuntime:
             raise
         if backend_id in self._running:
             self._running[backend_id] = started.port
+            if started.enforces_deadline is True and not_after_ns is not None:
+                self._enforced[backend_id] = not_after_ns
         return int(started.port)
+
+    def extend(self, backend_id: str, hard_deadline_ns: int) -> None:
+        """Have the deadline extended by an executor that enforces it."""
+        if backend_id in self._enforced:
+            self._enforced[backend_id] = hard_deadline_ns
+            self._tasks.start(self._extend(backend_id, hard_deadline_ns))
+
+    async def _extend(self, backend_id: str, hard_deadline_ns: int) -> None:
+        """Send the deadline, however often that takes, until it is superseded."""
+        request = ExecutorRequest(renew=(backend_id, hard_deadline_ns))
+        while self._enforced.get(backend_id) == hard_deadline_ns:
+            try:
+                _ok(await self._ask(request, CALL_LIMIT_S, UnitOutcome))
+            except BackendFailed as error:
+                log.warning("deadline not extended; trying again", backend=backend_id, error=str(error))
+            except LineLost:
+                pass
+            else:
+                return
+            await asyncio.sleep(RETRY_S)
+
+    async def end_orphans(self, known: Collection[str]) -> list[str]:
+        """The executor ends what a former one left; see `plane.runtime.base.Runtime.end_orphans`."""
+        return []
 
     def handle(self, backend_id: str) -> Any:
         """Its port; see `plane.runtime.base.Runtime.handle`."""
         port = self._running.get(backend_id)
-        return codec.to_builtins(_Handle(port)) if port else None
+        return codec.to_builtins(_Handle(port, backend_id in self._enforced)) if port else None
 
     async def adopt(self, backend_id: str, handle: Any) -> Found:
         """See whether it listens still; see `plane.runtime.base.Runtime.adopt`."""
         # The executor keeps what it could not tell, and tells it to the first who connects.
         await asyncio.sleep(EARLY_WAIT_S)
         try:
-            port = codec.convert(handle, _Handle).port
+            known = codec.convert(handle, _Handle)
         except MessageError:
             await self.remove_leftover(backend_id)
             return Found(running=False)
-        if await _listens(port) and backend_id not in self._early:
-            self._running[backend_id] = port
+        if await _listens(known.port) and backend_id not in self._early:
+            self._running[backend_id] = known.port
+            if known.enforces_deadline:
+                # Not known here until the next renewal, which comes before it.
+                self._enforced[backend_id] = 0
             return Found(running=True)
         await self.remove_leftover(backend_id)
         ended = self._early.pop(backend_id, None)
@@ -226,6 +272,7 @@ class UnixSocketRuntime:
     def _heard(self, event: ExecutorAnswer) -> None:
         match event.content:
             case TerminateEvent(backend_id, exit_code) as ended:
+                self._enforced.pop(backend_id, None)
                 if self._running.pop(backend_id, None) is not None:
                     self._listener.exited(backend_id, exit_code, _message(exit_code))
                 elif len(self._early) < EARLY_LIMIT:

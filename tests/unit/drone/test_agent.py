@@ -9,8 +9,8 @@ from typing import Any, cast
 
 import pytest
 
+from harness.enforcers import FakeEnforcer, aged_clock
 from plane.drone.agent import Agent, DroneSocket
-from plane.drone.clock import DroneClock
 from plane.drone.event_recorder import EventRecorder
 from plane.drone.executor import Executor
 from plane.drone.key_keeper import KeyKeeper
@@ -83,9 +83,9 @@ async def until(condition: Any) -> None:
 
 async def test_a9_in_order_per_backend_and_each_once() -> None:
     async with open_state_store(None) as store:
-        clock = DroneClock()
+        clock = aged_clock()
         recorder = EventRecorder(store, clock)
-        executor = SlowExecutor(store, recorder, clock, "127.0.0.1")
+        executor = SlowExecutor(store, recorder, clock, "127.0.0.1", FakeEnforcer())
         agent, socket = Agent(store, recorder, executor, clock), Socket()
         session = asyncio.create_task(agent.session(cast(DroneSocket, socket)))
         for action, backend in (("1", "a"), ("2", "a"), ("3", "b"), ("1", "a"), ("4", "a")):
@@ -111,9 +111,9 @@ async def test_a9_in_order_per_backend_and_each_once() -> None:
 async def test_a14_a_drone_that_stops_says_so_only_to_who_understands() -> None:
     for extensions in ((), (Extension.STOPPING,)):
         async with open_state_store(None) as store:
-            clock = DroneClock()
+            clock = aged_clock()
             recorder = EventRecorder(store, clock)
-            executor = Executor(store, recorder, clock, "127.0.0.1")
+            executor = Executor(store, recorder, clock, "127.0.0.1", FakeEnforcer())
             agent, socket = Agent(store, recorder, executor, clock), Socket(*extensions)
             session = asyncio.create_task(agent.session(cast(DroneSocket, socket)))
             await until(lambda socket=socket: socket.heard)
@@ -134,11 +134,13 @@ class Stalled(Socket):
 
 async def test_a_controller_that_takes_nothing_keeps_no_deadline_waiting() -> None:
     async with open_state_store(None) as store:
-        clock = DroneClock()
+        clock = aged_clock()
         recorder = EventRecorder(store, clock)
-        executor = Executor(store, recorder, clock, "127.0.0.1")
+        executor = Executor(store, recorder, clock, "127.0.0.1", FakeEnforcer())
         ended: list[tuple[str, TerminationKind]] = []
-        executor.keys = KeyKeeper(clock, lambda backend, kind: ended.append((backend, kind)))
+        executor.keys = KeyKeeper(
+            clock, lambda backend, kind: ended.append((backend, kind)), FakeEnforcer(), lambda backend, at: None
+        )
         agent, socket = Agent(store, recorder, executor, clock), Stalled()
         now = clock.now()
         executor.keys.hold("renews", KeyDeadlines(now, now.plus_s(3600), now.plus_s(3600)))
@@ -155,9 +157,9 @@ async def test_a_controller_that_takes_nothing_keeps_no_deadline_waiting() -> No
 async def test_a_disk_that_hangs_keeps_no_answer_of_the_controller_waiting() -> None:
     disk_answers = threading.Event()
     async with open_state_store(None) as store:
-        clock = DroneClock()
+        clock = aged_clock()
         recorder = EventRecorder(store, clock)
-        executor = Executor(store, recorder, clock, "127.0.0.1")
+        executor = Executor(store, recorder, clock, "127.0.0.1", FakeEnforcer())
         agent, socket = Agent(store, recorder, executor, clock), Socket()
         now = clock.now()
         executor.keys.hold("b", KeyDeadlines(now, now.plus_s(3600), now.plus_s(3600)))
@@ -194,9 +196,9 @@ async def test_a_broken_connection_and_a_disk_that_hangs_leave_no_half_begun_bac
 ) -> None:
     monkeypatch.setattr("plane.timing.NODE_SEND_LIMIT_S", 0.05)
     async with open_state_store(None) as store:
-        clock = DroneClock()
+        clock = aged_clock()
         recorder = EventRecorder(store, clock)
-        executor = Executor(store, recorder, clock, "127.0.0.1")
+        executor = Executor(store, recorder, clock, "127.0.0.1", FakeEnforcer())
         runtime = executor.runtime = MemoryRuntime(RuntimeListener(executor.exited))
         agent, first, second = Agent(store, recorder, executor, clock), Socket(), Socket()
         now = clock.now()

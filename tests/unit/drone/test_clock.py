@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from plane.decisions.key_lease import KeyLease, LeaseAction
+from plane.decisions.lease_terms import foreign_lease, lease_deadlines
 from plane.drone.clock import ClockReading, DroneClock
 from plane.protocol.keys import KeyDeadlines
+from plane.timing import CLOCK_NOTE_INTERVAL_S
 
 HOUR_S = 3600
 
@@ -88,3 +90,39 @@ def test_the_machines_own() -> None:
     second = DroneClock(first.reading)
     assert second.continues
     assert 0 <= first.now().seconds_until(second.now()) < 60
+
+
+def test_a_clock_that_begins_anew_begins_after_all_that_the_former_one_can_have_reported() -> None:
+    machine = Machine()
+    former = machine.drone_clock()
+    machine.passes(100)
+    stored = former.now()
+    machine.passes(CLOCK_NOTE_INTERVAL_S)
+    order = lease_deadlines(former.now())
+    # The machine is booted with its clock an hour behind.
+    machine.boot_id, machine.since_boot_s = "second", 5.0
+    machine.time_of_day_s -= HOUR_S
+    clock = DroneClock(
+        former.reading,
+        last_known=stored,
+        boot_id=machine.boot_id,
+        time_of_day_ns=lambda: int(machine.time_of_day_s * 1e9),
+        since_boot_ns=lambda: int(machine.since_boot_s * 1e9),
+    )
+    assert not clock.continues
+    assert "before this drone's clock did" in str(foreign_lease(order, clock.began, clock.now()))
+    machine.passes(1)
+    assert foreign_lease(lease_deadlines(clock.now()), clock.began, clock.now()) is None
+
+
+def test_a_lease_in_the_future_of_the_clock_is_of_another_clock() -> None:
+    clock = Machine().drone_clock()
+    order = lease_deadlines(clock.now().plus_s(HOUR_S))
+    assert "in the future" in str(foreign_lease(order, clock.began, clock.now()))
+
+
+def test_times_of_the_clock_are_times_since_boot() -> None:
+    machine = Machine()
+    clock = machine.drone_clock()
+    machine.passes(12)
+    assert clock.since_boot_ns(clock.now().plus_s(3)) == round((500 + 12 + 3) * 1e9)

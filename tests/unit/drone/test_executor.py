@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from harness.enforcers import FakeEnforcer, aged_clock
 from plane.drone.clock import DroneClock
 from plane.drone.event_recorder import EventRecorder
 from plane.drone.executor import Executor
@@ -41,7 +42,8 @@ class Drone:
         self.clock = clock
         self.store = store
         self.recorder = EventRecorder(store, clock)
-        self.executor = Executor(store, self.recorder, clock, "127.0.0.1")
+        self.enforcer = FakeEnforcer()
+        self.executor = Executor(store, self.recorder, clock, "127.0.0.1", self.enforcer)
         self.runtime = MemoryRuntime(RuntimeListener(self.executor.exited))
         self.executor.runtime = self.runtime
         self.events: list[BackendEvent] = []
@@ -74,7 +76,8 @@ async def until(condition: Callable[[], Any]) -> None:
 @asynccontextmanager
 async def drone(store: StateStore | None = None, clock: DroneClock | None = None) -> AsyncIterator[Drone]:
     async with open_state_store(None) as own:
-        it = Drone(store or own, clock or DroneClock())
+        it = Drone(store or own, clock or aged_clock())
+        it.executor.end_orphans()
         await (store or own).register_listener(it.events.append)
         keys = asyncio.create_task(it.executor.keys.run())
         try:
@@ -145,7 +148,7 @@ async def test_an_unknown_backend_is_lost_once() -> None:
 
 async def test_a8_keys_are_resumed_and_what_has_expired_meanwhile_ends() -> None:
     async with open_state_store(None) as store:
-        clock = DroneClock()
+        clock = aged_clock()
         async with drone(store, clock) as before:
             fresh, over = before.order("fresh"), before.order("over", seconds_ago=39)
             assert await before.spawn("fresh", fresh)
@@ -225,7 +228,7 @@ async def test_of_a_backend_on_its_way_there_is_no_output_yet() -> None:
 
 async def test_output_of_a_former_backend_is_read_once_it_is_known_again() -> None:
     async with open_state_store(None) as store:
-        clock = DroneClock()
+        clock = aged_clock()
         async with drone(store, clock) as before:
             assert await before.spawn("b", before.order())
             await before.until("b", BackendStatus.READY)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -14,18 +15,7 @@ ROOT = {"/usr": None, "/bin": "usr/bin", "/tmp": None, "/proc": None, "/dev": No
 SETPRIV, BWRAP = "/usr/bin/setpriv", "/usr/bin/bwrap"
 
 
-def test_without_anything_it_ends_with_the_drone() -> None:
-    assert command_line(LaunchPlan(command=["prog", "a b"], setpriv=SETPRIV)) == [
-        SETPRIV,
-        "--pdeathsig",
-        "SIGKILL",
-        "--",
-        "prog",
-        "a b",
-    ]
-
-
-def test_a_shell_supervises_what_outlives_the_drone(tmp_path: Path) -> None:
+def test_a_shell_supervises_the_command(tmp_path: Path) -> None:
     status, entered = tmp_path / "status of 'it'", tmp_path / "procs"
     limits = ResourceLimits(cpu_time_limit=7, disk_limit_bytes=1024, memory_limit_bytes=2**31)
     script = 'ulimit -t; ulimit -f; echo "$1"; exit 5'
@@ -35,7 +25,6 @@ def test_a_shell_supervises_what_outlives_the_drone(tmp_path: Path) -> None:
         enter=[str(entered)],
         limits=limits,
         status_file=str(status),
-        outlives=True,
     )
     done = subprocess.run(command_line(plan), capture_output=True, text=True, check=False)
     assert done.returncode == 5
@@ -55,7 +44,7 @@ def shown(root: dict[str, str | None], mount: int | None) -> str:
         hidden={"/db": True, "/files": False},
         is_root=True,
     )
-    command = LaunchPlan(command=["prog"], setpriv=SETPRIV, user=(65534, 100), bubblewrap=plan, outlives=True)
+    command = LaunchPlan(command=["prog"], setpriv=SETPRIV, user=(65534, 100), bubblewrap=plan)
     line = " ".join(command_line(command))
     for part in (
         "--tmpfs /tmp",
@@ -71,7 +60,6 @@ def shown(root: dict[str, str | None], mount: int | None) -> str:
     assert line.startswith(f"{BWRAP} ")
     assert "--ro-bind /proc" not in line
     assert "--ro-bind /plane-data" not in line
-    assert "--die-with-parent" not in line
     return line
 
 
@@ -95,8 +83,15 @@ def test_a_root_of_its_own(root: dict[str, str | None], mount: int | None) -> No
     assert "/swap" not in line
 
 
-def test_isolated_it_ends_with_the_drone() -> None:
-    plan = BubblewrapPlan(program=BWRAP, status=7, root=ROOT, cwd="/")
-    ends = command_line(LaunchPlan(command=["prog"], setpriv=SETPRIV, bubblewrap=plan))
-    assert ends[:2] == [SETPRIV, "--pdeathsig"]
-    assert "--die-with-parent" in ends
+@pytest.mark.parametrize(("margin_s", "started"), [(-1, False), (0, False), (60, True)])
+def test_a_command_is_not_started_after_its_deadline(margin_s: int, started: bool, tmp_path: Path) -> None:
+    now_s = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000_000
+    plan = LaunchPlan(
+        command=["/bin/sh", "-c", "echo started"],
+        setpriv=SETPRIV,
+        status_file=str(tmp_path / "status"),
+        not_after_s=now_s + margin_s,
+    )
+    done = subprocess.run(command_line(plan), capture_output=True, text=True, check=False)
+    assert (done.stdout == "started\n") is started
+    assert (done.returncode == 0) is started

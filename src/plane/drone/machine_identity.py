@@ -1,0 +1,57 @@
+"""Reads which machine and which state store this drone has, and keeps its random ids in the store.
+
+What makes a drone the same again is decided in `plane.decisions.drone_identity`.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+from pathlib import Path
+
+import structlog
+
+from plane.decisions.drone_identity import Machine, drone_facts
+from plane.drone.clock import BOOT_ID
+from plane.drone.state_store import StateStore
+from plane.protocol.handshake import DroneIdentity
+
+__all__ = ["drone_identity"]
+
+# Where systemd and D-Bus keep it; see machine-id(5).
+MACHINE_IDS = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"))
+RANDOM_BYTES = 16
+
+log = structlog.get_logger("plane.drone")
+
+
+async def drone_identity(store: StateStore, db: Path | None, *, clock_continues: bool) -> DroneIdentity:
+    """Return the identity of the drone whose state store is ``store``, at the path ``db``."""
+    facts = drone_facts(
+        await store.facts(),
+        Machine(_machine_id(), BOOT_ID.read_text().strip(), _file_id(db)),
+        clock_continues=clock_continues,
+        random_id=lambda: secrets.token_hex(RANDOM_BYTES),
+    )
+    try:
+        await store.keep_facts(facts)
+    except sqlite3.Error as error:
+        # Backends must be adopted also on a full disk. The next start is another instance then.
+        log.warning("the drone's identity is not stored", error=str(error))
+    return DroneIdentity(facts["instance"], facts["clock"], facts["boot_id"], facts["machine_id"])
+
+
+def _machine_id() -> str:
+    for path in MACHINE_IDS:
+        try:
+            return path.read_text().strip()
+        except OSError:
+            continue
+    return ""
+
+
+def _file_id(db: Path | None) -> str:
+    if db is None:
+        return ""
+    status = db.stat()
+    return f"{status.st_dev}:{status.st_ino}"

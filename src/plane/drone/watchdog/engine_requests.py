@@ -1,0 +1,89 @@
+"""Asks Docker engines to kill containers, without ever waiting for one: an engine that hangs holds nothing up.
+
+A request that a stopped engine has not read stays in its socket, and is the first thing that it does when it continues.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from dataclasses import dataclass
+
+__all__ = ["EngineRequests"]
+
+# An engine that has not answered by then is asked again, on a new connection.
+RESPONSE_TIMEOUT_NS = 10_000_000_000
+# Enough for the status line.
+HEAD_BYTES = 4096
+# "204 No Content" is the engine's answer to a kill that reached a process; after it the container was alive.
+DONE = 204
+# "404": there is no such container. "409": it does not run.
+NOT_RUNNING = (404, 409)
+
+
+@dataclass(slots=True)
+class _Request:
+    connection: socket.socket
+    sent_at_ns: int
+    head: bytes = b""
+
+
+class EngineRequests:
+    """At most one request at a time for each container."""
+
+    def __init__(self) -> None:
+        self._pending: dict[tuple[str, str], _Request] = {}
+
+    def kill(self, engine: str, container: str, now_ns: int, *, remove: bool) -> bool:
+        """Send a request to kill the container, or with ``remove`` to remove it too, unless one is pending.
+
+        Returns False if the last answer was that the container does not run; True if it ran, or nobody knows.
+        """
+        key = (engine, container)
+        pending = self._pending.get(key)
+        if pending is not None:
+            status = _status(pending)
+            if status is None and now_ns - pending.sent_at_ns < RESPONSE_TIMEOUT_NS:
+                return True
+            del self._pending[key]
+            pending.connection.close()
+            if status is not None:
+                self._send(key, now_ns, remove=remove)
+                return status not in NOT_RUNNING and not (remove and status == DONE)
+        self._send(key, now_ns, remove=remove)
+        return True
+
+    def _send(self, key: tuple[str, str], now_ns: int, *, remove: bool) -> None:
+        engine, container = key
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.setblocking(False)
+        what = f"DELETE /containers/{container}?force=true" if remove else f"POST /containers/{container}/kill"
+        request = f"{what} HTTP/1.1\r\nHost: docker\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        try:
+            connection.connect(engine)
+            connection.send(request.encode())
+        except OSError:
+            # No engine is there, or its queue of connections is full.
+            connection.close()
+            return
+        self._pending[key] = _Request(connection, now_ns)
+
+    def forget(self, engine: str, container: str) -> None:
+        """Close the connection of a request whose answer does not matter any more."""
+        pending = self._pending.pop((engine, container), None)
+        if pending is not None:
+            pending.connection.close()
+
+
+def _status(request: _Request) -> int | None:
+    """Return the status of the answer; None: there is none yet; 0: the engine closed the connection without one."""
+    with contextlib.suppress(BlockingIOError):
+        try:
+            data = request.connection.recv(HEAD_BYTES)
+        except ConnectionError:
+            return 0
+        if not data:
+            return 0
+        request.head += data
+    words = request.head.split(b" ", 2)
+    return int(words[1]) if len(words) == 3 and words[1].isdigit() else None

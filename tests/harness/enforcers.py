@@ -1,0 +1,37 @@
+"""Stands in for the drone's watchdog in tests of what is above it, and a clock that began long ago."""
+
+from __future__ import annotations
+
+import time
+
+from plane.drone.clock import BOOT_ID, ClockReading, DroneClock
+from plane.runtime.base import NotEnforced
+
+__all__ = ["FakeEnforcer", "aged_clock"]
+
+
+class FakeEnforcer:
+    """Enforces nothing, and notes what it was to enforce. ``answers``: whether it confirms."""
+
+    def __init__(self) -> None:
+        self.answers = True
+        self.hard_deadlines: dict[str, int] = {}
+        self.released: list[str] = []
+
+    def hold(self, backend_id: str, soft_ns: int, hard_ns: int) -> None:
+        assert soft_ns <= hard_ns
+        self.hard_deadlines[backend_id] = hard_ns
+
+    def release(self, backend_id: str) -> None:
+        self.hard_deadlines.pop(backend_id, None)
+        self.released.append(backend_id)
+
+    async def confirmed(self) -> None:
+        if not self.answers:
+            raise NotEnforced("the fake does not answer")
+
+
+def aged_clock() -> DroneClock:
+    """The clock of a drone that has run for so long that any lease may have begun on it."""
+    offset = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    return DroneClock(ClockReading(BOOT_ID.read_text().strip(), offset))
