@@ -62,7 +62,9 @@ class LaunchPlan:
         limits: what of them is set by rlimit.
         open_files: the limit to begin with, which it may raise again; None: the drone's own.
         bubblewrap: None: no isolation.
-        status_file: where a shell writes how the command ended; without bubblewrap.
+        reaper: argv of a supervisor that ends what leaves the command, see `plane.runtime.subreaper`; empty: a shell
+            supervises, since bubblewrap or a control group does that.
+        status_file: where the supervisor writes how the command ended; without bubblewrap.
         not_after_s: the command is not started later than this, in whole seconds of CLOCK_BOOTTIME; None: whenever.
     """
 
@@ -73,6 +75,7 @@ class LaunchPlan:
     limits: ResourceLimits = field(default_factory=ResourceLimits)
     open_files: int | None = None
     bubblewrap: BubblewrapPlan | None = None
+    reaper: Sequence[str] = ()
     status_file: str = ""
     not_after_s: int | None = None
 
@@ -101,6 +104,10 @@ def command_line(plan: LaunchPlan) -> list[str]:
     if plan.bubblewrap is not None:
         supervisor = [*_bubblewrap(plan.bubblewrap), *command]
         return _shell([*settings, 'exec "$@"'], supervisor) if settings else supervisor
+    if plan.reaper:
+        # Outside of the limits: they are the command's alone.
+        limited = _shell([*settings, 'exec "$@"'], command) if settings else command
+        return [*plan.reaper, plan.status_file, "--", *limited]
     # The code as bubblewrap writes it, in one write, and as the shell's own for a drone that still is its parent.
     report = """"$@"; code=$?; echo '{"exit-code": '$code'}' >> "$status"; exit $code"""
     return _shell([*settings, "status=$1", "shift", report], [plan.status_file, *command])

@@ -1,8 +1,9 @@
 """Backends as plain processes: the runtime where no Docker engine answers.
 
 Each backend is a session of its own, in bubblewrap where that works: files of the machine are read-only, and none of
-its descendants survives it. Without bubblewrap, descendants are found by their control group where those can be made,
-and by the variable SESSION_BACKEND_ID in their environment. The executable is `plane.protocol.spawn.ProcessExecutable`.
+its descendants survives it. Without bubblewrap, descendants are found by their control group where those can be made;
+else their supervisor collects what leaves its parent. The variable SESSION_BACKEND_ID in their environment tells whose
+they are. The executable is `plane.protocol.spawn.ProcessExecutable`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import asyncio
 import os
 import shutil
 import signal
+import sys
 from asyncio.subprocess import DEVNULL
 from collections.abc import Collection
 from contextlib import suppress
@@ -30,6 +32,7 @@ from plane.protocol.errors import MessageError
 from plane.protocol.keys import AcquiredKey
 from plane.protocol.logs import LogPage
 from plane.protocol.spawn import ProcessExecutable, ResourceLimits
+from plane.runtime import subreaper
 from plane.runtime.base import BackendFailed, Found, RuntimeListener, check_deadline, session_environment
 from plane.runtime.cgroups import Cgroup, Cgroups
 from plane.runtime.kill_target import ProcessTarget
@@ -67,6 +70,8 @@ INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR")
 
 # Looked for in the drone's own PATH; a name that is not found is reported when it is first started.
 BWRAP, SETPRIV = (shutil.which(name) or name for name in ("bwrap", "setpriv"))
+
+SUBREAPER = (sys.executable, "-I", "-S", subreaper.__file__)
 
 log = structlog.get_logger("plane.runtime")
 
@@ -237,6 +242,7 @@ class ProcessRuntime:
                 limits=_rlimits(wanted.resource_limits, in_cgroup=cgroup is not None),
                 open_files=given_open_files_limit(),
                 bubblewrap=self._bubblewrap_plan(wanted, status, mount, held) if bubblewrap else None,
+                reaper=() if bubblewrap or cgroup is not None else SUBREAPER,
                 status_file=str(status_file),
                 not_after_s=None if not_after_ns is None else not_after_ns // 1_000_000_000,
             )

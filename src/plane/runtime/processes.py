@@ -114,13 +114,14 @@ def kill_each(pids: Iterable[int]) -> None:
 def kill_marked(*backend_ids: str, spare: Collection[int] = ()) -> bool:
     """SIGKILL for all processes that have one of the ids in their environment, but ``spare``, until there is none.
 
-    The processes of the machine are looked at once for all ids, and again until none is found. Returns whether there
-    was any.
+    And for their descendants, those of ``spare`` as well, which may have another environment. The processes of the
+    machine are looked at once for all ids, and again until none is found. Returns whether there was any.
     """
     markers = {b"SESSION_BACKEND_ID=" + backend_id.encode() for backend_id in backend_ids}
     spared = {os.getpid(), *spare}
     for round_number in range(ROUNDS):
-        found = [pid for pid in _pids() if pid not in spared and not markers.isdisjoint(_environment(pid))]
+        marked = [pid for pid in _pids() if not markers.isdisjoint(_environment(pid))]
+        found = {pid for ancestor in marked for pid in descendants(ancestor)} - spared
         if not found:
             return round_number > 0
         kill_each(found)
