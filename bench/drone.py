@@ -56,6 +56,7 @@ from plane.protocol.names import ClusterName, Prefix
 from plane.protocol.times import DroneTime
 from plane.runtime.base import RuntimeListener
 from plane.runtime.kill_target import ProcessTarget
+from plane.runtime.log_keeper import DEFAULT_LIMIT_BYTES
 from plane.runtime.readiness import until_it_answers
 from plane.settings import DroneSettings, RuntimeKind
 from plane.transport.controller_url import ControllerUrl
@@ -121,7 +122,7 @@ async def drone(folder: Path, runtime: RuntimeKind, engine: Path = Path("/nowher
     clock = DroneClock()
     async with open_state_store(settings.db_path) as store:
         recorder = EventRecorder(store, clock)
-        watchdog = WatchdogSupervisor(ends_with_drone=True)
+        watchdog = WatchdogSupervisor(ends_with_drone=True, output_limit_bytes=DEFAULT_LIMIT_BYTES)
         executor = Executor(store, recorder, clock, "127.0.0.1", watchdog)
         listener = RuntimeListener(executor.exited, located=watchdog.locate)
         executor.runtime = await make_runtime(settings, Owner("dr-bench", "bench"), listener)
@@ -304,7 +305,7 @@ async def bench_start(folder: Path) -> None:
     for name in ("empty.sqlite", "full.sqlite"):
         start = time.perf_counter()
         async with open_state_store(folder / name) as store:
-            watchdog = WatchdogSupervisor(ends_with_drone=True)
+            watchdog = WatchdogSupervisor(ends_with_drone=True, output_limit_bytes=DEFAULT_LIMIT_BYTES)
             executor = Executor(store, EventRecorder(store, DroneClock()), DroneClock(), "127.0.0.1", watchdog)
             await executor.adopt_former_backends()
             await store.forget_ended(DroneTime(0), 3600)
@@ -342,7 +343,7 @@ async def bench_idle(folder: Path) -> None:
 
 async def bench_watchdog(folder: Path) -> None:
     """What the renewals of twenty drones with a hundred backends each cost one watchdog."""
-    supervisor = WatchdogSupervisor(ends_with_drone=True)
+    supervisor = WatchdogSupervisor(ends_with_drone=True, output_limit_bytes=DEFAULT_LIMIT_BYTES)
     running = asyncio.create_task(supervisor.run())
     far_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) + 3600 * 10**9
     backends = [f"bench{number:09}" for number in range(20 * 100)]

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from plane import timing
 from plane.decisions.http_limits import DEFAULT_LIMITS, HttpLimits
+from plane.decisions.port_choice import PortRange
 from plane.protocol.names import ClusterName, ControllerName, NodeName
 from plane.transport.controller_url import ControllerUrl
 
@@ -78,6 +79,7 @@ class RuntimeSettings:
         auto_prune_images: remove images that nobody uses.
         auto_prune_containers_older_than_s: remove stopped containers so long after their end.
         expose: folders below /tmp, /var/tmp or /run that isolated processes can read.
+        backend_ports: where backends that are processes listen. None: the machine's default.
         log_limit_bytes: how much of each backend's output is kept.
         soft_terminate_grace_s: from SIGTERM to SIGKILL.
         startup_timeout_s: a backend that does not answer HTTP by then is killed.
@@ -91,6 +93,7 @@ class RuntimeSettings:
     auto_prune_images: bool = False
     auto_prune_containers_older_than_s: float = 0.0
     expose: tuple[Path, ...] = ()
+    backend_ports: PortRange | None = None
     log_limit_bytes: int = 10 * 1024 * 1024
     soft_terminate_grace_s: float = timing.SOFT_TERMINATE_GRACE_S
     startup_timeout_s: float = timing.STARTUP_TIMEOUT_S

@@ -43,6 +43,8 @@ __all__: list[str] = [
     "NODE_PING_INTERVAL_S",
     "NODE_SEND_LIMIT_S",
     "PENDING_ACTIONS_INTERVAL_S",
+    "PORT_REST_S",
+    "PORT_SHORTEST_REST_S",
     "PROXY_SHUTDOWN_GRACE_S",
     "PRUNE_INTERVAL_S",
     "QUIET_CHECK_INTERVAL_S",
@@ -128,6 +130,11 @@ STARTUP_TIMEOUT_S: Final = 300.0
 READINESS_FIRST_DELAY_S: Final = 0.002
 READINESS_MAX_DELAY_S: Final = 0.1
 READINESS_TRY_LIMIT_S: Final = 1.0
+# A port is not given to another backend for this long after its backend's end: until a proxy that is connected has been
+# told of the end, and longer, since ports are plenty. Where they are not, for as long as a proxy without a controller
+# follows the routes that it knows: a lease, from the moment in which it notices (1.5 times NODE_PING_INTERVAL_S).
+PORT_REST_S: Final = 180.0
+PORT_SHORTEST_REST_S: Final = KEY_LEASE_S + 30.0
 METRICS_INTERVAL_S: Final = 5.0
 # What has ended is remembered by its drone for this long, its output with it (A17), and looked for this often.
 ENDED_KEPT_S: Final = 3600.0

@@ -257,3 +257,30 @@ def test_a_stopped_drone_starts_nothing_after_the_deadline(machine: OneDrone) ->
     until(lambda: machine.controller.state(backend).get("status") == "terminated")
     assert not processes_of(backend)
     assert "nearly over" in machine.controller.state(backend)["message"]
+
+
+@pytest.mark.parametrize("fault", [killed, stopped])
+def test_output_is_bounded_although_the_drone_does_not_read_it(
+    tmp_path: Path, fault: Callable[[Program], Callable[[], None]]
+) -> None:
+    limit_bytes = 2_000_000
+    with one_drone(tmp_path, "--runtime", "process", lease_s=USUAL_S) as machine:
+        drone = machine.start("--log-limit-bytes", str(limit_bytes))
+        flood = "while :; do head -c 100000 /dev/zero | tr '\\0' 'x'; sleep 0.01; done"
+        server = f"{flood} & exec /bin/busybox httpd -f -p $PORT -h /"
+        backend = machine.spawn_executable({"command": ["/bin/sh", "-c", server]})
+        assert machine.db is not None
+        spool = machine.db.with_name(f"{machine.db.name}-backends") / backend / "spool"
+        recover = fault(drone)
+        try:
+            # It has written ten times its limit since.
+            before = spool.stat().st_size
+            until(lambda: spool.stat().st_size - before > 10 * limit_bytes)
+            assert _takes(spool) < 6 * limit_bytes
+            until(lambda: _takes(spool) <= limit_bytes + 65536)
+        finally:
+            recover()
+
+
+def _takes(path: Path) -> int:
+    return path.stat().st_blocks * 512

@@ -8,8 +8,8 @@ import socket
 
 __all__ = ["free_port"]
 
-# Below those that Linux gives to outgoing connections, which could take a port between now and its use.
-FIRST, LAST = 10_000, 32_000
+# Below those of backends, and those of outgoing connections, which could take a port between now and its use.
+FIRST, LAST = 10_000, 20_000
 # Each worker of a run has ports of its own; of two runs at once, chance keeps them apart.
 WORKERS = 8
 

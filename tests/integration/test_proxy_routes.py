@@ -123,13 +123,15 @@ async def test_a5_a_flood_of_bad_tokens_harms_no_good_one(monkeypatch: pytest.Mo
             writer.write(get(f"/bad-{number}/"))
             flood.append((reader, writer))
         async with asyncio.timeout(LIMIT_S):
-            while len(it.asked) < 51:
-                await asyncio.sleep(0.01)
+            # Those that have waited longest were told that there are too many.
+            refused = [await flood[0][0].readuntil(b"\r\n\r\n"), await flood[149][0].readuntil(b"\r\n\r\n")]
+            assert [status(answer) for answer in refused] == [504, 504]
             assert status(await it.send(get("/t/", "Connection: close"))) == 200
-            # Those above the limit were told so at once, and asked nothing.
-            refused = [await flood[-1][0].readuntil(b"\r\n\r\n"), await flood[-2][0].readuntil(b"\r\n\r\n")]
-        assert [status(answer) for answer in refused] == [504, 504]
-        assert len(it.asked) == 51
+            # Nor does it keep the proxy from finding out about another one.
+            it.silent = False
+            it.add_route("other")
+            assert status(await it.send(get("/other/", "Connection: close"))) == 200
+        assert it.service.routes.question_count <= 50
         for _, writer in flood:
             writer.transport.abort()
 
@@ -210,3 +212,92 @@ async def test_the_token_is_shortened_in_the_log(
     said = "".join(capfd.readouterr())
     assert "no controller said where a token leads" in said
     assert token not in said
+
+
+async def until_disconnected(it: World) -> None:
+    assert it.controller is not None
+    it.gone = True
+    await it.controller.close()
+    while not it.service.missing:
+        await asyncio.sleep(0.01)
+
+
+async def test_what_ended_while_the_proxy_had_no_controller_is_not_followed_afterwards() -> None:
+    async with world() as it:
+        assert status(await it.send(get("/t/", "Connection: close"))) == 200
+        async with asyncio.timeout(LIMIT_S):
+            await until_disconnected(it)
+            # Known, and followed for a while.
+            assert status(await it.send(get("/t/", "Connection: close"))) == 200
+            it.routes["t"] = None
+            it.gone = False
+            await it.until_ready()
+            # Another backend has the port by now.
+            heard = len(it.heard)
+            assert status(await it.send(get("/t/", "Connection: close"))) == 410
+        assert len(it.heard) == heard
+
+
+async def test_a_lease_without_a_controller_ends_what_routes_are_good_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plane.decisions.route_cache.FOLLOWED_S", 0.5)
+    async with world() as it:
+        async with asyncio.timeout(LIMIT_S):
+            reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
+            # Its connection to the backend is in the pool afterwards.
+            writer.write(get("/t/"))
+            assert status(await reader.readuntil(b"\r\n\r\nok")) == 200
+            await until_disconnected(it)
+            await asyncio.sleep(0.5)
+            heard = len(it.heard)
+            writer.write(get("/t/"))
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert status(head) == 503
+            assert b"\r\nRetry-After: 5\r\n" in head
+            writer.close()
+            page = await it.send(get("/t/", "Accept: text/html", "Connection: close"))
+            assert status(page) == 503
+            assert b"without a controller for too long" in page
+            assert len(it.heard) == heard
+            it.gone = False
+            await it.until_ready()
+            assert status(await it.send(get("/t/", "Connection: close"))) == 200
+
+
+async def test_what_is_open_outlives_the_lease_of_its_route(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plane.decisions.route_cache.FOLLOWED_S", 0.1)
+    async with world() as it:
+        it.exchange = it.switch_and_echo
+        async with asyncio.timeout(LIMIT_S):
+            reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
+            writer.write(get("/t/", *UPGRADE))
+            await reader.readuntil(b"\r\n\r\n")
+            await until_disconnected(it)
+            await asyncio.sleep(0.2)
+            writer.write(b"still here")
+            assert await reader.readexactly(10) == b"still here"
+            writer.close()
+
+
+async def test_an_answer_on_its_way_does_not_bring_an_ended_backend_back() -> None:
+    async with world() as it:
+        it.silent = True
+        reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
+        writer.write(get())
+        async with asyncio.timeout(LIMIT_S):
+            await it.until_asked()
+            await tell(it, "BackendRemoved", {"backend": "b-t"})
+            await tell(it, "RouteInfoResponse", {"token": "t", "route_info": it.routes["t"]})
+            assert status(await reader.readuntil(b"\r\n\r\n")) == 410
+        writer.close()
+        assert it.heard == []
+
+
+async def test_a_proxy_that_was_stopped_asks_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with world() as it:
+        assert status(await it.send(get("/t/", "Connection: close"))) == 200
+        # Seen by its clock, which goes on while it does not.
+        clock = it.service.routes._clock
+        monkeypatch.setattr(it.service.routes, "_clock", lambda: clock() + route_lookup.STOPPED_AFTER_S + 1)
+        it.routes["t"] = None
+        assert status(await it.send(get("/t/", "Connection: close"))) == 410
+        assert it.asked == ["t", "t"]

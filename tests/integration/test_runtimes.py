@@ -165,6 +165,51 @@ async def test_an_engine_that_is_not_there(tmp_path: Path) -> None:
     assert not await engine_answers(tmp_path / "none")
 
 
+# Leaves its parent, its session and its environment, as a daemon does, and says which process it is by then.
+DAEMON = """
+import os, sys
+if os.fork(): os._exit(0)
+os.setsid()
+if os.fork(): os._exit(0)
+code = "import os, time; print('daemon', os.getpid(), flush=True); time.sleep(600)"
+os.execve(sys.executable, [sys.executable, "-S", "-c", code], {})
+"""
+
+
+def runs(pid: int) -> bool:
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("how", ["ends", "killed", "orphaned"])
+async def test_what_was_daemonized_ends_where_there_is_nothing_but_a_supervisor(tmp_path: Path, how: str) -> None:
+    exits: list[str] = []
+    runtime = ProcessRuntime(
+        RuntimeListener(lambda *told: exits.append(told[0])), LogKeeper(tmp_path), bubblewrap=False
+    )
+    running = asyncio.create_task(runtime.run())
+    backend = f"daemon-{how}-{os.getpid()}"
+    script = f'{sys.executable} -S -c "$DAEMON"; sleep {2 if how == "ends" else 600}'
+    await runtime.spawn(backend, {"command": ["sh", "-c", script], "env": {"DAEMON": DAEMON}}, None, None)
+    async with asyncio.timeout(LIMIT_S):
+        while not (lines := (await runtime.read_logs(backend, None, None, 1)).lines):
+            pass
+        daemon = int(lines[0].text.split()[1])
+        assert runs(daemon)
+        if how == "killed":
+            await runtime.terminate(backend, hard=True)
+        elif how == "orphaned":
+            # As the next process of this drone does, if it knows nothing of the backend.
+            await runtime.remove_leftover(backend)
+        while not exits:
+            await asyncio.sleep(0.01)
+    assert not runs(daemon)
+    await runtime.close(leave_running=False)
+    await end_tasks([running])
+
+
 async def test_limits_of_processes_hold(tmp_path: Path) -> None:
     exits: list[tuple[str, int | None, str | None]] = []
     listener = RuntimeListener(lambda *told: exits.append(told))

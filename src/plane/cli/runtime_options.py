@@ -10,6 +10,7 @@ from cyclopts import Parameter, validators
 
 from plane import timing
 from plane.cli.arguments import json_object
+from plane.decisions.port_choice import parse_port_range
 from plane.settings import RuntimeKind
 
 __all__ = ["RuntimeOptions"]
@@ -43,6 +44,8 @@ class RuntimeOptions:
         Remove stopped containers of backends so long after their end; looked for every minute.
     expose
         Folder below /tmp, /var/tmp or /run that isolated processes can read; may be given several times.
+    backend_ports
+        Range of ports for backends that are processes, as FIRST-LAST; default outside of net.ipv4.ip_local_port_range.
     log_limit_bytes
         How much of each backend's output is kept.
     soft_terminate_grace
@@ -61,6 +64,7 @@ class RuntimeOptions:
         float, _DOCKER, Parameter(validator=validators.Number(gte=0))
     ] = 0
     expose: Annotated[tuple[Path, ...], _PROCESSES, Parameter(negative=(), show_default=False)] = ()
+    backend_ports: Annotated[str | None, _PROCESSES] = None
     log_limit_bytes: Annotated[int, Parameter(validator=validators.Number(gte=100_000))] = 10 * 1024 * 1024
     soft_terminate_grace: Annotated[float, _POSITIVE] = timing.SOFT_TERMINATE_GRACE_S
     startup_timeout: Annotated[float, _POSITIVE] = timing.STARTUP_TIMEOUT_S
@@ -80,6 +84,7 @@ class RuntimeOptions:
             "auto_prune_images": self.auto_prune_images,
             "auto_prune_containers_older_than_s": self.auto_prune_containers_older_than_seconds,
             "expose": self.expose,
+            "backend_ports": None if self.backend_ports is None else parse_port_range(self.backend_ports),
             "log_limit_bytes": self.log_limit_bytes,
             "soft_terminate_grace_s": self.soft_terminate_grace,
             "startup_timeout_s": self.startup_timeout,

@@ -4,6 +4,10 @@ Every wait ends (A23). With a controller it may take as long as a backend may ta
 soon, also when the connection broke while the question was under way. A question may be lost on the other side (a
 controller that could not reach its database says nothing), so one that stays open is asked again, and one that
 nobody waits for any more is forgotten. `plane.proxy.route_lookup` sends and wakes.
+
+Questions are bounded, and the one that has waited longest makes room: that is most likely one about a backend that does
+not become ready, while others are answered within milliseconds. So no backend, however many tokens it has, keeps
+others' questions from being asked.
 """
 
 from __future__ import annotations
@@ -14,8 +18,8 @@ from plane.timing import STARTUP_TIMEOUT_S
 
 __all__ = ["ANSWER_LIMIT_S", "ASK_AGAIN_S", "DISCONNECTED_LIMIT_S", "QUESTIONS_LIMIT", "RouteQuestions"]
 
-# Questions under way; above this a request fails at once.
-QUESTIONS_LIMIT = 1_000
+# Questions under way. Fewer than a controller answers at the same time for one proxy.
+QUESTIONS_LIMIT = 8_000
 # While there is no connection to a controller.
 DISCONNECTED_LIMIT_S = 10.0
 # With one: the controller answers when the backend is ready, or has ended.
@@ -46,16 +50,22 @@ class RouteQuestions:
     def __len__(self) -> int:
         return len(self._questions)
 
-    def join(self, token: str, now: float) -> bool | None:
-        """A request waits. True: send the question; False: it is under way; None: there are too many."""
+    def join(self, token: str, now: float) -> bool:
+        """Have a request wait. True: send the question, and call `make_room`; False: it is under way."""
         question = self._questions.get(token)
         if question is not None:
             question.waiting += 1
             return False
-        if len(self._questions) >= self._limit:
-            return None
         self._questions[token] = _Question(asked_at=now, sent_at=now)
         return True
+
+    def make_room(self) -> str | None:
+        """Forget the question that has waited longest, if there are too many; returns its token: it has failed."""
+        if len(self._questions) <= self._limit:
+            return None
+        token = next(iter(self._questions))
+        del self._questions[token]
+        return token
 
     def leave(self, token: str) -> None:
         """A request waits no more, whether it was answered or its client went away."""

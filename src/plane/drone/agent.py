@@ -43,6 +43,8 @@ DroneSocket = NodeSocket[MessageToDrone, MessageFromDrone]
 OUTBOX_LIMIT = 100_000
 # Metrics that wait likewise. Beyond that they are dropped: the next ones say more.
 METRICS_LIMIT = 2_000
+# Acknowledgements likewise: an action that is not acknowledged comes again.
+ACKS_LIMIT = 10_000
 # How many may wait for output at the same time, and for how long at most.
 LOG_READERS_LIMIT = 200
 LOGS_WAIT_LIMIT_S = 60.0
@@ -60,9 +62,8 @@ class Agent:
         self._clock = clock
         self._socket: DroneSocket | None = None
         self._metrics: asyncio.Queue[BackendMetrics] = asyncio.Queue(METRICS_LIMIT)
-        # The last action of each backend that is under way, and which actions are.
-        self._last: dict[str, asyncio.Task[None]] = {}
-        self._under_way: set[str] = set()
+        # To be sent on the connection that there is; None without one.
+        self._acks: asyncio.Queue[str] | None = None
         self._log_readers = 0
 
     def measured(self, metrics: BackendMetrics) -> None:
@@ -82,6 +83,7 @@ class Agent:
         overflowed = asyncio.Event()
         # One for each key at most: it is asked for again when it is answered, or on the next connection.
         renewals: asyncio.Queue[RenewKey] = asyncio.Queue()
+        acks = self._acks = asyncio.Queue(ACKS_LIMIT)
 
         def listener(event: BackendEvent) -> None:
             try:
@@ -97,12 +99,14 @@ class Agent:
                 self._beat(socket),
                 self._send_events(socket, outbox, listener),
                 self._send_renewals(socket, renewals),
+                self._send_acks(socket, acks),
                 self._send_metrics(socket),
                 self._hear(socket),
                 _until_set(overflowed),
             )
         finally:
             self._socket = None
+            self._acks = None
             self._executor.keys.disconnected()
             self._store.remove_listener(listener)
 
@@ -121,31 +125,34 @@ class Agent:
         while True:
             await socket.send(MessageFromDrone(renew_key=await renewals.get()))
 
+    async def _send_acks(self, socket: DroneSocket, acks: asyncio.Queue[str]) -> None:
+        while True:
+            await socket.send(MessageFromDrone(ack_action=AckAction(await acks.get())))
+
+    def _acknowledge(self, action_id: str) -> None:
+        """An action is applied. Without a connection nothing is sent: it comes again, and is acknowledged then."""
+        if self._acks is not None and not self._acks.full():
+            self._acks.put_nowait(action_id)
+
     async def _send_metrics(self, socket: DroneSocket) -> None:
         while True:
             await socket.send(MessageFromDrone(backend_metrics=await self._metrics.get()))
 
     async def _hear(self, socket: DroneSocket) -> None:
-        tasks = OwnedTasks(lambda error: log.error("message not acted on", exc_info=error))
+        readers = OwnedTasks(lambda error: log.error("message not acted on", exc_info=error))
         try:
             async for message in socket.messages():
                 match message.content:
                     case BackendAction() as action:
-                        # One that came again while it is under way is acknowledged once it is done.
-                        if action.action_id not in self._under_way:
-                            self._under_way.add(action.action_id)
-                            before = self._last.get(action.backend_id)
-                            self._last[action.backend_id] = tasks.start(self._apply(socket, action, before))
+                        self._executor.actions.accept(action, self._acknowledge)
                     case AckEvent(event_id):
                         self._recorder.acknowledge(event_id)
                     case RenewKeyResponse() as response:
                         self._executor.keys.answered(response)
                     case ReadLogs() as request:
-                        tasks.start(self._read_logs(socket, request))
+                        readers.start(self._read_logs(socket, request))
         finally:
-            # What is under way may be half done; it is finished if that is soon, and comes again if not.
-            await tasks.wait(timing.NODE_SEND_LIMIT_S)
-            await tasks.end()
+            await readers.end()
 
     async def _read_logs(self, socket: DroneSocket, request: ReadLogs) -> None:
         """Answer with a page of a backend's output, or with why there is none."""
@@ -164,22 +171,6 @@ class Agent:
             self._log_readers -= 1
         with suppress(SocketClosed):
             await socket.send(MessageFromDrone(logs_read=LogsRead(request.request_id, page, error)))
-
-    async def _apply(self, socket: DroneSocket, action: BackendAction, before: asyncio.Task[None] | None) -> None:
-        """Apply an action when the one before it for the same backend is applied; then acknowledge it."""
-        try:
-            if before is not None:
-                await asyncio.wait([before])
-            if await self._executor.apply(action):
-                await socket.send(MessageFromDrone(ack_action=AckAction(action.action_id)))
-        except SocketClosed as error:
-            log.info("action not acknowledged; it will come again", action=action.action_id, error=str(error))
-        except Exception:
-            log.exception("action not applied; it will come again", action=action.action_id)
-        finally:
-            self._under_way.discard(action.action_id)
-            if self._last.get(action.backend_id) is asyncio.current_task():
-                del self._last[action.backend_id]
 
 
 async def _until_set(overflowed: asyncio.Event) -> None:

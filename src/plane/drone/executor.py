@@ -1,6 +1,7 @@
-"""Applies actions to the backends of this drone, in order for each backend, at the same time for different ones.
+"""Applies actions to the backends of this drone.
 
-Owns the runners, the keys and the runtime. `plane.drone.agent` brings the actions. Rule: page 4, "Executor".
+Owns the actions that are being applied, the runners, the keys and the runtime. `plane.drone.agent` brings the actions.
+Rule: page 4, "Executor".
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from plane import timing
 from plane.decisions.adoption import Adoption, adoption, may_run
 from plane.decisions.backend_lifecycle import to_terminated
 from plane.decisions.lease_terms import foreign_lease
+from plane.drone.action_queue import ActionQueue
 from plane.drone.backend_runner import BackendRunner
 from plane.drone.clock import DroneClock
 from plane.drone.event_recorder import EventRecorder, StoreUnwritable
@@ -22,6 +24,8 @@ from plane.drone.key_keeper import KeyKeeper
 from plane.drone.state_store import StateStore, StoredRun, UnknownBackend
 from plane.ownership import OwnedTasks
 from plane.protocol.backend_state import (
+    BackendState,
+    Loading,
     Ready,
     Scheduled,
     Terminated,
@@ -37,6 +41,7 @@ from plane.runtime.log_keeper import NothingKept
 
 __all__ = ["Executor"]
 
+TOO_LATE = "the order to start it came when its key's lease was nearly over; connect again"
 # Between tries to learn from a runtime what it still runs, and between writings of renewed deadlines.
 ADOPT_RETRY_S = 1.0
 DEADLINES_INTERVAL_S = 1.0
@@ -63,6 +68,7 @@ class Executor:
         self, store: StateStore, recorder: EventRecorder, clock: DroneClock, ip: str, enforcer: DeadlineEnforcer
     ) -> None:
         self.keys = KeyKeeper(clock, self._key_expired, enforcer, self._lease_extended)
+        self.actions = ActionQueue(self.apply)
         self._store = store
         self._recorder = recorder
         self._clock = clock
@@ -153,24 +159,42 @@ class Executor:
     async def _spawn(self, backend_id: str, order: SpawnOrder) -> bool:
         if self._stopping or not await self._no_orphans():
             return False
-        if backend_id in self._runners or await self._is_known(backend_id):
+        if backend_id in self._runners:
             return True
+        # How it ended may still be in memory only.
+        await self._recorder.durable(backend_id)
+        state = await self._stored_state(backend_id)
+        if state is not None and not isinstance(state, Loading):
+            return True
+        # It is new, or the disk stored it and failed all the same: then nothing has been started.
         if refusal := self._refusal(backend_id, order):
-            log.warning("spawn refused", backend=backend_id, reason=refusal)
-            await self._recorder.record(backend_id, to_terminated(Scheduled(), message=refusal))
-            await self._recorder.durable(backend_id)
-            return True
+            return await self._refuse(backend_id, state or Scheduled(), refusal)
         runner = self._runner(backend_id, order)
         try:
             self.keys.enforce(backend_id, order.key.deadlines)
             await self.keys.enforced()
-            await runner.begin()
-        except (NotEnforced, StoreUnwritable) as error:
-            log.warning("order refused for now; it will be sent again", backend=backend_id, error=str(error))
+            if state is None:
+                await runner.begin()
+            else:
+                runner.state = state
+        except BaseException as error:
             self._forget(backend_id)
-            return False
+            if isinstance(error, (NotEnforced, StoreUnwritable)):
+                log.warning("order refused for now; it will be sent again", backend=backend_id, error=str(error))
+                return False
+            raise
+        if self._comes_too_late(order):
+            # The disk took so long.
+            self._forget(backend_id)
+            return await self._refuse(backend_id, runner.state, TOO_LATE)
         self.keys.hold(backend_id, order.key.deadlines)
         self._tasks.start(self._run(runner))
+        return True
+
+    async def _refuse(self, backend_id: str, state: BackendState, reason: str) -> bool:
+        log.warning("spawn refused", backend=backend_id, reason=reason)
+        await self._recorder.record(backend_id, to_terminated(state, message=reason))
+        await self._recorder.durable(backend_id)
         return True
 
     async def _no_orphans(self) -> bool:
@@ -202,8 +226,8 @@ class Executor:
             return (
                 f"{reason}: the drone's machine was booted, or its state was lost, after it was ordered; connect again"
             )
-        if self._clock.now() >= order.key.deadlines.soft_terminate_at:
-            return "the order to start it came when its key's lease was nearly over; connect again"
+        if self._comes_too_late(order):
+            return TOO_LATE
         for runner in self._runners.values():
             if runner.order is None:
                 continue
@@ -212,15 +236,18 @@ class Executor:
                 return f"its key is still held here by backend {runner.backend_id}, which is ending; connect again"
         return None
 
+    def _comes_too_late(self, order: SpawnOrder) -> bool:
+        return self._clock.now() >= order.key.deadlines.soft_terminate_at
+
     async def _terminate(self, backend_id: str, kind: TerminationKind, reason: TerminationReason) -> None:
         runner = self._runners.get(backend_id)
         if runner is not None:
             await runner.order_end(kind, reason)
             return
-        try:
-            if isinstance(await self._store.backend_state(backend_id), Terminated):
-                return
-        except UnknownBackend:
+        state = await self._stored_state(backend_id)
+        if isinstance(state, Terminated):
+            return
+        if state is None:
             log.warning("told to end a backend that this drone does not know", backend=backend_id)
         if _is_name(backend_id):
             await self.runtime.remove_leftover(backend_id)
@@ -228,12 +255,11 @@ class Executor:
         await self._recorder.record(backend_id, lost)
         await self._recorder.durable(backend_id)
 
-    async def _is_known(self, backend_id: str) -> bool:
+    async def _stored_state(self, backend_id: str) -> BackendState | None:
         try:
-            await self._store.backend_state(backend_id)
+            return await self._store.backend_state(backend_id)
         except UnknownBackend:
-            return False
-        return True
+            return None
 
     async def _run(self, runner: BackendRunner) -> None:
         try:
@@ -327,6 +353,7 @@ class Executor:
 
     async def leave_all(self) -> None:
         """Stop driving the backends, which run on for the next process of this drone; after `refuse_work`."""
+        await self.actions.end()
         await self._tasks.end()
 
 

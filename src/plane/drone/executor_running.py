@@ -44,7 +44,7 @@ async def running_executor(settings: ExecutorSettings) -> AsyncIterator[RunningE
     Raises:
         ConfigurationError: the socket or the runtime cannot be used; says why.
     """
-    watchdog = WatchdogSupervisor(ends_with_drone=True)
+    watchdog = WatchdogSupervisor(ends_with_drone=True, output_limit_bytes=settings.log_limit_bytes)
     executor = SocketExecutor(watchdog)
     lines = LineServer(executor.answer)
     listener = RuntimeListener(

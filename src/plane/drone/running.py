@@ -66,7 +66,11 @@ async def running_drone(settings: DroneSettings) -> AsyncIterator[RunningDrone]:
         clock = await _continued_clock(store)
         identity = await drone_identity(store, settings.db_path, clock_continues=clock.continues)
         recorder = EventRecorder(store, clock)
-        watchdog = WatchdogSupervisor(ends_with_drone=not settings.backends_outlive_it, place=settings.watchdog_place)
+        watchdog = WatchdogSupervisor(
+            ends_with_drone=not settings.backends_outlive_it,
+            output_limit_bytes=settings.log_limit_bytes,
+            place=settings.watchdog_place,
+        )
         executor = Executor(store, recorder, clock, settings.ip, watchdog)
         agent = Agent(store, recorder, executor, clock)
         listener = RuntimeListener(executor.exited, agent.measured, watchdog.locate)

@@ -114,6 +114,7 @@ async def _processes(
         mount_base=settings.mount_base,
         exposed=settings.expose,
         hidden=_secrets(settings),
+        ports=settings.backend_ports,
         grace_s=settings.soft_terminate_grace_s,
         startup_limit_s=settings.startup_timeout_s,
     )

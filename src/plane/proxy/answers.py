@@ -26,7 +26,10 @@ _TEXTS = {
     431: ("header too large", "Clear this site's cookies and try again."),
     501: ("not implemented", "This kind of request is not served."),
     502: ("the session's process did not answer", "It may be restarting. Try again in a moment."),
-    503: ("not ready", "Try again in a moment."),
+    503: (
+        "cannot tell where this session runs",
+        "The service has been without a controller for too long. Try again in a moment.",
+    ),
     504: ("no answer in time", "The session takes long to start. Try again in a moment."),
     505: ("HTTP version not supported", "Only HTTP/1.1 and HTTP/1.0 are spoken."),
 }
@@ -59,7 +62,8 @@ class OwnAnswers:
         known = self._written.get((status, form, close))
         if known is None:
             kind, body = _body_of(status, form)
-            known = self._written[status, form, close] = self._write(status, kind, body, close)
+            more = b"\r\nRetry-After: 5" if status == 503 else b""
+            known = self._written[status, form, close] = self._write(status, kind, body, close, more)
         return known
 
     def of_root(self, form: AnswerForm, *, close: bool) -> bytes:

@@ -39,6 +39,9 @@ def find_backend(client: ClientConnection, service: ProxyService, head: RequestH
             client.task = asyncio.ensure_future(_ask(client, service, head, target, way))
         elif found == "gone":
             client.answer_status(410)
+        elif found == "unconfirmed":
+            # The same for a connection in the pool: its request may reach a process whose key is another's by now.
+            client.answer_status(503)
         else:
             _go(client, service, head, found, target, way.forwarded)
     elif way == "ready":

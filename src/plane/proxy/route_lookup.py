@@ -7,8 +7,10 @@ sending is done by `run`: a request that ends while it waits leaves no question 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from typing import Literal
 
 import structlog
@@ -18,11 +20,14 @@ from plane.decisions.route_cache import RouteCache
 from plane.decisions.route_questions import QUESTIONS_LIMIT, RouteQuestions
 from plane.protocol.errors import MessageError
 from plane.protocol.proxy_messages import RouteInfoResponse
+from plane.repeated_warning import RepeatedWarning
 
 __all__ = ["RouteLookup"]
 
 # How often is looked for questions that have failed or are to be sent again.
 LOOK_INTERVAL_S = 1.0
+# Without a look for this long, the process was stopped or its machine suspended; no load does that.
+STOPPED_AFTER_S = 10.0
 
 log = structlog.get_logger("plane.proxy")
 
@@ -39,7 +44,10 @@ class RouteLookup:
         self._send = send
         self._server_field = server_field
         self._cache: RouteCache[Route] = RouteCache()
-        self._clock = asyncio.get_running_loop().time
+        # Goes on while the machine is suspended, as the leases of other machines' backends do.
+        self._clock = partial(time.clock_gettime, time.CLOCK_BOOTTIME)
+        self._looked_at = self._clock()
+        self._too_many = RepeatedWarning(log, "too many tokens are asked for at once; the oldest question has failed")
         self._questions = RouteQuestions(self._clock(), QUESTIONS_LIMIT)
         self._answers: dict[str, asyncio.Future[Route | Literal["failed"] | None]] = {}
         self._to_send: list[str] = []
@@ -55,28 +63,36 @@ class RouteLookup:
         """Questions under way."""
         return len(self._questions)
 
-    def known(self, token: str) -> Route | Literal["gone"] | None:
-        """What the cache says; None if the controller must be asked."""
-        return self._cache.get(token, self._clock())
+    def known(self, token: str) -> Route | Literal["gone", "unconfirmed"] | None:
+        """What the cache says; see `RouteCache.get`."""
+        now = self._clock()
+        if now - self._looked_at > STOPPED_AFTER_S:
+            self._look(now)
+        return self._cache.get(token, now)
+
+    def _look(self, now: float) -> None:
+        if now - self._looked_at > STOPPED_AFTER_S:
+            # This process was stopped. The end of its connection may not have been noticed yet.
+            self._cache.doubt()
+        self._looked_at = now
 
     async def ask(self, token: str) -> Route | None:
         """Ask the controller. None: the token leads nowhere.
 
         Raises:
-            TimeoutError: no answer in time; the next request asks again.
+            TimeoutError: no answer in time, or too many questions; the next request asks again.
         """
         # The answer may have come between the caller's look at the cache and this task's first step.
         known = self.known(token)
-        if known is not None:
+        if known is not None and known != "unconfirmed":
             return None if known == "gone" else known
-        is_new = self._questions.join(token, self._clock())
-        if is_new is None:
-            log.warning("too many tokens are asked for at once; one more is refused", limit=QUESTIONS_LIMIT)
-            raise TimeoutError
-        if is_new:
+        if self._questions.join(token, self._clock()):
             self._answers[token] = asyncio.get_running_loop().create_future()
             self._to_send.append(token)
             self._wake.set()
+            if (oldest := self._questions.make_room()) is not None:
+                self._too_many.warn(limit=QUESTIONS_LIMIT)
+                self._resolve(oldest, "failed")
         answer = self._answers[token]
         try:
             route = await asyncio.shield(answer)
@@ -103,13 +119,20 @@ class RouteLookup:
         else:
             assert info is not None
             expires_at = now + info.expires_in_ms / 1000 if isinstance(info.expires_in_ms, int) else None
-            self._cache.put(response.token, route, info.backend_id, expires_at)
+            self._cache.put(response.token, route, info.backend_id, expires_at, now)
+            if self._cache.get(response.token, now) is not route:
+                # Revoked, or its backend has ended, while the answer was on its way.
+                route = None
         self._questions.answered(response.token)
         self._resolve(response.token, route)
 
     def forget_backend(self, backend_id: str) -> None:
-        """The backend is no more, or cannot be reached: the next request asks where its token leads."""
-        self._cache.remove_backend(backend_id)
+        """The backend cannot be reached: the next request asks where its token leads."""
+        self._cache.forget_backend(backend_id)
+
+    def remove_backend(self, backend_id: str) -> None:
+        """The backend has ended: its tokens lead nowhere, whatever an answer says that is on its way."""
+        self._cache.remove_backend(backend_id, self._clock())
 
     def revoke(self, tokens: Iterable[str]) -> None:
         """They lead nowhere from now on, also for those who wait for one of them (A3)."""
@@ -120,24 +143,28 @@ class RouteLookup:
             self._resolve(token, None)
 
     def connected(self) -> None:
-        """A new connection: what is unanswered is asked again."""
+        """A new connection: what is unanswered is asked again, and what is known at its next use."""
+        self._cache.connected(self._clock())
         self._to_send = self._questions.connected(self._clock())
         self._wake.set()
 
     def disconnected(self) -> None:
         """There is no connection."""
+        self._cache.disconnected(self._clock())
         self._questions.disconnected(self._clock())
 
     async def run(self) -> None:
         """Send questions, and end those that have waited too long; until cancelled."""
-        next_look = self._clock() + LOOK_INTERVAL_S
+        loop = asyncio.get_running_loop()
+        next_look = loop.time() + LOOK_INTERVAL_S
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(next_look):
                     await self._wake.wait()
             self._wake.clear()
+            self._look(self._clock())
             due, self._to_send = self._to_send, []
-            if self._clock() >= next_look:
+            if loop.time() >= next_look:
                 again, failed, abandoned = self._questions.look(self._clock())
                 due += again
                 for token in failed:
@@ -145,7 +172,7 @@ class RouteLookup:
                     self._resolve(token, "failed")
                 for token in abandoned:
                     del self._answers[token]
-                next_look = self._clock() + LOOK_INTERVAL_S
+                next_look = loop.time() + LOOK_INTERVAL_S
             for token in due:
                 await self._send(token)
 

@@ -109,7 +109,7 @@ class ProxyService:
 
     def remove_backend(self, backend_id: str) -> None:
         """It has ended: nothing leads there any more, and what is still open to it is cut soon."""
-        self.routes.forget_backend(backend_id)
+        self.routes.remove_backend(backend_id)
         self.pool.remove_backend(backend_id)
         if backend_id not in self._cuts:
             self._cuts[backend_id] = self._loop.call_later(CUT_AFTER_S, self._cut_backend, backend_id)

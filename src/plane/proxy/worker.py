@@ -22,6 +22,9 @@ from plane.settings import ProxySettings
 
 __all__ = ["Order", "receive_order", "run_worker", "send_order"]
 
+# A proxy says every second whether it is connected to a controller.
+SILENCE_LIMIT_S = 15.0
+
 log = structlog.get_logger("plane.proxy")
 
 
@@ -66,13 +69,13 @@ async def run_worker(pair: socket.socket, order: Order, stop: asyncio.Event) -> 
         await link.flushed()
 
     service = ProxyService(order.settings, ask, keep_alive)
+    connection = _Connection(service)
 
     async def hear() -> None:
         async for message in link.heard():
-            if message == "Connected":
-                service.connected()
-            elif message == "Disconnected":
-                service.disconnected()
+            connection.heard()
+            if message == "Connected" or message == "Disconnected":
+                connection.change(connected=message == "Connected")
             else:
                 assert not isinstance(message, str)
                 service.hear(message)
@@ -85,8 +88,40 @@ async def run_worker(pair: socket.socket, order: Order, stop: asyncio.Event) -> 
     entrances = Entrances(*([socket.socket(fileno=fd) for fd in fds] for fds in (order.http, order.https)))
     async with serving(order.settings, service, entrances, certificates) as tasks:
         ends = [asyncio.create_task(hear()), asyncio.create_task(stop.wait()), *tasks]
+        ends.append(asyncio.create_task(connection.watch()))
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     for end in ends:
         end.cancel()
     await asyncio.wait(ends)
     link.close()
+
+
+class _Connection:
+    """Whether there is a controller, as far as the proxy of this worker says; silence means that there is none."""
+
+    def __init__(self, service: ProxyService) -> None:
+        self._service = service
+        self._clock = asyncio.get_running_loop().time
+        self._heard_at = self._clock()
+        self._connected = False
+
+    def heard(self) -> None:
+        self._heard_at = self._clock()
+
+    def change(self, *, connected: bool) -> None:
+        """It is said every second; act on what is new."""
+        if connected is self._connected:
+            return
+        self._connected = connected
+        if connected:
+            self._service.connected()
+        else:
+            self._service.disconnected()
+
+    async def watch(self) -> None:
+        """A proxy that is stopped says nothing of what ends meanwhile; until cancelled."""
+        while True:
+            await asyncio.sleep(SILENCE_LIMIT_S / 3)
+            if self._clock() - self._heard_at > SILENCE_LIMIT_S and self._connected:
+                log.warning("the proxy of this worker is silent; it counts as without a controller")
+                self.change(connected=False)

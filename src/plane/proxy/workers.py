@@ -154,6 +154,7 @@ class Workers:
     async def _keep_alive(self) -> None:
         while True:
             await asyncio.sleep(KEEPALIVE_INTERVAL_S)
+            self._tell_all("Connected" if self._connected else "Disconnected")
             for backend_id in self._merge.look(self._clock()):
                 await self._say(MessageFromProxy(keep_alive=backend_id))
 

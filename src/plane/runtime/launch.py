@@ -33,6 +33,7 @@ class BubblewrapPlan:
         status: inherited descriptor for its JSON status.
         root: what stands in the machine's root folder: None for a folder, a link's target, "" for anything else.
         mount: inherited descriptor of the folder to mount.
+        held: inherited descriptor that stays open until the last process has ended, and that the command does not get.
         exposed: what can be read although it is below a private folder.
         hidden: files and folders that cannot be read (files: True).
         is_root: started as root, whose capabilities are then given up.
@@ -43,6 +44,7 @@ class BubblewrapPlan:
     root: Mapping[str, str | None]
     cwd: str
     mount: int | None = None
+    held: int | None = None
     exposed: Sequence[str] = ()
     hidden: Mapping[str, bool] = field(default_factory=dict)
     is_root: bool = False
@@ -60,7 +62,9 @@ class LaunchPlan:
         limits: what of them is set by rlimit.
         open_files: the limit to begin with, which it may raise again; None: the drone's own.
         bubblewrap: None: no isolation.
-        status_file: where a shell writes how the command ended; without bubblewrap.
+        reaper: argv of a supervisor that ends what leaves the command, see `plane.runtime.subreaper`; empty: a shell
+            supervises, since bubblewrap or a control group does that.
+        status_file: where the supervisor writes how the command ended; without bubblewrap.
         not_after_s: the command is not started later than this, in whole seconds of CLOCK_BOOTTIME; None: whenever.
     """
 
@@ -71,6 +75,7 @@ class LaunchPlan:
     limits: ResourceLimits = field(default_factory=ResourceLimits)
     open_files: int | None = None
     bubblewrap: BubblewrapPlan | None = None
+    reaper: Sequence[str] = ()
     status_file: str = ""
     not_after_s: int | None = None
 
@@ -99,6 +104,10 @@ def command_line(plan: LaunchPlan) -> list[str]:
     if plan.bubblewrap is not None:
         supervisor = [*_bubblewrap(plan.bubblewrap), *command]
         return _shell([*settings, 'exec "$@"'], supervisor) if settings else supervisor
+    if plan.reaper:
+        # Outside of the limits: they are the command's alone.
+        limited = _shell([*settings, 'exec "$@"'], command) if settings else command
+        return [*plan.reaper, plan.status_file, "--", *limited]
     # The code as bubblewrap writes it, in one write, and as the shell's own for a drone that still is its parent.
     report = """"$@"; code=$?; echo '{"exit-code": '$code'}' >> "$status"; exit $code"""
     return _shell([*settings, "status=$1", "shift", report], [plan.status_file, *command])
@@ -134,6 +143,8 @@ def _bubblewrap(plan: BubblewrapPlan) -> list[str]:
         words += ["--ro-bind", "/dev/null", path] if is_file else ["--tmpfs", path]
     if plan.mount is not None:
         words += ["--bind-fd", str(plan.mount), DATA_FOLDER]
+    if plan.held is not None:
+        words += ["--sync-fd", str(plan.held)]
     words += ["--remount-ro", "/", "--unshare-pid", "--unshare-ipc", "--chdir", plan.cwd]
     if plan.is_root:
         words += ["--cap-drop", "ALL", *(word for name in CAPABILITIES for word in ("--cap-add", f"CAP_{name}"))]

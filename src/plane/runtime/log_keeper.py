@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import structlog
@@ -19,6 +19,7 @@ import structlog
 from plane import timing
 from plane.protocol.errors import PlaneError
 from plane.protocol.logs import LogPage
+from plane.repeated_warning import RepeatedWarning
 from plane.runtime.log_files import LogFiles
 from plane.runtime.spool import READ_BYTES, Spool
 
@@ -60,6 +61,18 @@ class LogKeeper:
         self._limit_bytes = limit_bytes
         self._spools: dict[str, Spool] = {}
         self._files: dict[str, LogFiles] = {}
+        self._unreadable = RepeatedWarning(log, "output of a backend cannot be read")
+
+    def folders(self) -> Iterator[tuple[Path, float]]:
+        """Yield the folders of all backends of which something is kept, and how many seconds ago each changed last."""
+        try:
+            found = list(self._folder.iterdir())
+        except OSError as error:
+            log.warning("folder of backends cannot be read", folder=str(self._folder), error=str(error))
+            return
+        for folder in found:
+            with contextlib.suppress(OSError):
+                yield folder, time.time() - folder.stat().st_mtime
 
     def folder_of(self, backend_id: str) -> Path:
         """The backend's folder, which is made if it is not there."""
@@ -76,22 +89,33 @@ class LogKeeper:
         self._spools[backend_id] = Spool(self.spool_of(backend_id), self._limit_bytes)
 
     def finish(self, backend_id: str) -> str:
-        """The process has ended: take its last output, of which the end is returned."""
+        """Take the last output of a process that has ended; returns the end of it."""
         if spool := self._spools.pop(backend_id, None):
-            for _ in range(LAST_READS):
-                if not spool.has_more:
-                    break
-                self._store(backend_id, spool.read())
-            self._store(backend_id, spool.read(to_the_end=True))
-            spool.close()
-            self.spool_of(backend_id).unlink(missing_ok=True)
+            try:
+                for _ in range(LAST_READS):
+                    if not spool.has_more:
+                        break
+                    self._store(backend_id, spool.read())
+                self._store(backend_id, spool.read(to_the_end=True))
+                self.spool_of(backend_id).unlink(missing_ok=True)
+            except OSError as error:
+                self._unreadable.warn(backend=backend_id, error=str(error))
+            finally:
+                spool.close()
         return self.ended(backend_id)
 
     def ended(self, backend_id: str) -> str:
-        """The backend has ended, and its output is stored: returns the end of it."""
-        text = self._files_of(backend_id).last_text(SHOWN_BYTES)
+        """Return the end of the output of a backend that has ended, and whose output is stored.
+
+        A disk that fails must not keep anybody from being told of the end; then this is empty.
+        """
+        try:
+            text = self._files_of(backend_id).last_text(SHOWN_BYTES)
+            os.utime(self.folder_of(backend_id))
+        except OSError as error:
+            self._unreadable.warn(backend=backend_id, error=str(error))
+            text = ""
         self._files.pop(backend_id, None)
-        os.utime(self.folder_of(backend_id))
         return text
 
     def append(self, backend_id: str, lines: Iterable[bytes], times_ns: Iterable[int]) -> None:
@@ -131,10 +155,10 @@ class LogKeeper:
         next_look = 0.0
         while True:
             busy = False
-            for backend_id, spool in list(self._spools.items()):
-                if spool.has_more:
-                    self._store(backend_id, spool.read())
-                    busy = busy or spool.has_more
+            for backend_id in list(self._spools):
+                more = self._take(backend_id)
+                if more is not None:
+                    busy = busy or more
                     # Between two backends that write much, everything else has its turn.
                     await asyncio.sleep(0)
             if time.monotonic() >= next_look:
@@ -142,12 +166,28 @@ class LogKeeper:
                 self._forget_old()
             await asyncio.sleep(BUSY_INTERVAL_S if busy else LOOK_INTERVAL_S)
 
+    def _take(self, backend_id: str) -> bool | None:
+        """Store a part of what a backend has written; returns whether there is more, None if there was nothing."""
+        # It may have ended while others had their turn.
+        spool = self._spools.get(backend_id)
+        try:
+            if spool is None or not spool.has_more:
+                return None
+            self._store(backend_id, spool.read())
+            return spool.has_more
+        except OSError as error:
+            self._unreadable.warn(backend=backend_id, error=str(error))
+            return None
+
     def _forget_old(self) -> None:
-        for folder in self._folder.iterdir():
-            if folder.name not in self._files and folder.name not in self._spools:
+        for folder, changed_s_ago in self.folders():
+            if (
+                changed_s_ago > timing.ENDED_KEPT_S
+                and folder.name not in self._files
+                and folder.name not in self._spools
+            ):
                 with contextlib.suppress(OSError):
-                    if time.time() - folder.stat().st_mtime > timing.ENDED_KEPT_S:
-                        shutil.rmtree(folder)
+                    shutil.rmtree(folder)
 
     def close(self) -> None:
         """Stop reading; what is on disk stays there, unless it is temporary."""

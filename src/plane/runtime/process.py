@@ -1,8 +1,9 @@
 """Backends as plain processes: the runtime where no Docker engine answers.
 
 Each backend is a session of its own, in bubblewrap where that works: files of the machine are read-only, and none of
-its descendants survives it. Without bubblewrap, descendants are found by their control group where those can be made,
-and by the variable SESSION_BACKEND_ID in their environment. The executable is `plane.protocol.spawn.ProcessExecutable`.
+its descendants survives it. Without bubblewrap, descendants are found by their control group where those can be made;
+else their supervisor collects what leaves its parent. The variable SESSION_BACKEND_ID in their environment tells whose
+they are. The executable is `plane.protocol.spawn.ProcessExecutable`.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ import asyncio
 import os
 import shutil
 import signal
-import socket
+import sys
 from asyncio.subprocess import DEVNULL
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ import msgspec
 import structlog
 
 from plane import timing
+from plane.decisions.port_choice import PortRange
 from plane.decisions.usage import CpuClock, process_metrics
 from plane.open_files import given_open_files_limit
 from plane.protocol import codec
@@ -29,20 +32,31 @@ from plane.protocol.errors import MessageError
 from plane.protocol.keys import AcquiredKey
 from plane.protocol.logs import LogPage
 from plane.protocol.spawn import ProcessExecutable, ResourceLimits
+from plane.runtime import subreaper
 from plane.runtime.base import BackendFailed, Found, RuntimeListener, check_deadline, session_environment
 from plane.runtime.cgroups import Cgroup, Cgroups
 from plane.runtime.kill_target import ProcessTarget
 from plane.runtime.launch import PRIVATE, BubblewrapPlan, LaunchPlan, command_line
+from plane.runtime.listeners import foreign_listener
 from plane.runtime.log_keeper import LogKeeper
 from plane.runtime.machine import machine_cpu_ns, machine_memory_bytes, usage_of
 from plane.runtime.mounts import opened_mount
+from plane.runtime.ports import Ports, port_range_of_machine
 from plane.runtime.process_executable import found_command, is_isolated, read_executable, user_ids
 from plane.runtime.process_handle import ProcessHandle
-from plane.runtime.processes import DRONE_MARK, descendants, kill_marked, marked_backends, signal_descendant
+from plane.runtime.processes import (
+    DRONE_MARK,
+    descendants,
+    is_marked,
+    kill_marked,
+    marked_backends,
+    members,
+    signal_descendant,
+)
 from plane.runtime.readiness import until_it_answers
 from plane.runtime.spool import open_for_output
 from plane.runtime.starts import Starts
-from plane.runtime.supervised import Supervised, exit_status
+from plane.runtime.supervised import Supervised, exit_status, port_of, write_port
 from plane.timing import SOFT_TERMINATE_GRACE_S, STARTUP_TIMEOUT_S
 
 __all__ = ["ProcessRuntime", "bubblewrap_works"]
@@ -50,11 +64,14 @@ __all__ = ["ProcessRuntime", "bubblewrap_works"]
 PROBE_LIMIT_S = 5.0
 # A process that is killed may have to wait for its disk first.
 KILL_LIMIT_S = 10.0
+KILL_AGAIN_S = 0.5
 # What of the drone's environment a backend gets; everything else may be secret.
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR")
 
 # Looked for in the drone's own PATH; a name that is not found is reported when it is first started.
 BWRAP, SETPRIV = (shutil.which(name) or name for name in ("bwrap", "setpriv"))
+
+SUBREAPER = (sys.executable, "-I", "-S", subreaper.__file__)
 
 log = structlog.get_logger("plane.runtime")
 
@@ -64,6 +81,8 @@ class _Running:
     """One backend's process; ``ended`` is set once nothing of it runs any more."""
 
     process: Supervised
+    # None: a former version of this drone chose it.
+    port: int | None
     bubblewrap: bool
     cgroup: Cgroup | None
     memory_limit_bytes: int | None
@@ -105,6 +124,7 @@ class ProcessRuntime:
         identity: names the drone; its processes carry it in their environment, so that it finds orphans.
         mount_base: the folder below which mounts are; None: none is done.
         exposed, hidden: folders below /tmp and the like that bubblewrap shows; files and folders that it hides.
+        ports: where backends listen; None: the machine's default.
         grace_s: from SIGTERM to SIGKILL.
         startup_limit_s: until a backend must answer HTTP.
     """
@@ -122,6 +142,7 @@ class ProcessRuntime:
         mount_base: Path | None = None,
         exposed: tuple[Path, ...] = (),
         hidden: tuple[Path, ...] = (),
+        ports: PortRange | None = None,
         grace_s: float = SOFT_TERMINATE_GRACE_S,
         startup_limit_s: float = STARTUP_TIMEOUT_S,
     ) -> None:
@@ -137,6 +158,10 @@ class ProcessRuntime:
         self._startup_limit_s = startup_limit_s
         self._running: dict[str, _Running] = {}
         self._starting = Starts()
+        self._ports = Ports(ports or port_range_of_machine())
+        for folder, ended_s_ago in logs.folders():
+            if ended_s_ago < timing.PORT_REST_S and (port := port_of(folder / "status")) is not None:
+                self._ports.release(port, ended_s_ago)
 
     async def prepare(self, executable: Any) -> None:
         """Check the executable: its shape, its limits, and that its command, folder and user are there."""
@@ -169,7 +194,27 @@ class ProcessRuntime:
         not_after_ns: int | None,
     ) -> int:
         check_deadline(not_after_ns)
-        port = _free_port()
+        try:
+            port, held = self._ports.draw()
+        except OSError as error:
+            raise BackendFailed(f"no port can be held for it: {error}") from error
+        try:
+            await self._start_at(port, held, backend_id, wanted, key, static_token, not_after_ns)
+        except BaseException:
+            self._ports.release(port)
+            raise
+        return port
+
+    async def _start_at(
+        self,
+        port: int,
+        held: int,
+        backend_id: str,
+        wanted: ProcessExecutable,
+        key: AcquiredKey | None,
+        static_token: str | None,
+        not_after_ns: int | None,
+    ) -> None:
         environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
         environment |= wanted.env | session_environment(backend_id, port, key, static_token)
         environment[DRONE_MARK] = self._identity
@@ -185,6 +230,7 @@ class ProcessRuntime:
             status_file = self._status_file(backend_id)
             status_file.unlink(missing_ok=True)
             status = os.open(status_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            write_port(status, port)
             spool = self._logs.spool_of(backend_id)
             output = open_for_output(spool, None if user is None else user[0])
             descriptors += [status, output]
@@ -195,18 +241,19 @@ class ProcessRuntime:
                 enter=[] if cgroup is None else cgroup.member_files,
                 limits=_rlimits(wanted.resource_limits, in_cgroup=cgroup is not None),
                 open_files=given_open_files_limit(),
-                bubblewrap=self._bubblewrap_plan(wanted, status, mount) if bubblewrap else None,
+                bubblewrap=self._bubblewrap_plan(wanted, status, mount, held) if bubblewrap else None,
+                reaper=() if bubblewrap or cgroup is not None else SUBREAPER,
                 status_file=str(status_file),
                 not_after_s=None if not_after_ns is None else not_after_ns // 1_000_000_000,
             )
             groups = () if cgroup is None else tuple(map(str, cgroup.paths.values()))
             self._listener.located(backend_id, ProcessTarget(groups, bubblewrap=bubblewrap, output=str(spool)))
-            inherited = [status] if mount is None else [status, mount]
+            inherited = [held] if not bubblewrap else [held, status] if mount is None else [held, status, mount]
             process = Supervised.start(
                 command_line(plan),
                 env=environment,
                 output=output,
-                inherited=inherited if bubblewrap else (),
+                inherited=inherited,
                 cwd="/" if bubblewrap else wanted.cwd or "/",
             )
         except (OSError, ValueError) as error:
@@ -217,9 +264,8 @@ class ProcessRuntime:
             for descriptor in descriptors:
                 os.close(descriptor)
         limit = wanted.resource_limits.memory_limit_bytes
-        self._watch_over(backend_id, _Running(process, bubblewrap, cgroup, limit))
+        self._watch_over(backend_id, _Running(process, port, bubblewrap, cgroup, limit))
         log.info("process started", backend=backend_id, pid=process.pid, port=port)
-        return port
 
     def _watch_over(self, backend_id: str, running: _Running) -> None:
         self._running[backend_id] = running
@@ -238,13 +284,14 @@ class ProcessRuntime:
     def _status_file(self, backend_id: str) -> Path:
         return self._logs.folder_of(backend_id) / "status"
 
-    def _bubblewrap_plan(self, wanted: ProcessExecutable, status: int, mount: int | None) -> BubblewrapPlan:
+    def _bubblewrap_plan(self, wanted: ProcessExecutable, status: int, mount: int | None, held: int) -> BubblewrapPlan:
         return BubblewrapPlan(
             program=BWRAP,
             status=status,
             root=_root_entries(),
             cwd=wanted.cwd or "/",
             mount=mount,
+            held=held,
             exposed=self._exposed,
             hidden={str(path): path.is_file() for path in self._hidden if path.exists() and not _is_private(path)},
             is_root=os.geteuid() == 0,
@@ -281,14 +328,19 @@ class ProcessRuntime:
         cgroup = Cgroup({name: Path(path) for name, path in known.cgroup.items()}) if known.cgroup else None
         status_file = self._status_file(backend_id)
         process = Supervised.adopt(known.pid, known.started_at, status_file)
+        port = port_of(status_file)
         spooled = self._logs.spool_of(backend_id).exists()
         if process is not None and spooled:
-            running = _Running(process, known.bubblewrap, cgroup, known.memory_limit_bytes)
+            running = _Running(process, port, known.bubblewrap, cgroup, known.memory_limit_bytes)
+            if port is not None:
+                self._ports.adopt(port)
             self._watch_over(backend_id, running)
             return Found(running=True)
         if process is not None:
             process.stop_watching()
         out_of_memory = await self._clear_up(backend_id, cgroup)
+        if port is not None:
+            self._ports.release(port)
         status = exit_status(status_file)
         code = None if status is None else _exit_code(status)
         if spooled:
@@ -299,7 +351,24 @@ class ProcessRuntime:
 
     async def wait_for_backend(self, backend_id: str, host: str, port: int) -> None:
         """Return once it answers; see `plane.runtime.base.Runtime.wait_for_backend`."""
-        await until_it_answers(host, port, self._startup_limit_s)
+
+        async def foreign() -> str | None:
+            return await asyncio.to_thread(self._foreign_listener, backend_id, port)
+
+        await until_it_answers(host, port, self._startup_limit_s, foreign)
+
+    def _foreign_listener(self, backend_id: str, port: int) -> str | None:
+        """Which process that is not the backend's listens on its port."""
+        running = self._running.get(backend_id)
+        if running is None:
+            return None
+        # Bubblewrap's processes are all descendants. Others may leave their parents, but no control group; only without
+        # one is there nothing but their environment to know them by.
+        known = descendants(running.process.pid)
+        if running.cgroup is not None:
+            known += [pid for path in running.cgroup.paths.values() for pid in members(path)]
+        by_environment = running.cgroup is None and not running.bubblewrap
+        return foreign_listener(port, known, lambda pid: by_environment and is_marked(pid, backend_id))
 
     async def terminate(self, backend_id: str, *, hard: bool) -> bool:
         """End the process; see `plane.runtime.base.Runtime.terminate`."""
@@ -339,15 +408,27 @@ class ProcessRuntime:
 
     async def _kill_members(self, backend_id: str, running: _Running) -> None:
         spare = [running.process.pid]
-        if running.cgroup is not None:
-            await asyncio.to_thread(running.cgroup.kill_all, spare)
-        await asyncio.to_thread(kill_marked, backend_id, spare=spare)
+        # Again and again: a supervisor that has just been started may be about to start its command.
+        while not running.ended.is_set():
+            if running.cgroup is not None:
+                await asyncio.to_thread(running.cgroup.kill_all, spare)
+            await asyncio.to_thread(kill_marked, backend_id, spare=spare)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(KILL_AGAIN_S):
+                    await running.ended.wait()
 
     async def _watch(self, backend_id: str, running: _Running) -> None:
         """Wait for the exit, end what is left, and tell."""
         status = await running.process.wait()
-        out_of_memory = await self._clear_up(backend_id, running.cgroup)
+        out_of_memory = False
+        try:
+            out_of_memory = await self._clear_up(backend_id, running.cgroup)
+        except OSError as error:
+            # Told of all the same: nobody else would.
+            log.error("what is left of a backend cannot be ended", backend=backend_id, error=str(error))
         del self._running[backend_id]
+        if running.port is not None:
+            self._ports.release(running.port)
         output = self._logs.finish(backend_id)
         running.ended.set()
         for task in running.tasks:
@@ -392,18 +473,25 @@ class ProcessRuntime:
         try:
             while not keeping.done():
                 await asyncio.wait([keeping], timeout=timing.METRICS_INTERVAL_S)
-                await self._measure()
+                try:
+                    await self._measure()
+                except (OSError, ValueError) as error:
+                    log.warning("backends not measured", error=str(error))
             keeping.result()
         finally:
             keeping.cancel()
             await asyncio.wait([keeping])
 
     async def _measure(self) -> None:
+        self._ports.expire()
         machine_ns, memory_bytes = machine_cpu_ns(), machine_memory_bytes()
         for backend_id, running in list(self._running.items()):
+            if running.ended.is_set():
+                continue
             try:
                 usage = running.cgroup.usage() if running.cgroup else usage_of(descendants(running.process.pid))
-            except OSError:
+            except (OSError, ValueError):
+                # It has just ended.
                 continue
             metrics = process_metrics(
                 backend_id,
@@ -436,6 +524,7 @@ class ProcessRuntime:
         except TimeoutError:
             left = [backend_id for backend_id, running in killed.items() if not running.ended.is_set()]
             log.error("killed processes do not end", backends=left)
+        self._ports.close()
         self._logs.close()
 
 
@@ -457,13 +546,6 @@ def _root_entries() -> dict[str, str | None]:
 def _rlimits(limits: ResourceLimits, *, in_cgroup: bool) -> ResourceLimits:
     """What is left to rlimits. A limit of address space breaks programs that reserve it, so it is the second choice."""
     return msgspec.structs.replace(limits, memory_limit_bytes=None) if in_cgroup else limits
-
-
-def _free_port() -> int:
-    """A port that was free a moment ago; the kernel does not give it again soon."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _exit_code(status: int) -> int:

@@ -14,6 +14,7 @@ __all__ = [
     "DRONE_MARK",
     "descendants",
     "first_descendant",
+    "is_marked",
     "kill_each",
     "kill_marked",
     "marked_backends",
@@ -113,8 +114,8 @@ def kill_each(pids: Iterable[int]) -> None:
 def kill_marked(*backend_ids: str, spare: Collection[int] = ()) -> set[str]:
     """SIGKILL for all processes that have one of the ids in their environment, but ``spare``, until there is none.
 
-    The processes of the machine are looked at once for all ids, and again until none is found. Returns the ids of which
-    there was any.
+    And for their descendants, those of ``spare`` as well, which may have another environment. The processes of the
+    machine are looked at once for all ids, and again until none is found. Returns the ids of which there was any.
     """
     markers = {b"SESSION_BACKEND_ID=" + backend_id.encode(): backend_id for backend_id in backend_ids}
     spared = {os.getpid(), *spare}
@@ -122,10 +123,11 @@ def kill_marked(*backend_ids: str, spare: Collection[int] = ()) -> set[str]:
     for _ in range(ROUNDS):
         found = False
         for pid in _pids():
-            if pid not in spared and (marks := markers.keys() & set(_environment(pid))):
-                found = True
-                killed.update(markers[mark] for mark in marks)
-                kill_each([pid])
+            for mark in markers.keys() & set(_environment(pid)):
+                if doomed := set(descendants(pid)) - spared:
+                    found = True
+                    killed.add(markers[mark])
+                    kill_each(doomed)
         if not found:
             break
     return killed
@@ -142,6 +144,11 @@ def marked_backends(drone: str) -> set[str]:
         for entry in environment
         if entry.startswith(prefix)
     }
+
+
+def is_marked(pid: int, backend_id: str) -> bool:
+    """Whether the process was started with the backend's id in its environment."""
+    return b"SESSION_BACKEND_ID=" + backend_id.encode() in _environment(pid)
 
 
 def _pids() -> list[int]:

@@ -6,6 +6,7 @@ Probes start close together and back off, so a fast backend is seen at once and 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from plane.protocol.addresses import format_socket_address
@@ -18,19 +19,34 @@ __all__ = ["until_it_answers"]
 BACKOFF = 1.02
 
 
-async def until_it_answers(host: str, port: int, limit_s: float) -> None:
-    """Return once ``HEAD /`` is answered with anything that begins with ``HTTP/``.
+async def until_it_answers(
+    host: str, port: int, limit_s: float, foreign_listener: Callable[[], Awaitable[str | None]] | None = None
+) -> None:
+    """Return once ``HEAD /`` is answered with anything that begins with ``HTTP/``, by a process of the backend's own.
+
+    Args:
+        foreign_listener: says which other process listens on the port, if one does; None: this cannot be known.
 
     Raises:
         StartupTimedOut: not within ``limit_s``.
     """
     delay_s = READINESS_FIRST_DELAY_S
+    foreign = None
     try:
         async with asyncio.timeout(limit_s):
-            while not await _answers(host, port):
+            while True:
+                if await _answers(host, port):
+                    foreign = None if foreign_listener is None else await foreign_listener()
+                    if foreign is None:
+                        return
                 await asyncio.sleep(delay_s)
                 delay_s = min(delay_s * BACKOFF, READINESS_MAX_DELAY_S)
     except TimeoutError:
+        if foreign is not None:
+            raise StartupTimedOut(
+                f"did not become ready within {limit_s:g} s: {foreign} listens on port {port}, and is none of its "
+                "processes"
+            ) from None
         raise StartupTimedOut(
             f"did not answer HTTP within {limit_s:g} s; it must listen on the port in $PORT, on all addresses"
         ) from None

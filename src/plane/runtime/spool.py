@@ -6,20 +6,16 @@ back to the file system by punching a hole, which can lose nothing that is appen
 
 from __future__ import annotations
 
-import ctypes
 import os
 from pathlib import Path
+
+from plane.runtime.spool_bound import punch
 
 __all__ = ["Spool", "open_for_output"]
 
 READ_BYTES = 128 * 1024
 # An unfinished line this long is handed out as it is.
 LINE_LIMIT_BYTES = 2_000
-# fallocate(2): FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE.
-PUNCH_HOLE = 0x01 | 0x02
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 
 
 def open_for_output(path: Path, owner: int | None = None) -> int:
@@ -41,8 +37,8 @@ class Spool:
     def __init__(self, path: Path, backlog_limit_bytes: int) -> None:
         self._descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         self._backlog_limit_bytes = backlog_limit_bytes
-        # What a former reader has read is a hole, up to the bytes of its last block, which are zeros.
-        self._resumed = True
+        # What was read or dropped is a hole, up to the bytes of its last block, which are zeros.
+        self._behind_hole = True
         try:
             self._position = os.lseek(self._descriptor, 0, os.SEEK_DATA)
         except OSError:
@@ -54,28 +50,42 @@ class Spool:
         size = os.fstat(self._descriptor).st_size
         # The process owns the file as much as we do, and may have cut it.
         self._position = min(self._position, size)
+        data_at = size - READ_BYTES if size - self._position > self._backlog_limit_bytes else self._position
+        data_at = self._next(data_at, os.SEEK_DATA, size)
         lines = []
-        if size - self._position > self._backlog_limit_bytes:
-            dropped = size - self._position - READ_BYTES
-            self._position += dropped
-            lines.append(f"[{dropped} bytes of output came too fast and were dropped]".encode())
+        if data_at > self._position:
+            lines += [self._rest] if self._rest else []
+            lines.append(f"[{data_at - self._position} bytes of output came too fast and were dropped]".encode())
+            self._rest = b""
+            self._position = data_at
+            self._behind_hole = True
         if size > self._position:
-            data = os.pread(self._descriptor, READ_BYTES, self._position)
+            length = min(READ_BYTES, self._next(self._position, os.SEEK_HOLE, size) - self._position)
+            data = os.pread(self._descriptor, length, self._position)
             self._position += len(data)
-            has_holes = _libc.fallocate(self._descriptor, PUNCH_HOLE, 0, self._position) == 0
-            if not has_holes and not self.has_more:
+            if not punch(self._descriptor, self._position) and not self.has_more:
                 # Start over, now that all is read.
                 os.ftruncate(self._descriptor, 0)
                 self._position = 0
-            if self._resumed:
+            if self._behind_hole:
                 data = data.lstrip(b"\0")
-            self._resumed = False
+            self._behind_hole = False
             *whole, self._rest = (self._rest + data).split(b"\n")
             lines += whole
         if self._rest and (to_the_end or len(self._rest) >= LINE_LIMIT_BYTES):
             lines.append(self._rest)
             self._rest = b""
         return lines
+
+    def _next(self, position: int, what: int, size: int) -> int:
+        """Where data or a hole begins at or behind the position; ``size`` if there is none.
+
+        What was not read in time is a hole: `spool_bound` makes one while no drone reads.
+        """
+        try:
+            return min(size, os.lseek(self._descriptor, position, what))
+        except OSError:
+            return size
 
     @property
     def has_more(self) -> bool:

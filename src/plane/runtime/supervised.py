@@ -21,7 +21,7 @@ from plane.protocol import codec
 from plane.protocol.errors import MessageError
 from plane.runtime.processes import start_time
 
-__all__ = ["Supervised", "exit_status"]
+__all__ = ["Supervised", "exit_status", "port_of", "write_port"]
 
 
 class Supervised:
@@ -109,15 +109,29 @@ class Supervised:
 
 def exit_status(file: Path) -> int | None:
     """What a supervisor wrote last about its command's end; None if it wrote nothing of it."""
+    return _last_number(file, "exit-code")
+
+
+def write_port(status: int, port: int) -> None:
+    """Note the backend's port in its status file, before its supervisor writes to it."""
+    os.write(status, codec.encode({"port": port}) + b"\n")
+
+
+def port_of(file: Path) -> int | None:
+    """Return the port that `write_port` noted; None if there is none."""
+    return _last_number(file, "port")
+
+
+def _last_number(file: Path, name: str) -> int | None:
     try:
         lines = file.read_bytes().splitlines()
     except OSError:
         return None
     for line in reversed(lines):
         try:
-            code = codec.decode(line, dict).get("exit-code")
+            number = codec.decode(line, dict).get(name)
         except MessageError:
             continue
-        if isinstance(code, int):
-            return code
+        if isinstance(number, int):
+            return number
     return None

@@ -14,7 +14,13 @@ from plane.decisions.connection_monitor import ConnectionMonitor
 from plane.decisions.idle_sweep import SweepCandidate, sweep
 from plane.decisions.request_head import KNOWN_LIMIT, KNOWN_LIMIT_BYTES, Refused, RequestFields, RequestReader
 from plane.decisions.request_rewrite import forwarded_head, make_route, origin_form, split_target
-from plane.decisions.route_cache import NEGATIVE_LIFETIME_S, REVOKED_LIFETIME_S, RouteCache
+from plane.decisions.route_cache import (
+    FOLLOWED_S,
+    NEGATIVE_LIFETIME_S,
+    REMOVED_LIFETIME_S,
+    REVOKED_LIFETIME_S,
+    RouteCache,
+)
 from plane.protocol.errors import MessageError
 from plane.protocol.proxy_messages import RouteInfo
 from plane.timing import HEARTBEAT_INTERVAL_S, SWEEP_INTERVAL_S
@@ -22,14 +28,14 @@ from plane.timing import HEARTBEAT_INTERVAL_S, SWEEP_INTERVAL_S
 
 def test_a4_an_expired_token_leads_nowhere_cached_or_not() -> None:
     cache: RouteCache[str] = RouteCache()
-    cache.put("t", "route", "b", expires_at=10.0)
+    cache.put("t", "route", "b", expires_at=10.0, now=0.0)
     assert cache.get("t", 9.9) == "route"
     assert cache.get("t", 10.0) is None
 
 
 def test_a5_bad_tokens_are_forgotten_soon_and_evict_no_route() -> None:
     cache: RouteCache[str] = RouteCache(routes_limit=2, negatives_limit=2)
-    cache.put("good", "route", "b", None)
+    cache.put("good", "route", "b", None, 0.0)
     for number in range(100):
         cache.put_gone(f"bad{number}", now=0.0)
     assert cache.get("good", 0.0) == "route"
@@ -41,11 +47,11 @@ def test_a5_bad_tokens_are_forgotten_soon_and_evict_no_route() -> None:
 def test_the_least_recently_used_route_goes_first() -> None:
     cache: RouteCache[str] = RouteCache(routes_limit=2)
     for token in ("a", "b"):
-        cache.put(token, token, "backend", None)
+        cache.put(token, token, "backend", None, 0.0)
     cache.get("a", 0.0)
-    cache.put("c", "c", "backend", None)
+    cache.put("c", "c", "backend", None, 0.0)
     assert [cache.get(token, 0.0) for token in ("a", "b", "c")] == ["a", None, "c"]
-    cache.remove_backend("backend")
+    cache.remove_backend("backend", 0.0)
     assert [cache.get(token, 0.0) for token in ("a", "c")] == [None, None]
 
 
@@ -201,8 +207,102 @@ def test_a13_a_value_that_no_header_can_carry_is_no_route() -> None:
 
 def test_a3_a_revoked_token_stays_gone_whatever_an_older_answer_says() -> None:
     cache: RouteCache[str] = RouteCache()
-    cache.put("t", "route", "b", None)
+    cache.put("t", "route", "b", None, 0.0)
     cache.revoke("t", now=0.0)
-    cache.put("t", "route", "b", None)
+    cache.put("t", "route", "b", None, 0.0)
     assert cache.get("t", 1.0) == "gone"
     assert cache.get("t", REVOKED_LIFETIME_S) is None
+
+
+def test_after_a_reconnect_a_route_is_asked_for_again() -> None:
+    cache: RouteCache[str] = RouteCache()
+    cache.put("t", "route", "b", None, 0.0)
+    cache.disconnected(10.0)
+    assert cache.get("t", 10.0) == "route"
+    cache.connected(11.0)
+    assert cache.get("t", 11.0) is None
+    cache.put("t", "other", "b", None, 12.0)
+    assert cache.get("t", 1_000_000.0) == "other"
+
+
+def test_without_a_controller_routes_are_followed_for_a_lease() -> None:
+    cache: RouteCache[str] = RouteCache()
+    cache.put("t", "route", "b", None, 0.0)
+    cache.put("u", "route", "b", None, 0.0)
+    cache.disconnected(10.0)
+    cache.disconnected(60.0)
+    assert cache.get("t", 9.9 + FOLLOWED_S) == "route"
+    assert cache.get("t", 10.0 + FOLLOWED_S) == "unconfirmed"
+    assert cache.get("x", 10.0 + FOLLOWED_S) is None
+    # Connections that last no time confirm nothing that was not asked for on them.
+    for now in (20.0, 30.0, 40.0):
+        cache.connected(now)
+        cache.put("u", "route", "b", None, now)
+        cache.disconnected(now + 1)
+    assert cache.get("t", 9.9 + FOLLOWED_S) == "route"
+    assert cache.get("t", 10.0 + FOLLOWED_S) == "unconfirmed"
+    assert cache.get("u", 40.9 + FOLLOWED_S) == "route"
+    assert cache.get("u", 41.0 + FOLLOWED_S) == "unconfirmed"
+
+
+def test_a_doubted_route_is_asked_for_or_not_followed() -> None:
+    cache: RouteCache[str] = RouteCache()
+    cache.put("t", "route", "b", None, 0.0)
+    cache.doubt()
+    assert cache.get("t", 0.0) is None
+    cache.disconnected(0.0)
+    assert cache.get("t", 0.0) == "unconfirmed"
+
+
+def test_an_answer_on_its_way_does_not_bring_a_backend_back() -> None:
+    cache: RouteCache[str] = RouteCache()
+    cache.remove_backend("b", 0.0)
+    cache.put("t", "route", "b", None, 1.0)
+    cache.put("u", "route", "c", None, 1.0)
+    assert (cache.get("t", 1.0), cache.get("u", 1.0)) == ("gone", "route")
+    cache.forget_backend("c")
+    cache.put("u", "route", "c", None, REMOVED_LIFETIME_S)
+    cache.put("t", "route", "b", None, REMOVED_LIFETIME_S)
+    assert (cache.get("t", REMOVED_LIFETIME_S), cache.get("u", REMOVED_LIFETIME_S)) == ("route", "route")
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["connected", "disconnected", "doubt", "ended", "put", "get"]),
+        st.sampled_from("ab"),
+        st.floats(0, 50),
+    ),
+    max_size=40,
+)
+
+
+@given(STEPS)
+def test_no_route_is_followed_whose_end_would_not_have_been_told_of(steps: list[tuple[str, str, float]]) -> None:
+    """A model: an ended backend is told of at once while connected. Its route is followed less than a lease after."""
+    cache: RouteCache[str] = RouteCache()
+    now, connected = 0.0, True
+    ended_at: dict[str, float] = {}
+    cached: set[str] = set()
+    for step, backend, passed in steps:
+        now += passed
+        match step:
+            case "connected" if not connected:
+                cache.connected(now)
+                connected = True
+            case "disconnected" if connected:
+                cache.disconnected(now)
+                connected = False
+            case "doubt":
+                cache.doubt()
+            case "ended" if backend not in ended_at:
+                ended_at[backend] = now
+                if connected:
+                    cache.remove_backend(backend, now)
+            case "put" if connected and backend not in ended_at:
+                cache.put(backend, backend, backend, None, now)
+                cached.add(backend)
+            case _:
+                if cache.get(backend, now) == backend:
+                    assert backend in cached
+                    assert backend not in ended_at or now - ended_at[backend] < FOLLOWED_S
+                    assert backend not in ended_at or not connected

@@ -10,11 +10,17 @@ from plane.decisions.route_questions import ANSWER_LIMIT_S, ASK_AGAIN_S, DISCONN
 NOTHING: tuple[list[str], list[str], list[str]] = ([], [], [])
 
 
-def test_one_question_however_many_wait_and_no_more_than_the_limit() -> None:
+def test_one_question_however_many_wait_and_the_oldest_makes_room() -> None:
     questions = RouteQuestions(now=0.0, limit=2)
-    assert [questions.join(token, 0.0) for token in ("a", "a", "b", "c", "a")] == [True, False, True, None, False]
-    questions.answered("a")
+    assert [questions.join(token, 0.0) for token in ("a", "a", "b", "a")] == [True, False, True, False]
+    assert questions.make_room() is None
     assert questions.join("c", 0.0) is True
+    assert questions.make_room() == "a"
+    questions.answered("b")
+    assert questions.join("d", 0.0) is True
+    assert questions.make_room() is None
+    assert questions.join("e", 0.0) is True
+    assert questions.make_room() == "c"
 
 
 def test_without_a_controller_it_fails_soon() -> None:
@@ -82,7 +88,8 @@ def test_whatever_happens_no_question_outlives_its_limit(steps: list[tuple[str, 
             case "look":
                 questions.look(now)
             case "join":
-                questions.join(token, now)
+                if questions.join(token, now):
+                    assert questions.make_room() != token
             case "leave":
                 questions.leave(token)
             case _:

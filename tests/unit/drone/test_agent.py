@@ -7,6 +7,8 @@ import threading
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
+import pytest
+
 from harness.enforcers import FakeEnforcer, aged_clock
 from plane.drone.agent import Agent, DroneSocket
 from plane.drone.event_recorder import EventRecorder
@@ -24,11 +26,14 @@ from plane.protocol.drone_messages import (
     MessageToDrone,
     RenewKey,
     RenewKeyResponse,
+    SpawnOrder,
     Stopping,
     TerminateOrder,
 )
 from plane.protocol.handshake import Extension, Handshake, Version
-from plane.protocol.keys import KeyDeadlines
+from plane.protocol.keys import AcquiredKey, KeyConfig, KeyDeadlines
+from plane.runtime.base import RuntimeListener
+from plane.runtime.memory import MemoryRuntime
 
 
 class Socket:
@@ -180,3 +185,44 @@ async def untold(store: StateStore) -> list[int]:
     """The ids of the events that no controller has acknowledged, as far as that is stored."""
     rows = await store._run(lambda: store._rows("SELECT id FROM event"))
     return [row[0] for row in rows]
+
+
+def spawn(action: str, backend: str, order: SpawnOrder) -> MessageToDrone:
+    return MessageToDrone(action=BackendAction(action, backend, 1, BackendOrder(spawn=order)))
+
+
+async def test_a_broken_connection_and_a_disk_that_hangs_leave_no_half_begun_backend(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("plane.timing.NODE_SEND_LIMIT_S", 0.05)
+    async with open_state_store(None) as store:
+        clock = aged_clock()
+        recorder = EventRecorder(store, clock)
+        executor = Executor(store, recorder, clock, "127.0.0.1", FakeEnforcer())
+        runtime = executor.runtime = MemoryRuntime(RuntimeListener(executor.exited))
+        agent, first, second = Agent(store, recorder, executor, clock), Socket(), Socket()
+        now = clock.now()
+        key = AcquiredKey(KeyConfig("k"), KeyDeadlines(now.plus_s(30), now.plus_s(40), now.plus_s(50)), 1)
+        session = asyncio.create_task(agent.session(cast(DroneSocket, first)))
+        await until(lambda: first.heard)
+        disk_answers = threading.Event()
+        begin, begun = store.begin_backend, asyncio.Event()
+
+        async def begin_slowly(*args: Any) -> None:
+            store._thread.submit(disk_answers.wait)
+            begun.set()
+            await begin(*args)
+
+        monkeypatch.setattr(store, "begin_backend", begin_slowly)
+        first.to_say.put_nowait(spawn("ak-1", "b", SpawnOrder({}, key)))
+        await begun.wait()
+        first.to_say.put_nowait(None)
+        await session
+        disk_answers.set()
+        session = asyncio.create_task(agent.session(cast(DroneSocket, second)))
+        second.to_say.put_nowait(spawn("ak-1", "b", SpawnOrder({}, key)))
+        await until(lambda: second.acknowledged() == ["ak-1"])
+        await until(lambda: runtime.spawned == ["b"])
+        second.to_say.put_nowait(None)
+        await session
+        await executor.leave_all()

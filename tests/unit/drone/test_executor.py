@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -265,3 +266,45 @@ async def test_a_disk_that_hangs_keeps_no_backend_alive(monkeypatch: pytest.Monk
         statuses = [state.status.number for state in it.states("b")]
         assert statuses == sorted(statuses)
         await end_tasks([recording])
+
+
+async def test_what_a_failing_disk_stored_all_the_same_is_run_when_its_order_comes_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with drone() as it:
+        begin = it.store.begin_backend
+
+        async def fails_afterwards(*args: Any) -> None:
+            await begin(*args)
+            raise sqlite3.OperationalError("disk I/O error")
+
+        monkeypatch.setattr(it.store, "begin_backend", fails_afterwards)
+        order = it.order()
+        assert await it.spawn("b", order) is False
+        assert it.runtime.spawned == []
+        assert await it.spawn("b", order) is True
+        await it.until("b", BackendStatus.READY)
+        assert it.runtime.spawned == ["b"]
+
+
+async def test_a_start_that_a_disk_held_up_past_its_lease_is_not_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    disk_answers = threading.Event()
+    async with drone() as it:
+        start = it.clock.now().plus_s(-39.8)
+        deadlines = KeyDeadlines(start.plus_s(30), start.plus_s(40), start.plus_s(50))
+        order = SpawnOrder({}, AcquiredKey(KeyConfig("k"), deadlines, 1))
+        begin = it.store.begin_backend
+
+        async def begin_slowly(*args: Any) -> None:
+            it.store._thread.submit(disk_answers.wait)
+            await begin(*args)
+
+        monkeypatch.setattr(it.store, "begin_backend", begin_slowly)
+        spawning = asyncio.create_task(it.spawn("b", order))
+        await until(lambda: it.clock.now() >= deadlines.soft_terminate_at)
+        disk_answers.set()
+        assert await spawning is True
+        await it.until("b", BackendStatus.TERMINATED)
+        assert it.runtime.spawned == []

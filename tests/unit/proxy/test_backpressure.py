@@ -90,6 +90,7 @@ class Scene:
             route = self.service.routes.known(token)
             assert route is not None
             assert route != "gone"
+            assert route != "unconfirmed"
             upstream = UpstreamConnection(route, self.service.pool)
             wire = self.backends[token] = Wire(backend_room)
             wire.protocol = upstream
@@ -100,6 +101,7 @@ class Scene:
         route = self.service.routes.known(token)
         assert route is not None
         assert route != "gone"
+        assert route != "unconfirmed"
         return self.service.pool.take(route) is not None
 
 

@@ -33,6 +33,19 @@ def test_a_shell_supervises_the_command(tmp_path: Path) -> None:
     assert entered.read_text() == "0\n"
 
 
+def test_a_reaper_supervises_outside_of_the_commands_limits() -> None:
+    plan = LaunchPlan(
+        command=["prog", "arg"],
+        setpriv=SETPRIV,
+        limits=ResourceLimits(memory_limit_bytes=2**20),
+        reaper=["python", "reaper.py"],
+        status_file="/status",
+    )
+    assert command_line(plan)[:5] == ["python", "reaper.py", "/status", "--", "/bin/sh"]
+    assert command_line(plan)[-2:] == ["prog", "arg"]
+    assert "ulimit -v 1024" in " ".join(command_line(plan))
+
+
 def shown(root: dict[str, str | None], mount: int | None) -> str:
     plan = BubblewrapPlan(
         program=BWRAP,

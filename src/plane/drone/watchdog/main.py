@@ -1,4 +1,4 @@
-"""The watchdog's program: ``python -m plane.drone.watchdog.main DESCRIPTOR ENDS_WITH_DRONE``.
+"""The watchdog's program: ``python -m plane.drone.watchdog.main DESCRIPTOR ENDS_WITH_DRONE OUTPUT_LIMIT_BYTES``.
 
 The drone sends it the deadlines of its backends over a socket pair (`messages`). It kills each backend whose hard
 deadline passed 3 s ago, whether its drone is dead, stopped, stuck in a system call or slow; while the drone is dead or
@@ -6,7 +6,7 @@ silent it also asks backends to stop at their soft deadlines. What is due is dec
 `plane.decisions.deadline_enforcement`. It ends when its drone is gone and nothing is left to kill.
 
 Nothing here may wait for anything but the next message: no disk, no lock, no engine. What could wait (log lines,
-bounding the output of backends) is done by a second thread.
+bounding the output of backends while their drone does not) is done by threads of its own.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from plane.decisions.deadline_enforcement import DRONE_SILENT_AFTER_NS, Deadline
 from plane.drone.watchdog.killer import Killer
 from plane.drone.watchdog.messages import Hold, Release, Tick, decode
 from plane.runtime.kill_target import KillTarget, ProcessTarget
+from plane.runtime.spool_bound import bound
 
 __all__ = ["Watchdog", "main"]
 
@@ -139,8 +140,13 @@ class Watchdog:
             for backend_id in due:
                 self._table.killed(backend_id, now, alive=backend_id in alive)
 
-    def outputs(self) -> list[str]:
-        """Return the files that backends append their output to. Called by the second thread."""
+    def unread_outputs(self) -> list[str]:
+        """Return the files that backends append their output to while their drone does not read them.
+
+        Called by another thread.
+        """
+        if self._status(now_ns()) is DroneStatus.ALIVE:
+            return []
         targets = list(self._targets.values())
         return [target.output for target in targets if isinstance(target, ProcessTarget) and target.output]
 
@@ -170,6 +176,13 @@ def _write_log(watchdog: Watchdog) -> None:
         watchdog.log.task_done()
 
 
+def _bound_outputs(watchdog: Watchdog, limit_bytes: int) -> None:
+    while True:
+        for path in watchdog.unread_outputs():
+            bound(path, limit_bytes)
+        time.sleep(POLL_INTERVAL_S)
+
+
 def _protect() -> None:
     """Stay when others are asked to end, when memory is short, and when the disk with our program hangs."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGPIPE):
@@ -184,7 +197,8 @@ def main() -> None:
     """Enforce what the drone sends on the inherited socket."""
     drone, ends_with_drone = socket.socket(fileno=int(sys.argv[1])), sys.argv[2] == "1"
     watchdog = Watchdog(drone, ends_with_drone=ends_with_drone)
-    threading.Thread(target=_write_log, args=(watchdog,), daemon=True).start()
+    for work, arguments in ((_write_log, (watchdog,)), (_bound_outputs, (watchdog, int(sys.argv[3])))):
+        threading.Thread(target=work, args=arguments, daemon=True).start()
     _protect()
     watchdog.run()
     # The last lines, if somebody reads them.

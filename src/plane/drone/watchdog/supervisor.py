@@ -42,11 +42,12 @@ class WatchdogSupervisor:
 
     Args:
         ends_with_drone: the watchdog kills all backends when this process ends.
+        output_limit_bytes: what a backend's output may take of the disk while this process does not read it.
         place: a path that names the watchdog of this drone's state store. None: no watchdog outlives this process.
     """
 
-    def __init__(self, *, ends_with_drone: bool, place: Path | None = None) -> None:
-        self._ends_with_drone = ends_with_drone
+    def __init__(self, *, ends_with_drone: bool, output_limit_bytes: int, place: Path | None = None) -> None:
+        self._arguments = ("1" if ends_with_drone else "0", str(output_limit_bytes))
         self._place = place
         self._held: dict[str, Hold] = {}
         # Backends whose message has not been sent to the watchdog that runs now, in order.
@@ -120,9 +121,8 @@ class WatchdogSupervisor:
             ours.setblocking(False)
             with theirs:
                 command = [sys.executable, "-P", "-m", "plane.drone.watchdog.main", str(theirs.fileno())]
-                command.append("1" if self._ends_with_drone else "0")
                 watchdog = Supervised.start(
-                    command, env=os.environ, output=STDERR, inherited=(theirs.fileno(),), cwd="/"
+                    [*command, *self._arguments], env=os.environ, output=STDERR, inherited=(theirs.fileno(),), cwd="/"
                 )
             try:
                 self._unsent = dict.fromkeys(self._held)

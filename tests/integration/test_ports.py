@@ -1,0 +1,195 @@
+"""A port belongs to one living backend of the machine, and only a backend's own processes make it ready."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import real_parts
+from harness.clusters import BACKEND, until
+from harness.ports import free_port
+from plane.decisions.port_choice import PortRange
+from plane.dev.demo import visible_folders
+from plane.runtime.base import BackendFailed, RuntimeListener, StartupTimedOut
+from plane.runtime.listeners import foreign_listener
+from plane.runtime.log_keeper import LogKeeper
+from plane.runtime.ports import Ports
+from plane.runtime.process import ProcessRuntime, bubblewrap_works
+from plane.timing import PORT_SHORTEST_REST_S
+
+LIMIT_S = 30.0
+SLEEP = {"command": ["sleep", "60"]}
+PROGRAM = {"command": [sys.executable, "-c", "import os; exec(os.environ['CODE'])"], "env": {"CODE": BACKEND}}
+
+
+def some_ports(count: int) -> PortRange:
+    """Ports that no other test uses at the same time, most likely."""
+    first = free_port()
+    first = first if first + count < 65_535 else first - count
+    return PortRange(first, first + count - 1)
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "bubblewrap"])
+async def bubblewrap(request: pytest.FixtureRequest) -> bool:
+    if request.param and not await bubblewrap_works():
+        real_parts.missing("bubblewrap")
+    return bool(request.param)
+
+
+@contextlib.asynccontextmanager
+async def runtime(folder: Path | None = None, **options: Any) -> AsyncIterator[ProcessRuntime]:
+    listener = RuntimeListener(lambda *_: None)
+    it = ProcessRuntime(listener, LogKeeper(folder), exposed=visible_folders(), **options)
+    try:
+        yield it
+    finally:
+        await it.close(leave_running=False)
+
+
+async def test_bursts_of_two_drones_share_no_port(bubblewrap: bool) -> None:
+    # Hardly more ports than backends: none is given twice, though nobody listens there.
+    ports = some_ports(40)
+    async with (
+        runtime(bubblewrap=bubblewrap, ports=ports) as one,
+        runtime(bubblewrap=bubblewrap, ports=ports) as other,
+    ):
+        starts = [it.spawn(f"burst-{os.getpid()}-{n}", SLEEP, None, None) for n in range(14) for it in (one, other)]
+        given = await asyncio.gather(*starts)
+        assert len(set(given)) == 28
+        assert all(ports.first <= port <= ports.last for port in given)
+
+
+async def test_a_burst_of_a_hundred_shares_no_port() -> None:
+    async with runtime(bubblewrap=False) as it:
+        given = await asyncio.gather(*(it.spawn(f"hundred-{os.getpid()}-{n}", SLEEP, None, None) for n in range(100)))
+        assert len(set(given)) == 100
+
+
+async def test_a_port_stays_with_its_backend_when_the_drone_is_gone(bubblewrap: bool, tmp_path: Path) -> None:
+    ports = some_ports(1)
+    backend = f"left-{os.getpid()}"
+    former = ProcessRuntime(RuntimeListener(lambda *_: None), LogKeeper(tmp_path), bubblewrap=bubblewrap, ports=ports)
+    assert await former.spawn(backend, SLEEP, None, None) == ports.first
+    handle = former.handle(backend)
+    await former.close(leave_running=True)
+    # Another drone of the machine, which knows nothing of it, and the next process of the same drone.
+    async with (
+        runtime(bubblewrap=bubblewrap, ports=ports) as stranger,
+        runtime(tmp_path, bubblewrap=bubblewrap, ports=ports) as successor,
+    ):
+        with pytest.raises(BackendFailed, match=r"no port of .* --backend-ports"):
+            await stranger.spawn("x", SLEEP, None, None)
+        assert (await successor.adopt(backend, handle)).running
+        with pytest.raises(BackendFailed, match="no port"):
+            await successor.spawn("y", SLEEP, None, None)
+        await successor.terminate(backend, hard=True)
+        async with asyncio.timeout(LIMIT_S):
+            while successor.handle(backend) is not None:
+                await asyncio.sleep(0.01)
+        # It has ended, and its port rests: here, for others, and for the drone's next process.
+        for it in (stranger, successor):
+            with pytest.raises(BackendFailed, match="no port"):
+                await it.spawn("z", SLEEP, None, None)
+    async with runtime(tmp_path, bubblewrap=bubblewrap, ports=ports) as next_one:
+        with pytest.raises(BackendFailed, match="no port"):
+            await next_one.spawn("z", SLEEP, None, None)
+
+
+def test_a_port_is_drawn_again_when_it_has_rested(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1_000.0
+    monkeypatch.setattr("plane.runtime.ports.time.monotonic", lambda: now)
+    ports = Ports(some_ports(1))
+    port, _ = ports.draw()
+    ports.release(port)
+    now += PORT_SHORTEST_REST_S - 1
+    with pytest.raises(BackendFailed):
+        ports.draw()
+    now += 2.0
+    assert ports.draw()[0] == port
+    ports.close()
+
+
+def test_a_port_of_another_program_is_left_out() -> None:
+    ports = some_ports(2)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", ports.first))
+        other.listen()
+        held = Ports(ports)
+        assert held.draw()[0] == ports.last
+        with pytest.raises(BackendFailed):
+            held.draw()
+        held.close()
+
+
+async def test_a_backend_gets_nothing_of_the_hold_in_its_sandbox(tmp_path: Path) -> None:
+    if not await bubblewrap_works():
+        real_parts.missing("bubblewrap")
+    logs = LogKeeper(tmp_path)
+    it = ProcessRuntime(RuntimeListener(lambda *_: None), logs, bubblewrap=True)
+    await it.spawn("fds", {"command": ["sh", "-c", "ls -l /proc/self/fd; echo done; sleep 60"]}, None, None)
+    until(lambda: b"done" in logs.spool_of("fds").read_bytes())
+    assert b"socket:" not in logs.spool_of("fds").read_bytes()
+    await it.close(leave_running=False)
+
+
+async def test_a_backend_answers_for_itself(bubblewrap: bool) -> None:
+    async with runtime(bubblewrap=bubblewrap, startup_limit_s=LIMIT_S) as it:
+        port = await it.spawn(f"own-{os.getpid()}", PROGRAM, None, None)
+        await it.wait_for_backend(f"own-{os.getpid()}", "127.0.0.1", port)
+
+
+async def test_another_process_does_not_make_a_backend_ready(bubblewrap: bool) -> None:
+    async with runtime(bubblewrap=bubblewrap, startup_limit_s=1.5) as it:
+        backend = f"foreign-{os.getpid()}"
+        port = await it.spawn(backend, SLEEP, None, None)
+        other = subprocess.Popen([sys.executable, "-m", "http.server", str(port)], stderr=subprocess.DEVNULL)
+        try:
+            with pytest.raises(StartupTimedOut, match=rf"process {other.pid} \(python.*\) listens on port {port}"):
+                await it.wait_for_backend(backend, "127.0.0.1", port)
+        finally:
+            other.kill()
+            other.wait()
+
+
+async def test_a_child_that_left_its_parent_is_the_backends_own() -> None:
+    code = "import os\nif os.fork(): os._exit(0)\nos.setsid()\nexec(os.environ['CODE'])"
+    executable = {
+        "command": ["sh", "-c", f'{sys.executable} -c "$LEAVE"; sleep 60'],
+        "env": {"CODE": BACKEND, "LEAVE": code},
+    }
+    async with runtime(bubblewrap=False, startup_limit_s=LIMIT_S) as it:
+        port = await it.spawn(f"left-{os.getpid()}", executable, None, None)
+        await it.wait_for_backend(f"left-{os.getpid()}", "127.0.0.1", port)
+
+
+def test_a_listener_beside_the_backends_own_is_foreign() -> None:
+    # SO_REUSEPORT lets both listen, and the kernel spreads connections over them.
+    with socket.socket() as own, contextlib.ExitStack() as stack:
+        own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        own.bind(("127.0.0.1", 0))
+        own.listen()
+        port = own.getsockname()[1]
+        assert foreign_listener(port, [os.getpid()], lambda pid: False) is None
+        code = (
+            "import socket, sys, time; s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1);"
+            "s.bind(('127.0.0.1', int(sys.argv[1]))); s.listen(); print(1, flush=True); time.sleep(60)"
+        )
+        other = stack.enter_context(subprocess.Popen([sys.executable, "-c", code, str(port)], stdout=subprocess.PIPE))
+        stack.callback(other.send_signal, signal.SIGKILL)
+        assert other.stdout is not None
+        other.stdout.readline()
+        assert foreign_listener(port, [os.getpid()], lambda pid: False) in (
+            f"process {other.pid} (python)",
+            f"process {other.pid} ({Path(sys.executable).resolve().name})",
+        )
+        assert foreign_listener(port, [os.getpid()], lambda pid: pid == other.pid) is None
