@@ -160,12 +160,14 @@ def test_what_carries_the_drones_name_and_is_not_in_its_store_is_ended(machine: 
         if path.is_file():
             path.unlink()
     drone = machine.start()
+    # A drone is known to be accepted under its name once its controller sends it anything.
+    assert processes_of(orphan)
+    machine.spawn(isolation=isolation)
     drone.says("ended backends that are not in this drone's state store")
     assert not processes_of(orphan)
     # The controller orders its end, and learns of it.
     machine.controller.terminate(orphan)
     until(lambda: machine.controller.state(orphan)["status"] == "terminated")
-    machine.spawn(isolation=isolation)
 
 
 @pytest.fixture
@@ -233,8 +235,9 @@ def test_containers_end_with_a_drone_without_a_store(tmp_path: Path, engine: Own
         until(lambda: not runs(engine, backend), MARGIN_S)
         # What is left of it is removed by the next drone of this name.
         drone = machine.start()
+        machine.controller.terminate(container(machine))
         drone.says("ended backends that are not in this drone's state store")
-        assert engine.run("ps", "-aq").stdout.split() == []
+        until(lambda: engine.run("ps", "-aq").stdout.split() == [])
 
 
 def _lives(pid: int) -> bool:

@@ -92,7 +92,6 @@ class Agent:
                 overflowed.set()
 
         try:
-            self._executor.end_orphans()
             self._executor.keys.connected(renewals.put_nowait)
             self._socket = socket
             await run_together(
@@ -142,6 +141,8 @@ class Agent:
         readers = OwnedTasks(lambda error: log.error("message not acted on", exc_info=error))
         try:
             async for message in socket.messages():
+                # The first message shows that the controller has accepted this drone under its name.
+                self._executor.end_orphans()
                 match message.content:
                     case BackendAction() as action:
                         self._executor.actions.accept(action, self._acknowledge)

@@ -277,8 +277,8 @@ class Executor:
     def end_orphans(self) -> None:
         """Begin to end what carries this drone's identity and is not in its store; nothing is started before.
 
-        Called at the start of each connection: a second drone under one name is refused by its controller, and must
-        not end what the first one runs.
+        Called at each message of a controller: a second drone under one name is refused, is sent none, and must not
+        end what the first one runs.
         """
         if not self._ending_orphans:
             self._ending_orphans = True
