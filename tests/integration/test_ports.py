@@ -105,6 +105,20 @@ async def test_a_port_stays_with_its_backend_when_the_drone_is_gone(bubblewrap: 
             await next_one.spawn("z", SLEEP, None, None)
 
 
+async def test_the_port_of_a_backend_that_was_left_and_is_ended_rests_too(tmp_path: Path) -> None:
+    ports = some_ports(1)
+    backend = f"leftover-{os.getpid()}"
+    former = ProcessRuntime(RuntimeListener(lambda *_: None), LogKeeper(tmp_path), bubblewrap=False, ports=ports)
+    await former.spawn(backend, SLEEP, None, None)
+    await former.close(leave_running=True)
+    # It has run for long.
+    os.utime(tmp_path / backend, (0, 0))
+    async with runtime(tmp_path, bubblewrap=False, ports=ports) as successor:
+        await successor.remove_leftover(backend)
+        with pytest.raises(BackendFailed, match="no port"):
+            await successor.spawn("next", SLEEP, None, None)
+
+
 def test_a_port_is_drawn_again_when_it_has_rested(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1_000.0
     monkeypatch.setattr("plane.runtime.ports.time.monotonic", lambda: now)

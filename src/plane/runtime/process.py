@@ -453,6 +453,9 @@ class ProcessRuntime:
         """Kill whatever is in the backend's control group or carries its id in its environment."""
         cgroup = None if self._cgroups is None else self._cgroups.group_of(backend_id)
         await self._clear_up(backend_id, cgroup)
+        port = port_of(self._logs.kept_folder(backend_id) / "status")
+        if port is not None and not self._ports.is_in_use(port):
+            self._ports.release(port)
 
     async def end_orphans(self, known: Collection[str]) -> list[str]:
         """Kill the processes that carry this drone's identity; see `plane.runtime.base.Runtime.end_orphans`."""
