@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -105,14 +106,18 @@ async def test_a_port_stays_with_its_backend_when_the_drone_is_gone(bubblewrap: 
             await next_one.spawn("z", SLEEP, None, None)
 
 
-async def test_the_port_of_a_backend_that_was_left_and_is_ended_rests_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize("files", ["kept", "lost"])
+async def test_the_port_of_a_backend_that_was_left_and_is_ended_rests_too(tmp_path: Path, files: str) -> None:
     ports = some_ports(1)
     backend = f"leftover-{os.getpid()}"
     former = ProcessRuntime(RuntimeListener(lambda *_: None), LogKeeper(tmp_path), bubblewrap=False, ports=ports)
     await former.spawn(backend, SLEEP, None, None)
     await former.close(leave_running=True)
     # It has run for long.
-    os.utime(tmp_path / backend, (0, 0))
+    if files == "kept":
+        os.utime(tmp_path / backend, (0, 0))
+    else:
+        shutil.rmtree(tmp_path / backend)
     async with runtime(tmp_path, bubblewrap=False, ports=ports) as successor:
         await successor.remove_leftover(backend)
         with pytest.raises(BackendFailed, match="no port"):
