@@ -191,7 +191,13 @@ async def test_a_child_that_left_its_parent_is_the_backends_own() -> None:
         await it.wait_for_backend(f"left-{os.getpid()}", "127.0.0.1", port)
 
 
-def test_a_listener_beside_the_backends_own_is_foreign() -> None:
+@pytest.mark.parametrize("source", ["sock_diag", "tables"])
+def test_a_listener_beside_the_backends_own_is_foreign(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unsupported(family: int, port: int) -> None:
+        raise OSError
+
+    if source == "tables":
+        monkeypatch.setattr("plane.runtime.listeners._diagnosed", unsupported)
     # SO_REUSEPORT lets both listen, and the kernel spreads connections over them.
     with socket.socket() as own, contextlib.ExitStack() as stack:
         own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

@@ -454,7 +454,7 @@ class ProcessRuntime:
         """Kill whatever is in the backend's control group or carries its id in its environment."""
         cgroup = None if self._cgroups is None else self._cgroups.group_of(backend_id)
         port = port_of(self._logs.kept_folder(backend_id) / "status")
-        # Of an orphan whose files are lost, as its process knows it: for minutes its row may say that it is ready there.
+        # Of an orphan whose files are lost, as its process knows it: its row may say that it is ready there.
         ports = await asyncio.to_thread(marked_ports, backend_id) if port is None else {port}
         await self._clear_up(backend_id, cgroup)
         for port in ports:
