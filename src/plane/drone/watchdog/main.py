@@ -40,6 +40,8 @@ RECEIVE_BYTES = 256 * 1024
 # Log lines that wait for whoever reads stderr; more are dropped.
 LOG_QUEUE_LINES = 1000
 STDERR = 2
+# The memory of the usual 8 MiB would be locked.
+THREAD_STACK_BYTES = 256 * 1024
 # mlockall(2): MCL_CURRENT.
 LOCK_CURRENT_PAGES = 1
 
@@ -197,6 +199,7 @@ def main() -> None:
     """Enforce what the drone sends on the inherited socket."""
     drone, ends_with_drone = socket.socket(fileno=int(sys.argv[1])), sys.argv[2] == "1"
     watchdog = Watchdog(drone, ends_with_drone=ends_with_drone)
+    threading.stack_size(THREAD_STACK_BYTES)
     for work, arguments in ((_write_log, (watchdog,)), (_bound_outputs, (watchdog, int(sys.argv[3])))):
         threading.Thread(target=work, args=arguments, daemon=True).start()
     _protect()

@@ -18,7 +18,7 @@ from pathlib import Path
 import structlog
 
 from plane import timing
-from plane.drone.watchdog.messages import Hold, Release, Tick, encode
+from plane.drone.watchdog.messages import Hold, Message, Release, Tick, encode
 from plane.ownership import run_together
 from plane.runtime.base import NotEnforced
 from plane.runtime.kill_target import KillTarget
@@ -31,6 +31,8 @@ __all__ = ["WatchdogSupervisor"]
 RESTART_FIRST_S = 0.1
 RESTART_FACTOR = 2.0
 RESTART_CAP_S = 5.0
+# How long a renewal waits for others. One message wakes the watchdog, however many renewals are in it.
+LINGER_S = 0.5
 STDERR = 2
 READ_BYTES = 4096
 
@@ -60,11 +62,11 @@ class WatchdogSupervisor:
     def hold(self, backend_id: str, soft_ns: int, hard_ns: int) -> None:
         """Have a backend's deadlines enforced, in nanoseconds of CLOCK_BOOTTIME.
 
-        Sent with the next tick: a renewal comes long before the deadline, and many cost the watchdog as much as one.
+        Sent in a moment, with others: a renewal comes long before the deadline.
         """
         held = self._held.get(backend_id)
         self._held[backend_id] = Hold(backend_id, soft_ns, hard_ns, None if held is None else held.target)
-        self._unsent[backend_id] = None
+        self._send_soon(backend_id)
 
     def locate(self, backend_id: str, target: KillTarget) -> None:
         """Note where a backend's processes are, or will be in a moment. One that is not held is not enforced."""
@@ -74,9 +76,14 @@ class WatchdogSupervisor:
             self._wake.set()
 
     def release(self, backend_id: str) -> None:
-        """A backend has ended. Sent with the next tick."""
+        """A backend has ended. Sent in a moment, with others."""
         if self._held.pop(backend_id, None) is not None:
-            self._unsent[backend_id] = None
+            self._send_soon(backend_id)
+
+    def _send_soon(self, backend_id: str) -> None:
+        if not self._unsent:
+            asyncio.get_running_loop().call_later(LINGER_S, self._wake.set)
+        self._unsent[backend_id] = None
 
     def hard_deadline_ns(self, backend_id: str) -> int | None:
         """Return the backend's hard deadline; None: it is not held."""
@@ -139,14 +146,16 @@ class WatchdogSupervisor:
                 watchdog.stop_watching()
 
     async def _send(self, connection: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
+        loop, last_tick = asyncio.get_running_loop(), 0
         while True:
             await self._wake.wait()
             self._wake.clear()
             unsent, self._unsent = self._unsent, {}
-            tick = self._sent_ticks
-            messages = [self._held.get(backend_id) or Release(backend_id) for backend_id in unsent]
-            await loop.sock_sendall(connection, b"".join(map(encode, [*messages, Tick(tick)])))
+            messages: list[Message] = [self._held.get(backend_id) or Release(backend_id) for backend_id in unsent]
+            if self._sent_ticks > last_tick:
+                last_tick = self._sent_ticks
+                messages.append(Tick(last_tick))
+            await loop.sock_sendall(connection, b"".join(map(encode, messages)))
 
     async def _receive(self, connection: socket.socket) -> None:
         loop, rest = asyncio.get_running_loop(), b""
