@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -105,6 +106,24 @@ async def test_a_port_stays_with_its_backend_when_the_drone_is_gone(bubblewrap: 
             await next_one.spawn("z", SLEEP, None, None)
 
 
+@pytest.mark.parametrize("files", ["kept", "lost"])
+async def test_the_port_of_a_backend_that_was_left_and_is_ended_rests_too(tmp_path: Path, files: str) -> None:
+    ports = some_ports(1)
+    backend = f"leftover-{os.getpid()}"
+    former = ProcessRuntime(RuntimeListener(lambda *_: None), LogKeeper(tmp_path), bubblewrap=False, ports=ports)
+    await former.spawn(backend, SLEEP, None, None)
+    await former.close(leave_running=True)
+    # It has run for long.
+    if files == "kept":
+        os.utime(tmp_path / backend, (0, 0))
+    else:
+        shutil.rmtree(tmp_path / backend)
+    async with runtime(tmp_path, bubblewrap=False, ports=ports) as successor:
+        await successor.remove_leftover(backend)
+        with pytest.raises(BackendFailed, match="no port"):
+            await successor.spawn("next", SLEEP, None, None)
+
+
 def test_a_port_is_drawn_again_when_it_has_rested(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1_000.0
     monkeypatch.setattr("plane.runtime.ports.time.monotonic", lambda: now)
@@ -172,7 +191,13 @@ async def test_a_child_that_left_its_parent_is_the_backends_own() -> None:
         await it.wait_for_backend(f"left-{os.getpid()}", "127.0.0.1", port)
 
 
-def test_a_listener_beside_the_backends_own_is_foreign() -> None:
+@pytest.mark.parametrize("source", ["sock_diag", "tables"])
+def test_a_listener_beside_the_backends_own_is_foreign(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unsupported(family: int, port: int) -> None:
+        raise OSError
+
+    if source == "tables":
+        monkeypatch.setattr("plane.runtime.listeners._diagnosed", unsupported)
     # SO_REUSEPORT lets both listen, and the kernel spreads connections over them.
     with socket.socket() as own, contextlib.ExitStack() as stack:
         own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

@@ -51,3 +51,9 @@ def test_failed_orders_stay_below_five_an_hour() -> None:
         wait_s = min(wait_s * timing.CERTIFICATE_FAILURE_FACTOR, timing.CERTIFICATE_FAILURE_CAP_S)
         orders += 1
     assert orders <= 5
+
+
+def test_a_port_rests_for_longer_than_a_proxy_follows_a_route_to_it() -> None:
+    # From the end of its connection, which it notices by a ping without answer, for a lease.
+    followed_s = 1.5 * timing.NODE_PING_INTERVAL_S + timing.KEY_LEASE_S
+    assert followed_s <= timing.PORT_SHORTEST_REST_S < timing.PORT_REST_S

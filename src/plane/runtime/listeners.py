@@ -1,19 +1,33 @@
-"""Who listens on a TCP port of this machine? Read from /proc, for the check that a backend answers for itself.
+"""Who listens on a TCP port of this machine? Asked of the kernel, for the check that a backend answers for itself.
 
-Blocks for about a millisecond per thousand connections of the machine; call it in a thread.
+Blocks, for a fraction of a millisecond if the listener is the backend's; call it in a thread.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+import socket
+import struct
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 __all__ = ["foreign_listener"]
 
-# State 0A in /proc/net/tcp.
-LISTEN = b"0A"
+LISTEN = 10  # TCP_LISTEN
 TABLES = ("/proc/net/tcp", "/proc/net/tcp6")
+NETLINK_SOCK_DIAG = 4
+NLMSG_ERROR, NLMSG_DONE = 2, 3
+NETLINK_TIMEOUT_S = 1.0
+RECEIVE_BYTES = 64 * 1024
+# struct nlmsghdr: length, type, flags, sequence, port id.
+_HEADER = struct.Struct("=IHHII")
+# SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST | NLM_F_DUMP, 0, 0.
+_DUMP = (20, 0x301, 0, 0)
+# The same, then struct inet_diag_req_v2: family, protocol, extensions, padding, states; of the id only the port.
+_REQUEST = struct.Struct("=IHHIIBBBBI2s46x")
+# Behind the header, in struct inet_diag_msg: four bytes, the socket's id, four numbers.
+INODE_AT = _HEADER.size + 4 + 48 + 16
 
 
 def foreign_listener(port: int, own: Sequence[int], is_own: Callable[[int], bool]) -> str | None:
@@ -46,6 +60,35 @@ def foreign_listener(port: int, own: Sequence[int], is_own: Callable[[int], bool
 
 def _listening(port: int) -> set[int]:
     """The inodes of the sockets that listen on the port, on any address."""
+    try:
+        return {inode for family in (socket.AF_INET, socket.AF_INET6) for inode in _diagnosed(family, port)}
+    except OSError:
+        # A kernel without the module inet_diag.
+        return _listed(port)
+
+
+def _diagnosed(family: int, port: int) -> Iterator[int]:
+    """Ask the kernel for listening sockets alone (sock_diag(7)): 0.1 ms, however many connections there are."""
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG) as kernel:
+        kernel.settimeout(NETLINK_TIMEOUT_S)
+        kernel.sendto(
+            _REQUEST.pack(_REQUEST.size, *_DUMP, family, socket.IPPROTO_TCP, 0, 0, 1 << LISTEN, port.to_bytes(2)),
+            (0, 0),
+        )
+        while True:
+            data = kernel.recv(RECEIVE_BYTES)
+            while data:
+                length, kind = _HEADER.unpack_from(data)[:2]
+                if kind == NLMSG_DONE:
+                    return
+                if kind == NLMSG_ERROR:
+                    raise OSError("sock_diag is not supported")
+                yield int.from_bytes(data[INODE_AT : INODE_AT + 4], sys.byteorder)
+                data = data[(length + 3) & ~3 :]
+
+
+def _listed(port: int) -> set[int]:
+    """Read the tables of all sockets: milliseconds for each thousand."""
     found = set()
     suffix = b":%04X" % port
     for table in TABLES:
@@ -57,7 +100,7 @@ def _listening(port: int) -> set[int]:
             # sl, local address, remote address, state, …, and the inode in column 9; see proc(5).
             if suffix in row:
                 columns = row.split()
-                if columns[1].endswith(suffix) and columns[3] == LISTEN:
+                if columns[1].endswith(suffix) and columns[3] == b"%02X" % LISTEN:
                     found.add(int(columns[9]))
     return found
 

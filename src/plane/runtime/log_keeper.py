@@ -74,9 +74,13 @@ class LogKeeper:
             with contextlib.suppress(OSError):
                 yield folder, time.time() - folder.stat().st_mtime
 
+    def kept_folder(self, backend_id: str) -> Path:
+        """The backend's folder, which need not be there."""
+        return self._folder / backend_id
+
     def folder_of(self, backend_id: str) -> Path:
         """The backend's folder, which is made if it is not there."""
-        folder = self._folder / backend_id
+        folder = self.kept_folder(backend_id)
         folder.mkdir(mode=0o700, exist_ok=True)
         return folder
 

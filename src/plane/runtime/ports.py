@@ -89,6 +89,10 @@ class Ports:
         self._resting[port] = lock or _lock_if_possible(port)
         self.expire()
 
+    def is_in_use(self, port: int) -> bool:
+        """Whether a backend of this drone has the port."""
+        return port in self._in_use
+
     def expire(self) -> None:
         """Free the ports that have rested; to be called every few seconds."""
         now = time.monotonic()

@@ -50,6 +50,7 @@ from plane.runtime.processes import (
     is_marked,
     kill_marked,
     marked_backends,
+    marked_ports,
     members,
     signal_descendant,
 )
@@ -452,7 +453,13 @@ class ProcessRuntime:
     async def remove_leftover(self, backend_id: str) -> None:
         """Kill whatever is in the backend's control group or carries its id in its environment."""
         cgroup = None if self._cgroups is None else self._cgroups.group_of(backend_id)
+        port = port_of(self._logs.kept_folder(backend_id) / "status")
+        # Of an orphan whose files are lost, as its process knows it: its row may say that it is ready there.
+        ports = await asyncio.to_thread(marked_ports, backend_id) if port is None else {port}
         await self._clear_up(backend_id, cgroup)
+        for port in ports:
+            if not self._ports.is_in_use(port):
+                self._ports.release(port)
 
     async def end_orphans(self, known: Collection[str]) -> list[str]:
         """Kill the processes that carry this drone's identity; see `plane.runtime.base.Runtime.end_orphans`."""

@@ -18,6 +18,7 @@ __all__ = [
     "kill_each",
     "kill_marked",
     "marked_backends",
+    "marked_ports",
     "members",
     "signal_descendant",
     "signal_process",
@@ -144,6 +145,19 @@ def marked_backends(drone: str) -> set[str]:
         for entry in environment
         if entry.startswith(prefix)
     }
+
+
+def marked_ports(backend_id: str) -> set[int]:
+    """Return the values of ``PORT`` in the environments of the backend's processes."""
+    mark, prefix = b"SESSION_BACKEND_ID=" + backend_id.encode(), b"PORT="
+    values = {
+        entry.removeprefix(prefix)
+        for environment in map(_environment, _pids())
+        if mark in environment
+        for entry in environment
+        if entry.startswith(prefix)
+    }
+    return {int(value) for value in values if value.isdigit() and len(value) < 6}
 
 
 def is_marked(pid: int, backend_id: str) -> bool:
