@@ -52,6 +52,7 @@ __all__: list[str] = [
     "RECONNECT_JITTER_S",
     "RENEWAL_INFO_INTERVAL_S",
     "RENEWAL_INFO_SHORTEST_S",
+    "REQUEST_HEAD_TIMEOUT_S",
     "SCHEDULED_TOO_LONG_S",
     "SHORTEST_IDLE_S",
     "SOFT_TERMINATE_GRACE_S",
@@ -136,6 +137,9 @@ NODE_HANDSHAKE_LIMIT_S: Final = 10.0
 NODE_PING_INTERVAL_S: Final = 20.0
 # A peer that does not read for this long is gone.
 NODE_SEND_LIMIT_S: Final = 10.0
+
+# A connection to a controller that has not sent a whole request head by then is closed: who has a request sends it.
+REQUEST_HEAD_TIMEOUT_S: Final = 10.0
 
 # A proxy that orders its cluster's certificate has the right to for this long, from its last step; then another may.
 CERTIFICATE_LEASE_S: Final = 60.0

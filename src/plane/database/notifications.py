@@ -19,7 +19,7 @@ import asyncpg
 import msgspec
 import structlog
 
-from plane.database.pool import Database, connect
+from plane.database.pool import CANNOT_CONNECT, Database, connect
 from plane.database.statements import statements
 from plane.decisions.reconnect_backoff import ReconnectBackoff
 from plane.protocol import codec
@@ -154,7 +154,7 @@ class EventBus:
         while True:
             try:
                 await self._listen(lambda: backoff.connected(clock()))
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, PlaneError) as error:
+            except (*CANNOT_CONNECT, PlaneError) as error:
                 log.warning("event bus lost its connection", error=str(error) or type(error).__name__)
             finally:
                 self.listening.clear()
