@@ -21,6 +21,7 @@ __all__: list[str] = [
     "CERTIFICATE_LOOK_INTERVAL_S",
     "CERTIFICATE_RENEWAL_WINDOW_S",
     "CLEANUP_INTERVAL_S",
+    "CLOCK_WATCH_INTERVAL_S",
     "CONNECT_ATTEMPTS",
     "CONTROLLER_ANSWER_LIMIT_S",
     "CONTROLLER_SHUTDOWN_GRACE_S",
@@ -30,6 +31,7 @@ __all__: list[str] = [
     "ENDED_KEPT_S",
     "ENDED_LOOK_INTERVAL_S",
     "EVENT_REPLAY_PAGE",
+    "FAILOVER_OBJECTION_S",
     "HEARTBEAT_INTERVAL_S",
     "KEY_HARD_TERMINATE_AFTER_S",
     "KEY_LEASE_S",
@@ -90,6 +92,14 @@ KEY_RENEW_AFTER_S: Final = 30.0
 KEY_SOFT_TERMINATE_AFTER_S: Final = 40.0
 KEY_HARD_TERMINATE_AFTER_S: Final = 50.0
 KEY_LEASE_S: Final = 60.0
+
+# How often each controller compares the database's clock with a steady one. What was confirmed is believed for three
+# seconds (plane_now in the database), which with a step of two that is let pass is less than what lies between
+# KEY_HARD_TERMINATE_AFTER_S and KEY_LEASE_S.
+CLOCK_WATCH_INTERVAL_S: Final = 1.0
+# After a failover of the database every controller has so long to say that it misses commits: each looks every
+# CLOCK_WATCH_INTERVAL_S, once it has a connection again.
+FAILOVER_OBJECTION_S: Final = 5.0
 
 # From a soft termination to SIGKILL.
 SOFT_TERMINATE_GRACE_S: Final = 30.0

@@ -18,6 +18,7 @@ from plane.controller.app import make_app
 from plane.controller.cleaner import clean_for_ever
 from plane.controller.connect_lane import ConnectLane
 from plane.controller.context import Context
+from plane.controller.database_clock import DatabaseWatch
 from plane.controller.forward_auth import forward_auth
 from plane.controller.http_connection import HttpConnection
 from plane.controller.latest_metrics import LatestMetrics
@@ -106,6 +107,7 @@ async def running_controller(settings: ControllerSettings) -> AsyncIterator[Runn
             "sweeper": partial(sweep_for_ever, context),
             "reaper": partial(reap_for_ever, db),
             "cleaner": partial(clean_for_ever, db, settings),
+            "database watch": DatabaseWatch(db, bus, context.writes).run,
         }
         tasks = [asyncio.create_task(run_supervised(name, loop), name=name) for name, loop in loops.items()]
         try:

@@ -58,7 +58,7 @@ SELECT id, drone_id, due_in_s FROM (
         b.expiration_time,
         b.last_keepalive + make_interval(secs => greatest(b.allowed_idle_seconds, CASE
             WHEN b.allowed_idle_seconds IS NOT NULL THEN $4::float8 END))
-    ) - now())::float8 AS due_in_s
+    ) - (SELECT plane_now()))::float8 AS due_in_s
     FROM backend b
     WHERE b.drone_id = ANY ($1::int[])
         AND b.last_status <> 'terminated'
@@ -78,7 +78,7 @@ SELECT b.id, b.cluster_address, b.last_status_number, b.cluster, b.subdomain,
     t.secret_token, t.username, t.auth,
     floor(extract(epoch FROM t.expiration_time - now()) * 1000)::bigint AS expires_in_ms
 FROM token t JOIN backend b ON b.id = t.backend_id
-WHERE t.token = $1 AND t.expiration_time > now() AND NOT $2::bool
+WHERE t.token = $1 AND t.expiration_time > (SELECT plane_now()) AND NOT $2::bool
 UNION ALL
 SELECT b.id, b.cluster_address, b.last_status_number, b.cluster, b.subdomain, '', NULL, NULL, NULL
 FROM backend b

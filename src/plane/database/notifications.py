@@ -13,6 +13,7 @@ import datetime
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 import asyncpg
@@ -123,6 +124,10 @@ class EventBus:
     def subscribers(self) -> int:
         """How many hear of events."""
         return sum(map(len, self._takers.values()))
+
+    def recent(self, limit: int) -> list[tuple[int, datetime.datetime]]:
+        """Up to ``limit`` of the events that were heard of last: each one's id, and when it was recorded."""
+        return list(islice(reversed(self._seen.items()), limit))
 
     @contextmanager
     def subscribe(self, kind: EventKind, key: str | None = None) -> Iterator[Subscription]:

@@ -6,20 +6,22 @@ SELECT pg_try_advisory_xact_lock($1) AS mine;
 -- Up to $4 backends that are not terminated, and whose drone has been silent for more than $1 seconds, or that have
 -- been scheduled for more than $2 seconds. $3: seconds from a key's hard deadline on the drone to its expiry. Those
 -- that may have to be given up come first.
-WITH drones AS (
+WITH clock AS (
+    SELECT plane_now() AS now
+), drones AS (
     SELECT drone.id, coalesce(drone.last_heartbeat, node.last_connection_start_time, 'epoch') AS heard
     FROM drone JOIN node ON node.id = drone.id
 ), doubtful AS (
     SELECT b.id FROM drones JOIN backend b ON b.drone_id = drones.id
-    WHERE drones.heard < now() - make_interval(secs => $1) AND b.last_status <> 'terminated'
+    WHERE drones.heard < (SELECT now FROM clock) - make_interval(secs => $1) AND b.last_status <> 'terminated'
     UNION
     SELECT id FROM backend
-    WHERE last_status = 'scheduled' AND last_status_time < now() - make_interval(secs => $2)
+    WHERE last_status = 'scheduled' AND last_status_time < (SELECT now FROM clock) - make_interval(secs => $2)
 )
 SELECT b.id, b.drone_id, b.last_status,
-    extract(epoch FROM now() - drones.heard)::float8 AS drone_silent_s,
-    extract(epoch FROM now() - b.last_status_time)::float8 AS in_status_s,
-    coalesce(k.expires_at - make_interval(secs => $3) < now(), true) AS past_hard_deadline,
+    extract(epoch FROM (SELECT now FROM clock) - drones.heard)::float8 AS drone_silent_s,
+    extract(epoch FROM (SELECT now FROM clock) - b.last_status_time)::float8 AS in_status_s,
+    coalesce(k.expires_at - make_interval(secs => $3) < (SELECT now FROM clock), true) AS past_hard_deadline,
     EXISTS (
         SELECT FROM backend_action a
         WHERE a.backend_id = b.id AND a.action -> 'action' ? 'Spawn' AND a.acked_at IS NOT NULL
