@@ -30,9 +30,11 @@ __all__: list[str] = [
     "DYNAMIC_TOKEN_LIFETIME_S",
     "ENDED_KEPT_S",
     "ENDED_LOOK_INTERVAL_S",
+    "END_AGAIN_AFTER_S",
     "EVENT_REPLAY_PAGE",
     "FAILOVER_OBJECTION_S",
     "HEARTBEAT_INTERVAL_S",
+    "KEY_GONE_AFTER_S",
     "KEY_HARD_TERMINATE_AFTER_S",
     "KEY_LEASE_S",
     "KEY_RENEW_AFTER_S",
@@ -66,6 +68,7 @@ __all__: list[str] = [
     "TXT_LOOK_LIMIT_S",
     "TXT_REMEMBERED_S",
     "TXT_VISIBLE_LIMIT_S",
+    "UNENDED_LOST_AFTER_S",
     "UNHEALTHY_AFTER_S",
     "WARNING_INTERVAL_S",
 ]
@@ -81,6 +84,12 @@ DRONE_LOST_AFTER_S: Final = 120.0
 # A backend that is scheduled for longer has a drone that did not take its order: longer than that drone would have
 # kept the key, and than an order takes to be sent twice.
 SCHEDULED_TOO_LONG_S: Final = 60.0
+# A backend whose key is gone or has been expired for so long is ended by order: its drone, if it knew of it, has ended
+# it before. It is ordered again so often; and after so long it is given up, though its drone lives. In all, with
+# KEY_LEASE_S and REAP_INTERVAL_S, less than three minutes after the last renewal.
+KEY_GONE_AFTER_S: Final = 5.0
+END_AGAIN_AFTER_S: Final = 20.0
+UNENDED_LOST_AFTER_S: Final = 50.0
 # How often some controller looks for lost drones and stuck backends; a part of what is waited for anyway.
 REAP_INTERVAL_S: Final = 10.0
 # How often each controller deletes what is over.

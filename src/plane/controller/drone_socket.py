@@ -93,7 +93,7 @@ async def _register(context: Context, drone: Handshake, cluster: ClusterName, po
         # The drone may have begun it before it started over; it answers for what it does not know, too.
         log.warning("order to spawn is void: its drone has started over", backend=backend, drone=drone.name)
         kind, reason = TerminationKind.HARD, TerminationReason.LOST
-        await order_termination(context, backend, registered.registration.node_id, kind, reason)
+        await order_termination(context.db, backend, registered.registration.node_id, kind, reason)
     return registered.registration
 
 
