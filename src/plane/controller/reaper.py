@@ -1,4 +1,4 @@
-"""Gives up lost backends, ends those without a key, wakes those that are stuck: one controller at a time, for all drones.
+"""Gives up lost backends, ends those without a key, wakes those that are stuck: one controller at a time, for all.
 
 Decided by `plane.decisions.lost_drones` (A7). Which controller does it does not matter: the first that looks.
 """
