@@ -51,6 +51,7 @@ class Writes:
         self.spawns = Batcher(self._spawn_backends)
         self.look_ups = Batcher(self._look_up_keys, at_once=LOOK_UPS_AT_ONCE, apart_s=APART_S)
         self.reuses = Batcher(partial(connecting.reuse_keys, db), at_once=LOOK_UPS_AT_ONCE, apart_s=APART_S)
+        self.routes = Batcher(partial(backends.routes, db), at_once=LOOK_UPS_AT_ONCE, apart_s=APART_S)
         self.renewals = Batcher(partial(keys.renew, db), collect_s=SOON_S)
         self.heartbeats = Batcher(partial(nodes.drone_heartbeats, db), collect_s=UNHURRIED_S)
         self.keepalives = Batcher(partial(backends.keep_alive, db), collect_s=UNHURRIED_S)
