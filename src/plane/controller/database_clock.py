@@ -63,14 +63,16 @@ class DatabaseWatch:
             if row.reading.database_s - row.last.confirmed_s >= CONFIRMED_LATELY_S:
                 await clock.confirm(self._db, row, self._boot_id)
         elif verdict.action is ClockAction.SHIFT:
-            mine = await clock.shift(self._db, row, verdict.step_s, measured=verdict.measured)
+            shifted_s = await clock.shift(self._db, row, verdict.step_s, measured=verdict.measured)
             step_s = round(verdict.step_s, 3)
-            if mine and verdict.measured:
-                log.warning("the database's clock has stepped; stored times are shifted", step_s=step_s)
-            elif mine:
-                log.info("nobody has watched the database's clock for a while; leases are extended", by_s=step_s)
-            else:
+            if shifted_s is None:
                 log.info("the database's clock has stepped; another controller shifts the stored times", step_s=step_s)
+                return
+            self._clock.has_shifted(shifted_s)
+            if verdict.measured:
+                log.warning("the database's clock has stepped; stored times are shifted", step_s=step_s)
+            else:
+                log.info("nobody has watched the database's clock for a while; leases are extended", by_s=step_s)
 
     async def _watch_timeline(self, row: ClockRow) -> None:
         known = self._timeline if self._began else row.known_timeline

@@ -62,20 +62,21 @@ async def confirm(db: Database, row: ClockRow, boot_id: str) -> None:
     )
 
 
-async def shift(db: Database, row: ClockRow, step_s: float, *, measured: bool) -> bool:
-    """Shift the stored times by a step of the clock. False if another controller has done so.
+async def shift(db: Database, row: ClockRow, step_s: float, *, measured: bool) -> float | None:
+    """Shift the stored times by a step of the clock. Returns by how many seconds they are shifted in all from now on;
+    None if another controller has done so.
 
     ``measured`` false: the step may be time in which nobody watched the clock, in which lifetimes went on.
     """
     step_ms = round(step_s * 1000)
     async with db.transaction() as transaction:
         if not await transaction.fetch(_SQL["begin_shift"], row.shifted_ms, step_ms, row.reading.database_s):
-            return False
+            return None
         await transaction.fetch(_SQL["lock_for_shift"])
         await transaction.fetch(_SQL["shift_times"], step_ms / 1000, KEY_LEASE_S)
         if measured:
             await transaction.fetch(_SQL["shift_lifetimes"], step_ms / 1000, NEW_FOR_S)
-    return True
+    return (row.shifted_ms + step_ms) / 1000
 
 
 async def missing_events(db: Database, heard: Sequence[tuple[int, datetime.datetime]], stored: Sequence[str]) -> int:

@@ -88,22 +88,34 @@ class DatabaseClock:
     def __init__(self, boot_id: str) -> None:
         self._boot_id = boot_id
         self._baseline: ClockReading | None = None
+        self._shifted_s = 0.0
         self._unknown_since_s: float | None = None
 
     def read(self, reading: ClockReading, last: LastConfirmation) -> ClockVerdict:
-        """Judge a reading; ``last`` was read with it."""
+        """Judge a reading; ``last`` was read with it.
+
+        What another controller has shifted is taken as it is. To measure that again would have two controllers shift
+        to and fro whose steady clocks differ, as that of a machine that was paused.
+        """
         if reading.after_s - reading.before_s > READING_LIMIT_S:
             return ClockVerdict(ClockAction.WAIT)
         if self._baseline is None:
-            self._baseline = self._found_baseline(reading, last)
+            self._baseline, self._shifted_s = self._found_baseline(reading, last), reading.shifted_s
         if self._baseline is None:
             return self._unknown(reading, last)
+        if reading.shifted_s != self._shifted_s:
+            self._baseline, self._shifted_s = reading, reading.shifted_s
+            return ClockVerdict(ClockAction.WAIT)
         step_s = _step(self._baseline, reading)
         if abs(step_s) > TOLERANCE_S:
             return ClockVerdict(ClockAction.SHIFT, step_s)
         if reading.before_s - self._baseline.before_s > BASELINE_S:
             self._baseline = reading
         return ClockVerdict(ClockAction.CONFIRM)
+
+    def has_shifted(self, shifted_s: float) -> None:
+        """This controller has shifted the stored times: by so much in all, from now on."""
+        self._shifted_s = shifted_s
 
     def _found_baseline(self, reading: ClockReading, last: LastConfirmation) -> ClockReading | None:
         """The reading to compare with, of a controller that begins; None if there is nothing to go by."""

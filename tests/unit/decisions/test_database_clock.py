@@ -44,19 +44,40 @@ def test_a_step_is_found_until_it_is_accounted_for(step_s: float) -> None:
         assert verdict.action is ClockAction.SHIFT
         assert verdict.measured
         assert verdict.step_s == pytest.approx(step_s, abs=0.1)
+    clock.has_shifted(step_s)
     assert clock.read(reading(4, step_s, shifted_s=step_s), NEVER).action is ClockAction.CONFIRM
 
 
-def test_a_second_step_is_found_although_another_controller_shifted_for_the_first() -> None:
-    verdict = watching().read(reading(1, 230.0, shifted_s=130.0), NEVER)
+def test_a_second_step_is_found_by_who_shifted_for_the_first() -> None:
+    clock = watching()
+    assert clock.read(reading(1, 130.0), NEVER).action is ClockAction.SHIFT
+    clock.has_shifted(130.0)
+    verdict = clock.read(reading(2, 230.0, shifted_s=130.0), NEVER)
     assert verdict.action is ClockAction.SHIFT
     assert verdict.step_s == pytest.approx(100.0, abs=0.1)
 
 
-def test_a_shift_that_was_lost_in_a_failover_is_made_again() -> None:
+def test_what_another_controller_has_shifted_is_taken_as_it_is() -> None:
     clock = watching()
-    assert clock.read(reading(1, 130.0, shifted_s=130.0), NEVER).action is ClockAction.CONFIRM
-    assert clock.read(reading(2, 130.0), NEVER).step_s == pytest.approx(130.0, abs=0.1)
+    assert clock.read(reading(1, 130.0, shifted_s=129.0), NEVER).action is ClockAction.WAIT
+    assert clock.read(reading(2, 130.0, shifted_s=129.0), NEVER).action is ClockAction.CONFIRM
+    # A step after that is found as ever.
+    assert clock.read(reading(3, 0.0, shifted_s=129.0), NEVER).step_s == pytest.approx(-130.0, abs=0.1)
+
+
+def test_two_controllers_whose_clocks_differ_shift_once() -> None:
+    """One machine was paused for a minute, and its steady clock with it."""
+    paused, other = watching(), watching()
+    shifted_s, shifts = 0.0, 0
+    for second in range(61, 200):
+        for clock, behind_s in ((paused, 60.0), (other, 0.0)):
+            now = reading(second - behind_s, behind_s, shifted_s=shifted_s)
+            verdict = clock.read(now, NEVER)
+            if verdict.action is ClockAction.SHIFT:
+                shifts += 1
+                shifted_s += verdict.step_s
+                clock.has_shifted(shifted_s)
+    assert shifts == 1
 
 
 def test_a_controller_that_was_stopped_takes_that_for_no_step() -> None:

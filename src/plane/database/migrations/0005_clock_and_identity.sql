@@ -19,8 +19,11 @@ CREATE TABLE plane_clock (
 -- The time by which it is decided what has expired: never more than three seconds past the last confirmation, so that
 -- a clock that steps forward ends nothing. That is less than what lies between the end of a lease on a drone and in the
 -- database (plane.timing).
-CREATE FUNCTION plane_now() RETURNS timestamptz LANGUAGE sql STABLE AS $$
-    SELECT least(now(), min(confirmed_at) + interval '3 seconds') FROM plane_clock
+-- In plpgsql, which keeps its plans for the session: a function in SQL is planned anew in each statement (90 us).
+CREATE FUNCTION plane_now() RETURNS timestamptz LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN least(now(), (SELECT confirmed_at FROM plane_clock WHERE one) + interval '3 seconds');
+END;
 $$;
 
 -- The server's timeline: another after each promotion of a standby and each restored backup. Null where the server does
@@ -35,11 +38,13 @@ $$;
 
 -- Whether a key may be granted: not while the server is on a timeline that no controller has looked at yet, nor for a
 -- while after that.
-CREATE FUNCTION plane_may_grant() RETURNS boolean LANGUAGE sql STABLE AS $$
-    SELECT coalesce(
-        bool_and(timeline IS NOT DISTINCT FROM plane_timeline() AND coalesce(grants_after <= plane_now(), true)), true
-    )
-    FROM plane_clock
+CREATE FUNCTION plane_may_grant() RETURNS boolean LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN NOT EXISTS (
+        SELECT FROM plane_clock
+        WHERE timeline IS DISTINCT FROM plane_timeline() OR grants_after > plane_now()
+    );
+END;
 $$;
 
 -- Nobody writes a time while all are shifted.
