@@ -18,7 +18,7 @@ from typing import Generic, TypeVar
 import aiohttp
 import structlog
 from aiohttp import web
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from plane import timing
 from plane.decisions.reconnect_backoff import ReconnectBackoff
@@ -153,7 +153,7 @@ class NodeConnector(Generic[In, Out]):
         session: runs once per connection, reads `NodeSocket.messages` to their end, and returns then.
             It is cancelled when the connector is.
         extensions: what this node understands beyond Plane 0.5.5.
-        identity: of a drone.
+        identity: which drone this is, beyond its name.
     """
 
     def __init__(
@@ -164,15 +164,13 @@ class NodeConnector(Generic[In, Out]):
         kind: type[In],
         session: Callable[[NodeSocket[In, Out]], Awaitable[None]],
         extensions: tuple[Extension, ...] = (),
-        identity: DroneIdentity | None = None,
+        identity: DroneIdentity | UnsetType = UNSET,
     ) -> None:
-        self._identity = identity
         self._url = url
         self._path = path
-        self._name = name
         self._kind = kind
         self._session = session
-        self._extensions = extensions
+        self._handshake_sent = Handshake(this_version(), name, extensions or UNSET, identity)
 
     async def run(self) -> None:
         """Connect, serve, reconnect; until cancelled, which closes the connection in good order."""
@@ -231,12 +229,7 @@ class NodeConnector(Generic[In, Out]):
             return ws.close_code in (aiohttp.WSCloseCode.GOING_AWAY, aiohttp.WSCloseCode.SERVICE_RESTART)
 
     async def _handshake(self, ws: aiohttp.ClientWebSocketResponse) -> Handshake:
-        mine = Handshake(
-            version=this_version(),
-            name=self._name,
-            extensions=self._extensions or UNSET,
-            identity=self._identity or UNSET,
-        )
+        mine = self._handshake_sent
         async with asyncio.timeout(timing.NODE_HANDSHAKE_LIMIT_S):
             await ws.send_str(codec.encode(mine).decode())
             try:
