@@ -35,7 +35,7 @@ class BareClient:
         self._drone = await self._sql.fetchval(
             "WITH n AS (INSERT INTO node (kind, name, cluster, plane_version, plane_hash, ip)"
             " VALUES ('Drone', 'dr-bare', 'bench', '', '', '127.0.0.1') RETURNING id)"
-            " INSERT INTO drone (id, ready) SELECT id, false FROM n RETURNING id"
+            " INSERT INTO drone (id, ready, last_local_time) SELECT id, false, now() FROM n RETURNING id"
         )
 
     async def reuse(self, key: str) -> None:
@@ -52,7 +52,8 @@ class BareClient:
         acquired = AcquiredKey(key, lease_deadlines(DroneTime(0)), int(time.time() * 1000))
         action = BackendAction(f"ak-{backend}", backend, self._drone, BackendOrder(spawn=SpawnOrder({}, acquired)))
         config = SpawnConfig(executable={})
-        await spawn_backends(self._db, [NewBackend(backend, "bench", config, acquired, False, None, action, _grant())])
+        new = NewBackend(backend, "bench", config, acquired, False, None, action, _grant(), DroneTime(0))
+        await spawn_backends(self._db, [new])
 
 
 def _grant() -> TokenGrant:

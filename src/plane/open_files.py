@@ -1,8 +1,8 @@
 """How many files may this process have open, and those that it starts?
 
-A drone and a proxy need a few per backend and connection, so they raise their limit to what the system allows. A
-backend gets the one that they were given themselves: programs that use select() fail beyond it, and some close every
-descriptor up to the limit before they start.
+A drone, a proxy and a controller need a few per backend and connection, so they raise their limit to what the system
+allows. A backend gets the one that they were given themselves: programs that use select() fail beyond it, and some
+close every descriptor up to the limit before they start.
 """
 
 from __future__ import annotations

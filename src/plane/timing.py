@@ -23,6 +23,7 @@ __all__: list[str] = [
     "CLEANUP_INTERVAL_S",
     "CLOCK_NOTE_INTERVAL_S",
     "CLOCK_RESTART_MARGIN_S",
+    "CLOCK_WATCH_INTERVAL_S",
     "CONNECT_ATTEMPTS",
     "CONTROLLER_ANSWER_LIMIT_S",
     "CONTROLLER_SHUTDOWN_GRACE_S",
@@ -31,8 +32,11 @@ __all__: list[str] = [
     "DYNAMIC_TOKEN_LIFETIME_S",
     "ENDED_KEPT_S",
     "ENDED_LOOK_INTERVAL_S",
+    "END_AGAIN_AFTER_S",
     "EVENT_REPLAY_PAGE",
+    "FAILOVER_OBJECTION_S",
     "HEARTBEAT_INTERVAL_S",
+    "KEY_GONE_AFTER_S",
     "KEY_HARD_TERMINATE_AFTER_S",
     "KEY_LEASE_S",
     "KEY_RENEW_AFTER_S",
@@ -56,6 +60,7 @@ __all__: list[str] = [
     "RECONNECT_JITTER_S",
     "RENEWAL_INFO_INTERVAL_S",
     "RENEWAL_INFO_SHORTEST_S",
+    "REQUEST_HEAD_TIMEOUT_S",
     "SCHEDULED_TOO_LONG_S",
     "SHORTEST_IDLE_S",
     "SOFT_TERMINATE_GRACE_S",
@@ -67,6 +72,7 @@ __all__: list[str] = [
     "TXT_LOOK_LIMIT_S",
     "TXT_REMEMBERED_S",
     "TXT_VISIBLE_LIMIT_S",
+    "UNENDED_LOST_AFTER_S",
     "UNHEALTHY_AFTER_S",
     "WARNING_INTERVAL_S",
     "WATCHDOG_CONFIRM_TIMEOUT_S",
@@ -86,6 +92,12 @@ DRONE_LOST_AFTER_S: Final = 120.0
 # A backend that is scheduled for longer has a drone that did not take its order: longer than that drone would have
 # kept the key, and than an order takes to be sent twice.
 SCHEDULED_TOO_LONG_S: Final = 60.0
+# A backend whose key is gone or has been expired for so long is ended by order: its drone, if it knew of it, has ended
+# it before. It is ordered again so often; and after so long it is given up, though its drone lives. In all, with
+# KEY_LEASE_S and REAP_INTERVAL_S, less than three minutes after the last renewal.
+KEY_GONE_AFTER_S: Final = 5.0
+END_AGAIN_AFTER_S: Final = 20.0
+UNENDED_LOST_AFTER_S: Final = 50.0
 # How often some controller looks for lost drones and stuck backends; a part of what is waited for anyway.
 REAP_INTERVAL_S: Final = 10.0
 # How often each controller deletes what is over.
@@ -110,6 +122,14 @@ WATCHDOG_SILENT_AFTER_S: Final = 3.0
 WATCHDOG_START_TIMEOUT_S: Final = 20.0
 # How long an order waits for a watchdog that confirms its deadline; then the order is refused, and is sent again.
 WATCHDOG_CONFIRM_TIMEOUT_S: Final = 5.0
+
+# How often each controller compares the database's clock with a steady one. What was confirmed is believed for three
+# seconds (plane_now in the database), which with a step of two that is let pass is less than the seven seconds between
+# the watchdog's kill, three seconds after KEY_HARD_TERMINATE_AFTER_S, and KEY_LEASE_S.
+CLOCK_WATCH_INTERVAL_S: Final = 1.0
+# After a failover of the database every controller has so long to say that it misses commits: each looks every
+# CLOCK_WATCH_INTERVAL_S, once it has a connection again.
+FAILOVER_OBJECTION_S: Final = 5.0
 
 # From a soft termination to SIGKILL.
 SOFT_TERMINATE_GRACE_S: Final = 30.0
@@ -162,6 +182,9 @@ NODE_HANDSHAKE_LIMIT_S: Final = 10.0
 NODE_PING_INTERVAL_S: Final = 20.0
 # A peer that does not read for this long is gone.
 NODE_SEND_LIMIT_S: Final = 10.0
+
+# A connection to a controller that has not sent a whole request head by then is closed: who has a request sends it.
+REQUEST_HEAD_TIMEOUT_S: Final = 10.0
 
 # A proxy that orders its cluster's certificate has the right to for this long, from its last step; then another may.
 CERTIFICATE_LEASE_S: Final = 60.0

@@ -118,7 +118,7 @@ def test_postgresql_restarts(own_postgres: real_parts.OwnPostgres, tmp_path: Pat
         health = cluster.call("GET", "/pub/health")
         assert (health.status, health.json()["message"]) == (500, "Database health check failed")
         refused = cluster.call("POST", "/ctrl/connect", {"key": {"name": "kept"}})
-        assert (refused.status, refused.json()["kind"]) == (500, "DatabaseError")
+        assert (refused.status, refused.json()["kind"]) == (503, "DatabaseError")
         assert cluster.get(ends["url"], "exit?7").status == 502
 
         own_postgres.start()

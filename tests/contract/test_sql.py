@@ -11,8 +11,13 @@ from plane.database.migrate import migrate
 from plane.database.pool import connect
 from plane.database.statements import all_statements
 
-# What operators ask for with whatever filter they like.
-MAY_READ_WHOLE = {"inspection.list_backends"}
+# What operators ask for with whatever filter they like; and what is done once after a step of the clock or a failover.
+MAY_READ_WHOLE = {
+    "inspection.list_backends",
+    "clock.note_failover",
+    "clock.shift_lifetimes",
+    "clock.shift_times",
+}
 READS_WHOLE = re.compile(r"Seq Scan on (?:backend|backend_state|backend_key|backend_action|token|event)\b")
 
 

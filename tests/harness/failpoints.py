@@ -1,17 +1,20 @@
-"""A controller that dies at a chosen step: ``python failpoints.py STEP plane-arguments…``.
+"""A controller that dies, or stops, at a chosen step: ``python failpoints.py STEP plane-arguments…``.
 
 It is the real program; only `Database.fetch` is wrapped, to end the process as kill -9 would, right before or after a
-statement is sent, or while it runs.
+statement is sent, or while it runs. `STOP_IN_REAPER` stops it (SIGSTOP) while its reaper's transaction is open.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 from typing import Any
 
-__all__ = ["STEPS"]
+__all__ = ["STEPS", "STOP_IN_REAPER"]
+
+STOP_IN_REAPER = "stop in the reaper"
 
 # Every step of a connect at which a controller may die.
 STEPS = (
@@ -48,9 +51,25 @@ def _arm(step: str) -> None:
     Database.fetch = dying_fetch  # type: ignore[method-assign]
 
 
+def _arm_reaper() -> None:
+    from plane.controller import reaper
+
+    record_states = vars(reaper)["record_states"]
+
+    async def stopping(*args: Any) -> Any:
+        recorded = await record_states(*args)
+        os.kill(os.getpid(), signal.SIGSTOP)
+        return recorded
+
+    vars(reaper)["record_states"] = stopping
+
+
 if __name__ == "__main__":
     step, *arguments = sys.argv[1:]
-    _arm(step)
+    if step == STOP_IN_REAPER:
+        _arm_reaper()
+    else:
+        _arm(step)
     sys.argv = ["plane", *arguments]
     from plane.cli.main import main
 

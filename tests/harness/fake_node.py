@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import aiohttp
 
-__all__ = ["CLUSTER", "FakeNode", "fake_dns", "fake_drone", "fake_proxy", "obedient_drone"]
+__all__ = ["CLUSTER", "FakeNode", "fake_dns", "fake_drone", "fake_proxy", "obedient_drone", "silent_drone"]
 
 CLUSTER = "rec.example:9090"
 LIMIT_S = 10.0
@@ -56,14 +56,40 @@ class FakeNode:
 
 
 @asynccontextmanager
-async def _node(base: str, path: str, name: str, extensions: list[str] | None = None) -> AsyncIterator[FakeNode]:
-    handshake = {"version": VERSION, "name": name} | ({} if extensions is None else {"extensions": extensions})
+async def _node(
+    base: str,
+    path: str,
+    name: str,
+    extensions: list[str] | None = None,
+    identity: dict[str, str] | None = None,
+) -> AsyncIterator[FakeNode]:
+    handshake: dict[str, Any] = {"version": VERSION, "name": name}
+    if extensions is not None:
+        handshake["extensions"] = extensions
+    if identity is not None:
+        handshake["identity"] = identity
     async with aiohttp.ClientSession() as http, http.ws_connect(base + path) as ws:
         await ws.send_str(json.dumps(handshake))
         async with asyncio.timeout(LIMIT_S):
             controller = json.loads(await ws.receive_str())
         yield FakeNode(ws, controller)
         await ws.close(code=aiohttp.WSCloseCode.GOING_AWAY)
+
+
+@asynccontextmanager
+async def silent_drone(
+    base: str,
+    name: str = "dr-fake",
+    *,
+    cluster: str = CLUSTER,
+    pool: str = "",
+    extensions: list[str] | None = None,
+    identity: dict[str, str] | None = None,
+) -> AsyncIterator[FakeNode]:
+    """A drone that has said nothing after its handshake. It may not be registered yet."""
+    query = f"?pool={quote(pool)}" if pool else ""
+    async with _node(base, f"/ctrl/c/{cluster}/drone-socket{query}", name, extensions, identity) as node:
+        yield node
 
 
 @asynccontextmanager
@@ -75,10 +101,13 @@ async def fake_drone(
     pool: str = "",
     local_time_ms: int | None = None,
     extensions: list[str] | None = None,
+    identity: dict[str, str] | None = None,
 ) -> AsyncIterator[FakeNode]:
     """A drone that has sent its first heartbeat, and does nothing else by itself."""
-    query = f"?pool={quote(pool)}" if pool else ""
-    async with _node(base, f"/ctrl/c/{cluster}/drone-socket{query}", name, extensions) as node:
+    async with silent_drone(base, name, cluster=cluster, pool=pool, extensions=extensions, identity=identity) as node:
+        # What it says is read once it is registered; before that its former registration may still be seen.
+        await node.say("RenewKey", {"backend": "none", "local_time": 1})
+        await node.hear("RenewKeyResponse")
         await node.beat(local_time_ms)
         await _until_heard(base, cluster, name)
         yield node

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 __all__ = ["PostgresRelay", "postgres_relay"]
@@ -19,6 +21,8 @@ class PostgresRelay:
     def __init__(self, url: str) -> None:
         self.url = url
         self.round_trips = 0
+        # Seconds that pass before a client learns that the server has ended its connection.
+        self.fin_after_s = 0.0
 
     async def forward(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         """Pass what a client says, message by message."""
@@ -41,15 +45,29 @@ async def postgres_relay(url: str) -> AsyncIterator[PostgresRelay]:
     """A relay to the database of ``url``, while the block runs."""
     parts = urlsplit(url)
     tasks: set[asyncio.Task[None]] = set()
+    connections: set[asyncio.Task[Any]] = set()
+    ending = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        server_reader, server_writer = await asyncio.open_connection(parts.hostname, parts.port)
+        connection = asyncio.current_task()
+        assert connection is not None
+        connections.add(connection)
+        connection.add_done_callback(connections.discard)
+        try:
+            server_reader, server_writer = await asyncio.open_connection(parts.hostname, parts.port)
+        except OSError:
+            writer.close()
+            return
         ways = [
             asyncio.create_task(relay.forward(reader, server_writer)),
             asyncio.create_task(_backward(server_reader, writer)),
         ]
         tasks.update(ways)
         await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        if ways[1].done():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(relay.fin_after_s):
+                    await ending.wait()
         for end in (writer, server_writer):
             end.close()
         await asyncio.gather(*ways, return_exceptions=True)
@@ -62,6 +80,9 @@ async def postgres_relay(url: str) -> AsyncIterator[PostgresRelay]:
         yield relay
     finally:
         listener.close()
+        ending.set()
         for task in tasks:
             task.cancel()
+        if connections:
+            await asyncio.wait(connections)
         await listener.wait_closed()

@@ -97,10 +97,10 @@ def _until(condition: Callable[[], bool], limit_s: float) -> None:
 class OwnPostgres:
     """A PostgreSQL server that may be killed and started again; data in a folder of the run.
 
-    ``standby_of``: a running server whose standby this one is.
+    ``standby_of``: a running server whose standby this one is. ``own_clock``: its clock may be set (`set_clock`).
     """
 
-    def __init__(self, *settings: str, standby_of: OwnPostgres | None = None) -> None:
+    def __init__(self, *settings: str, standby_of: OwnPostgres | None = None, own_clock: bool = False) -> None:
         binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
         if not binaries:
             missing("PostgreSQL")
@@ -120,6 +120,24 @@ class OwnPostgres:
             make = [self._binaries / "pg_basebackup", "-D", data, "-d", standby_of.url, "-R", "-X", "stream"]
             make += ["-c", "fast", "--no-sync"]
         subprocess.run(make, check=True, user=self._user, cwd="/", capture_output=True)
+        self._clock = self._folder / "clock"
+        self._environment = dict(os.environ)
+        if own_clock:
+            self.set_clock(0)
+            self._environment |= {
+                "LD_PRELOAD": str(_faketime()),
+                "FAKETIME_TIMESTAMP_FILE": str(self._clock),
+                "FAKETIME_NO_CACHE": "1",
+                "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+                "DONT_FAKE_MONOTONIC": "1",
+            }
+
+    def set_clock(self, ahead_s: int) -> None:
+        """Set the server's clock so far ahead of the machine's; negative: behind."""
+        new = self._clock.with_suffix(".new")
+        new.write_text(f"{ahead_s:+d}")
+        new.chmod(0o644)
+        new.rename(self._clock)
 
     def start(self) -> None:
         """Start it, and return when it accepts connections."""
@@ -135,7 +153,7 @@ class OwnPostgres:
         command += [part for setting in self._settings for part in ("-c", setting)]
         with (self._folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                command, user=self._user, cwd="/", stdout=log, stderr=log, start_new_session=True
+                command, user=self._user, cwd="/", stdout=log, stderr=log, start_new_session=True, env=self._environment
             )
         _until(lambda: _accepts(self._port), START_LIMIT_S)
 
@@ -144,6 +162,13 @@ class OwnPostgres:
         if self.process is not None:
             self.process.send_signal(number)
             self.process.wait(STOP_LIMIT_S)
+
+
+def _faketime() -> Path:
+    libraries = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
+    if not libraries:
+        missing("faketime")
+    return libraries[-1]
 
 
 def postgres_server() -> str:

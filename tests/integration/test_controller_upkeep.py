@@ -126,6 +126,40 @@ async def test_a7_a_backend_that_stays_scheduled_gets_its_action_again_then_is_g
         assert (await api.connect(key={"name": "k"}, spawn_config=IMAGE))["spawned"] is True
 
 
+async def test_a_backend_whose_key_is_gone_is_ended_though_its_drone_lives(postgres_url: str) -> None:
+    async with upkeep(postgres_url) as (api, db, connection), fake_drone(api.base) as drone:
+        ids = [(await api.connect(key={"name": name}, spawn_config=IMAGE))["backend_id"] for name in "abc"]
+        assert await reap(db) == 0
+        await connection.execute("UPDATE backend SET last_status = 'ready', last_status_number = 4")
+        # One's key has been taken away, one's has expired, one's expires in this moment.
+        await connection.execute("DELETE FROM backend_key WHERE key_name = 'a'")
+        await connection.execute("UPDATE backend_key SET expires_at = now() - interval '6 s' WHERE key_name = 'b'")
+        await connection.execute("UPDATE backend_key SET expires_at = now() + interval '60 s' WHERE key_name = 'c'")
+        assert await reap(db) == 2
+        ordered: set[str] = set()
+        while len(ordered) < 2:
+            action = await drone.hear("Action")
+            if "Terminate" in action["action"]:
+                assert action["action"]["Terminate"] == {"kind": "hard", "reason": "lost"}
+                ordered.add(action["backend_id"])
+        assert ordered == set(ids[:2])
+        assert await reap(db) == 0
+        # It says that the one has ended; of the other it says nothing, and is ordered again.
+        ended = {"status": "terminated", "last_status": "ready"}
+        event = {"event_id": 1, "backend_id": ids[0], "state": ended, "timestamp": 1}
+        await drone.say("BackendEvent", event)
+        await drone.hear("AckEvent")
+        await connection.execute("UPDATE backend_action SET created_at = created_at - interval '21 seconds'")
+        assert await reap(db) == 1
+        assert (await status_of(api, ids[1]))["status"] != "terminated"
+        await connection.execute("UPDATE backend_action SET created_at = created_at - interval '51 seconds'")
+        await drone.beat()
+        assert await reap(db) == 1
+        entry = await status_of(api, ids[1])
+        assert (entry["status"], entry["termination_reason"]) == ("terminated", "lost")
+        assert (await status_of(api, ids[2]))["status"] != "terminated"
+
+
 async def test_the_reaper_of_a_running_controller_acts_by_itself(postgres_url: str) -> None:
     async with controller_api(postgres_url) as api:
         async with obedient_drone(api.base):

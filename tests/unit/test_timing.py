@@ -21,6 +21,11 @@ def test_what_is_stuck_is_found_before_its_drone_would_be_given_up() -> None:
     assert timing.PENDING_ACTIONS_INTERVAL_S < timing.REAP_INTERVAL_S < timing.SCHEDULED_TOO_LONG_S
 
 
+def test_every_backend_without_a_key_is_terminated_within_three_minutes() -> None:
+    ordered_s = timing.KEY_LEASE_S + timing.KEY_GONE_AFTER_S + timing.REAP_INTERVAL_S
+    assert ordered_s + timing.UNENDED_LOST_AFTER_S + timing.END_AGAIN_AFTER_S + timing.REAP_INTERVAL_S < 180
+
+
 def test_several_heartbeats_may_be_missed() -> None:
     assert timing.HEARTBEAT_INTERVAL_S * 3 < timing.UNHEALTHY_AFTER_S < timing.DRONE_LOST_AFTER_S
 

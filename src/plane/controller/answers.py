@@ -30,6 +30,9 @@ __all__ = [
     "no_such_backend",
 ]
 
+# A database that restarts or fails over is back within seconds; the request has waited for it already.
+DATABASE_RETRY_AFTER_S = 1
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 T = TypeVar("T")
 
@@ -93,7 +96,7 @@ def error_answer(error: Exception, method: str, path: str) -> web.Response:
             failure = ApiFailure(400, ApiErrorKind.INVALID_CLUSTER_NAME, str(error))
         case DatabaseUnavailable():
             _DATABASE_AWAY.warn(error=str(error))
-            failure = ApiFailure(500, ApiErrorKind.DATABASE_ERROR, str(error))
+            failure = ApiFailure(503, ApiErrorKind.DATABASE_ERROR, str(error), retry_after_s=DATABASE_RETRY_AFTER_S)
         case Unstorable():
             failure = ApiFailure(400, ApiErrorKind.OTHER, str(error))
         case web.HTTPRequestEntityTooLarge():
@@ -128,6 +131,9 @@ def _refusal(failure: ApiFailure, method: str, path: str) -> web.Response:
     if failure.status == 401:
         # RFC 9110, section 11.6.1: tells how to do better.
         answer.headers["WWW-Authenticate"] = "Bearer"
+    if failure.retry_after_s is not None:
+        # RFC 9110, section 10.2.3.
+        answer.headers["Retry-After"] = str(failure.retry_after_s)
     return answer
 
 

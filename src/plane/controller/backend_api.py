@@ -7,10 +7,10 @@ from contextlib import suppress
 from aiohttp import web
 
 from plane.controller.answers import json_answer, no_such_backend
-from plane.controller.context import CONTEXT, Context
+from plane.controller.context import CONTEXT
 from plane.controller.endpoints import Endpoint
 from plane.database import actions, backends
-from plane.database.pool import RowGone
+from plane.database.pool import Database, RowGone
 from plane.decisions.access import Role
 from plane.identity import random_name
 from plane.protocol.backend_state import (
@@ -50,12 +50,12 @@ async def _terminate(request: web.Request, kind: TerminationKind) -> web.Respons
         raise no_such_backend()
     row, drone_id = found
     if row.state.status is not BackendStatus.TERMINATED:
-        await order_termination(context, backend_id, drone_id, kind, TerminationReason.EXTERNAL)
+        await order_termination(context.db, backend_id, drone_id, kind, TerminationReason.EXTERNAL)
     return json_answer(None)
 
 
 async def order_termination(
-    context: Context, backend_id: str, drone_id: int, kind: TerminationKind, reason: TerminationReason
+    db: Database, backend_id: str, drone_id: int, kind: TerminationKind, reason: TerminationReason
 ) -> None:
     """Tell the drone to end the backend; the order is kept until the drone has acknowledged it.
 
@@ -68,7 +68,7 @@ async def order_termination(
         action=BackendOrder(terminate=TerminateOrder(kind=kind, reason=reason)),
     )
     with suppress(RowGone):
-        await actions.order(context.db, action)
+        await actions.order(db, action)
 
 
 BACKEND_ENDPOINTS = (

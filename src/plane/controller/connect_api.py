@@ -161,6 +161,7 @@ def _new_backend(spawn: Spawn, found: Lookup, asked: Question, *, key_is_random:
         key_is_random=key_is_random,
         static_token=static_token,
         grant=asked.grant,
+        leased_at=spawn.drone.local_time,
         action=BackendAction(
             action_id=random_name(Prefix.BACKEND_ACTION),
             backend_id=backend_id,

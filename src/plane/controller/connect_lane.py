@@ -24,6 +24,7 @@ from plane.controller.answers import decoded_body, error_answer
 from plane.controller.connect_api import conclude, question, reused
 from plane.controller.context import Context
 from plane.controller.prometheus import Instruments
+from plane.controller.request_deadlines import RequestDeadlines
 from plane.database.connecting import Lookup, Question
 from plane.decisions.access import Role
 from plane.decisions.simple_request import SimplePost, read_simple_post
@@ -47,12 +48,19 @@ class ConnectLane:
     Args:
         context, instruments: the controller's.
         general: makes the protocol of a connection to aiohttp's server.
-        keep_alive_s: a connection without a request for so long is closed.
+        deadlines: closes connections that send no request.
+        keep_alive_s: a connection without a further request for so long is closed.
     """
 
     def __init__(
-        self, context: Context, instruments: Instruments, general: Callable[[], asyncio.Protocol], keep_alive_s: float
+        self,
+        context: Context,
+        instruments: Instruments,
+        general: Callable[[], asyncio.Protocol],
+        deadlines: RequestDeadlines,
+        keep_alive_s: float,
     ) -> None:
+        self.deadlines = deadlines
         self.context = context
         self.instruments = instruments
         self.general = general
@@ -181,6 +189,7 @@ class _Connection(asyncio.Protocol):
         self._heard_at = loop.time()
         self._timer = loop.call_later(self._lane.keep_alive_s, self._close_if_idle)
         self._lane.connections.add(self)
+        self._lane.deadlines.start(self._transport)
 
     def data_received(self, data: bytes) -> None:
         if self.answering is not None:
@@ -195,6 +204,7 @@ class _Connection(asyncio.Protocol):
         if request is None or request.path != _PATH:
             self._hand_over(data)
             return
+        self._lane.deadlines.stop(self._transport)
         loop = asyncio.get_running_loop()
         self._heard_at = loop.time()
         if request.body:
@@ -260,6 +270,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._let_go()
+        self._lane.deadlines.stop(self._transport)
         # What is under way goes on, as with aiohttp: the answer is not sent, what was asked for is done.
         if self.answering is None:
             self._lane.connections.discard(self)

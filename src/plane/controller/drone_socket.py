@@ -14,6 +14,7 @@ import structlog
 from aiohttp import web
 
 from plane import timing
+from plane.controller.backend_api import order_termination
 from plane.controller.context import Context
 from plane.controller.endpoints import Endpoint, Parameter
 from plane.controller.log_relay import LogRelay
@@ -25,10 +26,11 @@ from plane.database.backends import StateChange
 from plane.database.nodes import DroneHeartbeat, Registration
 from plane.database.notifications import Subscription
 from plane.decisions.access import Role
+from plane.decisions.drone_registration import refusal
 from plane.decisions.lease_terms import lease_deadlines
 from plane.ownership import run_together
 from plane.protocol import codec
-from plane.protocol.backend_state import BackendState, Terminated
+from plane.protocol.backend_state import BackendState, Terminated, TerminationKind, TerminationReason
 from plane.protocol.drone_messages import (
     AckAction,
     AckEvent,
@@ -42,11 +44,11 @@ from plane.protocol.drone_messages import (
     Stopping,
 )
 from plane.protocol.errors import MessageError
-from plane.protocol.handshake import Extension
+from plane.protocol.handshake import Extension, Handshake
 from plane.protocol.logs import LogsRead
-from plane.protocol.names import NodeKind
+from plane.protocol.names import ClusterName, NodeKind
 from plane.protocol.notifications import Event, EventKind
-from plane.transport.node_socket import NodeSocket
+from plane.transport.node_socket import NodeRefused, NodeSocket
 
 __all__ = ["DRONE_SOCKET_ENDPOINTS"]
 
@@ -62,40 +64,66 @@ async def _handle(request: web.Request) -> web.StreamResponse:
     """The endpoint."""
     pool = request.query.get("pool", "")
 
+    async def register(context: Context, drone: Handshake, cluster: ClusterName, ip: str) -> Registration:
+        return await _register(context, drone, cluster, pool, ip)
+
     async def serve(context: Context, socket: DroneSocket, registration: Registration) -> None:
-        await nodes.register_drone(context.db, registration.node_id, pool)
         key = str(registration.node_id)
         with (
             context.bus.subscribe(EventKind.BACKEND_ACTION, key) as ordered,
             context.bus.subscribe(EventKind.LOGS_WANTED, key) as logs_wanted,
         ):
             logs = LogRelay(context, socket, logs_wanted)
-            await _serve(context, socket, registration.node_id, ordered, logs)
+            await _serve(context, socket, registration, ordered, logs)
 
     extensions = (Extension.STOPPING, Extension.LOGS)
-    return await serve_node(request, NodeKind.DRONE, MessageFromDrone, serve, extensions=extensions)
+    return await serve_node(request, NodeKind.DRONE, MessageFromDrone, serve, extensions=extensions, register=register)
 
 
-async def _serve(context: Context, socket: DroneSocket, drone_id: int, ordered: Subscription, logs: LogRelay) -> None:
+async def _register(context: Context, drone: Handshake, cluster: ClusterName, pool: str, ip: str) -> Registration:
+    """Store that the drone is connected.
+
+    Raises:
+        NodeRefused: another drone has its name.
+    """
+    registered = await nodes.register_drone(context.db, cluster, drone, pool, context.settings.name, ip)
+    if registered is None:
+        raise NodeRefused(refusal(drone.name))
+    for backend in registered.void:
+        # The drone may have begun it before it started over; it answers for what it does not know, too.
+        log.warning("order to spawn is void: its drone has started over", backend=backend, drone=drone.name)
+        kind, reason = TerminationKind.HARD, TerminationReason.LOST
+        await order_termination(context.db, backend, registered.registration.node_id, kind, reason)
+    return registered.registration
+
+
+async def _serve(
+    context: Context, socket: DroneSocket, registration: Registration, ordered: Subscription, logs: LogRelay
+) -> None:
     """Run what a drone's connection needs until it ends, or one part fails."""
     replies = Replies(socket)
     sent_at: dict[str, float] = {}
     await run_together(
-        _hear(context, socket, drone_id, replies, sent_at, logs),
+        _hear(context, socket, registration, replies, sent_at, logs),
         replies.run(),
         logs.run(),
-        _send_actions(context, socket, drone_id, ordered, sent_at),
+        _send_actions(context, socket, registration.node_id, ordered, sent_at),
     )
 
 
 async def _hear(
-    context: Context, socket: DroneSocket, drone_id: int, replies: Replies, sent_at: dict[str, float], logs: LogRelay
+    context: Context,
+    socket: DroneSocket,
+    registration: Registration,
+    replies: Replies,
+    sent_at: dict[str, float],
+    logs: LogRelay,
 ) -> None:
-    writes = context.writes
+    writes, drone_id = context.writes, registration.node_id
     async for message in socket.messages():
         match message.content:
             case Heartbeat(local_time):
-                await replies.expect(writes.heartbeats.put(DroneHeartbeat(drone_id, local_time)), no_reply)
+                await replies.expect(writes.heartbeats.put(DroneHeartbeat(registration, local_time)), no_reply)
             case BackendEvent() as event:
                 change = StateChange(event.backend_id, _storable(event.state))
                 await replies.expect(writes.states.put(change), partial(_event_stored, event))

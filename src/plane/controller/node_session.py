@@ -23,7 +23,7 @@ from plane.protocol import codec
 from plane.protocol.errors import InvalidName, MessageError
 from plane.protocol.handshake import Extension, Handshake
 from plane.protocol.names import ClusterName, NodeKind, parse_cluster_name, parse_node_name
-from plane.transport.node_socket import MAX_MESSAGE_BYTES, NodeSocket, SocketClosed
+from plane.transport.node_socket import MAX_MESSAGE_BYTES, NodeRefused, NodeSocket, SocketClosed
 from plane.version import this_version
 
 __all__ = ["serve_node"]
@@ -39,11 +39,13 @@ async def serve_node(
     message: type[In],
     serve: Callable[[Context, NodeSocket[In, Any], Registration], Awaitable[None]],
     extensions: tuple[Extension, ...] = (),
+    register: Callable[[Context, Handshake, ClusterName, str], Awaitable[Registration]] | None = None,
 ) -> web.StreamResponse:
     """Shake hands with a node, keep it registered, and call ``serve`` until the connection ends.
 
     A DNS server belongs to no cluster, so there is none in its path.
-    ``extensions``: what this controller understands from such a node beyond Plane 0.5.5.
+    ``extensions``: what this controller understands from such a node beyond Plane 0.5.5. ``register``: stores who has
+    connected to which cluster from which address, where that takes more than for any node; may raise `NodeRefused`.
 
     Raises:
         InvalidClusterName: refused before the upgrade.
@@ -64,7 +66,10 @@ async def serve_node(
         return ws
     socket: NodeSocket[In, Any] = NodeSocket(ws, handshake, message)
     try:
-        await _registered(context, socket, kind, cluster, request.remote or "127.0.0.1", serve)
+        await _registered(context, socket, kind, cluster, request.remote or "127.0.0.1", serve, register)
+    except NodeRefused as error:
+        log.warning("node refused", node=handshake.name, cluster=cluster, reason=str(error), ip=request.remote)
+        await socket.refuse(str(error))
     except (DatabaseUnavailable, Overflowed, RowGone, SocketClosed, Unstorable) as error:
         # The node comes back, to this controller or another, and everything is read again.
         log.warning("node's connection is closed", node=handshake.name, error=str(error))
@@ -79,11 +84,15 @@ async def _registered(
     cluster: ClusterName | None,
     ip: str,
     serve: Callable[[Context, NodeSocket[In, Any], Registration], Awaitable[None]],
+    register: Callable[[Context, Handshake, ClusterName, str], Awaitable[Registration]] | None,
 ) -> None:
     name, version = socket.peer.name, socket.peer.version
     turn = context.sockets.turn(cluster, name)
     async with turn:
-        registration = await nodes.register(context.db, kind, cluster, name, version, context.settings.name, ip)
+        if register is not None and cluster is not None:
+            registration = await register(context, socket.peer, cluster, ip)
+        else:
+            registration = await nodes.register(context.db, kind, cluster, name, version, context.settings.name, ip)
         log.info("node connected", node=name, cluster=cluster, version=version.version)
         context.sockets.enter(registration.node_id, kind, socket)
     try:

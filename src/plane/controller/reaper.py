@@ -1,4 +1,4 @@
-"""Gives up backends whose drones are lost, and wakes those that are stuck: one controller at a time, for all drones.
+"""Gives up lost backends, ends those without a key, wakes those that are stuck: one controller at a time, for all.
 
 Decided by `plane.decisions.lost_drones` (A7). Which controller does it does not matter: the first that looks.
 """
@@ -10,10 +10,12 @@ import asyncio
 import structlog
 
 from plane import timing
+from plane.controller.backend_api import order_termination
 from plane.database import reaping
 from plane.database.backends import StateChange, record_states
 from plane.database.pool import Database, DatabaseUnavailable
 from plane.decisions.lost_drones import Verdict, judge, lost
+from plane.protocol.backend_state import TerminationKind, TerminationReason
 
 __all__ = ["reap", "reap_for_ever"]
 
@@ -43,6 +45,7 @@ async def reap(db: Database) -> int:
             return 0
         judged = [(backend, judge(backend)) for backend in await reaping.doubtful(transaction)]
         given_up = [backend for backend, verdict in judged if verdict is Verdict.LOST]
+        to_end = [backend for backend, verdict in judged if verdict is Verdict.END]
         stuck = [backend for backend, verdict in judged if verdict is Verdict.SEND_AGAIN]
         if given_up:
             await record_states(transaction, [StateChange(backend.backend_id, lost(backend)) for backend in given_up])
@@ -50,6 +53,10 @@ async def reap(db: Database) -> int:
             await reaping.send_again(transaction, [backend.backend_id for backend in stuck])
     for backend in given_up:
         log.warning("backend is lost", backend=backend.backend_id, why=lost(backend).message)
+    for backend in to_end:
+        log.warning("backend's key has expired; ordering its drone to end it", backend=backend.backend_id)
+        kind, reason = TerminationKind.HARD, TerminationReason.LOST
+        await order_termination(db, backend.backend_id, backend.drone_id, kind, reason)
     for backend in stuck:
         log.warning("backend does not start; its action is sent again", backend=backend.backend_id)
-    return len(given_up) + len(stuck)
+    return len(given_up) + len(to_end) + len(stuck)

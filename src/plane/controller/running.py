@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 
@@ -18,6 +18,7 @@ from plane.controller.app import make_app
 from plane.controller.cleaner import clean_for_ever
 from plane.controller.connect_lane import ConnectLane
 from plane.controller.context import Context
+from plane.controller.database_clock import DatabaseWatch
 from plane.controller.forward_auth import forward_auth
 from plane.controller.http_connection import HttpConnection
 from plane.controller.latest_metrics import LatestMetrics
@@ -25,13 +26,17 @@ from plane.controller.open_sockets import OpenSockets
 from plane.controller.open_streams import OpenStreams
 from plane.controller.prometheus import INSTRUMENTS
 from plane.controller.reaper import reap_for_ever
+from plane.controller.request_deadlines import RequestDeadlines
 from plane.controller.server_log import server_logger
+from plane.controller.supervised_loop import run_supervised
 from plane.controller.sweeper import sweep_for_ever
 from plane.controller.writes import Writes
 from plane.database import nodes
 from plane.database.migrate import migrate
 from plane.database.notifications import EventBus
 from plane.database.pool import Database, DatabaseUnavailable, open_database
+from plane.decisions.unproven_connections import unproven_limit
+from plane.open_files import raise_open_files_limit
 from plane.ownership import end_tasks, until_one_ends
 from plane.protocol.addresses import format_socket_address
 from plane.protocol.errors import ConfigurationError, why_no_port
@@ -57,7 +62,7 @@ class RunningController:
         self._tasks = tasks
 
     async def wait(self) -> None:
-        """Never returns; raises when a part of the controller died."""
+        """Never returns: every part of the controller survives its errors."""
         await until_one_ends(self._tasks)
 
 
@@ -94,15 +99,17 @@ async def running_controller(settings: ControllerSettings) -> AsyncIterator[Runn
         )
         stack.enter_context(bus.calling(context.writes.hear, EventKind.BACKEND_STATE))
         await nodes.controller_heartbeat(db, settings.name, this_version(), online=True)
-        tasks = [
-            asyncio.create_task(bus.run(), name="event bus"),
-            asyncio.create_task(_beat(db, settings), name="heartbeat"),
-            asyncio.create_task(context.writes.run(), name="writes"),
-            asyncio.create_task(context.metrics.run(), name="metrics"),
-            asyncio.create_task(sweep_for_ever(context), name="sweeper"),
-            asyncio.create_task(reap_for_ever(db), name="reaper"),
-            asyncio.create_task(clean_for_ever(db, settings), name="cleaner"),
-        ]
+        loops: dict[str, Callable[[], Awaitable[None]]] = {
+            "event bus": bus.run,
+            "heartbeat": partial(_beat, db, settings),
+            "writes": context.writes.run,
+            "metrics": context.metrics.run,
+            "sweeper": partial(sweep_for_ever, context),
+            "reaper": partial(reap_for_ever, db),
+            "cleaner": partial(clean_for_ever, db, settings),
+            "database watch": DatabaseWatch(db, bus, context.writes).run,
+        }
+        tasks = [asyncio.create_task(run_supervised(name, loop), name=name) for name, loop in loops.items()]
         try:
             async with asyncio.timeout(BUS_START_LIMIT_S):
                 await bus.listening.wait()
@@ -160,16 +167,18 @@ async def _serving(context: Context, listener: socket.socket) -> AsyncIterator[a
     await runner.setup()
     assert runner.server is not None
     loop = asyncio.get_running_loop()
+    deadlines = RequestDeadlines(unproven_limit(raise_open_files_limit()))
     # As the runner's server would make it, but for the class.
     general = partial(
         HttpConnection,
         runner.server,
         loop=loop,
-        access_log=None,  # type: ignore[arg-type]  # how web.run_app, too, has none
+        access_log=None,
         logger=server_logger(),
         keepalive_timeout=KEEP_ALIVE_S,
+        deadlines=deadlines,
     )
-    lane = ConnectLane(context, app[INSTRUMENTS], general, KEEP_ALIVE_S)
+    lane = ConnectLane(context, app[INSTRUMENTS], general, deadlines, KEEP_ALIVE_S)
     server = await loop.create_server(lane.accept, sock=listener, backlog=ACCEPT_BACKLOG)
     try:
         yield server

@@ -40,5 +40,5 @@ async def _sweep(context: Context) -> float:
     for backend in due:
         log.info("sweeping: idle, or past its lifetime", backend=backend.backend_id)
         kind, reason = TerminationKind.SOFT, TerminationReason.SWEPT
-        await order_termination(context, backend.backend_id, backend.drone_id, kind, reason)
+        await order_termination(context.db, backend.backend_id, backend.drone_id, kind, reason)
     return wait_s

@@ -7,6 +7,7 @@ with the number of nodes.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -31,6 +32,8 @@ SOON_S = 0.005
 # several must wait for it together. Tried with syncs of 0.1, 1 and 3 ms; docs/performance.md tells how.
 LOOK_UPS_AT_ONCE = 4
 APART_S = 0.0003
+# Spawns whose events may not have been heard of when the database fails over.
+SPAWNED_REMEMBERED = 500
 
 
 class Writes:
@@ -40,6 +43,7 @@ class Writes:
         self._db = db
         self._counts = BackendCounts()
         self._held = HeldKeys()
+        self._spawned: deque[str] = deque(maxlen=SPAWNED_REMEMBERED)
         self._clock = asyncio.get_running_loop().time
         # Clients wait for these. States of one backend must stay in order; and what notifies (states, spawns) commits
         # one at a time anyway, since PostgreSQL locks for it.
@@ -47,6 +51,7 @@ class Writes:
         self.spawns = Batcher(self._spawn_backends)
         self.look_ups = Batcher(self._look_up_keys, at_once=LOOK_UPS_AT_ONCE, apart_s=APART_S)
         self.reuses = Batcher(partial(connecting.reuse_keys, db), at_once=LOOK_UPS_AT_ONCE, apart_s=APART_S)
+        self.routes = Batcher(partial(backends.routes, db), at_once=LOOK_UPS_AT_ONCE, apart_s=APART_S)
         self.renewals = Batcher(partial(keys.renew, db), collect_s=SOON_S)
         self.heartbeats = Batcher(partial(nodes.drone_heartbeats, db), collect_s=UNHURRIED_S)
         self.keepalives = Batcher(partial(backends.keep_alive, db), collect_s=UNHURRIED_S)
@@ -71,9 +76,15 @@ class Writes:
         now_s = self._clock()
         stored = await connecting.spawn_backends(self._db, wanted)
         for new, is_stored in zip(wanted, stored, strict=True):
+            if is_stored:
+                self._spawned.append(new.backend_id)
             if is_stored and not new.key_is_random:
                 self._held.saw(new.key.key, new.backend_id, now_s + KEY_LEASE_S)
         return stored
+
+    def spawned_lately(self) -> list[str]:
+        """The backends that this controller stored last: ids that the database must have."""
+        return list(self._spawned)
 
     def hear(self, event: Event) -> None:
         """A backend has entered a state: the key of one that is terminated is free."""

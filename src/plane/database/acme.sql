@@ -3,7 +3,7 @@
 INSERT INTO acme_txt_entries (cluster, leased_by) VALUES ($1, $2)
 ON CONFLICT (cluster) DO UPDATE SET
     leased_at = now(), leased_by = excluded.leased_by, txt_value = NULL, plane_former_txt_value = NULL
-    WHERE acme_txt_entries.leased_at < now() - make_interval(secs => $3)
+    WHERE acme_txt_entries.leased_at < (SELECT plane_now()) - make_interval(secs => $3)
 RETURNING cluster;
 
 -- name: set_txt_value

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import asyncpg
 from msgspec import UNSET
 
 from plane.database.pool import Database, Transaction
@@ -26,7 +27,7 @@ __all__ = [
     "keep_alive",
     "publish_metrics",
     "record_states",
-    "route",
+    "routes",
     "state_now",
 ]
 
@@ -104,12 +105,15 @@ async def backends_to_sweep(db: Database, drone_ids: Sequence[int]) -> list[Swee
     return [SweepCandidate(row["id"], row["drone_id"], row["due_in_s"]) for row in rows]
 
 
-async def route(db: Database, token: str) -> RouteRow | None:
-    """What a connection token leads to; None if it is unknown or expired."""
-    static = token.startswith("s.")
-    row = await db.fetchrow(_SQL["route_of_token"], token, static)
-    if row is None:
-        return None
+async def routes(db: Database, tokens: Sequence[str]) -> list[RouteRow | None]:
+    """What connection tokens lead to; None for one that is unknown or expired."""
+    found: list[RouteRow | None] = [None] * len(tokens)
+    for row in await db.fetch(_SQL["routes_of_tokens"], tokens):
+        found[row["place"] - 1] = _route(row)
+    return found
+
+
+def _route(row: asyncpg.Record) -> RouteRow:
     number = row["last_status_number"] or 0
     info = None
     if number == BackendStatus.READY.number and row["cluster_address"] is not None:

@@ -58,7 +58,7 @@ SELECT id, drone_id, due_in_s FROM (
         b.expiration_time,
         b.last_keepalive + make_interval(secs => greatest(b.allowed_idle_seconds, CASE
             WHEN b.allowed_idle_seconds IS NOT NULL THEN $4::float8 END))
-    ) - now())::float8 AS due_in_s
+    ) - (SELECT plane_now()))::float8 AS due_in_s
     FROM backend b
     WHERE b.drone_id = ANY ($1::int[])
         AND b.last_status <> 'terminated'
@@ -72,19 +72,24 @@ WHERE due_in_s < $3
             AND a.action -> 'action' ? 'Terminate'
     );
 
--- name: route_of_token
--- Where connection token $1 leads, dynamic or static, and for how long a dynamic one still opens connections.
-SELECT b.id, b.cluster_address, b.last_status_number, b.cluster, b.subdomain,
-    t.secret_token, t.username, t.auth,
-    floor(extract(epoch FROM t.expiration_time - now()) * 1000)::bigint AS expires_in_ms
-FROM token t JOIN backend b ON b.id = t.backend_id
-WHERE t.token = $1 AND t.expiration_time > now() AND NOT $2::bool
-UNION ALL
-SELECT b.id, b.cluster_address, b.last_status_number, b.cluster, b.subdomain, '', NULL, NULL, NULL
-FROM backend b
-WHERE b.static_token = $1 AND $2::bool
-ORDER BY last_status_number
-LIMIT 1;
+-- name: routes_of_tokens
+-- Where connection tokens $1 lead, dynamic or (those that begin with s.) static, and for how long a dynamic one still
+-- opens connections. No row for a token that is unknown or has expired.
+SELECT asked.place, route.*
+FROM unnest($1::text[]) WITH ORDINALITY AS asked (token, place)
+CROSS JOIN LATERAL (
+    SELECT b.id, b.cluster_address, b.last_status_number, b.cluster, b.subdomain,
+        t.secret_token, t.username, t.auth,
+        floor(extract(epoch FROM t.expiration_time - now()) * 1000)::bigint AS expires_in_ms
+    FROM token t JOIN backend b ON b.id = t.backend_id
+    WHERE t.token = asked.token AND t.expiration_time > (SELECT plane_now()) AND NOT starts_with(asked.token, 's.')
+    UNION ALL
+    SELECT b.id, b.cluster_address, b.last_status_number, b.cluster, b.subdomain, '', NULL, NULL, NULL
+    FROM backend b
+    WHERE b.static_token = asked.token AND starts_with(asked.token, 's.')
+    ORDER BY last_status_number
+    LIMIT 1
+) route;
 
 -- name: publish_metrics
 -- Metrics $2[i] of backend $1[i] go to whoever listens; nothing is stored.

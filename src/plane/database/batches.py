@@ -115,6 +115,7 @@ class Batcher(Generic[In, Out]):
             await end_tasks(workers)
             if self._look is not None:
                 self._look.cancel()
+                self._look = None
             for _, future, _ in self._waiting:
                 future.cancel()
 

@@ -1,13 +1,13 @@
 -- name: delete_expired_tokens
 -- Up to $1 dynamic tokens that open nothing any more. Returns them.
-DELETE FROM token WHERE token IN (SELECT token FROM token WHERE expiration_time < now() LIMIT $1)
+DELETE FROM token WHERE token IN (SELECT token FROM token WHERE expiration_time < (SELECT plane_now()) LIMIT $1)
 RETURNING token;
 
 -- name: delete_old_backends
 -- Up to $2 backends that terminated more than $1 days ago, with all that belongs to them. Returns their ids.
 WITH old AS (
     SELECT id FROM backend
-    WHERE last_status = 'terminated' AND last_status_time < now() - make_interval(days => $1)
+    WHERE last_status = 'terminated' AND last_status_time < (SELECT plane_now()) - make_interval(days => $1)
     ORDER BY last_status_time LIMIT $2 FOR UPDATE SKIP LOCKED
 ), tokens AS (
     DELETE FROM token USING old WHERE token.backend_id = old.id
@@ -24,7 +24,7 @@ RETURNING backend.id;
 -- name: delete_old_events
 -- Up to $2 events older than $1 days. Returns their ids.
 DELETE FROM event WHERE id IN (
-    SELECT id FROM event WHERE created_at < now() - make_interval(days => $1) ORDER BY created_at LIMIT $2
+    SELECT id FROM event WHERE created_at < (SELECT plane_now()) - make_interval(days => $1) ORDER BY created_at LIMIT $2
 )
 RETURNING id;
 
@@ -33,7 +33,7 @@ RETURNING id;
 -- higher without them, unless the database's clock steps back by as much. Returns their keys.
 DELETE FROM plane_key_fencing WHERE (namespace, key_name) IN (
     SELECT namespace, key_name FROM plane_key_fencing f
-    WHERE f.fencing_token < floor(extract(epoch FROM now() - make_interval(days => $1)) * 1000)
+    WHERE f.fencing_token < floor(extract(epoch FROM (SELECT plane_now()) - make_interval(days => $1)) * 1000)
         AND NOT EXISTS (SELECT FROM backend_key k WHERE k.namespace = f.namespace AND k.key_name = f.key_name)
     LIMIT $2
 )

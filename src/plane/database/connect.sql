@@ -21,13 +21,16 @@ SELECT place, id, tag, cluster, last_status, static_token, subdomain FROM held;
 -- An expired holder's row is deleted, if it is still expired. The first row also has, for each of the clusters $9 and
 -- pools $10 in which a request without a live holder may spawn ($11[i] is its place there), up to $12 random
 -- drones that may take a new backend: healthy, that is heard of within $13 seconds. Backends of a drone beyond
--- $14 are not counted, and those of drones $15 not at all.
-WITH held AS (
+-- $14 are not counted, and those of drones $15 not at all. Whether anything has expired is asked of `plane_now`: the
+-- database's clock may have stepped forward.
+WITH clock AS (
+    SELECT plane_now() AS now
+), held AS (
     SELECT asked.*, holder.*
     FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::jsonb[], $11::int[])
         WITH ORDINALITY AS asked (namespace, key_name, wanted_tag, token, secret_token, username, auth, wants, place)
     LEFT JOIN LATERAL (
-        SELECT k.id, k.tag, k.expires_at > now() AS live, extract(epoch FROM k.expires_at - now())::float8 AS lease_left_s,
+        SELECT k.id, k.tag, k.expires_at > (SELECT now FROM clock) AS live, extract(epoch FROM k.expires_at - now())::float8 AS lease_left_s,
             b.cluster, b.last_status, b.static_token, b.subdomain
         FROM backend_key k JOIN backend b ON b.id = k.id
         WHERE k.namespace = asked.namespace AND k.key_name = asked.key_name
@@ -38,7 +41,8 @@ WITH held AS (
     SELECT token, id, now() + make_interval(secs => $8), username, auth, secret_token
     FROM held WHERE live AND tag = wanted_tag AND static_token IS NULL
 ), expired AS (
-    SELECT id FROM backend_key WHERE id = ANY (ARRAY(SELECT id FROM held WHERE NOT live)) AND expires_at <= now()
+    SELECT id FROM backend_key WHERE id = ANY (ARRAY(SELECT id FROM held WHERE NOT live))
+        AND expires_at <= (SELECT now FROM clock)
     ORDER BY id FOR UPDATE
 ), removed AS (
     DELETE FROM backend_key WHERE id = ANY (ARRAY(SELECT id FROM expired))
@@ -54,9 +58,9 @@ WITH held AS (
         WHERE drone.ready AND NOT drone.draining
             AND node.cluster = wanted.cluster AND drone.pool = wanted.pool
             AND drone.last_local_time IS NOT NULL
-            AND drone.last_heartbeat > now() - make_interval(secs => $13)
+            AND drone.last_heartbeat > (SELECT now FROM clock) - make_interval(secs => $13)
             AND controller.is_online
-            AND controller.last_heartbeat > now() - make_interval(secs => $13)
+            AND controller.last_heartbeat > (SELECT now FROM clock) - make_interval(secs => $13)
         ORDER BY random()
         LIMIT $12
     ) drone
@@ -66,6 +70,7 @@ SELECT
     held.id, held.tag, held.live, held.lease_left_s, held.cluster, held.last_status, held.static_token, held.subdomain,
     held.id IN (SELECT id FROM removed) AS removed,
     floor(extract(epoch FROM now()) * 1000)::bigint AS db_now,
+    CASE WHEN held.live IS NOT TRUE THEN (SELECT plane_may_grant()) ELSE true END AS may_grant,
     CASE WHEN held.live IS NOT TRUE THEN greatest(
         (SELECT fencing_token FROM plane_key_fencing f WHERE f.namespace = held.namespace AND f.key_name = held.key_name),
         (SELECT fencing_token FROM removed WHERE removed.id = held.id)
@@ -87,15 +92,21 @@ ORDER BY place;
 -- name: spawn_backends
 -- Connect, second trip, for several requests: each one's backend, key, first state, spawn action and token, all or
 -- nothing of each. Returns the ids of those that were stored. Not stored: another request took the key meanwhile, or was
--- given a fencing token not below this one's. A unique violation: a backend's id exists. Rows come in the order of
+-- given a fencing token not below this one's; or keys are not granted now; or the drone has connected anew since its
+-- clock said $23[i] (milliseconds since the epoch), when the lease began. A unique violation: a backend's id exists. Rows come in the order of
 -- their keys, so that controllers never wait for each other in a circle.
 WITH asked AS (
     SELECT * FROM unnest(
         $1::text[], $2::text[], $3::int[], $4::int[], $5::int[], $6::text[], $7::text[], $8::text[], $9::bigint[], $10::bool[],
-        $11::text[], $12::text[], $13::text[], $14::jsonb[], $15::text[], $16::text[], $17::text[], $18::jsonb[]
+        $11::text[], $12::text[], $13::text[], $14::jsonb[], $15::text[], $16::text[], $17::text[], $18::jsonb[],
+        $23::bigint[]
     ) AS asked (
         backend_id, cluster, drone_id, lifetime_s, idle_s, namespace, key_name, tag, fencing_token, key_is_random,
-        static_token, subdomain, action_id, action, token, secret_token, username, auth
+        static_token, subdomain, action_id, action, token, secret_token, username, auth, leased_at
+    )
+    WHERE (SELECT plane_may_grant()) AND EXISTS (
+        SELECT FROM drone WHERE drone.id = asked.drone_id
+            AND drone.last_local_time >= to_timestamp(asked.leased_at / 1000.0)
     )
 ), fenced AS (
     INSERT INTO plane_key_fencing (namespace, key_name, fencing_token)

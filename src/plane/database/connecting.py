@@ -58,7 +58,10 @@ class TokenGrant(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class NewBackend:
-    """All that is stored for a new backend. ``action`` is its spawn action, whose key is ``key``."""
+    """All that is stored for a new backend. ``action`` is its spawn action, whose key is ``key``.
+
+    ``leased_at``: when the key's lease begins, on the drone's clock.
+    """
 
     backend_id: str
     cluster: str
@@ -68,6 +71,7 @@ class NewBackend:
     static_token: str | None
     action: BackendAction
     grant: TokenGrant
+    leased_at: DroneTime
 
 
 class Lookup(msgspec.Struct, frozen=True):
@@ -141,6 +145,7 @@ async def look_up_keys(
             key=KeyLookup(
                 held=None if row["id"] is None else _held(row, live=row["live"]),
                 removed=row["removed"],
+                may_grant=row["may_grant"],
                 drone=None
                 if question.cluster is None or row["live"]
                 else hands[places[question.cluster, question.pool]].deal(question.best_of),
@@ -192,7 +197,7 @@ def _held(row: asyncpg.Record, *, live: bool) -> HeldKey:
 async def spawn_backends(db: Database | Transaction, wanted: Sequence[NewBackend]) -> list[bool]:
     """Second trip: store backends with all that belongs to them, and tell the drones' controllers.
 
-    False where another connect took the key meanwhile, be it of the same batch.
+    False where another connect took the key meanwhile, be it of the same batch, or where no key is granted now.
 
     Raises:
         BackendExists: a backend with a wanted id exists; nothing was stored.
@@ -224,6 +229,7 @@ async def spawn_backends(db: Database | Transaction, wanted: Sequence[NewBackend
             BackendStatus.SCHEDULED.number,
             _SCHEDULED,
             DYNAMIC_TOKEN_LIFETIME_S,
+            [new.leased_at.ms for new in asked],
         )
     except asyncpg.UniqueViolationError as error:
         raise BackendExists from error

@@ -67,7 +67,11 @@ async def migrate(url: str) -> list[Migration]:
         raise cannot_connect(error) from error
     try:
         async with connection.transaction():
-            await connection.execute(f"SET LOCAL lock_timeout = {LOCK_LIMIT_MS}")
+            # An index of a large table takes as long as it takes. A migrating program that hangs ends after a minute.
+            await connection.execute(
+                f"SET LOCAL lock_timeout = {LOCK_LIMIT_MS}; SET LOCAL statement_timeout = 0;"
+                f" SET LOCAL idle_in_transaction_session_timeout = {LOCK_LIMIT_MS}"
+            )
             await connection.execute("SELECT pg_advisory_xact_lock($1)", ADVISORY_LOCK)
             return await _apply_missing(connection)
     except asyncpg.LockNotAvailableError:

@@ -7,16 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import asyncpg
+import msgspec
 
-from plane.database.pool import Database
+from plane.database.pool import Database, Transaction
 from plane.database.statements import statements
+from plane.decisions.drone_registration import RegisteredDrone, may_register, starts_over
 from plane.protocol.connect import ClusterState, DroneState, NodeNameOfKind, NodeState
-from plane.protocol.handshake import Version
+from plane.protocol.handshake import DroneIdentity, Handshake, Version
 from plane.protocol.names import NodeKind
 from plane.protocol.times import DroneTime
+from plane.timing import UNHEALTHY_AFTER_S
 
 __all__ = [
     "DroneHeartbeat",
+    "RegisteredAnew",
     "Registration",
     "answers",
     "cluster_state",
@@ -28,6 +32,9 @@ __all__ = [
     "register_drone",
     "set_draining",
 ]
+
+# Any number that no other program on the database uses for locks of two numbers.
+NAME_LOCK = 0x504C_414E
 
 _SQL = statements("nodes")
 
@@ -47,26 +54,61 @@ async def controller_heartbeat(db: Database, controller: str, version: Version, 
 
 
 async def register(
-    db: Database, kind: NodeKind, cluster: str | None, name: str, version: Version, controller: str, ip: str
+    db: Database | Transaction,
+    kind: NodeKind,
+    cluster: str | None,
+    name: str,
+    version: Version,
+    controller: str,
+    ip: str,
 ) -> Registration:
     """A node has connected; a DNS server is of no ``cluster``."""
     known = (name, version.version, version.git_hash, controller, ip)
     if cluster is None:
-        row = await db.fetchrow(_SQL["register_node_of_no_cluster"], str(kind), *known)
+        rows = await db.fetch(_SQL["register_node_of_no_cluster"], str(kind), *known)
     else:
-        row = await db.fetchrow(_SQL["register_node"], str(kind), cluster, *known)
-    assert row is not None
-    return Registration(row["id"], cluster, row["last_connection_start_time"])
+        rows = await db.fetch(_SQL["register_node"], str(kind), cluster, *known)
+    return Registration(rows[0]["id"], cluster, rows[0]["last_connection_start_time"])
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredAnew:
+    """A drone's registration, and the backends whose orders to spawn it must not get any more."""
+
+    registration: Registration
+    void: Sequence[str]
+
+
+async def register_drone(
+    db: Database, cluster: str, node: Handshake, pool: str, controller: str, ip: str
+) -> RegisteredAnew | None:
+    """A drone of that pool has connected and takes work. None, and nothing is changed: its name is another's."""
+    identity = node.identity or None
+    async with db.transaction() as transaction:
+        await transaction.fetch(_SQL["lock_drone_name"], NAME_LOCK, cluster, node.name)
+        rows = await transaction.fetch(_SQL["registered_drone"], cluster, node.name, UNHEALTHY_AFTER_S)
+        known = _registered(rows[0]) if rows else None
+        if not may_register(identity, known):
+            return None
+        registration = await register(transaction, NodeKind.DRONE, cluster, node.name, node.version, controller, ip)
+        its = (None,) * 4 if identity is None else msgspec.structs.astuple(identity)
+        await transaction.fetch(_SQL["register_drone"], registration.node_id, pool, *its)
+        void = []
+        if starts_over(identity, known):
+            void = await transaction.fetch(_SQL["void_spawn_actions"], registration.node_id)
+    return RegisteredAnew(registration, [row["backend_id"] for row in void])
+
+
+def _registered(row: asyncpg.Record) -> RegisteredDrone:
+    identity = None
+    if row["instance"] is not None:
+        identity = DroneIdentity(row["instance"], row["clock"], row["boot_id"], row["machine_id"])
+    return RegisteredDrone(identity, row["silent_s"], row["disconnected"])
 
 
 async def node_left(db: Database, registration: Registration, controller: str) -> None:
     """A node's connection has ended."""
     await db.execute(_SQL["node_left"], registration.node_id, controller, registration.started_at)
-
-
-async def register_drone(db: Database, node_id: int, pool: str) -> None:
-    """The node is a drone of that pool and takes work."""
-    await db.execute(_SQL["register_drone"], node_id, pool)
 
 
 async def drone_stops(db: Database, node_id: int) -> None:
@@ -82,16 +124,21 @@ async def set_draining(db: Database, cluster: str, drone: str, draining: bool) -
 
 @dataclass(frozen=True, slots=True)
 class DroneHeartbeat:
-    """A drone lives, and this is what its clock says."""
+    """A drone lives, and this is what its clock says. ``registration``: of the connection over which it came."""
 
-    node_id: int
+    registration: Registration
     local_time: DroneTime
 
 
 async def drone_heartbeats(db: Database, heartbeats: Sequence[DroneHeartbeat]) -> list[None]:
-    """Drones live; of several heartbeats of one the last counts."""
-    latest = {each.node_id: each.local_time.ms for each in heartbeats}
-    await db.fetch(_SQL["drone_heartbeats"], list(latest), list(latest.values()))
+    """Drones live; of several heartbeats over one connection the last counts."""
+    latest = {each.registration: each.local_time.ms for each in heartbeats}
+    await db.fetch(
+        _SQL["drone_heartbeats"],
+        [registration.node_id for registration in latest],
+        list(latest.values()),
+        [registration.started_at for registration in latest],
+    )
     return [None] * len(heartbeats)
 
 

@@ -48,10 +48,37 @@ WITH cleared AS (
 )
 SELECT plane_emit('node_connection', NULL, jsonb_build_object('node_id', $1::int, 'connected', false)) AS event;
 
+-- name: lock_drone_name
+-- Until the transaction ends nobody else registers a drone named $3 in cluster $2. $1: a number of this purpose's own.
+SELECT pg_advisory_xact_lock($1::int, hashtext($2::text || ' ' || $3::text));
+
+-- name: registered_drone
+-- The drone that was registered last under name $2 in cluster $1. A controller without heartbeat for $3 seconds is dead.
+-- What is stored for the drone meanwhile waits.
+SELECT drone.plane_instance AS instance, drone.plane_clock AS clock, drone.plane_boot_id AS boot_id,
+    drone.plane_machine_id AS machine_id, extract(epoch FROM plane_now() - drone.last_heartbeat)::float8 AS silent_s,
+    NOT coalesce(
+        controller.is_online AND controller.last_heartbeat > plane_now() - make_interval(secs => $3), false
+    ) AS disconnected
+FROM node JOIN drone ON drone.id = node.id LEFT JOIN controller ON controller.id = node.controller
+WHERE node.cluster = $1 AND node.name = $2
+FOR UPDATE OF drone;
+
 -- name: register_drone
--- Node $1 is a drone of pool $2; whether it is draining stays as it was.
-INSERT INTO drone (id, ready, pool) VALUES ($1, true, $2)
-ON CONFLICT (id) DO UPDATE SET ready = true, pool = excluded.pool;
+-- Node $1 is a drone of pool $2, with the identity $3 to $6; whether it is draining stays as it was. What its clock says
+-- is not known before its first heartbeat.
+INSERT INTO drone (id, ready, pool, plane_instance, plane_clock, plane_boot_id, plane_machine_id)
+VALUES ($1, true, $2, $3, $4, $5, $6)
+ON CONFLICT (id) DO UPDATE SET
+    ready = true, pool = excluded.pool, last_local_time = NULL, plane_instance = excluded.plane_instance,
+    plane_clock = excluded.plane_clock, plane_boot_id = excluded.plane_boot_id,
+    plane_machine_id = excluded.plane_machine_id;
+
+-- name: void_spawn_actions
+-- The spawn actions that drone $1 has not acknowledged are void. Returns their backends.
+UPDATE backend_action SET acked_at = now()
+WHERE drone_id = $1 AND acked_at IS NULL AND action -> 'action' ? 'Spawn'
+RETURNING backend_id;
 
 -- name: drone_stops
 -- Drone $1 is about to stop and takes no more work, until it connects again (A14).
@@ -69,10 +96,12 @@ UPDATE drone SET draining = $3 FROM before WHERE drone.id = before.id
 RETURNING before.draining <> $3 AS updated;
 
 -- name: drone_heartbeats
--- Drones $1 live, and the clock of $1[i] says $2[i] (milliseconds since the epoch).
+-- Drones $1 live, and the clock of $1[i] says $2[i] (milliseconds since the epoch), over the connection that began at
+-- $3[i]. What an earlier connection brings is no more of interest: the drone's clock may have begun anew since.
 WITH heard AS (
     SELECT drone.id, said.local_time FROM drone
-    JOIN unnest($1::int[], $2::bigint[]) AS said (id, local_time) ON drone.id = said.id
+    JOIN unnest($1::int[], $2::bigint[], $3::timestamptz[]) AS said (id, local_time, connected_at) ON drone.id = said.id
+    JOIN node ON node.id = drone.id AND node.last_connection_start_time = said.connected_at
     ORDER BY drone.id FOR NO KEY UPDATE OF drone
 )
 UPDATE drone SET last_heartbeat = now(), last_local_time = to_timestamp(heard.local_time / 1000.0)
@@ -91,7 +120,7 @@ SELECT drone.ready, drone.draining, node.name, node.plane_version, node.plane_ha
 FROM drone
 JOIN node ON node.id = drone.id
 JOIN controller ON controller.id = node.controller
-WHERE node.cluster = $1 AND drone.last_heartbeat IS NOT NULL
+WHERE node.cluster = $1 AND drone.last_local_time IS NOT NULL
 ORDER BY drone.id;
 
 -- name: proxies_of_cluster

@@ -13,13 +13,14 @@ import datetime
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 import asyncpg
 import msgspec
 import structlog
 
-from plane.database.pool import Database, connect
+from plane.database.pool import CANNOT_CONNECT, Database, connect
 from plane.database.statements import statements
 from plane.decisions.reconnect_backoff import ReconnectBackoff
 from plane.protocol import codec
@@ -124,6 +125,10 @@ class EventBus:
         """How many hear of events."""
         return sum(map(len, self._takers.values()))
 
+    def recent(self, limit: int) -> list[tuple[int, datetime.datetime]]:
+        """Up to ``limit`` of the events that were heard of last: each one's id, and when it was recorded."""
+        return list(islice(reversed(self._seen.items()), limit))
+
     @contextmanager
     def subscribe(self, kind: EventKind, key: str | None = None) -> Iterator[Subscription]:
         """Events of ``kind``, in a queue; with ``key``, only those of that key."""
@@ -154,7 +159,7 @@ class EventBus:
         while True:
             try:
                 await self._listen(lambda: backoff.connected(clock()))
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, PlaneError) as error:
+            except (*CANNOT_CONNECT, PlaneError) as error:
                 log.warning("event bus lost its connection", error=str(error) or type(error).__name__)
             finally:
                 self.listening.clear()

@@ -6,9 +6,10 @@ Everything that the controllers ask the database goes through `Database`.
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 import structlog
@@ -32,13 +33,30 @@ __all__ = [
 ACQUIRE_LIMIT_S = 2.0
 STATEMENT_LIMIT_S = 3.0
 CONNECT_LIMIT_S = 10.0
+# The server's own limits, for a client that hangs and watches none. A statement waits for a lock less long than its
+# client waits for it, so that it is told why; the server gives up a statement soon after its client has.
+LOCK_LIMIT_MS = 2_500
+SERVER_STATEMENT_LIMIT_S = 5
+# Between two statements of one transaction a controller does nothing but think.
+IDLE_IN_TRANSACTION_LIMIT_S = 3
+# A peer that is gone without a word is noticed within 25 s, while nothing is sent and while something is.
+KEEPALIVE_IDLE_S = 10
+KEEPALIVE_INTERVAL_S = 5
+KEEPALIVE_COUNT = 3
+USER_TIMEOUT_MS = 25_000
 POOL_SIZE = 16
 # What was just used is given back in the background, so the next statement may need another.
 LEAST_OPEN = 4
 
-_LOST = (OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError)
-# Raised by a server that is starting, stopping, out of something, or no longer the primary of its kind.
+# The connection is of no more use. `asyncpg.InternalClientError`: the driver's own state does not fit what the server
+# sends, as where a server that restarts ends a connection while a statement is on its way.
+_UNUSABLE = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+_LOST = (OSError, TimeoutError, *_UNUSABLE)
+# Raised by a server that is starting, stopping, out of something, or no longer the primary of its kind; or by one of
+# the limits of `_SERVER_SETTINGS`.
 _NOT_NOW = (
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.LockNotAvailableError,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
     asyncpg.ReadOnlySQLTransactionError,
@@ -47,6 +65,11 @@ _NOT_NOW = (
 
 
 log = structlog.get_logger("plane.database")
+
+if TYPE_CHECKING:
+    _AnyConnection = asyncpg.Connection[asyncpg.Record]
+else:
+    _AnyConnection = asyncpg.Connection
 
 
 class DatabaseUnavailable(PlaneError):
@@ -125,6 +148,11 @@ class Database:
                 connection = await self._pool.acquire()
             try:
                 yield connection
+            except (*_UNUSABLE, asyncpg.AdminShutdownError, asyncpg.CrashShutdownError):
+                # The server's end of file may come much later than its error, if it comes at all: until then the pool
+                # would hand this connection out again and again.
+                connection.terminate()
+                raise
             finally:
                 # Whoever has the answer goes on with it at once.
                 self._giving_back.start(self._pool.release(connection))
@@ -151,7 +179,14 @@ class Transaction:
         return rows
 
 
-CANNOT_CONNECT = (OSError, ValueError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+CANNOT_CONNECT = (
+    OSError,
+    ValueError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
 
 
 def cannot_connect(error: Exception) -> ConfigurationError:
@@ -187,12 +222,43 @@ _SERVER_SETTINGS: Final = {
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
+    # What a controller that hangs, or whose network does, may hold on to: its locks are free after this.
+    "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_LIMIT_S}s",
+    "statement_timeout": f"{SERVER_STATEMENT_LIMIT_S}s",
+    "lock_timeout": f"{LOCK_LIMIT_MS}ms",
+    "tcp_keepalives_idle": str(KEEPALIVE_IDLE_S),
+    "tcp_keepalives_interval": str(KEEPALIVE_INTERVAL_S),
+    "tcp_keepalives_count": str(KEEPALIVE_COUNT),
+    "tcp_user_timeout": f"{USER_TIMEOUT_MS}ms",
 }
 
 
-# Of several hosts in the URL, the one that can be written to.
+class _Connection(_AnyConnection):
+    """A connection whose socket notices a peer that is gone without a word."""
+
+    __slots__ = ()
+
+    def __init__(self, protocol: Any, transport: Any, *args: Any) -> None:
+        super().__init__(protocol, transport, *args)
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+            for option, value in _SOCKET_OPTIONS.items():
+                if (number := getattr(socket, option, None)) is not None:
+                    sock.setsockopt(socket.IPPROTO_TCP, number, value)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+
+_SOCKET_OPTIONS: Final = {
+    "TCP_KEEPIDLE": KEEPALIVE_IDLE_S,
+    "TCP_KEEPINTVL": KEEPALIVE_INTERVAL_S,
+    "TCP_KEEPCNT": KEEPALIVE_COUNT,
+    "TCP_USER_TIMEOUT": USER_TIMEOUT_MS,
+}
+
 _WHERE_AND_HOW: Final[dict[str, Any]] = {
     "server_settings": _SERVER_SETTINGS,
+    "connection_class": _Connection,
+    # Of several hosts in the URL, the one that can be written to.
     "target_session_attrs": "read-write",
 }
 

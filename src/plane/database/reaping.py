@@ -8,7 +8,14 @@ from plane.database.pool import Transaction
 from plane.database.statements import statements
 from plane.decisions.lost_drones import Doubtful
 from plane.protocol.backend_state import BackendStatus
-from plane.timing import DRONE_LOST_AFTER_S, KEY_HARD_TERMINATE_AFTER_S, KEY_LEASE_S, SCHEDULED_TOO_LONG_S
+from plane.timing import (
+    DRONE_LOST_AFTER_S,
+    END_AGAIN_AFTER_S,
+    KEY_GONE_AFTER_S,
+    KEY_HARD_TERMINATE_AFTER_S,
+    KEY_LEASE_S,
+    SCHEDULED_TOO_LONG_S,
+)
 
 __all__ = ["PAGE", "doubtful", "send_again", "try_lock"]
 
@@ -34,6 +41,8 @@ async def doubtful(db: Transaction) -> list[Doubtful]:
         SCHEDULED_TOO_LONG_S,
         KEY_LEASE_S - KEY_HARD_TERMINATE_AFTER_S,
         PAGE,
+        KEY_GONE_AFTER_S,
+        END_AGAIN_AFTER_S,
     )
     return [
         Doubtful(
@@ -44,6 +53,8 @@ async def doubtful(db: Transaction) -> list[Doubtful]:
             in_status_s=row["in_status_s"],
             past_hard_deadline=row["past_hard_deadline"],
             spawn_acknowledged=row["spawn_acknowledged"],
+            key_gone=row["key_gone"],
+            end_ordered_s=row["end_ordered_s"],
         )
         for row in rows
     ]

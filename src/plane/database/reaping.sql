@@ -4,26 +4,43 @@ SELECT pg_try_advisory_xact_lock($1) AS mine;
 
 -- name: doubtful_backends
 -- Up to $4 backends that are not terminated, and whose drone has been silent for more than $1 seconds, or that have
--- been scheduled for more than $2 seconds. $3: seconds from a key's hard deadline on the drone to its expiry. Those
--- that may have to be given up come first.
-WITH drones AS (
+-- been scheduled for more than $2 seconds, or whose key has been gone or expired for $5 seconds, and were not ordered to
+-- end (hard) in the last $6 seconds. $3: seconds from a key's hard deadline on the drone to its expiry. Those that may
+-- have to be given up come first.
+WITH clock AS (
+    SELECT plane_now() AS now
+), drones AS (
     SELECT drone.id, coalesce(drone.last_heartbeat, node.last_connection_start_time, 'epoch') AS heard
     FROM drone JOIN node ON node.id = drone.id
 ), doubtful AS (
     SELECT b.id FROM drones JOIN backend b ON b.drone_id = drones.id
-    WHERE drones.heard < now() - make_interval(secs => $1) AND b.last_status <> 'terminated'
+    WHERE drones.heard < (SELECT now FROM clock) - make_interval(secs => $1) AND b.last_status <> 'terminated'
     UNION
     SELECT id FROM backend
-    WHERE last_status = 'scheduled' AND last_status_time < now() - make_interval(secs => $2)
+    WHERE last_status = 'scheduled' AND last_status_time < (SELECT now FROM clock) - make_interval(secs => $2)
+    UNION
+    SELECT b.id FROM drones JOIN backend b ON b.drone_id = drones.id
+    LEFT JOIN backend_key k ON k.id = b.id
+    WHERE b.last_status <> 'terminated'
+        AND coalesce(k.expires_at < (SELECT now FROM clock) - make_interval(secs => $5), true)
+        AND NOT EXISTS (
+            SELECT FROM backend_action a WHERE a.backend_id = b.id
+                AND a.action #>> '{action,Terminate,kind}' = 'hard' AND a.created_at > now() - make_interval(secs => $6)
+        )
 )
 SELECT b.id, b.drone_id, b.last_status,
-    extract(epoch FROM now() - drones.heard)::float8 AS drone_silent_s,
-    extract(epoch FROM now() - b.last_status_time)::float8 AS in_status_s,
-    coalesce(k.expires_at - make_interval(secs => $3) < now(), true) AS past_hard_deadline,
+    extract(epoch FROM (SELECT now FROM clock) - drones.heard)::float8 AS drone_silent_s,
+    extract(epoch FROM (SELECT now FROM clock) - b.last_status_time)::float8 AS in_status_s,
+    coalesce(k.expires_at - make_interval(secs => $3) < (SELECT now FROM clock), true) AS past_hard_deadline,
+    coalesce(k.expires_at < (SELECT now FROM clock) - make_interval(secs => $5), true) AS key_gone,
     EXISTS (
         SELECT FROM backend_action a
         WHERE a.backend_id = b.id AND a.action -> 'action' ? 'Spawn' AND a.acked_at IS NOT NULL
-    ) AS spawn_acknowledged
+    ) AS spawn_acknowledged,
+    (
+        SELECT extract(epoch FROM (SELECT now FROM clock) - min(a.created_at))::float8 FROM backend_action a
+        WHERE a.backend_id = b.id AND a.action #>> '{action,Terminate,reason}' = 'lost'
+    ) AS end_ordered_s
 FROM doubtful
 JOIN backend b ON b.id = doubtful.id
 JOIN drones ON drones.id = b.drone_id

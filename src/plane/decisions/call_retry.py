@@ -23,7 +23,8 @@ def may_repeat(attempt: int, *, repeatable: bool, sent: bool) -> bool:
 def is_passing(http_status: int) -> bool:
     """Whether an error answer says that the same call may well succeed in a moment.
 
-    502 to 504 are a load balancer's word for a controller that restarts. A controller's own 500 has waited already.
+    502 to 504 are a load balancer's word for a controller that restarts; 503 is also a controller's own word for a
+    database that does.
     """
     return http_status in (502, 503, 504)
 

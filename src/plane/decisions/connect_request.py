@@ -19,6 +19,10 @@ from plane.protocol.spawn import SpawnConfig
 __all__ = ["HeldKey", "KeyLookup", "Reuse", "Spawn", "TryAgain", "decide", "next_fencing_token"]
 
 
+# Grants begin again after some seconds, or a lease.
+GRANTS_RETRY_AFTER_S = 5
+
+
 class HeldKey(msgspec.Struct, frozen=True):
     """The row of a key and its backend. ``live``: its lease has not expired, by the database's clock."""
 
@@ -32,11 +36,15 @@ class HeldKey(msgspec.Struct, frozen=True):
 
 
 class KeyLookup(msgspec.Struct, frozen=True):
-    """What the database said: the holder, if any; whether an expired one was removed; the drone that would spawn."""
+    """What the database said: the holder, if any; whether an expired one was removed; the drone that would spawn.
+
+    ``may_grant`` false: after a failover of the database a lost commit may have granted the key already.
+    """
 
     held: HeldKey | None
     removed: bool
     drone: DroneCandidate | None
+    may_grant: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +97,13 @@ def decide(request: ConnectRequest, cluster: str | None, lookup: KeyLookup) -> R
             400,
             ApiErrorKind.NO_CLUSTER_PROVIDED,
             "No cluster provided, and no default cluster for this controller.",
+        )
+    if not lookup.may_grant:
+        raise ApiFailure(
+            503,
+            ApiErrorKind.FAILED_TO_ACQUIRE_KEY,
+            "The database has failed over: no new key is granted until leases that it may have lost have ended. Retry.",
+            retry_after_s=GRANTS_RETRY_AFTER_S,
         )
     if lookup.drone is None:
         where = f"cluster {cluster!r}, pool {config.pool!r}" if config.pool else f"cluster {cluster!r}"

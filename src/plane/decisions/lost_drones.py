@@ -9,7 +9,7 @@ import enum
 from dataclasses import dataclass
 
 from plane.protocol.backend_state import BackendStatus, Terminated, TerminationReason
-from plane.timing import DRONE_LOST_AFTER_S, SCHEDULED_TOO_LONG_S
+from plane.timing import DRONE_LOST_AFTER_S, SCHEDULED_TOO_LONG_S, UNENDED_LOST_AFTER_S
 
 __all__ = ["Doubtful", "Verdict", "judge", "lost"]
 
@@ -23,6 +23,8 @@ class Doubtful:
         in_status_s: since its last status.
         past_hard_deadline: its key's lease is over on the drone too, or it has no key any more.
         spawn_acknowledged: the drone has said that it applied the spawn action.
+        key_gone: its key's lease has been over for a while, or it has no key any more.
+        end_ordered_s: since its drone was first ordered to end it for that; None: it was not.
     """
 
     backend_id: str
@@ -32,17 +34,21 @@ class Doubtful:
     in_status_s: float
     past_hard_deadline: bool
     spawn_acknowledged: bool
+    key_gone: bool = False
+    end_ordered_s: float | None = None
 
 
 class Verdict(enum.Enum):
     """What becomes of a doubtful backend.
 
     ``LOST``: it is terminated, and its key is free. ``SEND_AGAIN``: its drone gets the spawn action once more.
-    ``WAIT``: nothing is to be done yet, or others do it.
+    ``END``: its drone is ordered to end it, and says so also of one that it does not know. ``WAIT``: nothing is to be
+    done yet, or others do it.
     """
 
     LOST = enum.auto()
     SEND_AGAIN = enum.auto()
+    END = enum.auto()
     WAIT = enum.auto()
 
 
@@ -53,10 +59,14 @@ def judge(backend: Doubtful) -> Verdict:
     """
     if backend.drone_silent_s > DRONE_LOST_AFTER_S:
         return Verdict.LOST
-    if backend.status is not BackendStatus.SCHEDULED or backend.in_status_s <= SCHEDULED_TOO_LONG_S:
-        return Verdict.WAIT
-    if backend.past_hard_deadline:
+    scheduled_too_long = backend.status is BackendStatus.SCHEDULED and backend.in_status_s > SCHEDULED_TOO_LONG_S
+    if scheduled_too_long and backend.past_hard_deadline:
         return Verdict.LOST
+    if backend.key_gone:
+        unended = backend.end_ordered_s is not None and backend.end_ordered_s > UNENDED_LOST_AFTER_S
+        return Verdict.LOST if unended else Verdict.END
+    if not scheduled_too_long:
+        return Verdict.WAIT
     # What is not acknowledged is sent again by the controller of its drone anyway.
     return Verdict.SEND_AGAIN if backend.spawn_acknowledged else Verdict.WAIT
 
@@ -65,6 +75,8 @@ def lost(backend: Doubtful) -> Terminated:
     """The state of a backend that is given up, with the reason in words (A21)."""
     if backend.drone_silent_s > DRONE_LOST_AFTER_S:
         why = f"its drone has not been heard of for {backend.drone_silent_s:.0f} s"
+    elif backend.status is not BackendStatus.SCHEDULED:
+        why = "its key has expired, and its drone does not say that it has ended"
     else:
         why = f"its drone has not started it within {backend.in_status_s:.0f} s"
     return Terminated(last_status=backend.status, reason=TerminationReason.LOST, message=why)

@@ -124,10 +124,14 @@ class ApiError(msgspec.Struct, frozen=True):
 
 
 class ApiFailure(PlaneError):
-    """A request that the controller answers with an error: HTTP status, kind and message."""
+    """A request that the controller answers with an error: HTTP status, kind and message.
 
-    def __init__(self, status: int, kind: ApiErrorKind, message: str) -> None:
+    ``retry_after_s``: the same request may succeed after so many seconds; None: nobody can say.
+    """
+
+    def __init__(self, status: int, kind: ApiErrorKind, message: str, *, retry_after_s: int | None = None) -> None:
         super().__init__(message)
+        self.retry_after_s = retry_after_s
         self.status = status
         self.kind = kind
         self.message = message

@@ -29,13 +29,18 @@ from plane.repeated_warning import RepeatedWarning
 from plane.transport.controller_url import ControllerUrl
 from plane.version import this_version
 
-__all__ = ["NodeConnector", "NodeSocket", "SocketClosed"]
+__all__ = ["NodeConnector", "NodeRefused", "NodeSocket", "SocketClosed"]
 
 In = TypeVar("In")
 Out = TypeVar("Out")
 
 # Actions carry whole executables, whose size the controller bounds far below this.
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+
+# Of a close frame's payload (RFC 6455, section 5.5), which has a code too.
+CLOSE_REASON_BYTES = 120
+
+_ENDS = (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSING, aiohttp.WSMsgType.CLOSED)
 
 log = structlog.get_logger("plane.transport")
 
@@ -44,8 +49,15 @@ class SocketClosed(PlaneError):
     """The connection ended before the message was sent, or the peer stopped reading."""
 
 
+class NodeRefused(PlaneError):
+    """The controller has closed the connection since it does not take this node; the text says why."""
+
+
 class NodeSocket(Generic[In, Out]):
-    """One open connection after its handshake. ``peer`` is what the other side said of itself."""
+    """One open connection after its handshake. ``peer`` is what the other side said of itself.
+
+    ``close_reason``: what the peer gave as the reason when it closed the connection, if it did.
+    """
 
     def __init__(
         self, ws: aiohttp.ClientWebSocketResponse | web.WebSocketResponse, peer: Handshake, kind: type[In]
@@ -53,6 +65,7 @@ class NodeSocket(Generic[In, Out]):
         self._ws = ws
         self._kind = kind
         self.peer = peer
+        self.close_reason = ""
 
     async def send(self, message: Out) -> None:
         """Send one message.
@@ -83,7 +96,7 @@ class NodeSocket(Generic[In, Out]):
         """
         not_understood = RepeatedWarning(log, "message not understood", peer=self.peer.name)
         try:
-            async for frame in self._ws:
+            while (frame := await self._ws.receive()).type not in _ENDS:
                 if frame.type is not aiohttp.WSMsgType.TEXT:
                     continue
                 try:
@@ -92,6 +105,8 @@ class NodeSocket(Generic[In, Out]):
                     not_understood.warn(error=str(error))
                     continue
                 yield message
+            if frame.type is aiohttp.WSMsgType.CLOSE:
+                self.close_reason = frame.extra or ""
         finally:
             not_understood.end()
 
@@ -100,9 +115,16 @@ class NodeSocket(Generic[In, Out]):
 
         A peer that does not answer to that is cut off.
         """
+        await self._close(aiohttp.WSCloseCode.GOING_AWAY, b"")
+
+    async def refuse(self, reason: str) -> None:
+        """End the connection since this peer is not taken (1008, policy violation); ``reason`` says what to do."""
+        await self._close(aiohttp.WSCloseCode.POLICY_VIOLATION, reason.encode()[:CLOSE_REASON_BYTES])
+
+    async def _close(self, code: int, reason: bytes) -> None:
         try:
             async with asyncio.timeout(timing.NODE_SEND_LIMIT_S):
-                await self._ws.close(code=aiohttp.WSCloseCode.GOING_AWAY)
+                await self._ws.close(code=code, message=reason)
         except (OSError, RuntimeError) as error:
             log.info("connection not closed in good order", peer=self.peer.name, error=why(error))
 
@@ -157,13 +179,19 @@ class NodeConnector(Generic[In, Out]):
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=timing.NODE_HANDSHAKE_LIMIT_S)
         async with aiohttp.ClientSession(timeout=timeout, headers=self._url.headers) as http:
             while True:
-                asked_for, reason = False, ""
+                asked_for, reason, refused = False, "", ""
                 try:
                     asked_for = await self._one_connection(http, lambda: backoff.connected(clock()))
+                except NodeRefused as error:
+                    refused = str(error)
                 except (OSError, TimeoutError, aiohttp.ClientError, PlaneError) as error:
                     reason = _reason(error)
                 wait_s = backoff.ended(clock(), asked_for=asked_for)
-                if reason:
+                if refused:
+                    log.warning(
+                        "controller refuses this node", url=self._url.base, reason=refused, again_in_s=round(wait_s, 1)
+                    )
+                elif reason:
                     log.warning("controller not reached", url=self._url.base, error=reason, again_in_s=round(wait_s, 1))
                 elif wait_s:
                     log.info("reconnecting", url=self._url.base, wait_s=round(wait_s, 1))
@@ -195,6 +223,8 @@ class NodeConnector(Generic[In, Out]):
             except asyncio.CancelledError:
                 await asyncio.shield(socket.close())
                 raise
+            if ws.close_code == aiohttp.WSCloseCode.POLICY_VIOLATION:
+                raise NodeRefused(socket.close_reason or "no reason given")
             log.info("connection to controller ended", controller=socket.peer.name, code=ws.close_code)
             return ws.close_code in (aiohttp.WSCloseCode.GOING_AWAY, aiohttp.WSCloseCode.SERVICE_RESTART)
 

@@ -41,6 +41,12 @@ def doubtful(**changes: Any) -> Doubtful:
         (doubtful(in_status_s=60.1, status=SCHEDULED, spawn_acknowledged=False), Verdict.WAIT),
         (doubtful(in_status_s=60.1, status=SCHEDULED, past_hard_deadline=True), Verdict.LOST),
         (doubtful(in_status_s=60.1, status=SCHEDULED, past_hard_deadline=True, spawn_acknowledged=False), Verdict.LOST),
+        # Its key is gone, and its drone lives: it has ended it, or does not know it.
+        (doubtful(key_gone=True, past_hard_deadline=True), Verdict.END),
+        (doubtful(key_gone=True, past_hard_deadline=True, status=SCHEDULED), Verdict.END),
+        (doubtful(key_gone=True, past_hard_deadline=True, end_ordered_s=50.0), Verdict.END),
+        (doubtful(key_gone=True, past_hard_deadline=True, end_ordered_s=50.1), Verdict.LOST),
+        (doubtful(key_gone=True, past_hard_deadline=True, drone_silent_s=120.1), Verdict.LOST),
     ],
 )
 def test_verdicts(backend: Doubtful, verdict: Verdict) -> None:
@@ -51,5 +57,7 @@ def test_what_is_lost_says_why() -> None:
     state = lost(doubtful(drone_silent_s=130.2))
     assert (state.last_status, state.reason, state.termination) == (READY, TerminationReason.LOST, None)
     assert state.message == "its drone has not been heard of for 130 s"
+    unended = doubtful(key_gone=True, past_hard_deadline=True, end_ordered_s=60.0)
+    assert lost(unended).message == "its key has expired, and its drone does not say that it has ended"
     stuck = doubtful(status=SCHEDULED, in_status_s=61.0, past_hard_deadline=True)
     assert lost(stuck).message == "its drone has not started it within 61 s"

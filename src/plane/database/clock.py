@@ -1,0 +1,94 @@
+"""The database's own clock and timeline. Statements: ``clock.sql``; decided in `plane.decisions.database_clock`."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from plane.database.pool import Database
+from plane.database.statements import statements
+from plane.decisions.database_clock import ClockReading, LastConfirmation
+from plane.timing import KEY_LEASE_S
+
+__all__ = ["ClockRow", "confirm", "missing_events", "note_failover", "read", "shift"]
+
+# A backend that was scheduled so lately may have been so after the step.
+NEW_FOR_S = 10.0
+
+_SQL = statements("clock")
+
+
+@dataclass(frozen=True, slots=True)
+class ClockRow:
+    """A reading of the database's clock and timeline.
+
+    ``known_timeline``: the one on which keys are granted. Timelines are None where the server does not tell.
+    """
+
+    reading: ClockReading
+    last: LastConfirmation
+    shifted_ms: int
+    known_timeline: str | None
+    timeline: str | None
+
+
+async def read(db: Database, steady_clock: Callable[[], float]) -> ClockRow:
+    """Read the database's clock together with ``steady_clock``.
+
+    Raises:
+        DatabaseUnavailable
+    """
+    before_s = steady_clock()
+    row = await db.fetchrow(_SQL["read_clock"])
+    after_s = steady_clock()
+    assert row is not None
+    shifted_ms: int = row["shifted_ms"]
+    steady_ms: int | None = row["steady_ms"]
+    return ClockRow(
+        reading=ClockReading(before_s, after_s, row["database_s"], shifted_ms / 1000),
+        last=LastConfirmation(row["confirmed_s"], row["boot_id"], None if steady_ms is None else steady_ms / 1000),
+        shifted_ms=shifted_ms,
+        known_timeline=row["known_timeline"],
+        timeline=row["timeline"],
+    )
+
+
+async def confirm(db: Database, row: ClockRow, boot_id: str) -> None:
+    """The clock ran as it should when it was read."""
+    reading = row.reading
+    await db.execute(
+        _SQL["confirm_clock"], reading.database_s, boot_id or None, int(reading.before_s * 1000), row.shifted_ms
+    )
+
+
+async def shift(db: Database, row: ClockRow, step_s: float, *, measured: bool) -> float | None:
+    """Shift the stored times by a step of the clock. Returns by how many seconds they are shifted in all from now on;
+    None if another controller has done so.
+
+    ``measured`` false: the step may be time in which nobody watched the clock, in which lifetimes went on.
+    """
+    step_ms = round(step_s * 1000)
+    async with db.transaction() as transaction:
+        if not await transaction.fetch(_SQL["begin_shift"], row.shifted_ms, step_ms, row.reading.database_s):
+            return None
+        await transaction.fetch(_SQL["lock_for_shift"])
+        await transaction.fetch(_SQL["shift_times"], step_ms / 1000, KEY_LEASE_S)
+        if measured:
+            await transaction.fetch(_SQL["shift_lifetimes"], step_ms / 1000, NEW_FOR_S)
+    return (row.shifted_ms + step_ms) / 1000
+
+
+async def missing_events(db: Database, heard: Sequence[tuple[int, datetime.datetime]], stored: Sequence[str]) -> int:
+    """How many of the events that were heard of, and of the backends that were stored, the database does not have."""
+    row = await db.fetchrow(
+        _SQL["missing_events"], [event_id for event_id, _ in heard], [time for _, time in heard], stored
+    )
+    assert row is not None
+    missing: int = row["missing"]
+    return missing
+
+
+async def note_failover(db: Database, timeline: str | None, no_grants_for_s: float) -> None:
+    """The server is on another timeline: no key is granted for a while, and no lease ends sooner than it may."""
+    await db.execute(_SQL["note_failover"], timeline, no_grants_for_s, KEY_LEASE_S)

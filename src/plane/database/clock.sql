@@ -1,0 +1,79 @@
+-- name: read_clock
+-- The database's clock, what is known of it, and the server's timeline.
+SELECT extract(epoch FROM clock_timestamp())::float8 AS database_s, shifted_ms,
+    extract(epoch FROM confirmed_at)::float8 AS confirmed_s, boot_id, steady_ms,
+    timeline AS known_timeline, plane_timeline() AS timeline
+FROM plane_clock WHERE one;
+
+-- name: confirm_clock
+-- The database's clock ran as it should at $1 (seconds), when the steady clock of boot $2 said $3 ms; unless the stored
+-- times have been shifted since they were shifted by $4 ms.
+UPDATE plane_clock SET confirmed_at = to_timestamp($1::float8), boot_id = $2, steady_ms = $3
+WHERE one AND shifted_ms = $4 AND confirmed_at < to_timestamp($1::float8);
+
+-- name: begin_shift
+-- The database's clock has stepped by $2 ms, and said $3 (seconds) afterwards. No row: another controller has seen to
+-- it, since the stored times had been shifted by $1 ms.
+UPDATE plane_clock SET shifted_ms = shifted_ms + $2, confirmed_at = to_timestamp($3::float8), boot_id = NULL
+WHERE one AND shifted_ms = $1
+RETURNING one;
+
+-- name: lock_for_shift
+-- Nobody writes a time while all are shifted.
+SELECT plane_lock_times();
+
+-- name: shift_times
+-- All times by which it is decided what has expired move by $1 seconds (forward if positive). Rows may have been written
+-- after the step: no lease ends later than $2 seconds from now, and nothing was heard of in the future; after a step
+-- back no time but that is moved.
+WITH moved AS (
+    SELECT make_interval(secs => greatest($1::float8, 0)) AS by, now() + make_interval(secs => $2) AS lease_end
+), grants AS (
+    UPDATE plane_clock SET grants_after = least(grants_after + moved.by, moved.lease_end) FROM moved
+    WHERE grants_after IS NOT NULL
+), keys AS (
+    UPDATE backend_key SET expires_at = least(expires_at + moved.by, moved.lease_end) FROM moved
+), drones AS (
+    UPDATE drone SET last_heartbeat = least(last_heartbeat + moved.by, now()) FROM moved WHERE last_heartbeat IS NOT NULL
+), controllers AS (
+    UPDATE controller SET last_heartbeat = least(last_heartbeat + moved.by, now()) FROM moved
+), certificates AS (
+    UPDATE acme_txt_entries SET leased_at = least(leased_at + moved.by, now()) FROM moved
+)
+UPDATE backend SET last_status_time = least(last_status_time + moved.by, now()),
+    last_keepalive = least(last_keepalive + moved.by, now())
+FROM moved WHERE last_status <> 'terminated';
+
+-- name: shift_lifetimes
+-- The ends of backends' lifetimes move by $1 seconds, but for those that were scheduled in the last $2 seconds, after
+-- the step.
+UPDATE backend SET expiration_time = expiration_time + make_interval(secs => $1)
+WHERE last_status <> 'terminated' AND expiration_time IS NOT NULL AND NOT EXISTS (
+    SELECT FROM backend_state s WHERE s.backend_id = backend.id
+        AND s.created_at BETWEEN now() - make_interval(secs => $2) AND now()
+        AND s.state ->> 'status' = 'scheduled'
+);
+
+-- name: missing_events
+-- How many of the events that were heard of (id $1[i], recorded at $2[i]) and of the backends $3 that were stored does
+-- the database not have?
+SELECT (
+    SELECT count(*) FROM unnest($1::int[], $2::timestamptz[]) AS heard (id, at)
+    WHERE NOT EXISTS (SELECT FROM event WHERE event.id = heard.id AND event.created_at = heard.at)
+) + (
+    SELECT count(*) FROM unnest($3::text[]) AS stored (id)
+    WHERE NOT EXISTS (SELECT FROM backend WHERE backend.id = stored.id)
+) AS missing;
+
+-- name: note_failover
+-- The server is on timeline $1. No key is granted for $2 seconds. Every lease may have been renewed without this server's
+-- knowledge: none ends sooner than in $3 seconds, and no drone counts as silent for longer than that.
+WITH clock AS (
+    UPDATE plane_clock SET timeline = $1,
+        grants_after = greatest(grants_after, now() + make_interval(secs => $2))
+    WHERE one
+), keys AS (
+    UPDATE backend_key SET expires_at = greatest(expires_at, now() + make_interval(secs => $3))
+)
+UPDATE drone SET last_heartbeat = greatest(last_heartbeat, now() - make_interval(secs => $3))
+WHERE last_heartbeat IS NOT NULL;

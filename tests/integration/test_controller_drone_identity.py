@@ -1,0 +1,182 @@
+"""Which drone has a name, and what of a drone counts before and after it has started over."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import aiohttp
+import asyncpg
+import pytest
+from structlog.testing import capture_logs
+
+from harness.controllers import Api, controller_api
+from harness.fake_node import CLUSTER, FakeNode, fake_drone, obedient_drone, silent_drone
+from plane.protocol.drone_messages import MessageFromDrone, MessageToDrone
+from plane.protocol.handshake import DroneIdentity
+from plane.transport.controller_url import ControllerUrl
+from plane.transport.node_socket import NodeConnector, NodeSocket
+
+IMAGE: dict[str, Any] = {"executable": {"image": "example/image"}}
+FIRST = {"instance": "i-1", "clock": "c-1", "boot_id": "b-1", "machine_id": "m-1"}
+CLONE = {"instance": "i-2", "clock": "c-2", "boot_id": "b-2", "machine_id": "m-1"}
+RESTARTED = FIRST | {"instance": "i-3", "clock": "c-3"}
+REFUSED = "another drone named dr-fake is connected; give each its own --name, or stop that one"
+
+
+async def closed_with(node: FakeNode) -> tuple[int, str]:
+    async with asyncio.timeout(10):
+        while (message := await node.ws.receive()).type is aiohttp.WSMsgType.TEXT:
+            pass
+    assert message.type is aiohttp.WSMsgType.CLOSE
+    return message.data, message.extra or ""
+
+
+async def registered_at(url: str) -> Any:
+    connection = await asyncpg.connect(url)
+    try:
+        return await connection.fetchrow("SELECT node.*, drone.* FROM node JOIN drone ON drone.id = node.id")
+    finally:
+        await connection.close()
+
+
+async def until_listed(api: Api, wanted: bool) -> None:
+    async with asyncio.timeout(10):
+        while bool((await api.call("GET", f"/ctrl/c/{CLUSTER}/state"))[1]["drones"]) is not wanted:
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("at", ["the same controller", "another controller"])
+async def test_a_second_drone_of_one_name_is_refused_and_the_first_goes_on(postgres_url: str, at: str) -> None:
+    async with (
+        controller_api(postgres_url) as api,
+        controller_api(postgres_url) as other,
+        fake_drone(api.base, identity=FIRST) as first,
+    ):
+        before = await registered_at(postgres_url)
+        with capture_logs() as logs:
+            for _ in range(2):
+                async with silent_drone((api if at == "the same controller" else other).base, identity=CLONE) as clone:
+                    assert await closed_with(clone) == (1008, REFUSED)
+        assert [entry["log_level"] for entry in logs if entry["event"] == "node refused"] == ["warning"] * 2
+        assert await registered_at(postgres_url) == before
+        backend = (await other.connect(key={"name": "k"}, spawn_config=IMAGE))["backend_id"]
+        assert (await first.hear("Action"))["backend_id"] == backend
+
+
+async def test_a_drone_that_restarts_on_its_machine_has_its_name_at_once(postgres_url: str) -> None:
+    async with controller_api(postgres_url) as api:
+        async with fake_drone(api.base, identity=FIRST), silent_drone(api.base, identity=RESTARTED) as early:
+            # Its former connection still stands.
+            assert (await closed_with(early))[0] == 1008
+        await until_listed(api, False)
+        async with fake_drone(api.base, identity=RESTARTED):
+            row = await registered_at(postgres_url)
+            assert (row["plane_instance"], row["plane_clock"]) == ("i-3", "c-3")
+        await until_listed(api, False)
+        async with silent_drone(api.base, identity=CLONE) as clone:
+            assert (await closed_with(clone))[0] == 1008
+        # An original, which has no identity, has it as ever; and a newer connection wins over it.
+        async with fake_drone(api.base), fake_drone(api.base, identity=CLONE):
+            assert (await registered_at(postgres_url))["plane_instance"] == "i-2"
+
+
+async def test_a_name_is_free_once_its_drone_is_not_counted_on(postgres_url: str) -> None:
+    async with controller_api(postgres_url) as api, fake_drone(api.base, identity=FIRST):
+        connection = await asyncpg.connect(postgres_url)
+        await connection.execute("UPDATE drone SET last_heartbeat = now() - interval '46 seconds'")
+        await connection.close()
+        async with fake_drone(api.base, identity=CLONE):
+            assert (await registered_at(postgres_url))["plane_instance"] == "i-2"
+
+
+async def test_a_refused_node_says_why_and_tries_again(postgres_url: str) -> None:
+    connected = asyncio.Event()
+
+    async def session(socket: NodeSocket[MessageToDrone, MessageFromDrone]) -> None:
+        connected.set()
+        async for _ in socket.messages():
+            pass
+
+    async with controller_api(postgres_url) as api, fake_drone(api.base, identity=FIRST):
+        connector = NodeConnector(
+            ControllerUrl.parse(api.base),
+            f"/ctrl/c/{CLUSTER}/drone-socket",
+            "dr-fake",
+            MessageToDrone,
+            session,
+            identity=DroneIdentity(**CLONE),
+        )
+        with capture_logs() as logs:
+            running = asyncio.create_task(connector.run())
+            try:
+                async with asyncio.timeout(30):
+                    while len(said := [e for e in logs if e["event"] == "controller refuses this node"]) < 2:
+                        await asyncio.sleep(0.05)
+            finally:
+                running.cancel()
+                await asyncio.wait([running])
+    assert {(entry["log_level"], entry["reason"]) for entry in said} == {("warning", REFUSED)}
+
+
+@pytest.mark.parametrize("identity", [None, FIRST], ids=["an original", "ours"])
+async def test_a_drone_gets_no_work_before_its_first_heartbeat(
+    postgres_url: str, identity: dict[str, str] | None
+) -> None:
+    async with controller_api(postgres_url) as api:
+        async with fake_drone(api.base, identity=identity):
+            await api.connect(spawn_config=IMAGE)
+        await until_listed(api, False)
+        async with silent_drone(api.base, identity=identity) as drone:
+            await drone.say("RenewKey", {"backend": "none", "local_time": 1})
+            await drone.hear("RenewKeyResponse")
+            assert await api.refused(spawn_config=IMAGE) == (500, "NoDroneAvailable")
+            await until_listed(api, False)
+            await drone.beat()
+            await until_listed(api, True)
+            await api.connect(spawn_config=IMAGE)
+
+
+async def test_a_heartbeat_of_a_former_connection_does_not_count_for_the_present_one(postgres_url: str) -> None:
+    async with (
+        controller_api(postgres_url) as one,
+        controller_api(postgres_url) as two,
+        fake_drone(one.base) as former,
+        silent_drone(two.base) as present,
+    ):
+        await present.say("RenewKey", {"backend": "none", "local_time": 1})
+        await present.hear("RenewKeyResponse")
+        await former.beat()
+        await former.say("RenewKey", {"backend": "none", "local_time": 1})
+        # Its heartbeat is written before the answer to what it said next, or together with it.
+        await former.hear("RenewKeyResponse")
+        await asyncio.sleep(0.2)
+        assert (await registered_at(postgres_url))["last_local_time"] is None
+
+
+@pytest.mark.parametrize("now", [RESTARTED, FIRST | {"clock": "c-9"}], ids=["another store", "another clock"])
+async def test_what_waits_for_a_drone_that_has_started_over_is_ended_instead(
+    postgres_url: str, now: dict[str, str]
+) -> None:
+    async with controller_api(postgres_url) as api:
+        async with fake_drone(api.base, identity=FIRST) as drone:
+            backend = (await api.connect(key={"name": "k"}, spawn_config=IMAGE))["backend_id"]
+            spawn = await drone.hear("Action")
+        await until_listed(api, False)
+        # It comes back as it was: it gets the order again.
+        async with fake_drone(api.base, identity=FIRST) as drone:
+            assert await drone.hear("Action") == spawn
+        await until_listed(api, False)
+        async with fake_drone(api.base, identity=now) as drone:
+            action = await drone.hear("Action")
+            assert action["backend_id"] == backend
+            assert action["action"] == {"Terminate": {"kind": "hard", "reason": "lost"}}
+            await drone.say("AckAction", {"action_id": action["action_id"]})
+            assert await drone.hears_nothing("Action", for_s=0.5)
+        await until_listed(api, False)
+        async with obedient_drone(api.base, identity=now) as spawned:
+            await api.connect(spawn_config=IMAGE)
+            async with asyncio.timeout(10):
+                while len(spawned) < 1:
+                    await asyncio.sleep(0.02)
+            assert backend not in spawned

@@ -1,0 +1,84 @@
+"""Route lookups of a proxy: a backend that does not become ready delays only those for itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import asyncpg
+import pytest
+
+from harness.controllers import controller_api
+from harness.fake_node import FakeNode, fake_drone, fake_proxy
+from plane.controller import route_lookups
+
+IMAGE: dict[str, Any] = {"executable": {"image": "example/image"}}
+READY = {"status": "ready", "address": "127.0.0.1:4567"}
+TOKENS = 10_500
+
+
+async def give_tokens(url: str, backend: str) -> None:
+    connection = await asyncpg.connect(url)
+    await connection.execute(
+        "INSERT INTO token (token, backend_id, expiration_time, auth, secret_token)"
+        " SELECT 't' || n, $1, now() + interval '1 hour', '{}', 's' FROM generate_series(1, $2::int) n",
+        backend,
+        TOKENS,
+    )
+    await connection.close()
+
+
+async def report_ready(drone: FakeNode, backend: str, number: int) -> None:
+    event = {"event_id": number, "backend_id": backend, "state": READY, "timestamp": 1}
+    await drone.say("BackendEvent", event)
+
+
+async def test_a_backend_that_is_never_ready_delays_nobody_elses_lookups(postgres_url: str) -> None:
+    async with (
+        controller_api(postgres_url) as api,
+        fake_drone(api.base) as drone,
+        fake_proxy(api.base) as proxy,
+    ):
+        never = (await api.connect(spawn_config=IMAGE))["backend_id"]
+        other = await api.connect(spawn_config=IMAGE)
+        await give_tokens(postgres_url, never)
+        for number in range(1, TOKENS + 1):
+            await proxy.say("RouteInfoRequest", {"token": f"t{number}"})
+        await report_ready(drone, other["backend_id"], 1)
+        await drone.hear("AckEvent")
+        await proxy.say("RouteInfoRequest", {"token": other["token"]})
+        assert (await proxy.hear("RouteInfoResponse"))["token"] == other["token"]
+        # All that could wait are answered when the other is ready after all.
+        await report_ready(drone, never, 2)
+        answered = {
+            (await proxy.hear("RouteInfoResponse"))["token"] for _ in range(route_lookups.WAITING_FOR_ONE_LIMIT)
+        }
+        assert len(answered) == route_lookups.WAITING_FOR_ONE_LIMIT
+
+
+async def test_a_lookup_that_is_sent_again_is_answered_once(postgres_url: str) -> None:
+    async with (
+        controller_api(postgres_url) as api,
+        fake_drone(api.base) as drone,
+        fake_proxy(api.base) as proxy,
+    ):
+        answer = await api.connect(spawn_config=IMAGE)
+        for _ in range(5):
+            await proxy.say("RouteInfoRequest", {"token": answer["token"]})
+        assert await proxy.hears_nothing("RouteInfoResponse", for_s=0.3)
+        await report_ready(drone, answer["backend_id"], 1)
+        assert (await proxy.hear("RouteInfoResponse"))["route_info"]["address"] == "127.0.0.1:4567"
+        assert await proxy.hears_nothing("RouteInfoResponse", for_s=0.3)
+        # Asked later, it is answered again.
+        await proxy.say("RouteInfoRequest", {"token": answer["token"]})
+        assert (await proxy.hear("RouteInfoResponse"))["token"] == answer["token"]
+
+
+async def test_a_lookup_ends_when_its_time_is_up(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(route_lookups, "WAIT_TIMEOUT_S", 0.5)
+    async with controller_api(postgres_url) as api, fake_drone(api.base) as drone, fake_proxy(api.base) as proxy:
+        answer = await api.connect(spawn_config=IMAGE)
+        await proxy.say("RouteInfoRequest", {"token": answer["token"]})
+        assert await proxy.hear("RouteInfoResponse") == {"token": answer["token"], "route_info": None}
+        await proxy.say("RouteInfoRequest", {"token": answer["token"]})
+        await report_ready(drone, answer["backend_id"], 1)
+        assert (await proxy.hear("RouteInfoResponse"))["route_info"] is not None
