@@ -1,7 +1,4 @@
-"""Whole clusters whose database's clock steps, or whose standby takes over: an outside observer sees no key twice.
-
-Every process appends its key's fencing token and the time to a file, ten times a second.
-"""
+"""Whole clusters whose database's clock steps, or whose standby takes over: an outside observer sees no key twice."""
 
 from __future__ import annotations
 
@@ -9,39 +6,20 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
 
-from harness.clusters import BACKEND, Cluster, separate_parts, until
+from harness.clusters import Cluster, separate_parts, until
+from harness.observer import OBSERVED, lives_seen, overlaps
 from harness.real_parts import OwnPostgres
-
-OBSERVED = """
-import os, threading, time
-def observe():
-    while True:
-        with open(os.environ["LIVES"], "a") as file:
-            file.write(f"{os.environ['SESSION_BACKEND_FENCING_TOKEN']} {time.time()}\\n")
-        time.sleep(0.1)
-threading.Thread(target=observe, daemon=True).start()
-"""
 
 
 def spawn(cluster: Cluster, lives: Path) -> dict[str, Any]:
-    executable = cluster.executable(CODE=OBSERVED + BACKEND, LIVES=str(lives)) | {"isolation": "none"}
+    executable = cluster.executable(CODE=OBSERVED, LIVES=str(lives)) | {"isolation": "none"}
     return cluster.connect(key={"name": "k"}, spawn_config={"executable": executable})
-
-
-def overlaps(lives: Path) -> list[tuple[str, str]]:
-    """The pairs of lives, by their tokens, of which the later began before the earlier had ended."""
-    seen: dict[str, list[float]] = {}
-    for line in lives.read_text().splitlines():
-        token, at = line.split()
-        seen.setdefault(token, []).append(float(at))
-    return [(a, b) for a, b in pairwise(sorted(seen, key=int)) if min(seen[b]) <= max(seen[a])]
 
 
 @contextmanager
@@ -82,7 +60,7 @@ async def test_no_key_has_two_processes_after_a_step_of_the_clock(step_s: int, t
         cluster.call("POST", f"/ctrl/b/{second['backend_id']}/hard-terminate")
         cluster.until_status(second["backend_id"], "terminated")
         assert await query(server.url, "SELECT count(*) FROM backend WHERE last_status <> 'terminated'") == 0
-        assert len({line.split()[0] for line in lives.read_text().splitlines()}) == 2
+        assert len(lives_seen(lives)) == 2
         assert overlaps(lives) == []
 
 
@@ -105,7 +83,7 @@ async def test_no_key_has_two_processes_after_a_failover_that_lost_its_commit(tm
         cluster.until_status(lost, "ready")
         primary.stop(signal.SIGQUIT)
         await query(standby.url, "SELECT pg_promote()")
-        executable = cluster.executable(CODE=OBSERVED + BACKEND, LIVES=str(lives)) | {"isolation": "none"}
+        executable = cluster.executable(CODE=OBSERVED, LIVES=str(lives)) | {"isolation": "none"}
         body = {"key": {"name": "k"}, "spawn_config": {"executable": executable}}
         answers: list[int] = []
 
@@ -124,5 +102,5 @@ async def test_no_key_has_two_processes_after_a_failover_that_lost_its_commit(tm
         cluster.call("POST", f"/ctrl/b/{cluster.spawned[-1]}/hard-terminate")
         cluster.until_status(cluster.spawned[-1], "terminated")
         assert await query(standby.url, "SELECT count(*) FROM backend WHERE last_status <> 'terminated'") == 0
-        assert len({line.split()[0] for line in lives.read_text().splitlines()}) == 2
+        assert len(lives_seen(lives)) == 2
         assert overlaps(lives) == []

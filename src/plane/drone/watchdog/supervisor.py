@@ -140,6 +140,11 @@ class WatchdogSupervisor:
             except OSError as error:
                 log.error("watchdog cannot be reached; it is replaced", error=str(error))
                 await _end(watchdog)
+            except asyncio.CancelledError:
+                # This process ends. What has ended just now is not to be looked for by the watchdog.
+                with contextlib.suppress(OSError):
+                    ours.send(b"".join(map(encode, self._take_unsent())))
+                raise
             else:
                 log.error("watchdog ended; another is started")
             finally:
@@ -150,12 +155,15 @@ class WatchdogSupervisor:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            unsent, self._unsent = self._unsent, {}
-            messages: list[Message] = [self._held.get(backend_id) or Release(backend_id) for backend_id in unsent]
+            messages = self._take_unsent()
             if self._sent_ticks > last_tick:
                 last_tick = self._sent_ticks
                 messages.append(Tick(last_tick))
             await loop.sock_sendall(connection, b"".join(map(encode, messages)))
+
+    def _take_unsent(self) -> list[Message]:
+        unsent, self._unsent = self._unsent, {}
+        return [self._held.get(backend_id) or Release(backend_id) for backend_id in unsent]
 
     async def _receive(self, connection: socket.socket) -> None:
         loop, rest = asyncio.get_running_loop(), b""
