@@ -66,7 +66,7 @@ class Machine:
     def enter(self, *command: str, user: str | None = None) -> list[str]:
         """The command line that runs ``command`` there."""
         become = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"] if user else []
-        return ["nsenter", f"--target={self.pid}", *"--mount --pid --net --root --wd".split(), *become, *command]
+        return ["nsenter", f"--target={self.pid}", *["--mount", "--pid", "--net", "--root", "--wd"], *become, *command]
 
     def sh(self, script: str, *, user: str | None = None, cwd: str = "/", **environment: str) -> str:
         """Run a shell script there, which must succeed; returns what it printed."""
