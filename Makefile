@@ -15,7 +15,7 @@ dev: .venv/runtime ## Run a whole cluster on this machine (Ctrl-C ends it); OPTI
 	$(BIN)/plane dev $(OPTIONS)
 
 test: .venv/development ## Set everything up and run all tests
-	./scripts/install_real_parts.sh
+	sh scripts/install_real_parts.sh
 	@# Four at once on two cores: many tests mostly wait for a lease, a grace or a CA.
 	$(RUN) pytest -n 4 --dist loadgroup --durations 15 $(OPTIONS)
 
@@ -26,7 +26,7 @@ check: .venv/development ## Lint, types, import rules
 	$(BIN)/lint-imports
 
 bench: .venv/development ## Run the benchmarks (minutes); results are explained in docs/performance.md
-	./scripts/install_real_parts.sh
+	sh scripts/install_real_parts.sh
 	$(RUN) bench.proxy
 	$(RUN) bench.connect
 	PYTHONPATH=tests $(RUN) bench.drone
@@ -37,14 +37,14 @@ bench-controller: .venv/development ## Run the controller's benchmark only (two 
 	$(RUN) bench.controller
 
 bench-drone: .venv/development ## Run the drone's benchmarks only
-	./scripts/install_real_parts.sh
+	sh scripts/install_real_parts.sh
 	PYTHONPATH=tests $(RUN) bench.drone
 
 bench-dns: .venv/development ## Run the DNS server's benchmark only
 	$(RUN) bench.dns
 
 bench-proxy: .venv/development ## Run the proxy's benchmarks only
-	./scripts/install_real_parts.sh
+	sh scripts/install_real_parts.sh
 	$(RUN) bench.proxy
 
 fuzz: .venv/development ## Fuzz what reads strangers' bytes, for two minutes; FUZZ_SECONDS=… for each of three targets

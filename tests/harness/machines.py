@@ -6,10 +6,13 @@ a kernel that gives namespaces and overlayfs.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +21,7 @@ from pathlib import Path
 
 from harness import real_parts
 
-__all__ = ["CHECKOUT", "PATH", "Machine", "Running", "copy_checkout", "machine"]
+__all__ = ["CHECKOUT", "PATH", "Machine", "Running", "copy_checkout", "debian", "machine", "wheels"]
 
 CHECKOUT = Path(__file__).parents[2]
 # Where Debian's own Python is, which every user of the machine can reach; the tests' own may be below /root.
@@ -80,6 +83,16 @@ class Machine:
         )
         assert done.returncode == 0, f"{script}\n{done.stdout[-6000:]}{done.stderr[-6000:]}"
         return done.stdout
+
+    def processes(self) -> list[str]:
+        """The command lines of what runs there, but for process 1."""
+        ours = (Path("/proc") / str(self.pid) / "ns/pid").readlink()
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if process.name != str(self.pid) and (process / "ns/pid").readlink() == ours:
+                    found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        return found
 
     def copy(self, source: Path, target: str) -> None:
         """Copy a folder to there; its files belong to root."""
@@ -161,3 +174,51 @@ def machine(folder: Path, system: Path = Path("/")) -> Iterator[Machine]:
 def copy_checkout(target: Path) -> None:
     """What a clone of this checkout would have, with changes that are not committed."""
     shutil.copytree(CHECKOUT, target, symlinks=True, ignore=shutil.ignore_patterns(*NOT_CLONED))
+
+
+def wheels(python: str) -> Path:
+    """What `make dev` installs, for a Python version like "3.13": a machine of the tests has no network."""
+
+    def make(folder: Path) -> None:
+        fit = ["--only-binary=:all:", f"--python-version={python}", "--require-hashes", f"--dest={folder}"]
+        command = [sys.executable, "-m", "pip", "download", "--quiet", *fit, "-r", str(CHECKOUT / "requirements.lock")]
+        subprocess.run(command, check=True)
+
+    return real_parts.shared_folder(f"wheels-{python}", make)
+
+
+def debian(codename: str) -> Path:
+    """The root folder of a fresh Debian, with what the README asks for; "/" where this machine has that system."""
+    if f"VERSION_CODENAME={codename}\n" in Path("/etc/os-release").read_text():
+        return Path("/")
+    if not shutil.which("debootstrap") or not (mirror := _mirror()):
+        real_parts.missing("debootstrap, or a mirror of Debian among apt's sources")
+
+    def make(folder: Path) -> None:
+        options = ["--variant=minbase", "--include=python3-venv,git,make,curl,iproute2"]
+        done = subprocess.run(
+            ["debootstrap", *options, codename, str(folder), mirror],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, **_proxy()},
+        )
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+    return real_parts.shared_folder(f"debian-{codename}", make)
+
+
+def _mirror() -> str:
+    """Where apt has this machine's Debian from."""
+    release = re.search(r"^VERSION_CODENAME=(\w+)$", Path("/etc/os-release").read_text(), re.M)
+    command = ["apt-get", "indextargets", "--format", "$(RELEASE) $(REPO_URI)", "Created-By: Packages"]
+    found = subprocess.run(command, check=False, capture_output=True, text=True).stdout.splitlines()
+    fit = (line.split()[1] for line in found if release and line.startswith(f"{release[1]} "))
+    return next(fit, "")
+
+
+def _proxy() -> dict[str, str]:
+    """The proxy that apt uses, as debootstrap's downloader is told of one."""
+    command = ["apt-config", "shell", "PROXY", "Acquire::http::Proxy"]
+    found = subprocess.run(command, check=False, capture_output=True, text=True).stdout
+    return {"http_proxy": found.split("'")[1]} if "'" in found else {}
