@@ -203,7 +203,8 @@ def debian(codename: str) -> Path:
     def make(folder: Path) -> None:
         options = ["--variant=minbase", "--include=python3-venv,make,curl,iproute2"]
         done = subprocess.run(
-            ["debootstrap", *options, codename, str(folder), mirror],
+            # What it mounts there must not be there any more when somebody removes the folder.
+            ["unshare", "--mount", "--fork", "--kill-child", "debootstrap", *options, codename, str(folder), mirror],
             capture_output=True,
             text=True,
             check=False,
