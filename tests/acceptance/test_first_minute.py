@@ -26,7 +26,8 @@ WHEELS = "/opt/wheels-of-the-test"
 READY = "Ctrl-C ends everything"
 ROOT = {"HOME": "/root", "LANG": "C.UTF-8"}
 SMOKE = (
-    "-n 0 tests/unit/test_timing.py tests/integration/test_embedded_postgres.py "
+    "-n 0 tests/unit/test_timing.py "
+    "tests/integration/test_embedded_postgres.py::test_data_survives_and_no_process_does "
     "tests/acceptance/test_dev.py::test_the_pasted_lines_connect_and_show_the_database"
 )
 
@@ -38,27 +39,15 @@ class Place:
     path: str
     user: str | None = None
     owner: str = "root"
-    before: str = ""
     command: tuple[str, ...] = ("make", "dev")
     environment: dict[str, str] = field(default_factory=lambda: ROOT)
 
 
-HOME = {"HOME": "/home/ada", "LANG": "C.UTF-8"}
 ONE, TWO = Place("/root/one"), Place("/root/two")
-PLACES = {
-    "user-in-a-private-home": Place("/home/ada/plane", user="ada", owner="ada", environment=HOME),
-    "sudo-in-anothers-checkout": Place(
-        "/home/ada/plane",
-        user="ada",
-        owner="ada",
-        before="echo 'ada ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/ada",
-        command=("sudo", "--preserve-env=PIP_NO_INDEX,PIP_FIND_LINKS,PIP_NO_COMPILE", "make", "dev"),
-        environment=HOME,
-    ),
-    "umask-and-a-long-path-with-a-space-and-other-letters": Place(
-        f"/srv/Ännes 計画 of the 'plane'/{'a' * 60}/{'b' * 60}", command=("sh", "-c", "umask 077; exec make dev")
-    ),
-}
+USERS = Place("/home/ada/plane", user="ada", owner="ada", environment={"HOME": "/home/ada", "LANG": "C.UTF-8"})
+STRANGE = Place(
+    f"/srv/Ännes 計画 of the 'plane'/{'a' * 60}/{'b' * 60}", command=("sh", "-c", "umask 077; exec make dev")
+)
 
 
 @pytest.fixture
@@ -80,7 +69,6 @@ def install(there: Machine, place: Place, python: str) -> None:
     """Put a checkout and the wheels there."""
     if place.user:
         there.sh("useradd --create-home ada; chmod 0700 /home/ada")
-    there.sh(place.before)
     there.copy(wheels(python), WHEELS)
     copy_checkout(there.root / place.path.lstrip("/"))
     there.sh(f"chown -R {place.owner}: {shlex.quote(place.path)}")
@@ -108,16 +96,28 @@ def uses_the_pasted_line(there: Machine, printed: str) -> None:
     assert answer["backend_id"] in there.sh(f"curl -sS --fail --max-time 30 {shlex.quote(answer['url'])}")
 
 
-@pytest.mark.parametrize("name", PLACES)
-def test_make_dev_from_nothing(fresh: Machine, tmp_path: Path, name: str) -> None:
-    install(fresh, PLACES[name], "3.11")
-    runs(fresh, PLACES[name], tmp_path / "log", starts=2)
+def test_a_long_path_with_a_space_and_other_letters_and_a_umask_for_nobody_else(fresh: Machine, tmp_path: Path) -> None:
+    install(fresh, STRANGE, "3.11")
+    runs(fresh, STRANGE, tmp_path / "log", starts=2)
+
+
+def test_a_users_own_checkout_and_the_same_with_sudo(fresh: Machine, tmp_path: Path) -> None:
+    install(fresh, USERS, "3.11")
+    runs(fresh, USERS, tmp_path / "log", starts=2)
+    fresh.sh("echo 'ada ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/ada")
+    # With the user's database, whose owner PostgreSQL runs as; and with one that only root made.
+    runs(fresh, replace(USERS, command=("sudo", "make", "dev")), tmp_path / "log")
+    roots = ("sudo", "make", "dev", "OPTIONS=--data-dir /home/ada/plane/other")
+    runs(fresh, replace(USERS, command=roots), tmp_path / "log")
+    assert len(copies(fresh)) == 1
+    # What root has run in it does not keep its owner out.
+    runs(fresh, USERS, tmp_path / "log")
 
 
 def test_make_dev_on_debian_13(tmp_path: Path) -> None:
     with machine(tmp_path / "machine", debian("trixie")) as there:
         install(there, ONE, "3.13")
-        runs(there, ONE, tmp_path / "log", starts=2)
+        runs(there, ONE, tmp_path / "log")
 
 
 def test_two_checkouts_at_once(fresh: Machine, tmp_path: Path) -> None:
@@ -268,7 +268,7 @@ def test_make_test_as_a_user(private: Machine) -> None:
     for folder in (Path(sys.base_prefix), *Path(sys.base_prefix).parents):
         private.sh(f"chmod o+x {shlex.quote(str(folder))}")
     private.sh(f"chown -R ada: {shlex.quote(str(CHECKOUT))}")
-    passes(private, "ada", {**HOME, "LANG": "C"})
+    passes(private, "ada", {"HOME": "/home/ada", "LANG": "C"})
 
 
 def passes(there: Machine, user: str | None, environment: dict[str, str]) -> None:

@@ -150,7 +150,9 @@ def _start(place: _Installation, preload: Path | None) -> subprocess.Popen[bytes
         str(place.bin / "postgres"),
         *("-D", str(place.data), "-k", str(place.socket_folder), "-c", "listen_addresses="),
     ]
-    with place.log.open("wb") as output:
+    # Not through a link: where this runs as root, the folder may belong to the server's account.
+    log_flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(place.log, log_flags, 0o644), "wb") as output:
         return subprocess.Popen(  # noqa: S603 - our own command
             command,
             cwd="/",

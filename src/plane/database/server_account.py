@@ -58,7 +58,8 @@ class Account:
 
     def own(self, folder: Path) -> None:
         """Give a folder to this account."""
-        os.chown(folder, self.uid, self.gid)
+        # The account may have put a link in its place, if it owns the folder above.
+        os.chown(folder, self.uid, self.gid, follow_symlinks=False)
 
 
 def account_for(data: Path) -> Account | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -24,6 +25,8 @@ __all__ = ["server_home", "serving_pid", "socket_folder"]
 SOCKET_FOLDER_LIMIT = 107 - len("/.s.PGSQL.5432")
 # In a home: the device and the path of the folder for which it was made.
 ORIGIN = "origin"
+# A path has at most 4,096 bytes.
+ORIGIN_LIMIT_BYTES = 4_200
 
 log = structlog.get_logger("plane.database")
 
@@ -38,23 +41,24 @@ def server_home(folder: Path, account: Account | None) -> Path:
         return folder
     _remove_orphans()
     data = folder / "data"
-    if data.is_symlink() and data.exists():
-        home = data.resolve().parent
-        _own_folder(home, account)
-        return home
-    failure = account.cannot_enter(folder)
-    if failure is None and not data.is_symlink():
-        return folder
-    if data.exists():
-        raise ConfigurationError(
-            f"PostgreSQL runs as user {account.uid}, who owns {data} but cannot enter {folder} ({failure}). "
-            "Let others pass its parent folders (chmod o+x), or choose another folder with --data-dir"
-        )
-    if data.is_symlink():
-        log.warning("database folder is missing; starting with an empty one", folder=str(data.readlink()))
+    linked = data.readlink().parent if data.is_symlink() else None
+    if linked is not None and linked.name.startswith(HOME_PREFIX):
+        if linked.is_dir():
+            _own_folder(linked, account)
+            return linked
+        log.warning("database folder is missing; starting with an empty one", folder=str(linked))
+    else:
+        failure = account.cannot_enter(folder)
+        if failure is None:
+            return folder
+        if os.path.lexists(data):
+            raise ConfigurationError(
+                f"PostgreSQL runs as user {account.uid}, who owns {data} but cannot enter {folder} ({failure}). "
+                "Let others pass its parent folders (chmod o+x), or choose another folder with --data-dir"
+            )
     name = f"{HOME_PREFIX}{_short_hash(folder)}"
     home = _first_usable(data_candidates(os.environ.get("TMPDIR")), name, account)
-    (home / ORIGIN).write_bytes(b"%d %s" % (folder.stat().st_dev, os.fsencode(folder)))
+    _note_origin(home, folder)
     for entry in ("data", "log"):
         (folder / entry).unlink(missing_ok=True)
         (folder / entry).symlink_to(home / entry)
@@ -110,9 +114,24 @@ def _remove_orphans() -> None:
                 shutil.rmtree(home, ignore_errors=True)
 
 
+def _note_origin(home: Path, folder: Path) -> None:
+    note = home / ORIGIN
+    note.unlink(missing_ok=True)
+    # Not through a link: the home belongs to the server's account.
+    descriptor = os.open(note, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(b"%d %s" % (folder.stat().st_dev, os.fsencode(folder)))
+
+
 def _is_orphan(home: Path) -> bool:
     try:
-        device, _, origin = (home / ORIGIN).read_bytes().partition(b" ")
+        # Every user may put things into these folders: nothing is followed or waited for, and only root's notes count.
+        descriptor = os.open(home / ORIGIN, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            entry = os.fstat(descriptor)
+            if entry.st_uid != os.geteuid() or not stat.S_ISREG(entry.st_mode):
+                return False
+            device, _, origin = file.read(ORIGIN_LIMIT_BYTES).partition(b" ")
         folder = Path(os.fsdecode(origin))
         if os.path.lexists(folder / "data") or serving_pid(home / "data") is not None:
             return False
