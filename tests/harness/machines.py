@@ -156,6 +156,9 @@ def machine(folder: Path, system: Path = Path("/")) -> Iterator[Machine]:
     """A machine that runs while the block does. ``system``: the root folder beneath it, by default that of this one."""
     if os.geteuid() != 0:
         real_parts.missing("root, who may make namespaces")
+    for program in ("curl", "sudo", "ip"):
+        if not shutil.which(program, path=PATH):
+            real_parts.missing(program)
     folder.mkdir()
     namespaces = ["unshare", "--mount", "--pid", "--net", "--ipc", "--fork", "--kill-child"]
     init = subprocess.Popen(
