@@ -4,7 +4,9 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# Programs of the environment are run as modules where they can be: the first line of a script cannot hold any path.
+RUN := $(BIN)/python -m
+PIP := $(RUN) pip --disable-pip-version-check --quiet
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -13,49 +15,54 @@ dev: .venv/runtime ## Run a whole cluster on this machine (Ctrl-C ends it); OPTI
 	$(BIN)/plane dev $(OPTIONS)
 
 test: .venv/development ## Set everything up and run all tests
-	./scripts/install_real_parts.sh
+	sh scripts/install_real_parts.sh
 	@# Four at once on two cores: many tests mostly wait for a lease, a grace or a CA.
-	$(BIN)/pytest -n 4 --dist loadgroup --durations 15 $(OPTIONS)
+	$(RUN) pytest -n 4 --dist loadgroup --durations 15 $(OPTIONS)
 
 check: .venv/development ## Lint, types, import rules
-	$(BIN)/ruff check
-	$(BIN)/ruff format --check
-	$(BIN)/mypy
+	$(RUN) ruff check
+	$(RUN) ruff format --check
+	$(RUN) mypy
 	$(BIN)/lint-imports
 
 bench: .venv/development ## Run the benchmarks (minutes); results are explained in docs/performance.md
-	./scripts/install_real_parts.sh
-	$(BIN)/python -m bench.proxy
-	$(BIN)/python -m bench.connect
-	PYTHONPATH=tests $(BIN)/python -m bench.drone
-	$(BIN)/python -m bench.dns
-	$(BIN)/python -m bench.controller
+	sh scripts/install_real_parts.sh
+	$(RUN) bench.proxy
+	$(RUN) bench.connect
+	PYTHONPATH=tests $(RUN) bench.drone
+	$(RUN) bench.dns
+	$(RUN) bench.controller
 
 bench-controller: .venv/development ## Run the controller's benchmark only (two minutes)
-	$(BIN)/python -m bench.controller
+	$(RUN) bench.controller
 
 bench-drone: .venv/development ## Run the drone's benchmarks only
-	./scripts/install_real_parts.sh
-	PYTHONPATH=tests $(BIN)/python -m bench.drone
+	sh scripts/install_real_parts.sh
+	PYTHONPATH=tests $(RUN) bench.drone
 
 bench-dns: .venv/development ## Run the DNS server's benchmark only
-	$(BIN)/python -m bench.dns
+	$(RUN) bench.dns
 
 bench-proxy: .venv/development ## Run the proxy's benchmarks only
-	./scripts/install_real_parts.sh
-	$(BIN)/python -m bench.proxy
+	sh scripts/install_real_parts.sh
+	$(RUN) bench.proxy
 
 fuzz: .venv/development ## Fuzz what reads strangers' bytes, for two minutes; FUZZ_SECONDS=… for each of three targets
-	FUZZ_SECONDS=$${FUZZ_SECONDS:-45} $(BIN)/pytest -q tests/fuzz
+	FUZZ_SECONDS=$${FUZZ_SECONDS:-45} $(RUN) pytest -q tests/fuzz
 
 clean: ## Remove what was made here
 	rm -rf .venv .plane site build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
+# Scripts of an environment, and what it has of this checkout, name its place: one that was moved is made anew.
+ifneq ($(shell cat .venv/made 2>/dev/null),$(shell pwd -P))
+.PHONY: .venv/made
+endif
+
 .venv/made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 		{ echo "Python 3.11 or newer is needed; name one with: make PYTHON=/path/to/python3" >&2; exit 1; }
-	$(PYTHON) -m venv .venv
-	touch $@
+	$(PYTHON) -m venv --clear .venv
+	pwd -P > $@
 
 .venv/runtime: .venv/made requirements.lock pyproject.toml
 	$(PIP) install --require-hashes -r requirements.lock

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import signal
 import socket
 import subprocess
@@ -59,16 +61,35 @@ def test_a_second_start_on_the_same_folder_names_the_first(tmp_path: Path) -> No
             assert f"in use by another `plane dev` (process {pid})" in second.log.read_text()
 
 
-def test_a_port_in_use_is_named(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        for flag, other in (("--port", "--proxy-port"), ("--proxy-port", "--port")):
-            arguments = ["dev", flag, str(port), other, str(free_port())]
-            with program(arguments, tmp_path, f"dev{flag}") as refused:
-                assert refused.process.wait(20) == 1
-                said = refused.log.read_text()
-                assert f"port {port} on 127.0.0.1 is in use by another program; choose another with {flag}" in said
+def test_ports_in_use_are_named_with_their_process_and_the_option(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, socket.create_server(("0.0.0.0", 0)) as other:
+        port, proxy_port = taken.getsockname()[1], other.getsockname()[1]
+        with program(["dev", "--port", str(port), "--proxy-port", str(proxy_port)], tmp_path, "dev") as refused:
+            assert refused.process.wait(20) == 1
+            said = refused.log.read_text()
+    for number, flag in ((port, "--port"), (proxy_port, "--proxy-port")):
+        holder = (
+            rf"port {number} on 127\.0\.0\.1 is in use by .+ \(process {os.getpid()}\); choose another with {flag}\n"
+        )
+        assert re.search(holder, said), said
     assert processes_of(tmp_path) == []
+
+
+def test_a_client_that_waits_for_the_control_api_finds_a_drone(tmp_path: Path) -> None:
+    port = free_port()
+    cluster = Cluster([f"http://127.0.0.1:{port}"], free_port())
+    arguments = ["dev", "--port", str(port), "--proxy-port", str(cluster.proxy_port), "--runtime", "process"]
+    for _ in range(2):
+        with program(arguments, tmp_path, "dev"):
+            until(lambda: is_healthy(cluster))
+            assert cluster.get(cluster.spawn("k")["url"]).status == 200
+
+
+def is_healthy(cluster: Cluster) -> bool:
+    try:
+        return cluster.call("GET", "/pub/health").status == 200
+    except OSError:
+        return False
 
 
 def test_on_a_database_of_ones_own(postgres_url: str, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import signal
@@ -10,11 +11,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from harness.clusters import Cluster, separate_parts, until
 from harness.controllers import controller_api
-from harness.fake_node import CLUSTER, fake_drone
+from harness.fake_node import CLUSTER, FakeNode, fake_drone
 
 # Writes a line every 20 ms to both streams in turn, and answers HTTP.
 WRITER = """
@@ -157,6 +159,35 @@ def test_refusals_say_why(postgres_url: str, tmp_path: Path) -> None:
             refused = cluster.call("GET", f"/ctrl/b/{backend}/logs{query}")
             assert refused.status == 400, query
             assert "query parameter" in refused.json()["message"]
+
+
+@pytest.mark.parametrize(("query", "most"), [("?tail=3", 3), ("?tail=1000", 100), ("?after=0", 100)])
+async def test_a_backend_that_writes_faster_than_it_is_read_does_not_make_a_reading_endless(
+    postgres_url: str, query: str, most: int
+) -> None:
+    async with controller_api(postgres_url) as api, fake_drone(api.base, extensions=["logs"]) as drone:
+        spawn = {"executable": {"image": "example/image"}, "cluster": CLUSTER}
+        backend = (await api.connect(spawn_config=spawn))["backend_id"]
+        flood = asyncio.create_task(write_without_end(drone))
+        try:
+            url = f"{api.base}/ctrl/b/{backend}/logs{query}"
+            async with asyncio.timeout(20), aiohttp.ClientSession() as http, http.get(url) as response:
+                rows = (await response.text()).splitlines()
+            assert 3 <= len(rows) <= most
+        finally:
+            flood.cancel()
+            await asyncio.wait([flood])
+
+
+async def write_without_end(drone: FakeNode) -> None:
+    """Answer each reading with ten lines, while twenty are written; the time of a line is its number."""
+    newest = 0
+    while True:
+        asked = await drone.hear("ReadLogs")
+        newest += 20
+        first = asked["after"] + 1 if asked.get("after") is not None else newest - min(asked["tail"], newest) + 1
+        lines = [[number, "x"] for number in range(first, newest + 1)][:10]
+        await drone.say("LogsRead", {"request_id": asked["request_id"], "page": {"lines": lines, "ended": False}})
 
 
 async def test_an_original_drone_is_not_disturbed(postgres_url: str) -> None:

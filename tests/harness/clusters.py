@@ -20,7 +20,7 @@ import pytest
 
 from harness.ports import free_port
 from harness.program import Program, program
-from plane.dev.demo import visible_folders
+from plane.dev.demo import as_reader, visible_folders
 from plane.runtime.processes import kill_marked
 
 __all__ = ["Cluster", "dev_cluster", "end_backends", "exposed", "free_port", "processes_of", "separate_parts", "until"]
@@ -70,7 +70,7 @@ class Cluster:
         variables = {"CODE": BACKEND, **env}
         if self.image is not None:
             return {"image": self.image, "pull_policy": "Never", "env": variables}
-        command = [sys.executable, "-c", "import os; exec(os.environ['CODE'])"]
+        command = [*as_reader(), sys.executable, "-c", "import os; exec(os.environ['CODE'])"]
         return {"command": command, "env": variables, "isolation": self.isolation}
 
     def call(self, method: str, path: str, body: Any = None, controller: int = 0) -> Answer:

@@ -33,6 +33,7 @@ __all__ = [
     "missing",
     "pack_python",
     "postgres_server",
+    "shared_folder",
 ]
 
 ROOT_VARIABLE = "PLANE_TEST_ROOT"
@@ -60,6 +61,19 @@ def _lock(name: str) -> Iterator[None]:
     with (_root() / f"{name}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def shared_folder(name: str, make: Callable[[Path], None]) -> Path:
+    """A folder for all tests of the run, which ``make`` fills for the first of them."""
+    with _lock(name):
+        folder = _root() / name
+        if not folder.exists():
+            unfinished = _root() / f"{name}.unfinished"
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir()
+            make(unfinished)
+            unfinished.rename(folder)
+        return folder
 
 
 def _remember(name: str, server: subprocess.Popen[bytes]) -> None:

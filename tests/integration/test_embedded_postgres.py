@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -85,3 +87,37 @@ async def test_what_keeps_it_from_starting_is_said(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="unrecognized configuration parameter"):
         async with embedded_postgres(tmp_path / "pg"):
             pass
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's databases lie elsewhere")
+async def test_the_database_of_a_deleted_folder_is_removed_and_no_other(tmp_path: Path) -> None:
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    for folder in (private / "deleted", private / "kept"):
+        async with embedded_postgres(folder):
+            pass
+    deleted, kept = ((private / name / "data").readlink().parent for name in ("deleted", "kept"))
+    shutil.rmtree(private / "deleted")
+    # What another user has put there, to make root wait, or remove what it leads to.
+    strange = [Path(f"/var/tmp/plane-postgres-{name}-{os.getpid()}") for name in ("fifo", "link", "theirs")]
+    victim = tmp_path / "victim"
+    shutil.copytree(kept, victim, ignore=shutil.ignore_patterns("socket"))
+    (victim / "origin").write_text(f"{tmp_path.stat().st_dev} {private}/deleted")
+    try:
+        strange[0].mkdir()
+        os.mkfifo(strange[0] / "origin")
+        strange[1].symlink_to(victim)
+        strange[2].mkdir()
+        (strange[2] / "origin").write_text(f"{tmp_path.stat().st_dev} {private}/deleted")
+        os.chown(strange[2] / "origin", 65534, 65534)
+        async with embedded_postgres(private / "kept") as url:
+            assert await ask(url, "SELECT 1") == 1
+        assert not deleted.exists()
+        assert kept.exists()
+        assert (victim / "data").exists()
+        assert all(os.path.lexists(path) for path in strange)
+    finally:
+        strange[1].unlink()
+        for path in (strange[0], strange[2]):
+            shutil.rmtree(path)
+    shutil.rmtree(kept)

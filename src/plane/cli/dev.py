@@ -46,7 +46,7 @@ def dev(
     port
         Port of the control API, on 127.0.0.1.
     proxy_port
-        Port of the proxy, on 127.0.0.1.
+        Port of the proxy, on 127.0.0.1 (::1 where localhost means only that).
     runtime
         process: backends are plain processes; docker: containers; auto: processes, and containers for
         spawn configs with "pool": "docker" where an engine answers.

@@ -82,20 +82,34 @@ async def _logs(request: web.Request) -> web.StreamResponse:
 async def _pages(
     context: Context, drone_id: int, backend_id: str, after: int | None, tail: int | None, *, follow: bool
 ) -> AsyncGenerator[LogPage, None]:
-    """Page after page, until there is no more, or the backend has ended.
+    """Yield page after page, until the backend has ended; without ``follow``, until the end of what there is now.
 
     Raises:
         ApiFailure: the drone does not answer, or has no logs.
     """
-    wait_s = 0.0
-    while True:
-        page = await _page(context, drone_id, backend_id, after, tail, wait_s)
-        yield page
-        if page.ended or not (page.lines or follow):
-            return
+    wait_s = FOLLOW_WAIT_S if follow else 0.0
+    page = await _page(context, drone_id, backend_id, after, tail, 0.0)
+    yield page
+    # A backend may write faster than its output is read: without an end, such a reading would have none.
+    end_ns, wanted = None, tail
+    while not page.ended and (page.lines or follow):
         if page.lines:
-            after, tail = page.lines[-1].time_ns, None
-        wait_s = FOLLOW_WAIT_S if follow else 0.0
+            after = page.lines[-1].time_ns
+        if not follow:
+            if wanted is not None and (wanted := wanted - len(page.lines)) <= 0:
+                return
+            if end_ns is None:
+                end_ns = await _newest(context, drone_id, backend_id)
+            if after is None or after >= end_ns:
+                return
+        page = await _page(context, drone_id, backend_id, after, None if after is not None else tail, wait_s)
+        yield page
+
+
+async def _newest(context: Context, drone_id: int, backend_id: str) -> int:
+    """Return the time of the newest line, in nanoseconds by the drone's clock; 0: there is none."""
+    page = await _page(context, drone_id, backend_id, None, 1, 0.0)
+    return page.lines[-1].time_ns if page.lines else 0
 
 
 async def _page(

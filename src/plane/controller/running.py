@@ -54,12 +54,39 @@ KEEP_ALIVE_S = 3630.0
 log = structlog.get_logger("plane.controller")
 
 
+class _Servers:
+    """The sockets at which a controller accepts connections."""
+
+    def __init__(self, accept: Callable[[], asyncio.BaseProtocol]) -> None:
+        self._accept = accept
+        self._open: list[asyncio.Server] = []
+
+    async def add(self, listener: socket.socket) -> None:
+        """Accept connections at ``listener`` from now on."""
+        loop = asyncio.get_running_loop()
+        self._open.append(await loop.create_server(self._accept, sock=listener, backlog=ACCEPT_BACKLOG))
+
+    def close(self) -> None:
+        """Accept no more connections; those that are open stay."""
+        for server in self._open:
+            server.close()
+
+
 class RunningController:
     """A controller that listens. ``port`` is the one it got."""
 
-    def __init__(self, port: int, tasks: list[asyncio.Task[None]]) -> None:
+    def __init__(self, port: int, tasks: list[asyncio.Task[None]], servers: _Servers) -> None:
         self.port = port
         self._tasks = tasks
+        self._servers = servers
+
+    async def listen(self, listener: socket.socket) -> None:
+        """Accept connections at another bound socket too, which is closed with the controller.
+
+        Raises:
+            OSError: another program listens there.
+        """
+        await self._servers.add(listener)
 
     async def wait(self) -> None:
         """Never returns: every part of the controller survives its errors."""
@@ -113,11 +140,11 @@ async def running_controller(settings: ControllerSettings) -> AsyncIterator[Runn
         try:
             async with asyncio.timeout(BUS_START_LIMIT_S):
                 await bus.listening.wait()
-            async with _serving(context, listener) as server:
+            async with _serving(context, listener) as servers:
                 log.info("controller listens", name=settings.name, host=settings.host, port=port)
-                yield RunningController(port, tasks)
+                yield RunningController(port, tasks, servers)
                 # Whoever comes now, or comes back, is to go to another controller.
-                server.close()
+                servers.close()
                 await _say_offline(context)
         finally:
             await end_tasks(tasks)
@@ -161,7 +188,7 @@ def _bind(host: str, port: int) -> socket.socket:
 
 
 @asynccontextmanager
-async def _serving(context: Context, listener: socket.socket) -> AsyncIterator[asyncio.Server]:
+async def _serving(context: Context, listener: socket.socket) -> AsyncIterator[_Servers]:
     app = make_app(context)
     runner = web.AppRunner(app, shutdown_timeout=timing.CONTROLLER_SHUTDOWN_GRACE_S)
     await runner.setup()
@@ -179,9 +206,10 @@ async def _serving(context: Context, listener: socket.socket) -> AsyncIterator[a
         deadlines=deadlines,
     )
     lane = ConnectLane(context, app[INSTRUMENTS], general, deadlines, KEEP_ALIVE_S)
-    server = await loop.create_server(lane.accept, sock=listener, backlog=ACCEPT_BACKLOG)
+    servers = _Servers(lane.accept)
+    await servers.add(listener)
     try:
-        yield server
+        yield servers
     finally:
-        server.close()
+        servers.close()
         await asyncio.gather(lane.stop(timing.CONTROLLER_SHUTDOWN_GRACE_S), runner.cleanup())

