@@ -79,9 +79,16 @@ class Cluster:
         return self._request(urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method))
 
     def connect(self, controller: int = 0, **request: Any) -> dict[str, Any]:
-        answer = self.call("POST", "/ctrl/connect", request, controller)
-        assert answer.status == 200, answer.body
-        body: dict[str, Any] = answer.json()
+        """A connect request that must succeed; with a drone that has just connected, as soon as that takes work."""
+        answers: list[Answer] = []
+
+        def is_answered() -> bool:
+            answers.append(self.call("POST", "/ctrl/connect", request, controller))
+            return b'"NoDroneAvailable"' not in answers[-1].body
+
+        until(is_answered)
+        assert answers[-1].status == 200, answers[-1].body
+        body: dict[str, Any] = answers[-1].json()
         self.spawned.append(body["backend_id"])
         return body
 

@@ -20,10 +20,10 @@ from plane.version import this_version
 __all__ = ["describe"]
 
 _REF = "#/components/schemas/{name}"
-# Of every endpoint: what cannot be decoded, and what nobody foresaw (also: the database does not answer).
-_ALWAYS = (400, 500)
+# Of every endpoint: what cannot be decoded, what nobody foresaw, and a database that does not answer.
+_ALWAYS = (400, 500, 503)
 _WITH_ROLE = (401, 403)
-_WITH_BODY = (408, 413, 415, 422, 503)
+_WITH_BODY = (408, 413, 415, 422)
 _MEANING = {
     400: "The request is malformed; the message names the field",
     401: "No valid API key, or refused by forward auth",
@@ -34,9 +34,9 @@ _MEANING = {
     413: "The body is too large",
     415: "The body is not declared as JSON",
     422: "The body has not the right shape; the message names the field",
-    500: "No drone fits, the database does not answer, or an internal error; the kind says which",
+    500: "No drone fits, or an internal error; the kind says which",
     502: "The drone did not answer",
-    503: "Too many large bodies are on their way; try again",
+    503: "The database does not answer or has just failed over, or too many large bodies are on their way; try again",
     504: "The drone did not answer in time",
 }
 

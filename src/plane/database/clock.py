@@ -39,10 +39,11 @@ async def read(db: Database, steady_clock: Callable[[], float]) -> ClockRow:
     Raises:
         DatabaseUnavailable
     """
-    before_s = steady_clock()
-    row = await db.fetchrow(_SQL["read_clock"])
-    after_s = steady_clock()
-    assert row is not None
+    # A transaction has its connection before the first reading: waiting for one would make the reading worthless.
+    async with db.transaction() as transaction:
+        before_s = steady_clock()
+        (row,) = await transaction.fetch(_SQL["read_clock"])
+        after_s = steady_clock()
     shifted_ms: int = row["shifted_ms"]
     steady_ms: int | None = row["steady_ms"]
     return ClockRow(
