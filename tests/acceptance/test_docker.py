@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from harness.clusters import Cluster, separate_parts, until
-from harness.docker_parts import OwnDocker, Registry, own_docker, own_registry, random_net
-from harness.real_parts import pack_python
+from harness.docker_parts import OwnDocker, Registry, own_docker, own_registry
+from harness.real_parts import pack_python, random_net
 from plane.runtime.docker_engine import DockerEngine
 from plane.runtime.docker_images import DockerImages
 from plane.runtime.docker_pruner import prune_containers

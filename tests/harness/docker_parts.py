@@ -27,7 +27,7 @@ import pytest
 from harness import real_parts
 from harness.clusters import free_port, until
 
-__all__ = ["OwnDocker", "Registry", "own_docker", "own_registry", "random_net"]
+__all__ = ["OwnDocker", "Registry", "own_docker", "own_registry"]
 
 START_LIMIT_S = 60.0
 STOP_LIMIT_S = 30.0
@@ -41,7 +41,7 @@ class OwnDocker:
     def __init__(self, folder: Path, **config: Any) -> None:
         self.socket = folder / "docker.sock"
         self._folder = folder
-        self._bridge = f"pln{secrets.token_hex(4)}"
+        self.bridge = f"pln{secrets.token_hex(4)}"
         self.process: subprocess.Popen[bytes] | None = None
         runtimes = {"second": {"path": shutil.which("runc") or "runc"}}
         settings = {
@@ -49,7 +49,7 @@ class OwnDocker:
             "exec-root": str(folder / "exec"),
             "pidfile": str(folder / "pid"),
             "hosts": [f"unix://{self.socket}"],
-            "bridge": self._bridge,
+            "bridge": self.bridge,
             "iptables": False,
             "ip6tables": False,
             "runtimes": runtimes,
@@ -58,14 +58,6 @@ class OwnDocker:
             **config,
         }
         (folder / "daemon.json").write_text(json.dumps(settings))
-
-    def make_bridge(self) -> None:
-        for command in (
-            ["ip", "link", "add", self._bridge, "type", "bridge"],
-            ["ip", "addr", "add", f"{random_net()}.1/24", "dev", self._bridge],
-            ["ip", "link", "set", self._bridge, "up"],
-        ):
-            subprocess.run(command, check=True, capture_output=True)
 
     def start(self) -> None:
         """Start it, and return when it answers."""
@@ -129,12 +121,7 @@ class OwnDocker:
             self.process.wait()
         with contextlib.suppress(OSError, ValueError):
             os.kill(int((self._folder / "exec/containerd/containerd.pid").read_text()), signal.SIGTERM)
-        subprocess.run(["ip", "link", "del", self._bridge], check=False, capture_output=True)
-
-
-def random_net() -> str:
-    """The first three numbers of addresses that nobody else is likely to use."""
-    return f"10.{secrets.randbelow(200) + 20}.{secrets.randbelow(250)}"
+        subprocess.run(["ip", "link", "del", self.bridge], check=False, capture_output=True)
 
 
 @contextmanager
@@ -145,7 +132,7 @@ def own_docker(**config: Any) -> Iterator[OwnDocker]:
     # A test's own folder has too long a path for the engine's sockets.
     folder = Path(tempfile.mkdtemp(prefix="pd-"))
     engine = OwnDocker(folder, **config)
-    engine.make_bridge()
+    real_parts.make_bridge(engine.bridge)
     engine.start()
     try:
         yield engine

@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import functools
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -89,6 +90,8 @@ def end_all() -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGINT)
             _until(functools.partial(has_ended, pid), STOP_LIMIT_S)
+    for file in _root().glob("*.bridge"):
+        subprocess.run(["ip", "link", "del", file.read_text()], check=False, capture_output=True)
     shutil.rmtree(_root(), ignore_errors=True)
 
 
@@ -220,6 +223,11 @@ def _start_dockerd(engine: Path) -> None:
     folder.mkdir()
     command: list[str | Path] = ["dockerd", "--data-root", folder / "data", "--exec-root", folder / "exec"]
     command += ["--pidfile", folder / "pid", "-H", f"unix://{engine}"]
+    # Two runs on one machine would give out the same addresses of the usual bridge.
+    bridge = f"pln{secrets.token_hex(4)}"
+    (_root() / "docker.bridge").write_text(bridge)
+    make_bridge(bridge)
+    command += ["--bridge", bridge, "--iptables=false", "--ip6tables=false"]
     with (folder / "log").open("wb") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
     _remember("docker", server)
@@ -227,6 +235,21 @@ def _start_dockerd(engine: Path) -> None:
         _until(lambda: _docker(engine, "version", check=False).returncode == 0, START_LIMIT_S)
     except TimeoutError:
         pytest.fail(f"dockerd does not start:\n{(folder / 'log').read_text()[-3000:]}")
+
+
+def make_bridge(name: str) -> None:
+    """Make a bridge with addresses that nobody else is likely to use."""
+    for command in (
+        ["ip", "link", "add", name, "type", "bridge"],
+        ["ip", "addr", "add", f"{random_net()}.1/24", "dev", name],
+        ["ip", "link", "set", name, "up"],
+    ):
+        subprocess.run(command, check=True, capture_output=True)
+
+
+def random_net() -> str:
+    """The first three numbers of addresses that nobody else is likely to use."""
+    return f"10.{secrets.randbelow(200) + 20}.{secrets.randbelow(250)}"
 
 
 def _docker(engine: Path, *args: str, check: bool = True) -> subprocess.CompletedProcess[bytes]:
