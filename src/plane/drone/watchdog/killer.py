@@ -3,17 +3,53 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping
+import threading
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from plane.drone.watchdog.engine_requests import EngineRequests
 from plane.runtime.kill_target import ContainerTarget, KillTarget, ProcessTarget
 from plane.runtime.processes import kill_each, kill_marked, members, signal_descendant, signal_process, start_time
 
-__all__ = ["Killer"]
+__all__ = ["EnvironmentSearch", "Killer"]
 
 # A container that is still there so long after the first kill is removed: it may have been created and not started.
 REMOVE_AFTER_NS = 5_000_000_000
+
+
+class EnvironmentSearch:
+    """Kills processes that carry the id of a backend in their environment, on a thread of its own.
+
+    Whoever reads a process's environment waits for the lock of its memory, which a process can hold for as long as it
+    likes (a page fault on a file system that hangs). That must not hold up what is killed by other means.
+    """
+
+    def __init__(self) -> None:
+        self._wanted: tuple[frozenset[str], frozenset[int]] | None = None
+        self._changed = threading.Condition()
+        # The backends that were searched for at least once, and those of which the last search found anything.
+        self._searched: frozenset[str] = frozenset()
+        self._found: set[str] = set()
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def request(self, backend_ids: Collection[str], spare: Collection[int]) -> None:
+        """Have these searched for and killed, all but the processes ``spare``; it replaces the former request."""
+        with self._changed:
+            self._wanted = frozenset(backend_ids), frozenset(spare)
+            self._changed.notify()
+
+    def may_live(self, backend_id: str) -> bool:
+        """Whether the last search found anything of a backend, or it was not searched for yet."""
+        return backend_id not in self._searched or backend_id in self._found
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._wanted is not None)
+                assert self._wanted is not None
+                (backend_ids, spare), self._wanted = self._wanted, None
+            found = kill_marked(*backend_ids, spare=spare)
+            self._found, self._searched = found, backend_ids
 
 
 class Killer:
@@ -21,6 +57,7 @@ class Killer:
 
     def __init__(self) -> None:
         self._engines = EngineRequests()
+        self._search = EnvironmentSearch()
         # When each backend was first killed.
         self._since_ns: dict[str, int] = {}
 
@@ -48,10 +85,10 @@ class Killer:
                 killed = self._kill_container(target, now_ns, remove=now_ns - since_ns >= REMOVE_AFTER_NS)
             else:
                 killed = _kill_processes(target or ProcessTarget(), spared, spare_supervisor=first)
-            if killed:
+            if killed or self._search.may_live(backend_id):
                 alive.add(backend_id)
-        searched = (name for name, target in backends.items() if not isinstance(target, ContainerTarget))
-        return alive | kill_marked(*searched, spare=spared)
+        self._search.request(backends.keys(), spared)
+        return alive
 
     def _kill_container(self, target: ContainerTarget, now_ns: int, *, remove: bool) -> bool:
         killed = signal_process(target.pid, target.started_at, signal.SIGKILL)
