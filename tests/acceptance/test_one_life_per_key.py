@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from harness.program import Program, program
 from plane import timing
 
 # A drone's backends are given up after two minutes; every row has ended a minute later at most.
+ASK_INTERVAL_S = 0.5
 ENDED_S = timing.DRONE_LOST_AFTER_S + timing.KEY_LEASE_S
 pytestmark = [pytest.mark.xdist_group("one life per key"), pytest.mark.timeout(600)]
 
@@ -41,6 +43,7 @@ class Faulty:
     executable: dict[str, Any]
     drone: Program = field(init=False)
     backend: str = ""
+    has_moved: bool = False
 
     @property
     def store(self) -> Path:
@@ -164,10 +167,15 @@ class World:
         it.backend = self.connect(it, elsewhere=False) or ""
         return it.backend != ""
 
-    def has_moved(self, it: Faulty) -> bool:
-        """Ask for the key as a user would; whether another process has it, and is ready."""
-        backend = self.connect(it, elsewhere=True)
-        return backend not in (None, it.backend) and self._cluster.status(str(backend))["status"] == "ready"
+    def all_have_moved(self, faulty: list[Faulty]) -> bool:
+        """Ask for the keys as users would; whether another process has each of them, and is ready."""
+        time.sleep(ASK_INTERVAL_S)
+        for it in faulty:
+            if not it.has_moved:
+                backend = self.connect(it, elsewhere=True)
+                other = backend not in (None, it.backend)
+                it.has_moved = other and self._cluster.status(str(backend))["status"] == "ready"
+        return all(it.has_moved for it in faulty)
 
 
 @pytest.fixture
@@ -192,8 +200,8 @@ async def test_no_key_has_two_processes_and_every_backend_ends(
         until(partial(lives_seen, fault.lives))
     recover = [FAULTS[fault.name](fault) for fault in faulty]
     try:
-        # Their users ask for them all the time, until each key has another process.
-        until(lambda: False not in {it.has_moved(fault) for fault in faulty}, ENDED_S)
+        # Their users ask for them again and again, until each key has another process.
+        until(partial(it.all_have_moved, faulty), ENDED_S)
     finally:
         for each in recover:
             each()
