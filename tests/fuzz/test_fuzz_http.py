@@ -99,6 +99,9 @@ PIECES = st.one_of(
             b"Upgrade: websocket",
             b"X-Verified-Username: eve",
             b"x_verified_username: eve",
+            b"X.Verified~Username: eve",
+            b"Forwarded: for=6.6.6.6",
+            b"x.real_ip: 6.6.6.6",
             b"X_Forwarded-For: 6.6.6.6",
             b"Referer: http://c:1/t/",
             b"Trailer: x",
@@ -133,6 +136,7 @@ NAMES = st.sampled_from(
         b"x_verified-Username",
         b"X-Forwarded-For",
         b"x_forwarded_proto",
+        b"x.forwarded|for",
         b"TE",
         b"Referer",
         b"Keep-Alive",
@@ -177,7 +181,7 @@ def check_request(head: bytes) -> None:
     written = forwarded_head(read, target, way.forwarded, ROUTE, CLIENT_FIELDS)
     seen, seen_length = as_h11_reads_a_request(written)
     assert (seen.method, seen.target, seen_length) == (read.method, way.forwarded, length)
-    names = [name.replace(b"_", b"-") for name, _ in seen.headers]
+    names = [re.sub(rb"[^a-z0-9]+", b"-", name) for name, _ in seen.headers]
     for name, value in (
         (b"x-verified-username", b"ann"),
         (b"x-verified-secret", b"s"),

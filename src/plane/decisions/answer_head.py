@@ -68,6 +68,9 @@ def read_answer_head(head: bytes, *, to_head_request: bool) -> AnswerHead:
     connection = b""
     upgrade: bytes | None = None
     has_cors = False
+    # RFC 9110, section 8.6, and RFC 9112, section 6.1: such a response has no body and no framing fields. A client that
+    # believed them would take the beginning of the next response for this one's body.
+    without_framing = status < 200 or status == 204
     kept: list[bytes] = []
     kept_from = line.end()
     for noted in _NOTED.finditer(head, line.end()):
@@ -75,10 +78,12 @@ def read_answer_head(head: bytes, *, to_head_request: bool) -> AnswerHead:
         value = noted[2].rstrip(b" \t")
         if name == b"content-length":
             lengths.append(value)
-            continue
+            if not without_framing:
+                continue
         if name == b"transfer-encoding":
             codings.append(value.lower())
-            continue
+            if not without_framing:
+                continue
         if name.startswith(b"access-control"):
             has_cors = True
             continue

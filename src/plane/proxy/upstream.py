@@ -117,22 +117,18 @@ class UpstreamConnection(asyncio.Protocol):
             self._switch(client, head, rest)
             return
         self._head = head
-        if head.length == 0 or head.length == UNTIL_CLOSE or head.length is None:
-            self._left = 0
-        else:
-            self._left = head.length
+        self._left = head.length if head.length is not None and head.length > 0 else 0
         self._scanner = ChunkScanner(self.pool.http_limits) if head.length is None else None
-        whole = head.length == 0 or (self._left and len(rest) == self._left)
-        client.answer_begins(head, rest if whole else b"")
+        body = b""
+        if self._left and len(rest) == self._left:
+            body, rest = rest, b""
+        client.answer_begins(head, body)
         if self._client is None:
             # The client cannot have this answer.
             return
-        if whole:
-            if head.length == 0 and rest:
-                # More than was announced: the answer is whole, the connection is not to be trusted.
-                self._finish(client, reusable=False)
-            else:
-                self._finish(client, reusable=True)
+        if head.length == 0 or body:
+            # Bytes after the end belong to no response: they are dropped, and the connection is not used again.
+            self._finish(client, reusable=not rest)
         elif rest:
             self._take_body(client, rest)
 
