@@ -15,6 +15,7 @@ from plane.decisions.http_grammar import (
     parse_length,
     without_named,
 )
+from plane.decisions.shared_origin import DROPPED_FIELDS
 
 __all__ = ["CORS_FIELDS", "UNTIL_CLOSE", "AnswerHead", "InvalidAnswer", "read_answer_head"]
 
@@ -23,13 +24,19 @@ UNTIL_CLOSE = -1
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [^\r\n]*)?(?=\r\n|\Z)")
 _NOTED = re.compile(
     rb"\r\n(?i:(content-length|transfer-encoding|connection|upgrade|keep-alive|proxy-(?:connection|authenticate)"
-    rb"|server|x-plane-backend-id|access-control-allow-(?:origin|methods|headers))):[ \t]*([^\r\n]*)"
+    rb"|server|x-plane-backend-id|access-control-allow-(?:origin|methods|headers)|referrer-policy|"
+    + b"|".join(sorted(DROPPED_FIELDS))
+    + rb")):[ \t]*([^\r\n]*)"
 )
+_FRAMING = frozenset((b"content-length", b"transfer-encoding"))
+_CORS = frozenset((b"access-control-allow-origin", b"access-control-allow-methods", b"access-control-allow-headers"))
 CORS_FIELDS = (
     b"\r\nAccess-Control-Allow-Origin: *"
     b"\r\nAccess-Control-Allow-Methods: *"
     b"\r\nAccess-Control-Allow-Headers: *, Authorization"
 )
+# A page's address has its token. Only the cluster's own hosts may see it, and the proxy removes it there (`referer`).
+_REFERRER_POLICY = b"\r\nReferrer-Policy: same-origin"
 
 
 class InvalidAnswer(Exception):
@@ -52,8 +59,10 @@ class AnswerHead:
     upgrade: bytes | None
 
 
-def read_answer_head(head: bytes, *, to_head_request: bool) -> AnswerHead:
+def read_answer_head(head: bytes, *, to_head_request: bool, shares_origin: bool = True) -> AnswerHead:
     """Read a head, without the empty line at its end.
+
+    ``shares_origin``: the backend has no subdomain; see `shared_origin`.
 
     Raises:
         InvalidAnswer
@@ -63,14 +72,14 @@ def read_answer_head(head: bytes, *, to_head_request: bool) -> AnswerHead:
         raise InvalidAnswer("malformed head")
     status = int(line[2])
     http_1_0 = line[1] == b"0"
+    # RFC 9110, section 8.6, and RFC 9112, section 6.1: such a response has no body and no framing fields. A client that
+    # believed them would take the beginning of the next response for this one's body.
+    without_framing = status < 200 or status == 204
     lengths: list[bytes] = []
     codings: list[bytes] = []
     connection = b""
     upgrade: bytes | None = None
-    has_cors = False
-    # RFC 9110, section 8.6, and RFC 9112, section 6.1: such a response has no body and no framing fields. A client that
-    # believed them would take the beginning of the next response for this one's body.
-    without_framing = status < 200 or status == 204
+    seen: set[bytes] = set()
     kept: list[bytes] = []
     kept_from = line.end()
     for noted in _NOTED.finditer(head, line.end()):
@@ -78,26 +87,23 @@ def read_answer_head(head: bytes, *, to_head_request: bool) -> AnswerHead:
         value = noted[2].rstrip(b" \t")
         if name == b"content-length":
             lengths.append(value)
-            if not without_framing:
-                continue
-        if name == b"transfer-encoding":
+        elif name == b"transfer-encoding":
             codings.append(value.lower())
-            if not without_framing:
-                continue
-        if name.startswith(b"access-control"):
-            has_cors = True
-            continue
-        if name == b"connection":
+        elif name == b"connection":
             connection = connection + b"," + value if connection else value
         elif name == b"upgrade":
             upgrade = value
-        kept.append(head[kept_from : noted.start()])
-        kept_from = noted.end()
+        seen.add(name)
+        if _is_dropped(name, without_framing=without_framing, shares_origin=shares_origin):
+            kept.append(head[kept_from : noted.start()])
+            kept_from = noted.end()
     kept.append(head[kept_from:])
     options = connection_options(connection)
     fields = without_named(b"".join(kept), options)
-    if not has_cors and (status >= 200 or status == 101):
+    if (status >= 200 or status == 101) and seen.isdisjoint(_CORS):
         fields += CORS_FIELDS
+    if status >= 200 and b"referrer-policy" not in seen:
+        fields += _REFERRER_POLICY
     return AnswerHead(
         status=status,
         status_line=b"HTTP/1.1" + line[0][8:],
@@ -106,6 +112,16 @@ def read_answer_head(head: bytes, *, to_head_request: bool) -> AnswerHead:
         keep_alive=(b"keep-alive" in options) if http_1_0 else (b"close" not in options),
         upgrade=upgrade,
     )
+
+
+def _is_dropped(name: bytes, *, without_framing: bool, shares_origin: bool) -> bool:
+    """Return whether a field that `_NOTED` finds is not passed on."""
+    if name in _FRAMING:
+        return without_framing
+    if name in DROPPED_FIELDS:
+        return shares_origin
+    # The others are for one hop only, or the proxy sends its own.
+    return name not in _CORS and name != b"referrer-policy"
 
 
 def _body_length(

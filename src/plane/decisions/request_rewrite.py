@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from plane.decisions.request_head import Refused, RequestHead
+from plane.decisions.shared_origin import own_scope
 from plane.protocol import codec
 from plane.protocol.addresses import parse_socket_address
 from plane.protocol.errors import MessageError
@@ -15,6 +16,7 @@ from plane.protocol.proxy_messages import RouteInfo
 
 __all__ = [
     "Route",
+    "answer_fields",
     "could_be_token",
     "forwarded_head",
     "host_belongs_to",
@@ -42,6 +44,10 @@ class Route:
     request_fields: bytes
     # Field lines that the client gets.
     answer_fields: bytes
+    # Those of a response for a target without a slash after the token.
+    bare_answer_fields: bytes
+    # Whether the backend has no subdomain, and so shares its origin with others.
+    shares_origin: bool
 
 
 def make_route(token: str, info: RouteInfo, server_field: bytes) -> Route:
@@ -62,7 +68,8 @@ def make_route(token: str, info: RouteInfo, server_field: bytes) -> Route:
         if not value.isascii() or not all(c == "\t" or c.isprintable() for c in value):
             raise MessageError(f"a value that no header can carry, for {name}")
     accepted = f"{info.subdomain}.{info.cluster}" if info.subdomain else info.cluster
-    backend_field = f"\r\nx-plane-backend-id: {info.backend_id}".encode()
+    answer_fields = f"\r\nx-plane-backend-id: {info.backend_id}".encode() + server_field
+    shares_origin = not info.subdomain
     return Route(
         token=token,
         backend_id=info.backend_id,
@@ -70,7 +77,9 @@ def make_route(token: str, info: RouteInfo, server_field: bytes) -> Route:
         port=port,
         accepted_host=normal_host(accepted.encode()),
         request_fields="".join(f"\r\n{name}: {value}" for name, value in fields).encode(),
-        answer_fields=backend_field + server_field,
+        answer_fields=answer_fields,
+        bare_answer_fields=answer_fields + own_scope(token) if shares_origin else answer_fields,
+        shares_origin=shares_origin,
     )
 
 
@@ -121,6 +130,12 @@ def origin_form(head: RequestHead) -> bytes:
 def could_be_token(token: str) -> bool:
     """Whether a controller may know it. What cannot be a token is neither asked for nor remembered."""
     return 0 < len(token) <= TOKEN_LIMIT and token.isascii()
+
+
+def answer_fields(route: Route, target: bytes) -> bytes:
+    """The field lines of the proxy's in a response to a request for ``target``, which leads to ``route``."""
+    has_slash = target.startswith(b"/", len(route.token) + 1)
+    return route.answer_fields if has_slash else route.bare_answer_fields
 
 
 def split_target(target: bytes) -> tuple[str, bytes]:

@@ -13,7 +13,7 @@ import structlog
 
 from plane.decisions.answer_form import is_navigation
 from plane.decisions.request_head import RequestHead
-from plane.decisions.request_rewrite import Route, forwarded_head, host_belongs_to
+from plane.decisions.request_rewrite import Route, answer_fields, forwarded_head, host_belongs_to
 from plane.decisions.request_way import ToToken, https_location, request_way
 from plane.proxy import limits
 from plane.proxy.entrance import Entrance
@@ -81,7 +81,8 @@ def _go(
     if not host_belongs_to(head.fields.host, route.accepted_host):
         client.answer_status(403)
         return
-    client.use(route, forwarded_head(head, target, forwarded, route, client.client_fields))
+    out = forwarded_head(head, target, forwarded, route, client.client_fields)
+    client.use(route, out, answer_fields(route, target))
     upstream = service.pool.take(route)
     if upstream is None:
         connect_anew(client, service, route)

@@ -49,6 +49,7 @@ class ClientConnection(ClientTransport):
 
     __slots__ = (
         "_answer_begun",
+        "_answer_fields",
         "_body",
         "_eof",
         "_head",
@@ -78,6 +79,7 @@ class ClientConnection(ClientTransport):
         self._head: RequestHead | None = None
         self._keep_alive = True
         self._out = b""
+        self._answer_fields = b""
         self._route: Route | None = None
         self._upstream: UpstreamConnection | None = None
         self.task: asyncio.Task[None] | None = None
@@ -215,10 +217,11 @@ class ClientConnection(ClientTransport):
         find_backend(self, self._service, head, target)
         return True
 
-    def use(self, route: Route, out: bytes) -> None:
-        """The request leads to ``route``, whose backend gets ``out`` as its head."""
+    def use(self, route: Route, out: bytes, answer_fields: bytes) -> None:
+        """The request leads to ``route``, whose backend gets ``out`` as its head; the client gets ``answer_fields``."""
         self._route = route
         self._out = out
+        self._answer_fields = answer_fields
         self._service.keeper.began(route.backend_id)
 
     def begin(self, upstream: UpstreamConnection) -> None:
@@ -272,8 +275,7 @@ class ClientConnection(ClientTransport):
 
     def answer_begins(self, head: AnswerHead, body: bytes) -> None:
         """The answer's head, and its body if that is whole already."""
-        route, request = self._route, self._head
-        assert route is not None
+        request = self._head
         assert request is not None
         if head.length is None and request.http_1_0:
             # This client knows no chunks.
@@ -291,7 +293,7 @@ class ClientConnection(ClientTransport):
             connection = b"\r\nConnection: keep-alive\r\n\r\n"
         else:
             connection = b"\r\n\r\n"
-        self._write(b"".join((head.status_line, head.fields, route.answer_fields, connection, body)))
+        self._write(b"".join((head.status_line, head.fields, self._answer_fields, connection, body)))
 
     def answer_body(self, data: bytes) -> None:
         """A part of the answer's body, framing included."""

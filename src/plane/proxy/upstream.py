@@ -137,7 +137,9 @@ class UpstreamConnection(asyncio.Protocol):
         read = (head, self._method_is_head)
         if read == self._last_read and self._last_head is not None:
             return self._last_head
-        self._last_head = read_answer_head(head, to_head_request=self._method_is_head)
+        self._last_head = read_answer_head(
+            head, to_head_request=self._method_is_head, shares_origin=self.route.shares_origin
+        )
         self._last_read = read
         return self._last_head
 
