@@ -22,11 +22,12 @@ __all__ = ["CORS_FIELDS", "UNTIL_CLOSE", "AnswerHead", "InvalidAnswer", "read_an
 UNTIL_CLOSE = -1
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [^\r\n]*)?(?=\r\n|\Z)")
+# The fields that matter here, for a head in lower case (see `request_head`).
 _NOTED = re.compile(
-    rb"\r\n(?i:(content-length|transfer-encoding|connection|upgrade|keep-alive|proxy-(?:connection|authenticate)"
+    rb"\r\n(content-length|transfer-encoding|connection|upgrade|keep-alive|proxy-(?:connection|authenticate)"
     rb"|server|x-plane-backend-id|access-control-allow-(?:origin|methods|headers)|referrer-policy|"
     + b"|".join(sorted(DROPPED_FIELDS))
-    + rb")):[ \t]*([^\r\n]*)"
+    + rb"):[ \t]*([^\r\n]*)"
 )
 _FRAMING = frozenset((b"content-length", b"transfer-encoding"))
 _CORS = frozenset((b"access-control-allow-origin", b"access-control-allow-methods", b"access-control-allow-headers"))
@@ -82,9 +83,9 @@ def read_answer_head(head: bytes, *, to_head_request: bool, shares_origin: bool 
     seen: set[bytes] = set()
     kept: list[bytes] = []
     kept_from = line.end()
-    for noted in _NOTED.finditer(head, line.end()):
-        name = noted[1].lower()
-        value = noted[2].rstrip(b" \t")
+    for noted in _NOTED.finditer(head.lower(), line.end()):
+        name = noted[1]
+        value = head[noted.start(2) : noted.end(2)].rstrip(b" \t")
         if name == b"content-length":
             lengths.append(value)
         elif name == b"transfer-encoding":

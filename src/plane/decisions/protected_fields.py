@@ -76,7 +76,7 @@ def _continuation(rests: Sequence[Sequence[str]]) -> str:
     return f"{_SEPARATOR}++{_expression(longer)}" if longer else ""
 
 
-# An expression for a whole name, before its colon or by itself. It has to be used without regard to case.
+# An expression for a whole name in lower case, before its colon or by itself.
 PROTECTED_NAME = (
     _expression(name.split("-") for name in (*IDENTITY_FIELDS, *FORWARDING_FIELDS, *MISSPELT_FIELDS)) + r"(?=:|\Z)"
 ).encode()
