@@ -142,3 +142,81 @@ async def test_the_body_of_an_interim_response_is_no_response(interim: bytes) ->
         answer = await it.send(get("/t/", "Connection: close"))
         assert b"hello" not in answer
         assert answer.split(b"HTTP/1.1 ")[2].startswith(b"502 ")
+
+
+# Whether another client may use the connection of such a response: not if a careless backend may send a body after it.
+SHARED_AFTER = {
+    "HEAD": True,
+    "HEAD with the length of GET": False,
+    "HEAD, chunked": False,
+    "HEAD without framing": False,
+    "204": True,
+    "204 with a length": False,
+    "204, chunked": False,
+    "304": True,
+    "304 with the length of 200": False,
+    "length 0": True,
+    "length 2": True,
+    "chunks": True,
+}
+
+
+@pytest.mark.parametrize("name", SHARED_AFTER)
+async def test_a_connection_whose_response_announced_an_absent_body_serves_no_other_client(name: str) -> None:
+    method, response, _ = RESPONSES[name]
+    async with world() as it:
+        late = asyncio.Event()
+
+        async def send_the_body_late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while b" /first " not in await reader.readuntil(b"\r\n\r\n"):
+                writer.write(OK)
+            writer.write(response)
+            if not SHARED_AFTER[name]:
+                await late.wait()
+                writer.write(POISON)
+            await it.answer_ok(reader, writer)
+
+        it.exchange = send_the_body_late
+        reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
+        writer.write(get("/t/first", method=method))
+        async with asyncio.timeout(LIMIT_S):
+            await reader.readuntil(b"\r\n\r\n")
+        other = asyncio.create_task(it.send(get("/t/other", "Connection: close")))
+        # As soon as the other request has been sent, on whichever connection.
+        await asyncio.wait([other], timeout=0.2)
+        late.set()
+        answer = await other
+        assert (status(answer), b"oison" in answer) == (200, False)
+        assert it.connections == (1 if SHARED_AFTER[name] else 2)
+        writer.close()
+
+
+async def test_a_connection_that_was_kept_for_a_client_is_used_by_it_and_closed_with_it() -> None:
+    async with world() as it:
+        it.add_route("u")
+        closed = asyncio.Semaphore(0)
+
+        async def serve_head(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            try:
+                while True:
+                    await reader.readuntil(b"\r\n\r\n")
+                    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
+            finally:
+                closed.release()
+
+        it.exchange = serve_head
+        reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
+        async with asyncio.timeout(LIMIT_S):
+            for _ in range(3):
+                writer.write(get("/t/", method="HEAD"))
+                await reader.readuntil(b"\r\n\r\n")
+            assert it.connections == 1
+            # To another backend.
+            writer.write(get("/u/", method="HEAD"))
+            await reader.readuntil(b"\r\n\r\n")
+            await closed.acquire()
+            assert it.connections == 2
+            writer.close()
+            await closed.acquire()
+            while it.service.pool.open:
+                await asyncio.sleep(0.01)

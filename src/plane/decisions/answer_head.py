@@ -50,12 +50,16 @@ class AnswerHead:
     but not in an answer before the answer.
 
     ``length`` is the body's: bytes, None for chunked, `UNTIL_CLOSE` for what ends with the connection.
+
+    ``announces_absent_body``: by rule the response has no body, but its fields describe one. A backend that breaks the
+    rule, such as one that serves HEAD like GET, may still send it.
     """
 
     status: int
     status_line: bytes
     fields: bytes
     length: int | None
+    announces_absent_body: bool
     keep_alive: bool
     upgrade: bytes | None
 
@@ -105,11 +109,15 @@ def read_answer_head(head: bytes, *, to_head_request: bool, shares_origin: bool 
         fields += CORS_FIELDS
     if status >= 200 and b"referrer-policy" not in seen:
         fields += _REFERRER_POLICY
+    announced = _announced_length(lengths, codings, http_1_0)
+    has_body = status >= 200 and status not in (204, 304) and not to_head_request
     return AnswerHead(
         status=status,
         status_line=b"HTTP/1.1" + line[0][8:],
         fields=fields,
-        length=_body_length(status, lengths, codings, http_1_0, to_head_request),
+        length=announced if has_body else 0,
+        announces_absent_body=not has_body
+        and (announced not in (0, UNTIL_CLOSE) or (to_head_request and announced == UNTIL_CLOSE)),
         keep_alive=(b"keep-alive" in options) if http_1_0 else (b"close" not in options),
         upgrade=upgrade,
     )
@@ -125,15 +133,11 @@ def _is_dropped(name: bytes, *, without_framing: bool, shares_origin: bool) -> b
     return name not in _CORS and name != b"referrer-policy"
 
 
-def _body_length(
-    status: int, lengths: list[bytes], codings: list[bytes], http_1_0: bool, to_head_request: bool
-) -> int | None:
-    """RFC 9112, section 6.3."""
+def _announced_length(lengths: list[bytes], codings: list[bytes], http_1_0: bool) -> int | None:
+    """Return the length of a body, as `AnswerHead.length`, if there is a body (RFC 9112, section 6.3)."""
     if codings and (lengths or http_1_0 or codings != [b"chunked"]):
         raise InvalidAnswer("framing that cannot be trusted")
     length = parse_length(lengths[0]) if lengths else UNTIL_CLOSE
     if length is None or len(lengths) > 1:
         raise InvalidAnswer("malformed Content-Length")
-    if to_head_request or status < 200 or status in (204, 304):
-        return 0
     return None if codings else length

@@ -83,7 +83,7 @@ def _go(
         return
     out = forwarded_head(head, target, forwarded, route, client.client_fields)
     client.use(route, out, answer_fields(route, target))
-    upstream = service.pool.take(route)
+    upstream = client.take_upstream(route) or service.pool.take(route)
     if upstream is None:
         connect_anew(client, service, route)
     else:

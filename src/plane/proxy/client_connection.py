@@ -55,6 +55,7 @@ class ClientConnection(ClientTransport):
         "_head",
         "_head_begun",
         "_keep_alive",
+        "_kept_upstream",
         "_out",
         "_pending",
         "_route",
@@ -82,6 +83,8 @@ class ClientConnection(ClientTransport):
         self._answer_fields = b""
         self._route: Route | None = None
         self._upstream: UpstreamConnection | None = None
+        # A free connection that only this client may use again.
+        self._kept_upstream: UpstreamConnection | None = None
         self.task: asyncio.Task[None] | None = None
         self._body = NO_BODY
         self._answer_begun = False
@@ -143,8 +146,9 @@ class ClientConnection(ClientTransport):
         if self.task is not None:
             self.task.cancel()
         upstream, self._upstream = self._upstream, None
-        if upstream is not None:
-            upstream.abort()
+        for connection in (upstream, self._kept_upstream):
+            if connection is not None:
+                connection.abort()
         self._end_use()
 
     def pause_writing(self) -> None:
@@ -223,6 +227,21 @@ class ClientConnection(ClientTransport):
         self._out = out
         self._answer_fields = answer_fields
         self._service.keeper.began(route.backend_id)
+
+    def keep_upstream(self, upstream: UpstreamConnection) -> None:
+        """Keep a free connection for the next request, since no other client may use it."""
+        self._kept_upstream = upstream
+
+    def take_upstream(self, route: Route) -> UpstreamConnection | None:
+        """Return the connection that was kept, if it can serve a request to ``route``; otherwise close it."""
+        upstream, self._kept_upstream = self._kept_upstream, None
+        if upstream is None:
+            return None
+        if upstream.closed or upstream.route.backend_id != route.backend_id:
+            upstream.abort()
+            return None
+        upstream.reused = True
+        return upstream
 
     def begin(self, upstream: UpstreamConnection) -> None:
         """Send the request by ``upstream``, which is free."""

@@ -177,7 +177,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _finish(self, client: ClientConnection, *, reusable: bool) -> None:
         assert self._head is not None
-        keep = reusable and self._head.keep_alive
+        head = self._head
+        keep = reusable and head.keep_alive
         self._client = None
         self._head = None
         if keep and client.request_is_complete() and not self.writing_paused:
@@ -185,7 +186,11 @@ class UpstreamConnection(asyncio.Protocol):
                 # The next client is not to wait for this one's reading.
                 assert self.transport is not None
                 self.transport.resume_reading()
-            self.pool.put(self)
+            if head.announces_absent_body:
+                # If the body comes after all, it must not be the beginning of another client's response.
+                client.keep_upstream(self)
+            else:
+                self.pool.put(self)
         else:
             self.abort()
         client.answer_ends()
