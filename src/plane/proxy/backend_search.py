@@ -83,7 +83,9 @@ def _go(
         return
     out = forwarded_head(head, target, forwarded, route, client.client_fields)
     client.use(route, out, answer_fields(route, target))
-    upstream = client.take_upstream(route) or service.pool.take(route)
+    upstream = None if client.kept_upstream is None else client.take_upstream(route)
+    if upstream is None:
+        upstream = service.pool.take(route)
     if upstream is None:
         connect_anew(client, service, route)
     else:

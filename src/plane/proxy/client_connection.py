@@ -44,6 +44,7 @@ class ClientConnection(ClientTransport):
         entrance: by what it came in.
         task: finds the backend of the request that is being served; None when nothing is waited for.
         busy: whether a request is being served.
+        kept_upstream: a free connection that no other client may use.
         writing_paused: the client reads more slowly than its answers come. No further request is begun then.
     """
 
@@ -55,7 +56,6 @@ class ClientConnection(ClientTransport):
         "_head",
         "_head_begun",
         "_keep_alive",
-        "_kept_upstream",
         "_out",
         "_pending",
         "_route",
@@ -67,6 +67,7 @@ class ClientConnection(ClientTransport):
         "client_fields",
         "deadline",
         "entrance",
+        "kept_upstream",
         "task",
         "writing_paused",
     )
@@ -83,8 +84,7 @@ class ClientConnection(ClientTransport):
         self._answer_fields = b""
         self._route: Route | None = None
         self._upstream: UpstreamConnection | None = None
-        # A free connection that only this client may use again.
-        self._kept_upstream: UpstreamConnection | None = None
+        self.kept_upstream: UpstreamConnection | None = None
         self.task: asyncio.Task[None] | None = None
         self._body = NO_BODY
         self._answer_begun = False
@@ -146,7 +146,7 @@ class ClientConnection(ClientTransport):
         if self.task is not None:
             self.task.cancel()
         upstream, self._upstream = self._upstream, None
-        for connection in (upstream, self._kept_upstream):
+        for connection in (upstream, self.kept_upstream):
             if connection is not None:
                 connection.abort()
         self._end_use()
@@ -228,13 +228,9 @@ class ClientConnection(ClientTransport):
         self._answer_fields = answer_fields
         self._service.keeper.began(route.backend_id)
 
-    def keep_upstream(self, upstream: UpstreamConnection) -> None:
-        """Keep a free connection for the next request, since no other client may use it."""
-        self._kept_upstream = upstream
-
     def take_upstream(self, route: Route) -> UpstreamConnection | None:
-        """Return the connection that was kept, if it can serve a request to ``route``; otherwise close it."""
-        upstream, self._kept_upstream = self._kept_upstream, None
+        """Return `kept_upstream`, if there is one that can serve a request to ``route``; otherwise close it."""
+        upstream, self.kept_upstream = self.kept_upstream, None
         if upstream is None:
             return None
         if upstream.closed or upstream.route.backend_id != route.backend_id:

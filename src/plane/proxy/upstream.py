@@ -188,7 +188,7 @@ class UpstreamConnection(asyncio.Protocol):
                 self.transport.resume_reading()
             if head.announces_absent_body:
                 # If the body comes after all, it must not be the beginning of another client's response.
-                client.keep_upstream(self)
+                client.kept_upstream = self
             else:
                 self.pool.put(self)
         else:
