@@ -16,7 +16,6 @@ from plane.protocol.proxy_messages import RouteInfo
 
 __all__ = [
     "Route",
-    "answer_fields",
     "could_be_token",
     "forwarded_head",
     "host_belongs_to",
@@ -44,8 +43,9 @@ class Route:
     request_fields: bytes
     # Field lines that the client gets.
     answer_fields: bytes
-    # Those of a response for a target without a slash after the token.
+    # Those of a response for a target without a slash at `slash_at`, after the token.
     bare_answer_fields: bytes
+    slash_at: int
     # Whether the backend has no subdomain, and so shares its origin with others.
     shares_origin: bool
 
@@ -79,6 +79,7 @@ def make_route(token: str, info: RouteInfo, server_field: bytes) -> Route:
         request_fields="".join(f"\r\n{name}: {value}" for name, value in fields).encode(),
         answer_fields=answer_fields,
         bare_answer_fields=answer_fields + own_scope(token) if shares_origin else answer_fields,
+        slash_at=len(token) + 1,
         shares_origin=shares_origin,
     )
 
@@ -130,12 +131,6 @@ def origin_form(head: RequestHead) -> bytes:
 def could_be_token(token: str) -> bool:
     """Whether a controller may know it. What cannot be a token is neither asked for nor remembered."""
     return 0 < len(token) <= TOKEN_LIMIT and token.isascii()
-
-
-def answer_fields(route: Route, target: bytes) -> bytes:
-    """The field lines of the proxy's in a response to a request for ``target``, which leads to ``route``."""
-    has_slash = target.startswith(b"/", len(route.token) + 1)
-    return route.answer_fields if has_slash else route.bare_answer_fields
 
 
 def split_target(target: bytes) -> tuple[str, bytes]:

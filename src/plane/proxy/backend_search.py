@@ -13,7 +13,7 @@ import structlog
 
 from plane.decisions.answer_form import is_navigation
 from plane.decisions.request_head import RequestHead
-from plane.decisions.request_rewrite import Route, answer_fields, forwarded_head, host_belongs_to
+from plane.decisions.request_rewrite import Route, forwarded_head, host_belongs_to
 from plane.decisions.request_way import ToToken, https_location, request_way
 from plane.proxy import limits
 from plane.proxy.entrance import Entrance
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from plane.proxy.service import ProxyService
 
 __all__ = ["connect_anew", "find_backend"]
+
+_SLASH = ord("/")
 
 log = structlog.get_logger("plane.proxy")
 
@@ -82,7 +84,9 @@ def _go(
         client.answer_status(403)
         return
     out = forwarded_head(head, target, forwarded, route, client.client_fields)
-    client.use(route, out, answer_fields(route, target))
+    # By index, since this is on the path of every request.
+    has_slash = len(target) > route.slash_at and target[route.slash_at] == _SLASH
+    client.use(route, out, route.answer_fields if has_slash else route.bare_answer_fields)
     upstream = None if client.kept_upstream is None else client.take_upstream(route)
     if upstream is None:
         upstream = service.pool.take(route)
