@@ -24,6 +24,7 @@ from plane.decisions.chunk_scanner import ChunkScanner, MalformedChunks
 from plane.decisions.request_head import Refused, RequestReader
 from plane.decisions.request_rewrite import forwarded_head, make_route, origin_form
 from plane.decisions.request_way import ToToken, request_way
+from plane.decisions.shared_origin import DROPPED_FIELDS
 from plane.protocol.proxy_messages import RouteInfo
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "1"))
@@ -99,6 +100,9 @@ PIECES = st.one_of(
             b"Upgrade: websocket",
             b"X-Verified-Username: eve",
             b"x_verified_username: eve",
+            b"X.Verified~Username: eve",
+            b"Forwarded: for=6.6.6.6",
+            b"x.real_ip: 6.6.6.6",
             b"X_Forwarded-For: 6.6.6.6",
             b"Referer: http://c:1/t/",
             b"Trailer: x",
@@ -108,6 +112,8 @@ PIECES = st.one_of(
             b"HTTP/1.1 101 x",
             b"HTTP/1.0 204 ",
             b"HTTP/1.1 304",
+            b"Service-Worker-Allowed: /",
+            b"clear-site-data:*",
             b"Server: x",
             b"Access-Control-Allow-Origin: *",
             b"hello",
@@ -133,10 +139,13 @@ NAMES = st.sampled_from(
         b"x_verified-Username",
         b"X-Forwarded-For",
         b"x_forwarded_proto",
+        b"x.forwarded|for",
         b"TE",
         b"Referer",
         b"Keep-Alive",
         b"Expect",
+        b"service-worker-Allowed",
+        b"NEL",
     ]
 )
 FIELDS = st.lists(st.tuples(NAMES, st.sampled_from([b":", b": ", b":\t", b" :"]), SOUP), max_size=6)
@@ -177,7 +186,7 @@ def check_request(head: bytes) -> None:
     written = forwarded_head(read, target, way.forwarded, ROUTE, CLIENT_FIELDS)
     seen, seen_length = as_h11_reads_a_request(written)
     assert (seen.method, seen.target, seen_length) == (read.method, way.forwarded, length)
-    names = [name.replace(b"_", b"-") for name, _ in seen.headers]
+    names = [re.sub(rb"[^a-z0-9]+", b"-", name) for name, _ in seen.headers]
     for name, value in (
         (b"x-verified-username", b"ann"),
         (b"x-verified-secret", b"s"),
@@ -236,11 +245,15 @@ def scan(body: bytes, size: int) -> int | str:
 
 
 def check_answer(head: bytes) -> None:
-    """Refused, or of the same length for `h11`; and nothing of the framing is said twice."""
+    """Refused, or of the same length for `h11`; no framing is said twice, and nothing for the whole origin."""
     try:
         read = read_answer_head(head, to_head_request=False)
     except InvalidAnswer:
         return
+    names = {line.partition(b":")[0].lower() for line in read.fields.split(b"\r\n")}
+    assert not names & DROPPED_FIELDS
+    if read.status < 200 or read.status == 204:
+        assert not names & {b"content-length", b"transfer-encoding"}
     if read.status < 200:
         return
     connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=1_000_000)

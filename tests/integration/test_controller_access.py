@@ -198,6 +198,58 @@ async def test_forward_auth_is_asked_as_recorded(postgres_url: str) -> None:
         assert server.asked == []
 
 
+async def raw_post(port: int, target: str) -> int:
+    """Post an empty JSON object to a target that no client library would send as it is; return the status."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    fields = "Host: localhost\r\nContent-Type: application/json\r\nContent-Length: 2\r\nX_Original_Path: /status\r\n"
+    writer.write(f"POST {target} HTTP/1.1\r\n{fields}Connection: close\r\n\r\n{{}}".encode())
+    async with asyncio.timeout(10):
+        answer = await reader.read(-1)
+    writer.close()
+    return int(answer.split(b" ")[1])
+
+
+# What a client may write for a path, and which path the forward-auth server is told; None: 400, and it is not asked.
+SPELLINGS = {
+    "/ctrl/connect": "/connect",
+    "/ctrl/%63onnect": "/connect",
+    "/ctrl/%63%6F%6e%6E%65%63%74": "/connect",
+    "/%63trl/connect": "/connect",
+    "/ctrl/connect?x=/../status": "/connect",
+    "http://localhost/ctrl/%63onnect": "/connect",
+    "/ctrl/c/localhost%3A9090/state": "/c/localhost:9090/state",
+    "/ctrl/%2563onnect": None,
+    "/ctrl%2fconnect": None,
+    "/ctrl/%2e/connect": None,
+    "/ctrl/./connect": None,
+    "/ctrl/x/../connect": None,
+    "/ctrl/x/%2E%2e/connect": None,
+    "//ctrl/connect": None,
+    "/ctrl//connect": None,
+    "/ctrl/connect/": None,
+    "/ctrl/connect;x": None,
+    "/ctrl/connect%3bx": None,
+    "/ctrl/connect%00": None,
+    "/ctrl/connect%0d%0aX-Original-Path:%20/status": None,
+    "/ctrl/connect%3Fx": None,
+    "/ctrl/connect%23x": None,
+    "/ctrl\\connect": None,
+    "/ctrl/conn%C3%A9ct": None,
+}
+
+
+async def test_forward_auth_is_told_the_path_that_is_routed(postgres_url: str) -> None:
+    async with auth_server() as (server, url), controller_api(postgres_url, forward_auth=url) as api:
+        server.status = 403
+        port = int(api.base.rpartition(":")[2])
+        for target, told in SPELLINGS.items():
+            server.asked.clear()
+            status = await raw_post(port, target)
+            seen = [headers["x-original-path"] for _, _, headers in server.asked]
+            assert (target, status, seen) == (target, 400 if told is None else 401, [] if told is None else [told])
+            assert not any("x_original_path" in headers for _, _, headers in server.asked)
+
+
 @pytest.mark.parametrize(
     ("answer", "status", "text"),
     [

@@ -63,7 +63,8 @@ async def test_trailers_pass_both_ways() -> None:
 
 
 async def test_a12_forged_trailers_are_left_out_both_ways() -> None:
-    body = b"2\r\nok\r\n0\r\nX-Verified-User: eve\r\nDigest: abc\r\nx_forwarded_for: 6.6.6.6\r\n\r\n"
+    forged = b"X-Verified-User: eve\r\nX.Verified.Username: eve\r\nForwarded: for=6.6.6.6\r\nX.Real_IP: 6.6.6.6\r\n"
+    body = b"2\r\nok\r\n0\r\n" + forged + b"Digest: abc\r\nx_forwarded_for: 6.6.6.6\r\n\r\n"
     kept = b"2\r\nok\r\n0\r\nDigest: abc\r\n\r\n"
     async with world() as it:
 

@@ -13,6 +13,8 @@ import structlog
 from aiohttp import web
 
 from plane.decisions.access import headers_to_forward
+from plane.decisions.routed_path import AmbiguousPath, routed_path
+from plane.protocol.errors import ApiErrorKind, ApiFailure
 
 __all__ = ["ForwardAuth", "forward_auth"]
 
@@ -34,8 +36,17 @@ class ForwardAuth:
         self._http = http
 
     async def refusal(self, request: web.Request) -> web.Response | None:
-        """The answer to a request that may not pass; None if it may. Texts are the original's."""
-        headers = headers_to_forward(request.headers.items(), request.rel_url.raw_path)
+        """The answer to a request that may not pass; None if it may. Texts are the original's.
+
+        Raises:
+            ApiFailure: 400, the path has no form that every server reads alike.
+        """
+        try:
+            # As aiohttp's router has it.
+            path = routed_path(request.rel_url.path_safe)
+        except AmbiguousPath as error:
+            raise ApiFailure(400, ApiErrorKind.OTHER, str(error)) from error
+        headers = headers_to_forward(request.headers.items(), path)
         try:
             async with self._http.request(
                 request.method, self._url, headers=headers, skip_auto_headers=_OURS, allow_redirects=False

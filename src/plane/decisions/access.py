@@ -123,9 +123,11 @@ _NOT_FORWARDED = frozenset(
         "x-original-path",
     }
 )
+# Servers behind CGI or WSGI take all separators for one, and would see two paths.
+_SEPARATORS = re.compile(r"[^a-z0-9]+")
 
 
 def headers_to_forward(headers: Iterable[tuple[str, str]], path: str) -> list[tuple[str, str]]:
-    """The headers of the question to the forward-auth server about a request for ``path``."""
-    kept = [(name, value) for name, value in headers if name.lower() not in _NOT_FORWARDED]
+    """The headers of the question to the forward-auth server about a request for ``path``, as `routed_path` has it."""
+    kept = [(name, value) for name, value in headers if _SEPARATORS.sub("-", name.lower()) not in _NOT_FORWARDED]
     return [*kept, ("x-original-path", path.removeprefix("/ctrl"))]

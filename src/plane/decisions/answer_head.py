@@ -15,21 +15,29 @@ from plane.decisions.http_grammar import (
     parse_length,
     without_named,
 )
+from plane.decisions.shared_origin import DROPPED_FIELDS
 
 __all__ = ["CORS_FIELDS", "UNTIL_CLOSE", "AnswerHead", "InvalidAnswer", "read_answer_head"]
 
 UNTIL_CLOSE = -1
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [^\r\n]*)?(?=\r\n|\Z)")
+# The fields that matter here, for a head in lower case (see `request_head`).
 _NOTED = re.compile(
-    rb"\r\n(?i:(content-length|transfer-encoding|connection|upgrade|keep-alive|proxy-(?:connection|authenticate)"
-    rb"|server|x-plane-backend-id|access-control-allow-(?:origin|methods|headers))):[ \t]*([^\r\n]*)"
+    rb"\r\n(content-length|transfer-encoding|connection|upgrade|keep-alive|proxy-(?:connection|authenticate)"
+    rb"|server|x-plane-backend-id|access-control-allow-(?:origin|methods|headers)|referrer-policy|"
+    + b"|".join(sorted(DROPPED_FIELDS))
+    + rb"):[ \t]*([^\r\n]*)"
 )
+_FRAMING = frozenset((b"content-length", b"transfer-encoding"))
+_CORS = frozenset((b"access-control-allow-origin", b"access-control-allow-methods", b"access-control-allow-headers"))
 CORS_FIELDS = (
     b"\r\nAccess-Control-Allow-Origin: *"
     b"\r\nAccess-Control-Allow-Methods: *"
     b"\r\nAccess-Control-Allow-Headers: *, Authorization"
 )
+# A page's address has its token. Only the cluster's own hosts may see it, and the proxy removes it there (`referer`).
+_REFERRER_POLICY = b"\r\nReferrer-Policy: same-origin"
 
 
 class InvalidAnswer(Exception):
@@ -42,18 +50,24 @@ class AnswerHead:
     but not in an answer before the answer.
 
     ``length`` is the body's: bytes, None for chunked, `UNTIL_CLOSE` for what ends with the connection.
+
+    ``announces_absent_body``: by rule the response has no body, but its fields describe one. A backend that breaks the
+    rule, such as one that serves HEAD like GET, may still send it.
     """
 
     status: int
     status_line: bytes
     fields: bytes
     length: int | None
+    announces_absent_body: bool
     keep_alive: bool
     upgrade: bytes | None
 
 
-def read_answer_head(head: bytes, *, to_head_request: bool) -> AnswerHead:
+def read_answer_head(head: bytes, *, to_head_request: bool, shares_origin: bool = True) -> AnswerHead:
     """Read a head, without the empty line at its end.
+
+    ``shares_origin``: the backend has no subdomain; see `shared_origin`.
 
     Raises:
         InvalidAnswer
@@ -63,55 +77,67 @@ def read_answer_head(head: bytes, *, to_head_request: bool) -> AnswerHead:
         raise InvalidAnswer("malformed head")
     status = int(line[2])
     http_1_0 = line[1] == b"0"
+    # RFC 9110, section 8.6, and RFC 9112, section 6.1: such a response has no body and no framing fields. A client that
+    # believed them would take the beginning of the next response for this one's body.
+    without_framing = status < 200 or status == 204
     lengths: list[bytes] = []
     codings: list[bytes] = []
     connection = b""
     upgrade: bytes | None = None
-    has_cors = False
+    seen: set[bytes] = set()
     kept: list[bytes] = []
     kept_from = line.end()
-    for noted in _NOTED.finditer(head, line.end()):
-        name = noted[1].lower()
-        value = noted[2].rstrip(b" \t")
+    for noted in _NOTED.finditer(head.lower(), line.end()):
+        name = noted[1]
+        value = head[noted.start(2) : noted.end(2)].rstrip(b" \t")
         if name == b"content-length":
             lengths.append(value)
-            continue
-        if name == b"transfer-encoding":
+        elif name == b"transfer-encoding":
             codings.append(value.lower())
-            continue
-        if name.startswith(b"access-control"):
-            has_cors = True
-            continue
-        if name == b"connection":
+        elif name == b"connection":
             connection = connection + b"," + value if connection else value
         elif name == b"upgrade":
             upgrade = value
-        kept.append(head[kept_from : noted.start()])
-        kept_from = noted.end()
+        seen.add(name)
+        if _is_dropped(name, without_framing=without_framing, shares_origin=shares_origin):
+            kept.append(head[kept_from : noted.start()])
+            kept_from = noted.end()
     kept.append(head[kept_from:])
     options = connection_options(connection)
     fields = without_named(b"".join(kept), options)
-    if not has_cors and (status >= 200 or status == 101):
+    if (status >= 200 or status == 101) and seen.isdisjoint(_CORS):
         fields += CORS_FIELDS
+    if status >= 200 and b"referrer-policy" not in seen:
+        fields += _REFERRER_POLICY
+    announced = _announced_length(lengths, codings, http_1_0)
+    has_body = status >= 200 and status not in (204, 304) and not to_head_request
     return AnswerHead(
         status=status,
         status_line=b"HTTP/1.1" + line[0][8:],
         fields=fields,
-        length=_body_length(status, lengths, codings, http_1_0, to_head_request),
+        length=announced if has_body else 0,
+        announces_absent_body=not has_body
+        and (announced not in (0, UNTIL_CLOSE) or (to_head_request and announced == UNTIL_CLOSE)),
         keep_alive=(b"keep-alive" in options) if http_1_0 else (b"close" not in options),
         upgrade=upgrade,
     )
 
 
-def _body_length(
-    status: int, lengths: list[bytes], codings: list[bytes], http_1_0: bool, to_head_request: bool
-) -> int | None:
-    """RFC 9112, section 6.3."""
+def _is_dropped(name: bytes, *, without_framing: bool, shares_origin: bool) -> bool:
+    """Return whether a field that `_NOTED` finds is not passed on."""
+    if name in _FRAMING:
+        return without_framing
+    if name in DROPPED_FIELDS:
+        return shares_origin
+    # The others are for one hop only, or the proxy sends its own.
+    return name not in _CORS and name != b"referrer-policy"
+
+
+def _announced_length(lengths: list[bytes], codings: list[bytes], http_1_0: bool) -> int | None:
+    """Return the length of a body, as `AnswerHead.length`, if there is a body (RFC 9112, section 6.3)."""
     if codings and (lengths or http_1_0 or codings != [b"chunked"]):
         raise InvalidAnswer("framing that cannot be trusted")
     length = parse_length(lengths[0]) if lengths else UNTIL_CLOSE
     if length is None or len(lengths) > 1:
         raise InvalidAnswer("malformed Content-Length")
-    if to_head_request or status < 200 or status in (204, 304):
-        return 0
     return None if codings else length

@@ -10,12 +10,12 @@ import re
 
 from plane.decisions.http_grammar import TOKEN, only_allowed_bytes
 from plane.decisions.http_limits import DEFAULT_LIMITS, HttpLimits
+from plane.decisions.protected_fields import is_protected
 
 __all__ = ["ChunkScanner", "MalformedChunks"]
 
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[^\r\n]*)?\Z")
 _TRAILER = re.compile(TOKEN + rb":[^\r\n]*\Z")
-_FORGED = re.compile(rb"(?i:x[-_](?:verified|forwarded)[-_])")
 # RFC 9110, section 6.5.1.
 _FRAMING = re.compile(rb"(?i:(?:content-length|transfer-encoding|host):)")
 
@@ -115,4 +115,4 @@ class ChunkScanner:
             raise MalformedChunks("trailers too long")
         if not _TRAILER.match(line) or not only_allowed_bytes(line) or _FRAMING.match(line):
             raise MalformedChunks("malformed or forbidden trailer")
-        return _FORGED.match(line) is None
+        return not is_protected(line)

@@ -19,6 +19,7 @@ from plane.decisions.http_grammar import (
     without_named,
 )
 from plane.decisions.http_limits import DEFAULT_LIMITS, HttpLimits
+from plane.decisions.protected_fields import PROTECTED_NAME
 from plane.decisions.referer import without_token
 
 __all__ = [
@@ -30,12 +31,17 @@ __all__ = [
     "RequestReader",
 ]
 
-_REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([!-~\x80-\xff]+) HTTP/([0-9])\.([0-9])")
+# A target has no '#', '<' or '>'. RFC 3986 allows none of them there, browsers escape them, and the original refuses
+# '<' and '>'. A server that drops a fragment would serve another path than the one in x-verified-path. Other bytes that
+# RFC 3986 excludes (quotes, braces, '|', '^', those beyond ASCII) come from real browsers, and nginx takes them too.
+_REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([!-\"$-;=?-~\x80-\xff]+) HTTP/([0-9])\.([0-9])")
 _HOST = re.compile(rb"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?\Z")
-# The fields that matter here: framing, connection, and those that only this proxy may send.
+# The fields that matter here: framing, connection, and those that only this proxy may send. For a block in lower case:
+# an expression that ignores case tries its alternatives in twice the time.
 _NOTED = re.compile(
-    rb"\r\n(?i:(host|connection|content-length|transfer-encoding|upgrade|keep-alive|te|referer|proxy-[a-z-]+"
-    rb"|x[-_]forwarded[-_](?:for|proto)|x[-_]verified[-_][^:\r\n]*)):[ \t]*([^\r\n]*)"
+    rb"\r\n(host|connection|content-length|transfer-encoding|upgrade|keep-alive|te|referer|"
+    + PROTECTED_NAME
+    + rb"):[ \t]*([^\r\n]*)"
 )
 # How many blocks of fields are remembered, and how large each may be: 5 MiB at most, whatever clients send.
 KNOWN_LIMIT = 1024
@@ -137,9 +143,9 @@ def _read_fields(block: bytes, http_1_0: bool, cluster: bytes, limits: HttpLimit
     upgrade: bytes | None = None
     kept: list[bytes] = []
     kept_from = 0
-    for noted in _NOTED.finditer(block):
-        name = noted[1].lower()
-        value = noted[2].rstrip(b" \t")
+    for noted in _NOTED.finditer(block.lower()):
+        name = noted[1]
+        value = block[noted.start(2) : noted.end(2)].rstrip(b" \t")
         if name == b"host":
             hosts.append(value)
             continue

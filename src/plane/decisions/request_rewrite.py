@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from plane.decisions.request_head import Refused, RequestHead
+from plane.decisions.shared_origin import own_scope
 from plane.protocol import codec
 from plane.protocol.addresses import parse_socket_address
 from plane.protocol.errors import MessageError
@@ -42,6 +43,11 @@ class Route:
     request_fields: bytes
     # Field lines that the client gets.
     answer_fields: bytes
+    # Those of a response for a target without a slash at `slash_at`, after the token.
+    bare_answer_fields: bytes
+    slash_at: int
+    # Whether the backend has no subdomain, and so shares its origin with others.
+    shares_origin: bool
 
 
 def make_route(token: str, info: RouteInfo, server_field: bytes) -> Route:
@@ -62,7 +68,8 @@ def make_route(token: str, info: RouteInfo, server_field: bytes) -> Route:
         if not value.isascii() or not all(c == "\t" or c.isprintable() for c in value):
             raise MessageError(f"a value that no header can carry, for {name}")
     accepted = f"{info.subdomain}.{info.cluster}" if info.subdomain else info.cluster
-    backend_field = f"\r\nx-plane-backend-id: {info.backend_id}".encode()
+    answer_fields = f"\r\nx-plane-backend-id: {info.backend_id}".encode() + server_field
+    shares_origin = not info.subdomain
     return Route(
         token=token,
         backend_id=info.backend_id,
@@ -70,7 +77,10 @@ def make_route(token: str, info: RouteInfo, server_field: bytes) -> Route:
         port=port,
         accepted_host=normal_host(accepted.encode()),
         request_fields="".join(f"\r\n{name}: {value}" for name, value in fields).encode(),
-        answer_fields=backend_field + server_field,
+        answer_fields=answer_fields,
+        bare_answer_fields=answer_fields + own_scope(token) if shares_origin else answer_fields,
+        slash_at=len(token) + 1,
+        shares_origin=shares_origin,
     )
 
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["connect_anew", "find_backend"]
 
+_SLASH = ord("/")
+
 log = structlog.get_logger("plane.proxy")
 
 
@@ -81,8 +83,13 @@ def _go(
     if not host_belongs_to(head.fields.host, route.accepted_host):
         client.answer_status(403)
         return
-    client.use(route, forwarded_head(head, target, forwarded, route, client.client_fields))
-    upstream = service.pool.take(route)
+    out = forwarded_head(head, target, forwarded, route, client.client_fields)
+    # By index, since this is on the path of every request.
+    has_slash = len(target) > route.slash_at and target[route.slash_at] == _SLASH
+    client.use(route, out, route.answer_fields if has_slash else route.bare_answer_fields)
+    upstream = None if client.kept_upstream is None else client.take_upstream(route)
+    if upstream is None:
+        upstream = service.pool.take(route)
     if upstream is None:
         connect_anew(client, service, route)
     else:

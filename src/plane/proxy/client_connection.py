@@ -44,11 +44,13 @@ class ClientConnection(ClientTransport):
         entrance: by what it came in.
         task: finds the backend of the request that is being served; None when nothing is waited for.
         busy: whether a request is being served.
+        kept_upstream: a free connection that no other client may use.
         writing_paused: the client reads more slowly than its answers come. No further request is begun then.
     """
 
     __slots__ = (
         "_answer_begun",
+        "_answer_fields",
         "_body",
         "_eof",
         "_head",
@@ -65,6 +67,7 @@ class ClientConnection(ClientTransport):
         "client_fields",
         "deadline",
         "entrance",
+        "kept_upstream",
         "task",
         "writing_paused",
     )
@@ -78,8 +81,10 @@ class ClientConnection(ClientTransport):
         self._head: RequestHead | None = None
         self._keep_alive = True
         self._out = b""
+        self._answer_fields = b""
         self._route: Route | None = None
         self._upstream: UpstreamConnection | None = None
+        self.kept_upstream: UpstreamConnection | None = None
         self.task: asyncio.Task[None] | None = None
         self._body = NO_BODY
         self._answer_begun = False
@@ -141,8 +146,9 @@ class ClientConnection(ClientTransport):
         if self.task is not None:
             self.task.cancel()
         upstream, self._upstream = self._upstream, None
-        if upstream is not None:
-            upstream.abort()
+        for connection in (upstream, self.kept_upstream):
+            if connection is not None:
+                connection.abort()
         self._end_use()
 
     def pause_writing(self) -> None:
@@ -215,11 +221,23 @@ class ClientConnection(ClientTransport):
         find_backend(self, self._service, head, target)
         return True
 
-    def use(self, route: Route, out: bytes) -> None:
-        """The request leads to ``route``, whose backend gets ``out`` as its head."""
+    def use(self, route: Route, out: bytes, answer_fields: bytes) -> None:
+        """The request leads to ``route``, whose backend gets ``out`` as its head; the client gets ``answer_fields``."""
         self._route = route
         self._out = out
+        self._answer_fields = answer_fields
         self._service.keeper.began(route.backend_id)
+
+    def take_upstream(self, route: Route) -> UpstreamConnection | None:
+        """Return `kept_upstream`, if there is one that can serve a request to ``route``; otherwise close it."""
+        upstream, self.kept_upstream = self.kept_upstream, None
+        if upstream is None:
+            return None
+        if upstream.closed or upstream.route.backend_id != route.backend_id:
+            upstream.abort()
+            return None
+        upstream.reused = True
+        return upstream
 
     def begin(self, upstream: UpstreamConnection) -> None:
         """Send the request by ``upstream``, which is free."""
@@ -272,8 +290,7 @@ class ClientConnection(ClientTransport):
 
     def answer_begins(self, head: AnswerHead, body: bytes) -> None:
         """The answer's head, and its body if that is whole already."""
-        route, request = self._route, self._head
-        assert route is not None
+        request = self._head
         assert request is not None
         if head.length is None and request.http_1_0:
             # This client knows no chunks.
@@ -291,7 +308,7 @@ class ClientConnection(ClientTransport):
             connection = b"\r\nConnection: keep-alive\r\n\r\n"
         else:
             connection = b"\r\n\r\n"
-        self._write(b"".join((head.status_line, head.fields, route.answer_fields, connection, body)))
+        self._write(b"".join((head.status_line, head.fields, self._answer_fields, connection, body)))
 
     def answer_body(self, data: bytes) -> None:
         """A part of the answer's body, framing included."""

@@ -117,22 +117,18 @@ class UpstreamConnection(asyncio.Protocol):
             self._switch(client, head, rest)
             return
         self._head = head
-        if head.length == 0 or head.length == UNTIL_CLOSE or head.length is None:
-            self._left = 0
-        else:
-            self._left = head.length
+        self._left = head.length if head.length is not None and head.length > 0 else 0
         self._scanner = ChunkScanner(self.pool.http_limits) if head.length is None else None
-        whole = head.length == 0 or (self._left and len(rest) == self._left)
-        client.answer_begins(head, rest if whole else b"")
+        body = b""
+        if self._left and len(rest) == self._left:
+            body, rest = rest, b""
+        client.answer_begins(head, body)
         if self._client is None:
             # The client cannot have this answer.
             return
-        if whole:
-            if head.length == 0 and rest:
-                # More than was announced: the answer is whole, the connection is not to be trusted.
-                self._finish(client, reusable=False)
-            else:
-                self._finish(client, reusable=True)
+        if head.length == 0 or body:
+            # Bytes after the end belong to no response: they are dropped, and the connection is not used again.
+            self._finish(client, reusable=not rest)
         elif rest:
             self._take_body(client, rest)
 
@@ -141,7 +137,9 @@ class UpstreamConnection(asyncio.Protocol):
         read = (head, self._method_is_head)
         if read == self._last_read and self._last_head is not None:
             return self._last_head
-        self._last_head = read_answer_head(head, to_head_request=self._method_is_head)
+        self._last_head = read_answer_head(
+            head, to_head_request=self._method_is_head, shares_origin=self.route.shares_origin
+        )
         self._last_read = read
         return self._last_head
 
@@ -179,7 +177,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _finish(self, client: ClientConnection, *, reusable: bool) -> None:
         assert self._head is not None
-        keep = reusable and self._head.keep_alive
+        head = self._head
+        keep = reusable and head.keep_alive
         self._client = None
         self._head = None
         if keep and client.request_is_complete() and not self.writing_paused:
@@ -187,7 +186,11 @@ class UpstreamConnection(asyncio.Protocol):
                 # The next client is not to wait for this one's reading.
                 assert self.transport is not None
                 self.transport.resume_reading()
-            self.pool.put(self)
+            if head.announces_absent_body:
+                # If the body comes after all, it must not be the beginning of another client's response.
+                client.kept_upstream = self
+            else:
+                self.pool.put(self)
         else:
             self.abort()
         client.answer_ends()

@@ -76,6 +76,7 @@ def test_what_a_forward_auth_server_sees() -> None:
         ("Connection", "Upgrade"),
         ("Upgrade", "websocket"),
         ("X-Original-Path", "/forged"),
+        ("X_Original.Path", "/forged"),
     ]
     assert headers_to_forward(sent, "/ctrl/c/x/state") == [
         ("authorization", "Bearer t"),
