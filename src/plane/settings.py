@@ -48,6 +48,7 @@ class ControllerSettings:
         cleanup_min_age_days: delete terminated backends and events that are older. None: keep them.
         cleanup_batch_size: backends that are deleted in one transaction.
         api_key_file: who may call the control API. None: everybody who reaches it.
+        allowed_hosts: names, beside that of ``controller_url``, by which clients reach a controller without keys.
         forward_auth: URL of a server that is asked whether a request may pass. None: no server is asked.
         demo_command: serve a front page at ``/`` that opens backends of this command. None: no front page.
     """
@@ -62,6 +63,7 @@ class ControllerSettings:
     cleanup_min_age_days: int | None = None
     cleanup_batch_size: int = 100
     api_key_file: Path | None = None
+    allowed_hosts: tuple[str, ...] = ()
     forward_auth: str | None = None
     demo_command: tuple[str, ...] | None = None
 

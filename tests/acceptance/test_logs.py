@@ -141,7 +141,7 @@ def test_a_slow_reader_slows_only_itself(postgres_url: str, tmp_path: Path) -> N
         stalled = socket.create_connection((host, int(port)))
         with stalled:
             stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            stalled.sendall(f"GET /ctrl/b/{backend}/logs?follow=true HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            stalled.sendall(f"GET /ctrl/b/{backend}/logs?follow=true HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
             # Everybody else is served meanwhile, and what is kept stays bounded.
             end = time.monotonic() + 5
             while time.monotonic() < end:

@@ -33,6 +33,7 @@ FLAGS: dict[str, dict[str, str]] = {
         "forward_auth": "--forward-auth",
         "best_of": "--best-of",
         "api_key_file": "--api-key-file",
+        "allowed_hosts": "--allowed-host",
     },
     "Drone": {
         "controller_url": "--controller-url",

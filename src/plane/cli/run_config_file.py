@@ -32,7 +32,7 @@ class _Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class ControllerConfig(_Config, frozen=True, kw_only=True):
-    """A controller. ``bind_addr`` is ``IP:PORT``, ``id`` its name; ``api_key_file`` is ours."""
+    """A controller. ``bind_addr`` is ``IP:PORT``, ``id`` its name; ``api_key_file`` and ``allowed_hosts`` are ours."""
 
     db_url: str
     bind_addr: str = "127.0.0.1:8080"
@@ -44,6 +44,7 @@ class ControllerConfig(_Config, frozen=True, kw_only=True):
     forward_auth: str | None = None
     best_of: int | None = None
     api_key_file: str | None = None
+    allowed_hosts: list[str] | None = None
 
 
 class DockerExecutorConfig(_Config, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ from plane.controller.open_streams import OpenStreams
 from plane.controller.writes import Writes
 from plane.database.notifications import EventBus
 from plane.database.pool import Database
+from plane.decisions.request_source import SourceRules
 from plane.settings import ControllerSettings
 
 __all__ = ["CONTEXT", "Context"]
@@ -33,6 +34,7 @@ class Context:
     streams: OpenStreams
     api_keys: ApiKeyFile | None
     forward_auth: ForwardAuth | None
+    source_rules: SourceRules
 
 
 CONTEXT: web.AppKey[Context] = web.AppKey("context", Context)
