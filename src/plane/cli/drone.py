@@ -8,11 +8,11 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from plane.cli.arguments import cluster_name, ip_address, node_name
+from plane.cli.controller_access import KeyFileOption, controller_access
 from plane.cli.runtime_options import RuntimeOptions
 from plane.cli.serving import serve
 from plane.protocol.names import Prefix
 from plane.settings import DroneSettings
-from plane.transport.controller_url import ControllerUrl
 
 __all__ = ["drone"]
 
@@ -21,6 +21,7 @@ def drone(
     *,
     controller_url: str,
     cluster: str,
+    controller_key_file: KeyFileOption = None,
     name: str | None = None,
     ip: str = "127.0.0.1",
     pool: Annotated[str, Parameter(show_default=False)] = "",
@@ -34,7 +35,7 @@ def drone(
     Parameters
     ----------
     controller_url
-        The controller, as http://HOST:PORT or https://TOKEN@HOST.
+        The controller, as http://HOST:PORT or https://HOST.
     cluster
         Cluster that this drone serves, as HOST or HOST:PORT.
     name
@@ -56,7 +57,7 @@ def drone(
     serve(
         running_drone(
             DroneSettings(
-                controller_url=ControllerUrl.parse(controller_url),
+                controller_url=controller_access(controller_url, controller_key_file),
                 cluster=cluster_name(cluster),
                 name=None if name is None else node_name(name, Prefix.DRONE),
                 ip=ip_address(ip),

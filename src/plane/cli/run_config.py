@@ -37,6 +37,7 @@ FLAGS: dict[str, dict[str, str]] = {
     },
     "Drone": {
         "controller_url": "--controller-url",
+        "controller_key_file": "--controller-key-file",
         "cluster": "--cluster",
         "name": "--name",
         "pool": "--pool",
@@ -60,6 +61,7 @@ FLAGS: dict[str, dict[str, str]] = {
     },
     "Proxy": {
         "controller_url": "--controller-url",
+        "controller_key_file": "--controller-key-file",
         "cluster": "--cluster",
         "name": "--name",
         "cert_path": "--cert-path",
@@ -76,7 +78,13 @@ FLAGS: dict[str, dict[str, str]] = {
         "acme_config.name_server": "--acme-name-server",
         "root_redirect_url": "--root-redirect-url",
     },
-    "Dns": {"controller_url": "--controller-url", "name": "--name", "port": "--port", "zone": "--zone"},
+    "Dns": {
+        "controller_url": "--controller-url",
+        "controller_key_file": "--controller-key-file",
+        "name": "--name",
+        "port": "--port",
+        "zone": "--zone",
+    },
 }
 
 

@@ -15,7 +15,7 @@ from aiohttp import web
 from plane.controller.api_keys import ApiKeyFile
 from plane.controller.context import CONTEXT
 from plane.controller.endpoints import Handler
-from plane.decisions.access import Role, bearer_token
+from plane.decisions.access import ApiKeys, Role, bearer_token
 from plane.decisions.request_source import RequestSource, SourceRules, host_name, refusal
 from plane.protocol.errors import ApiErrorKind, ApiFailure
 from plane.settings import ControllerSettings
@@ -82,11 +82,11 @@ def source_rules(settings: ControllerSettings) -> SourceRules:
     return SourceRules(
         public_url=settings.controller_url,
         allowed_hosts=frozenset(name for host in settings.allowed_hosts if (name := host_name(host))),
-        checks_host=settings.api_key_file is None and settings.forward_auth is None,
+        checks_host=not _has_keys(settings) and settings.forward_auth is None,
     )
 
 
-def require_role(keys: ApiKeyFile, authorization: str | None, needed: Role) -> None:
+def require_role(keys: ApiKeyFile | ApiKeys, authorization: str | None, needed: Role) -> None:
     """Let a request with this ``Authorization`` pass if its bearer has the role ``needed``.
 
     Raises:
@@ -106,12 +106,17 @@ def require_role(keys: ApiKeyFile, authorization: str | None, needed: Role) -> N
 
 def warn_if_open(settings: ControllerSettings) -> None:
     """Say loudly that everybody who reaches this controller controls the cluster, if that is so."""
-    if settings.api_key_file is not None or settings.forward_auth is not None or _is_loopback(settings.host):
+    if _has_keys(settings) or settings.forward_auth is not None or _is_loopback(settings.host):
         return
     log.warning(
         "THE CONTROL API IS OPEN to everybody who reaches this address; close it with --api-key-file or --forward-auth",
         host=settings.host,
     )
+
+
+def _has_keys(settings: ControllerSettings) -> bool:
+    """Whether callers of the control API need a key."""
+    return settings.api_key_file is not None or settings.fixed_api_keys is not None
 
 
 def _is_loopback(host: str) -> bool:

@@ -121,7 +121,7 @@ async def running_controller(settings: ControllerSettings) -> AsyncIterator[Runn
             metrics=LatestMetrics(bus),
             sockets=OpenSockets(),
             streams=OpenStreams(),
-            api_keys=keys,
+            api_keys=keys or settings.fixed_api_keys,
             forward_auth=door,
             source_rules=source_rules(settings),
         )

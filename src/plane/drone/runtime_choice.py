@@ -123,6 +123,8 @@ async def _processes(
 def _secrets(settings: DroneSettings | ExecutorSettings) -> tuple[Path, ...]:
     """What of the drone's own no backend may read, even if both are root."""
     if settings.db_path is None or settings.backends_folder is None:
-        return ()
+        return settings.hidden
     db = os.fspath(settings.db_path.resolve())
-    return (settings.backends_folder.resolve(), Path(db), Path(f"{db}-wal"), Path(f"{db}-shm"))
+    if any(Path(db).is_relative_to(folder) for folder in settings.hidden):
+        return settings.hidden
+    return (*settings.hidden, settings.backends_folder.resolve(), Path(db), Path(f"{db}-wal"), Path(f"{db}-shm"))
