@@ -122,8 +122,10 @@ class Cluster:
         return entry
 
     def until_status(self, backend: str, status: str, limit_s: float = LIMIT_S) -> dict[str, Any]:
+        """Wait for a status; returns the state with all that those know who may ask the control API."""
         until(lambda: self.status(backend)["status"] == status, limit_s)
-        return self.status(backend)
+        entry: dict[str, Any] = self.call("GET", f"/ctrl/b/{backend}").json()["states"][-1]
+        return entry
 
     def history(self, backend: str) -> list[dict[str, Any]]:
         """All entries of the status stream, which must end by itself."""

@@ -19,7 +19,7 @@ import aiohttp
 from plane.client import calls
 from plane.client.calls import Call, OutputLine
 from plane.client.controller_key import found_key, read_key_file
-from plane.client.errors import BackendEnded, ControllerUnreachable, UnexpectedAnswer
+from plane.client.errors import BackendEnded, CallFailed, ControllerUnreachable, UnexpectedAnswer
 from plane.decisions import call_retry
 from plane.decisions.reconnect_backoff import ReconnectBackoff
 from plane.protocol.backend_state import BackendStatus, BackendStatusStreamEntry
@@ -178,7 +178,20 @@ class AsyncPlane:
                         break
         if entry.status is BackendStatus.READY:
             return entry
-        raise BackendEnded(backend, entry)
+        raise BackendEnded(backend, await self.with_output(backend, entry))
+
+    async def with_output(self, backend: str, entry: BackendStatusStreamEntry) -> BackendStatusStreamEntry:
+        """Return ``entry`` with the last lines of the backend's output in its message, if the key allows to read them.
+
+        The public status has only the reason.
+        """
+        if not isinstance(entry.message, str):
+            return entry
+        try:
+            states = (await self.backend(backend)).states
+        except CallFailed:
+            return entry
+        return next((state for state in states if state.status is entry.status), entry)
 
     async def terminate(self, backend: str, *, hard: bool = False) -> None:
         """Ask a backend to stop, or (``hard``) kill it. Returns when the order is stored, not when it is done."""

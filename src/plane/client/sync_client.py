@@ -116,6 +116,7 @@ class Plane:
     status = _waited(AsyncPlane.status)
     status_stream = _iterated(AsyncPlane.status_stream)
     until_ready = _waited(AsyncPlane.until_ready)
+    with_output = _waited(AsyncPlane.with_output)
     terminate = _waited(AsyncPlane.terminate)
     logs = _iterated(AsyncPlane.logs)
     usage = _waited(AsyncPlane.usage)

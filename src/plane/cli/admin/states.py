@@ -67,7 +67,7 @@ async def backend_status(
         Name of the backend.
     """
     async with controller.client() as plane:
-        found = await plane.status(backend)
+        found = await plane.with_output(backend, await plane.status(backend))
     if as_json:
         print_json(found)
     else:
