@@ -11,6 +11,7 @@ from harness.commands import run
 from harness.program import PLANE, program
 
 CLUSTER = "plane.test"
+WITHOUT_KEYS = "the controller on this machine has no API keys"
 
 
 def made_key(folder: Path, name: str, role: str) -> str:
@@ -61,6 +62,7 @@ def test_no_key_of_a_node_or_an_operator_is_seen_in_the_list_of_processes(postgr
         with program(["drone", *in_url, "--name", "dr-b", "--runtime", "process"], tmp_path, "old") as old:
             old.says("API key in a command line")
             until(lambda: "node=dr-b" in controller.log.read_text())
+        assert WITHOUT_KEYS not in d.log.read_text()
         for running in (controller, d, p, n, old):
             said = running.log.read_text() + running.out.read_text()
             assert node not in said
@@ -79,3 +81,11 @@ def test_no_error_of_the_command_line_repeats_a_key(tmp_path: Path) -> None:
     for path, said in ((tmp_path / "empty", "one line"), (tmp_path / "none", "cannot be read")):
         done = run("admin", "status", "--controller-key-file", str(path))
         assert (done.status, said in done.err) == (1, True)
+
+
+def test_a_drone_whose_processes_can_control_the_cluster_says_so_once(tmp_path: Path) -> None:
+    arguments = ["drone", "--controller-url", "http://127.0.0.1:1", "--cluster", "c", "--runtime", "process"]
+    with program(arguments, tmp_path, "drone") as drone:
+        drone.says(WITHOUT_KEYS)
+        drone.says("controller not reached")
+        assert drone.log.read_text().count(WITHOUT_KEYS) == 1

@@ -62,6 +62,9 @@ class SimplePost(NamedTuple):
     authorization: str | None
     body: bytes
 
+    def __repr__(self) -> str:
+        return f"SimplePost(path={self.path!r}, {len(self.body)} bytes)"
+
 
 def read_simple_post(data: bytes) -> SimplePost | None:
     """The request, if ``data`` is its head, alone or with its JSON body, and nothing else; None if it is unusual."""
