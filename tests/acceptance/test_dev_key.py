@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from harness import real_parts
 from harness.clusters import Cluster, dev_cluster, dev_key
 from harness.program import PLANE
 from plane.client import CallRefused, Plane
@@ -35,6 +38,9 @@ def test_without_the_key_the_control_api_is_closed(running: tuple[Cluster, Path]
     assert closed.call("GET", "/ctrl/backends").status == 401
     assert closed.call("POST", "/ctrl/connect", {}).status == 401
     assert closed.call("GET", "/pub/health").status == 200
+    # Only the front page opens the demo without a key.
+    assert closed.call("POST", "/dev/open", {"key": "k"}).status == 403
+    assert closed.get(cluster.control_urls[0] + "/").status == 200
     key = folder / ".plane" / "api-key"
     assert key.stat().st_mode & 0o777 == 0o600
     assert dev_key(folder) in cluster.programs["dev"].out.read_text()
@@ -87,3 +93,22 @@ def test_the_key_stays_and_is_not_sent_to_whoever_gets_the_port_next(tmp_path: P
         assert seen.stdout == "None\n"
     with dev_cluster(tmp_path, "--runtime", "process") as cluster:
         assert cluster.api_key == first
+
+
+def test_an_isolated_backend_does_not_see_the_key(postgres_url: str) -> None:
+    if not shutil.which("bwrap"):
+        real_parts.missing("bubblewrap")
+    # Not below /tmp, which isolation hides as a whole.
+    with tempfile.TemporaryDirectory(dir=Path.home(), prefix="plane-test-") as name:
+        folder = Path(name)
+        with dev_cluster(folder, "--runtime", "process", "--db", postgres_url) as cluster:
+            data = folder / ".plane"
+            script = f"ls -a {data}; cat {data}/api-key {data}/control-url; exit 9"
+            executable = {"command": ["/bin/sh", "-c", script], "isolation": "bubblewrap"}
+            backend = cluster.connect(spawn_config={"executable": executable})["backend_id"]
+            said = cluster.until_status(backend, "terminated")["message"]
+    assert "exited with code 9" in said
+    assert cluster.api_key is not None
+    assert cluster.api_key not in said
+    assert "postgres" not in said
+    assert "http://" not in said

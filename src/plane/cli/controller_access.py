@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,10 +11,10 @@ import structlog
 from cyclopts import Parameter
 
 from plane.cli.logs import set_up_logs
-from plane.client.controller_key import found_key, read_key_file
+from plane.client.controller_key import KEY_FILE_VARIABLE, found_key, read_key_file
 from plane.transport.controller_url import ControllerUrl
 
-__all__ = ["KeyFileOption", "controller_access"]
+__all__ = ["KeyFileOption", "controller_access", "key_files"]
 
 KeyFileOption = Annotated[
     Path | None,
@@ -25,6 +26,12 @@ KeyFileOption = Annotated[
 ]
 
 log = structlog.get_logger("plane.cli")
+
+
+def key_files(key_file: Path | None) -> tuple[Path, ...]:
+    """Return the files that this program may read its key from: those of the option and of the environment."""
+    named = os.environ.get(KEY_FILE_VARIABLE)
+    return tuple(path for path in (key_file, Path(named) if named else None) if path is not None)
 
 
 def controller_access(url: str, key_file: Path | None) -> ControllerUrl:

@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from plane.cli.arguments import cluster_name, ip_address, node_name
-from plane.cli.controller_access import KeyFileOption, controller_access
+from plane.cli.controller_access import KeyFileOption, controller_access, key_files
 from plane.cli.runtime_options import RuntimeOptions
 from plane.cli.serving import serve
 from plane.protocol.names import Prefix
@@ -54,6 +54,8 @@ def drone(
     """
     from plane.drone.running import running_drone
 
+    runtime = (options or RuntimeOptions()).settings()
+    runtime["hide"] = (*runtime.get("hide", ()), *key_files(controller_key_file))
     serve(
         running_drone(
             DroneSettings(
@@ -65,7 +67,7 @@ def drone(
                 db_path=db,
                 terminate_on_exit=terminate_on_exit,
                 executor_socket=executor_socket,
-                **(options or RuntimeOptions()).settings(),
+                **runtime,
             )
         )
     )

@@ -62,7 +62,7 @@ class DevSettings:
     port: int = 8080
     proxy_port: int = 9090
     runtime: RuntimeKind = RuntimeKind.AUTO
-    db: str | None = None
+    db: str | None = field(default=None, repr=False)
     docker_socket: Path = Path("/var/run/docker.sock")
 
 
@@ -191,7 +191,7 @@ async def _drones(
             runtime=kind,
             docker_socket=settings.docker_socket,
             expose=visible_folders(),
-            hidden=(folder,),
+            hide=(folder,),
         )
         for pool, kind in kinds.items()
     ]
