@@ -87,10 +87,10 @@ class Bench:
         process.wait()
 
 
-async def measure(url: str) -> None:
+async def measure(url: str, key: str) -> None:
     """Run all rounds and print the table."""
     sql = await asyncpg.connect(url)
-    async with aiohttp.ClientSession() as http:
+    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {key}"}) as http:
         bench = Bench(http, sql)
         await bench.bare.add_silent_drone()
         held = {"key": {"name": "held"}, "spawn_config": {"executable": {"command": ["sleep", "600"]}}}
@@ -135,7 +135,8 @@ def main() -> None:
         while "Ctrl-C" not in dev.stdout.readline():
             pass
         sockets = folder / ".plane" / "postgres" / "socket"
-        uvloop.run(measure(f"postgresql:///plane?host={sockets}&user=postgres"))
+        key = (folder / ".plane" / "api-key").read_text().strip()
+        uvloop.run(measure(f"postgresql:///plane?host={sockets}&user=postgres", key))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ def pytest_configure(config: pytest.Config) -> None:
         # PostgreSQL runs as another user, and must get through.
         Path(folder).chmod(0o755)
         os.environ[real_parts.ROOT_VARIABLE] = folder
+        # Where `plane dev` notes its key, and the command line looks for it.
+        os.environ["XDG_STATE_HOME"] = f"{folder}/state"
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

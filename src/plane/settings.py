@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from plane import timing
+from plane.decisions.access import ApiKeys
 from plane.decisions.http_limits import DEFAULT_LIMITS, HttpLimits
 from plane.decisions.port_choice import PortRange
 from plane.protocol.names import ClusterName, ControllerName, NodeName
@@ -48,11 +49,13 @@ class ControllerSettings:
         cleanup_min_age_days: delete terminated backends and events that are older. None: keep them.
         cleanup_batch_size: backends that are deleted in one transaction.
         api_key_file: who may call the control API. None: everybody who reaches it.
+        fixed_api_keys: the same, for keys that are in no file.
+        allowed_hosts: names, beside that of ``controller_url``, by which clients reach a controller without keys.
         forward_auth: URL of a server that is asked whether a request may pass. None: no server is asked.
         demo_command: serve a front page at ``/`` that opens backends of this command. None: no front page.
     """
 
-    db: str
+    db: str = field(repr=False)
     name: ControllerName
     host: str = "127.0.0.1"
     port: int = 8080
@@ -62,6 +65,8 @@ class ControllerSettings:
     cleanup_min_age_days: int | None = None
     cleanup_batch_size: int = 100
     api_key_file: Path | None = None
+    fixed_api_keys: ApiKeys | None = None
+    allowed_hosts: tuple[str, ...] = ()
     forward_auth: str | None = None
     demo_command: tuple[str, ...] | None = None
 
@@ -79,6 +84,7 @@ class RuntimeSettings:
         auto_prune_images: remove images that nobody uses.
         auto_prune_containers_older_than_s: remove stopped containers so long after their end.
         expose: folders below /tmp, /var/tmp or /run that isolated processes can read.
+        hide: files and folders that isolated processes cannot read: what this program was configured from.
         backend_ports: where backends that are processes listen. None: the machine's default.
         log_limit_bytes: how much of each backend's output is kept.
         soft_terminate_grace_s: from SIGTERM to SIGKILL.
@@ -93,6 +99,7 @@ class RuntimeSettings:
     auto_prune_images: bool = False
     auto_prune_containers_older_than_s: float = 0.0
     expose: tuple[Path, ...] = ()
+    hide: tuple[Path, ...] = ()
     backend_ports: PortRange | None = None
     log_limit_bytes: int = 10 * 1024 * 1024
     soft_terminate_grace_s: float = timing.SOFT_TERMINATE_GRACE_S

@@ -11,7 +11,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from harness.clusters import Cluster, dev_cluster, free_port, until
+from harness.clusters import Cluster, dev_cluster, dev_key, free_port, until
 from harness.program import program
 
 
@@ -82,6 +82,7 @@ def test_a_client_that_waits_for_the_control_api_finds_a_drone(tmp_path: Path) -
     for _ in range(2):
         with program(arguments, tmp_path, "dev"):
             until(lambda: is_healthy(cluster))
+            cluster.api_key = dev_key(tmp_path)
             assert cluster.get(cluster.spawn("k")["url"]).status == 200
 
 

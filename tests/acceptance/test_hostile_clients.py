@@ -19,7 +19,7 @@ MIB = 2**20
 GROWTH_LIMIT_BYTES = 250 * MIB
 LIMIT_S = 30.0
 
-HEAD = b"POST /ctrl/connect HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+HEAD = b"POST /ctrl/connect HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 SIZED = HEAD + b"Content-Length: %d\r\n\r\n"
 DEEP = b'{"auth":' + b'{"a":[' * 150_000
 # What a client begins with and never ends, and how many do so.
@@ -30,8 +30,8 @@ CROWDS: dict[str, tuple[int, bytes]] = {
     "one line that does not end": (500, b"GET /" + b"x" * 600_000),
     "deep JSON": (200, SIZED % len(DEEP) + DEEP),
     "chunks that do not end": (300, HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 5_000),
-    "requests whose answers are not read": (300, b"GET /ctrl/openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 200),
-    "streams": (1_000, b"GET /pub/b/unknown/status-stream HTTP/1.1\r\nHost: x\r\n\r\n"),
+    "requests whose answers are not read": (300, b"GET /ctrl/openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 200),
+    "streams": (1_000, b"GET /pub/b/unknown/status-stream HTTP/1.1\r\nHost: localhost\r\n\r\n"),
 }
 
 

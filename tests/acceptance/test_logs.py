@@ -17,6 +17,7 @@ import pytest
 from harness.clusters import Cluster, separate_parts, until
 from harness.controllers import controller_api
 from harness.fake_node import CLUSTER, FakeNode, fake_drone
+from plane.client import BackendEnded, Plane
 
 # Writes a line every 20 ms to both streams in turn, and answers HTTP.
 WRITER = """
@@ -141,7 +142,7 @@ def test_a_slow_reader_slows_only_itself(postgres_url: str, tmp_path: Path) -> N
         stalled = socket.create_connection((host, int(port)))
         with stalled:
             stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            stalled.sendall(f"GET /ctrl/b/{backend}/logs?follow=true HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            stalled.sendall(f"GET /ctrl/b/{backend}/logs?follow=true HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
             # Everybody else is served meanwhile, and what is kept stays bounded.
             end = time.monotonic() + 5
             while time.monotonic() < end:
@@ -200,3 +201,15 @@ async def test_an_original_drone_is_not_disturbed(postgres_url: str) -> None:
         assert "gives no logs" in body["message"]
         await drone.hear("Action")
         assert await drone.hears_nothing("ReadLogs", 0.2)
+
+
+def test_the_public_status_says_why_a_backend_ended_and_shows_none_of_its_output(cluster: Cluster) -> None:
+    secret = "planted-in-the-output"
+    executable = cluster.executable(CODE=f"print('{secret}', flush=True); raise SystemExit(7)")
+    backend = cluster.connect(spawn_config={"executable": executable})["backend_id"]
+    assert secret in cluster.until_status(backend, "terminated")["message"]
+    public = cluster.status(backend)
+    assert public["message"] == "exited with code 7"
+    assert secret not in json.dumps([public, cluster.history(backend)])
+    with Plane(cluster.control_urls[0], token=cluster.api_key) as plane, pytest.raises(BackendEnded, match=secret):
+        plane.until_ready(backend)

@@ -23,7 +23,17 @@ from harness.program import Program, program
 from plane.dev.demo import as_reader, visible_folders
 from plane.runtime.processes import kill_marked
 
-__all__ = ["Cluster", "dev_cluster", "end_backends", "exposed", "free_port", "processes_of", "separate_parts", "until"]
+__all__ = [
+    "Cluster",
+    "dev_cluster",
+    "dev_key",
+    "end_backends",
+    "exposed",
+    "free_port",
+    "processes_of",
+    "separate_parts",
+    "until",
+]
 
 BACKEND = (Path(__file__).parent / "backend_program.py").read_text()
 LIMIT_S = 30.0
@@ -57,6 +67,8 @@ class Cluster:
     control_urls: list[str]
     proxy_port: int
     image: str | None = None
+    # For the control API.
+    api_key: str | None = None
     programs: dict[str, Program] = field(default_factory=dict)
     spawned: list[str] = field(default_factory=list)
     arguments_of: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -76,7 +88,10 @@ class Cluster:
     def call(self, method: str, path: str, body: Any = None, controller: int = 0) -> Answer:
         data = None if body is None else json.dumps(body).encode()
         url = self.control_urls[controller % len(self.control_urls)] + path
-        return self._request(urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method))
+        headers = {"Content-Type": "application/json"}
+        if self.api_key is not None:
+            headers["Authorization"] = f"Bearer {self.api_key}"
+        return self._request(urllib.request.Request(url, data, headers, method=method))
 
     def connect(self, controller: int = 0, **request: Any) -> dict[str, Any]:
         """A connect request that must succeed; with a drone that has just connected, as soon as that takes work."""
@@ -114,8 +129,10 @@ class Cluster:
         return entry
 
     def until_status(self, backend: str, status: str, limit_s: float = LIMIT_S) -> dict[str, Any]:
+        """Wait for a status; returns the state with all that those know who may ask the control API."""
         until(lambda: self.status(backend)["status"] == status, limit_s)
-        return self.status(backend)
+        entry: dict[str, Any] = self.call("GET", f"/ctrl/b/{backend}").json()["states"][-1]
+        return entry
 
     def history(self, backend: str) -> list[dict[str, Any]]:
         """All entries of the status stream, which must end by itself."""
@@ -217,4 +234,11 @@ def dev_cluster(folder: Path, *options: str) -> Iterator[Cluster]:
     arguments = ["dev", "--port", str(port), "--proxy-port", str(proxy_port), *options]
     with program(arguments, folder, f"dev-{port}") as running:
         running.says("Ctrl-C ends everything")
-        yield Cluster([f"http://127.0.0.1:{port}"], proxy_port, programs={"dev": running})
+        cluster = Cluster([f"http://127.0.0.1:{port}"], proxy_port, programs={"dev": running})
+        cluster.api_key = dev_key(folder)
+        yield cluster
+
+
+def dev_key(folder: Path) -> str:
+    """The API key of a `plane dev` in ``folder``, with the data folder by default."""
+    return (folder / ".plane" / "api-key").read_text().strip()

@@ -62,8 +62,9 @@ async def status(api: Api, method: str, path: str, key: str | None) -> int:
         ("POST", "/ctrl/b/unknown/soft-terminate", Role.CONNECT),
         ("POST", "/ctrl/b/revoke", Role.CONNECT),
         ("POST", f"/ctrl/c/{CLUSTER}/d/dr-x/drain", Role.ADMIN),
-        ("GET", f"/ctrl/c/{CLUSTER}/drone-socket", Role.ADMIN),
-        ("GET", f"/ctrl/c/{CLUSTER}/proxy-socket", Role.ADMIN),
+        ("GET", f"/ctrl/c/{CLUSTER}/drone-socket", Role.NODE),
+        ("GET", f"/ctrl/c/{CLUSTER}/proxy-socket", Role.NODE),
+        ("GET", "/ctrl/dns-socket", Role.NODE),
     ],
 )
 async def test_each_endpoint_is_open_to_its_roles_only(

@@ -150,7 +150,7 @@ async def _head_of_answer(api: Api, method: str, path: str) -> tuple[int, bytes]
     parts = urlsplit(api.base)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     try:
-        writer.write(f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n".encode())
+        writer.write(f"{method} {path} HTTP/1.1\r\nHost: [::]\r\nContent-Length: 0\r\n\r\n".encode())
         async with asyncio.timeout(10):
             head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
             length = head.partition("content-length: ")[2].partition("\r\n")[0]
@@ -166,10 +166,10 @@ async def _head_of_answer(api: Api, method: str, path: str) -> tuple[int, bytes]
         b"\x16\x03\x01\x02\x00\x01\x00",
         b"GET\r\n\r\n",
         b"GET / HTTP/9.9\r\n\r\n",
-        b"POST /ctrl/connect HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
-        b"POST /ctrl/connect HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-        b"GET / HTTP/1.1\r\nHost: x\r\n" + b"A: b\r\n" * 5000 + b"\r\n",
-        b"GET /" + b"x" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"POST /ctrl/connect HTTP/1.1\r\nHost: [::]\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        b"POST /ctrl/connect HTTP/1.1\r\nHost: [::]\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"GET / HTTP/1.1\r\nHost: [::]\r\n" + b"A: b\r\n" * 5000 + b"\r\n",
+        b"GET /" + b"x" * 20_000 + b" HTTP/1.1\r\nHost: [::]\r\n\r\n",
     ],
 )
 async def test_what_is_not_http_is_refused_as_all_else(postgres_url: str, sent: bytes) -> None:
@@ -202,7 +202,7 @@ async def test_thousands_of_slow_clients_keep_nobody_waiting(postgres_url: str) 
                 _, writer = await asyncio.open_connection(parts.hostname, parts.port)
                 slow.append(writer)
                 writer.write(
-                    b"POST /ctrl/connect HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                    b"POST /ctrl/connect HTTP/1.1\r\nHost: [::]\r\nContent-Type: application/json\r\n"
                     b"Content-Length: 1000\r\n\r\n{"
                 )
             async with asyncio.timeout(10):
@@ -219,7 +219,7 @@ async def test_a_body_that_does_not_come_is_not_waited_for(postgres_url: str, mo
         parts = urlsplit(api.base)
         reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
         writer.write(
-            b"POST /ctrl/connect HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{"
+            b"POST /ctrl/connect HTTP/1.1\r\nHost: [::]\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{"
         )
         async with asyncio.timeout(10):
             head = await reader.readuntil(b"\r\n\r\n")
@@ -231,9 +231,8 @@ async def test_large_bodies_that_do_not_end_are_bounded_all_together(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("plane.controller.request_bodies.ALL_BODIES_LIMIT_BYTES", 1_000_000)
-    begun = (
-        b'POST /ctrl/connect HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 500000\r\n\r\n"'
-    )
+    head = b"POST /ctrl/connect HTTP/1.1\r\nHost: [::]\r\nContent-Type: application/json\r\n"
+    begun = head + b'Content-Length: 500000\r\n\r\n"'
     async with world(postgres_url) as api:
         parts = urlsplit(api.base)
         slow = []

@@ -31,10 +31,13 @@ LIMIT_S = 20
 ELSEWHERE = b"X-Other: 1\r\n"
 
 
-def post(body: Any, *fields: str, path: str = "/ctrl/connect", length: int | None = None) -> bytes:
+def post(
+    body: Any, *fields: str, path: str = "/ctrl/connect", length: int | None = None, host: str = "localhost"
+) -> bytes:
     """A connect request; ``body`` is sent as it is if it is bytes."""
     sent = body if isinstance(body, bytes) else json.dumps(body).encode()
-    head = [f"POST {path} HTTP/1.1", "Host: plane", f"Content-Length: {len(sent) if length is None else length}"]
+    head = [f"POST {path} HTTP/1.1", f"Host: {host}"]
+    head.append(f"Content-Length: {len(sent) if length is None else length}")
     if not any(field.lower().startswith("content-type") for field in fields):
         head.append("Content-Type: application/json")
     return "\r\n".join([*head, *fields, "", ""]).encode() + sent
@@ -102,6 +105,7 @@ PLAIN: dict[str, bytes] = {
     "held key": post({"key": {"name": "k"}}),
     "held key, other tag": post({"key": {"name": "k", "tag": "other"}}),
     "held key, browser": post({"key": {"name": "k"}}, "Accept: */*", "Accept-Encoding: gzip", "User-Agent: x"),
+    "held key, foreign host": post({"key": {"name": "k"}}, host="evil.example:8080"),
     "unknown key, no config": post({"key": {"name": "unknown"}}),
     "no drone": post({"key": {"name": "u"}, "spawn_config": {**IMAGE, "pool": "none"}}),
     "bad cluster": post({"spawn_config": {**IMAGE, "cluster": "a b"}}),
@@ -113,6 +117,9 @@ PLAIN: dict[str, bytes] = {
     "large": post({"key": {"name": "k"}, "auth": {"a": "x" * 20_000}}),
 }
 OTHERS: dict[str, bytes] = {
+    "foreign origin": post({"key": {"name": "k"}}, "Origin: http://evil.example"),
+    "own origin": post({"key": {"name": "k"}}, "Origin: http://localhost", "Sec-Fetch-Site: same-origin"),
+    "foreign site": post({"key": {"name": "k"}}, "Sec-Fetch-Site: cross-site"),
     "empty body": post(b""),
     "another type": post({}, "Content-Type: text/plain"),
     "another path": post({}, path="/ctrl/nothing"),
@@ -121,7 +128,7 @@ OTHERS: dict[str, bytes] = {
     "too large": post({"key": {"name": "k" * 1_100_000}}),
     "closing": post({"key": {"name": "k"}}, "Connection: close"),
     "not HTTP": b"nonsense\r\n\r\n",
-    "status": b"GET /pub/health HTTP/1.1\r\nHost: plane\r\n\r\n",
+    "status": b"GET /pub/health HTTP/1.1\r\nHost: localhost\r\n\r\n",
 }
 
 
@@ -161,8 +168,8 @@ async def test_roles_are_those_of_aiohttp(postgres_url: str, verdicts: list[bool
             statuses.append(int(answer[0].split()[1]))
             there.send(elsewhere(request))
             assert await there.answer() == answer
-        assert statuses == [401, 400, 400, 403, 401, 401]
-        assert verdicts == [True, False, True, True, True, True, True]
+        assert statuses == [401, 400, 400, 403, 403, 401, 401]
+        assert verdicts == [True, False, *[True] * 6]
 
 
 async def test_requests_in_pieces_and_in_crowds_are_answered_in_order(postgres_url: str) -> None:

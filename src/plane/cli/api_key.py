@@ -36,7 +36,8 @@ def api_key(
     name
         Whose key it is; stands in logs and errors. No spaces.
     role
-        admin: everything. connect: connect, terminate, revoke, and look. read: look.
+        admin: everything. connect: connect, terminate, revoke, and look. read: look. node: be a drone, proxy or DNS
+        server.
     file
         Append the line to this file. Default: print it to stderr.
     hash_stdin

@@ -7,6 +7,7 @@ import socket
 from typing import Any
 from urllib.parse import urlsplit
 
+from plane.decisions.request_source import host_name
 from plane.identity import random_name
 from plane.protocol import codec
 from plane.protocol.errors import ConfigurationError, InvalidName, MessageError, why
@@ -19,7 +20,7 @@ from plane.protocol.names import (
     parse_cluster_name,
 )
 
-__all__ = ["cluster_name", "controller_name", "http_url", "ip_address", "json_object", "node_name"]
+__all__ = ["cluster_name", "controller_name", "host_argument", "http_url", "ip_address", "json_object", "node_name"]
 
 
 def cluster_name(text: str, flag: str = "--cluster") -> ClusterName:
@@ -74,6 +75,18 @@ def http_url(text: str, flag: str) -> str:
     except ValueError:
         pass
     raise ConfigurationError(f"{flag}: {text!r} is not of the form http://HOST[:PORT]/PATH or https://…")
+
+
+def host_argument(text: str, flag: str) -> str:
+    """A host's name or address, without a port.
+
+    Raises:
+        ConfigurationError
+    """
+    name = host_name(text)
+    if name is None or ":" in text.rpartition("]")[2]:
+        raise ConfigurationError(f"{flag}: {text!r} is not the name of a host, such as plane-controller.internal")
+    return name
 
 
 def ip_address(text: str, flag: str = "--ip") -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter, validators
 
-from plane.cli.arguments import cluster_name, controller_name, http_url
+from plane.cli.arguments import cluster_name, controller_name, host_argument, http_url
 from plane.cli.serving import serve
 from plane.settings import ControllerSettings
 
@@ -27,6 +27,7 @@ def controller(
     cleanup_batch_size: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=10_000))] = 100,
     api_key_file: Annotated[Path | None, Parameter(env_var="PLANE_API_KEY_FILE")] = None,
     forward_auth: str | None = None,
+    allowed_host: Annotated[list[str] | None, Parameter(negative="")] = None,
 ) -> None:
     """Run a controller: the HTTP API, and what drones and proxies connect to. Migrates the database first.
 
@@ -56,6 +57,9 @@ def controller(
         Close the control API: one NAME ROLE sha256:HASH a line, as `plane api-key` makes them; read again on SIGHUP.
     forward_auth
         Ask this URL whether a request to the control API may pass; 2xx: it may.
+    allowed_host
+        Name by which clients reach a controller without keys, beside its IP addresses, localhost and the host of
+        --controller-url; may be given several times.
     """
     from plane.controller.running import running_controller
 
@@ -73,6 +77,7 @@ def controller(
                 cleanup_batch_size=cleanup_batch_size,
                 api_key_file=api_key_file,
                 forward_auth=http_url(forward_auth, "--forward-auth") if forward_auth else None,
+                allowed_hosts=tuple(host_argument(host, "--allowed-host") for host in allowed_host or ()),
             )
         )
     )

@@ -109,4 +109,5 @@ def _curl_line(cluster: DevCluster) -> str:
         "spawn_config": {"executable": executable, "max_idle_seconds": 60},
     }
     quoted = shlex.quote(codec.encode(body).decode())
-    return f"curl -sS {cluster.control_url}/ctrl/connect -H 'Content-Type: application/json' -d {quoted}"
+    headers = f"-H 'Authorization: Bearer {cluster.api_key}' -H 'Content-Type: application/json'"
+    return f"curl -sS {cluster.control_url}/ctrl/connect {headers} -d {quoted}"

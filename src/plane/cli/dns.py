@@ -7,10 +7,10 @@ from typing import Annotated
 from cyclopts import Parameter, validators
 
 from plane.cli.arguments import ip_address, node_name
+from plane.cli.controller_access import KeyFileOption, controller_access
 from plane.cli.serving import serve
 from plane.protocol.names import Prefix
 from plane.settings import DnsSettings
-from plane.transport.controller_url import ControllerUrl
 
 __all__ = ["dns"]
 
@@ -19,6 +19,7 @@ def dns(
     *,
     controller_url: str,
     zone: str | None = None,
+    controller_key_file: KeyFileOption = None,
     port: Annotated[int, Parameter(validator=validators.Number(gte=0, lte=65535))] = 53,
     host: Annotated[list[str] | None, Parameter(negative="")] = None,
     name: str | None = None,
@@ -32,7 +33,7 @@ def dns(
     Parameters
     ----------
     controller_url
-        The controller, as http://HOST:PORT or https://TOKEN@HOST.
+        The controller, as http://HOST:PORT or https://HOST.
     zone
         Zone that is delegated to this server. Without it, _acme-challenge.CLUSTER of any cluster is answered (tests).
     port
@@ -47,7 +48,7 @@ def dns(
     serve(
         running_dns(
             DnsSettings(
-                controller_url=ControllerUrl.parse(controller_url),
+                controller_url=controller_access(controller_url, controller_key_file),
                 name=node_name(name, Prefix.ACME_DNS_SERVER),
                 zone=zone,
                 hosts=tuple(ip_address(each, "--host") for each in host) if host else DnsSettings.all_hosts(),

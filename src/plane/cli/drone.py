@@ -8,11 +8,11 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from plane.cli.arguments import cluster_name, ip_address, node_name
+from plane.cli.controller_access import KeyFileOption, controller_access, key_files
 from plane.cli.runtime_options import RuntimeOptions
 from plane.cli.serving import serve
 from plane.protocol.names import Prefix
 from plane.settings import DroneSettings
-from plane.transport.controller_url import ControllerUrl
 
 __all__ = ["drone"]
 
@@ -21,6 +21,7 @@ def drone(
     *,
     controller_url: str,
     cluster: str,
+    controller_key_file: KeyFileOption = None,
     name: str | None = None,
     ip: str = "127.0.0.1",
     pool: Annotated[str, Parameter(show_default=False)] = "",
@@ -34,7 +35,7 @@ def drone(
     Parameters
     ----------
     controller_url
-        The controller, as http://HOST:PORT or https://TOKEN@HOST.
+        The controller, as http://HOST:PORT or https://HOST.
     cluster
         Cluster that this drone serves, as HOST or HOST:PORT.
     name
@@ -53,10 +54,12 @@ def drone(
     """
     from plane.drone.running import running_drone
 
+    runtime = (options or RuntimeOptions()).settings()
+    runtime["hide"] = (*runtime.get("hide", ()), *key_files(controller_key_file))
     serve(
         running_drone(
             DroneSettings(
-                controller_url=ControllerUrl.parse(controller_url),
+                controller_url=controller_access(controller_url, controller_key_file),
                 cluster=cluster_name(cluster),
                 name=None if name is None else node_name(name, Prefix.DRONE),
                 ip=ip_address(ip),
@@ -64,7 +67,7 @@ def drone(
                 db_path=db,
                 terminate_on_exit=terminate_on_exit,
                 executor_socket=executor_socket,
-                **(options or RuntimeOptions()).settings(),
+                **runtime,
             )
         )
     )

@@ -1,6 +1,7 @@
 """How the program logs: to stderr, for people on a terminal or as JSON for programs.
 
-``PLANE_LOG`` is the level (debug, info, warning, error; default info), ``PLANE_LOG_JSON`` asks for JSON.
+``PLANE_LOG`` is the level (debug, info, warning, error; default info), ``PLANE_LOG_JSON`` asks for JSON. Tracebacks
+have no values of variables, and every text passes `plane.decisions.redaction`: readers of a log learn no secret.
 """
 
 from __future__ import annotations
@@ -8,14 +9,18 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import traceback
+from collections.abc import MutableMapping
+from types import TracebackType
 from typing import Any
 
 import structlog
 
+from plane.decisions.redaction import redacted
 from plane.protocol import codec
 from plane.protocol.errors import ConfigurationError
 
-__all__ = ["set_up_logs"]
+__all__ = ["print_uncaught", "set_up_logs"]
 
 _LEVELS = {
     "debug": logging.DEBUG,
@@ -40,21 +45,47 @@ def set_up_logs(default_level: str = "info") -> None:
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        # Plain, as Python prints it: rich's has the values of all variables.
+        structlog.processors.format_exc_info,
+        _redact,
     ]
     if os.environ.get("PLANE_LOG_JSON"):
-        processors += [
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(serializer=_json),
-        ]
+        processors.append(structlog.processors.JSONRenderer(serializer=_json))
     else:
         colors = sys.stderr.isatty() and "NO_COLOR" not in os.environ
-        processors.append(structlog.dev.ConsoleRenderer(colors=colors))
+        processors.append(
+            structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)
+        )
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=False,
     )
+    logging.basicConfig(handlers=[_OtherLibraries()], level=logging.WARNING, force=True)
+
+
+def print_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print what ended the program; for `sys.excepthook`."""
+    print(redacted("".join(traceback.format_exception(kind, error, trace))), file=sys.stderr)  # noqa: T201
+
+
+class _OtherLibraries(logging.Handler):
+    """Logs what libraries log with Python's own module."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if record.name == "asyncio":
+            # It names a callback with all its arguments, which are requests and orders.
+            text = text.partition("(")[0].partition("\n")[0].rstrip()
+        structlog.get_logger(record.name).log(record.levelno, text, exc_info=record.exc_info)
+
+
+def _redact(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for name, value in event.items():
+        if not isinstance(value, int | float | bool | None):
+            event[name] = redacted(value if isinstance(value, str) else str(value))
+    return event
 
 
 def _json(event: Any, **_: Any) -> str:

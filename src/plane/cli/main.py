@@ -18,10 +18,12 @@ from plane.cli.dev import dev
 from plane.cli.dns import dns
 from plane.cli.drone import drone
 from plane.cli.executor import executor
+from plane.cli.logs import print_uncaught
 from plane.cli.migrate import migrate
 from plane.cli.proxy import proxy
 from plane.cli.run_config import run_config
 from plane.cli.version import version, version_text
+from plane.decisions.redaction import redacted
 from plane.protocol.errors import PlaneError
 
 __all__ = ["COMMANDS", "database_main", "main", "make_program", "options_last"]
@@ -82,12 +84,13 @@ def database_main() -> None:
 
 
 def _run(arguments: Sequence[str]) -> None:
+    sys.excepthook = print_uncaught
     try:
         make_program()(options_last(arguments))
     except CycloptsError:
         sys.exit(2)
     except PlaneError as error:
-        print(f"plane: {error}", file=sys.stderr)  # noqa: T201
+        print(f"plane: {redacted(str(error))}", file=sys.stderr)  # noqa: T201
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

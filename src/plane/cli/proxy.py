@@ -14,12 +14,12 @@ from cyclopts import Parameter, validators
 
 from plane.cli.acme_arguments import acme_settings
 from plane.cli.arguments import cluster_name, node_name
+from plane.cli.controller_access import KeyFileOption, controller_access
 from plane.cli.serving import Running, serve
 from plane.decisions.http_limits import DEFAULT_LIMITS, HttpLimits
 from plane.protocol.errors import ConfigurationError
 from plane.protocol.names import Prefix
 from plane.settings import ProxyLimits, ProxySettings
-from plane.transport.controller_url import ControllerUrl
 
 __all__ = ["proxy"]
 
@@ -33,6 +33,7 @@ def proxy(
     *,
     controller_url: str,
     cluster: str,
+    controller_key_file: KeyFileOption = None,
     name: str | None = None,
     host: str = "0.0.0.0",  # noqa: S104 - browsers come from elsewhere
     https: Annotated[bool, Parameter(negative="")] = False,
@@ -68,7 +69,7 @@ def proxy(
     Parameters
     ----------
     controller_url
-        The controller, as http://HOST:PORT or https://TOKEN@HOST.
+        The controller, as http://HOST:PORT or https://HOST.
     cluster
         Host name (and port) under which browsers reach this proxy, as HOST or HOST:PORT.
     name
@@ -129,7 +130,7 @@ def proxy(
     acme = acme_settings(acme_endpoint, acme_email, acme_eab_kid, acme_eab_hmac_key, acme_ca, acme_name_server)
     _check_certificate_options(https, cert_path, tls_cert, tls_key, has_acme=acme is not None)
     settings = ProxySettings(
-        controller_url=ControllerUrl.parse(controller_url),
+        controller_url=controller_access(controller_url, controller_key_file),
         cluster=cluster_name(cluster),
         name=node_name(name, Prefix.PROXY),
         host=host,

@@ -9,7 +9,8 @@ import sys
 
 import uvloop
 
-from plane.cli.logs import set_up_logs
+from plane.cli.logs import print_uncaught, set_up_logs
+from plane.decisions.redaction import redacted
 from plane.protocol.errors import PlaneError
 from plane.proxy.worker import receive_order, run_worker
 
@@ -30,11 +31,12 @@ async def _run(pair: socket.socket) -> None:
 
 def main() -> None:
     """Serve until the proxy says that it is enough, or is gone."""
+    sys.excepthook = print_uncaught
     set_up_logs()
     try:
         uvloop.run(_run(socket.socket(fileno=int(sys.argv[1]))))
     except PlaneError as error:
-        print(f"plane: {error}", file=sys.stderr)  # noqa: T201
+        print(f"plane: {redacted(str(error))}", file=sys.stderr)  # noqa: T201
         sys.exit(1)
 
 

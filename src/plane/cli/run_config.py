@@ -33,9 +33,11 @@ FLAGS: dict[str, dict[str, str]] = {
         "forward_auth": "--forward-auth",
         "best_of": "--best-of",
         "api_key_file": "--api-key-file",
+        "allowed_hosts": "--allowed-host",
     },
     "Drone": {
         "controller_url": "--controller-url",
+        "controller_key_file": "--controller-key-file",
         "cluster": "--cluster",
         "name": "--name",
         "pool": "--pool",
@@ -59,6 +61,7 @@ FLAGS: dict[str, dict[str, str]] = {
     },
     "Proxy": {
         "controller_url": "--controller-url",
+        "controller_key_file": "--controller-key-file",
         "cluster": "--cluster",
         "name": "--name",
         "cert_path": "--cert-path",
@@ -75,7 +78,13 @@ FLAGS: dict[str, dict[str, str]] = {
         "acme_config.name_server": "--acme-name-server",
         "root_redirect_url": "--root-redirect-url",
     },
-    "Dns": {"controller_url": "--controller-url", "name": "--name", "port": "--port", "zone": "--zone"},
+    "Dns": {
+        "controller_url": "--controller-url",
+        "controller_key_file": "--controller-key-file",
+        "name": "--name",
+        "port": "--port",
+        "zone": "--zone",
+    },
 }
 
 

@@ -32,7 +32,7 @@ class _Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class ControllerConfig(_Config, frozen=True, kw_only=True):
-    """A controller. ``bind_addr`` is ``IP:PORT``, ``id`` its name; ``api_key_file`` is ours."""
+    """A controller. ``bind_addr`` is ``IP:PORT``, ``id`` its name; ``api_key_file`` and ``allowed_hosts`` are ours."""
 
     db_url: str
     bind_addr: str = "127.0.0.1:8080"
@@ -44,6 +44,7 @@ class ControllerConfig(_Config, frozen=True, kw_only=True):
     forward_auth: str | None = None
     best_of: int | None = None
     api_key_file: str | None = None
+    allowed_hosts: list[str] | None = None
 
 
 class DockerExecutorConfig(_Config, frozen=True, kw_only=True):
@@ -78,9 +79,12 @@ class ExecutorConfig(Variants, frozen=True, kw_only=True, rename=None):
 
 
 class DroneConfig(_Config, frozen=True, kw_only=True):
-    """A drone. ``cleanup_min_age`` is what 0.5.5 insists on and ignores; ``terminate_on_exit`` is ours."""
+    """A drone. ``cleanup_min_age`` is what 0.5.5 insists on and ignores; ``terminate_on_exit`` and
+    ``controller_key_file`` are ours.
+    """
 
     controller_url: str
+    controller_key_file: str | None = None
     cluster: str
     name: str | None = None
     pool: str | None = None
@@ -119,9 +123,10 @@ class AcmeConfig(_Config, frozen=True, kw_only=True):
 
 
 class ProxyConfig(_Config, frozen=True, kw_only=True):
-    """A proxy."""
+    """A proxy. ``controller_key_file`` is ours."""
 
     controller_url: str
+    controller_key_file: str | None = None
     cluster: str
     name: str | None = None
     cert_path: str | None = None
@@ -131,9 +136,10 @@ class ProxyConfig(_Config, frozen=True, kw_only=True):
 
 
 class DnsConfig(_Config, frozen=True, kw_only=True):
-    """A DNS server."""
+    """A DNS server. ``controller_key_file`` is ours."""
 
     controller_url: str
+    controller_key_file: str | None = None
     name: str | None = None
     port: UInt16 = 53
     zone: str | None = None

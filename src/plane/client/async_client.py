@@ -10,6 +10,7 @@ import os
 import random
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -17,7 +18,8 @@ import aiohttp
 
 from plane.client import calls
 from plane.client.calls import Call, OutputLine
-from plane.client.errors import BackendEnded, ControllerUnreachable, UnexpectedAnswer
+from plane.client.controller_key import found_key, read_key_file
+from plane.client.errors import BackendEnded, CallFailed, ControllerUnreachable, UnexpectedAnswer
 from plane.decisions import call_retry
 from plane.decisions.reconnect_backoff import ReconnectBackoff
 from plane.protocol.backend_state import BackendStatus, BackendStatusStreamEntry
@@ -52,16 +54,27 @@ class AsyncPlane:
     """A controller's API. Use as ``async with``, or call `close`.
 
     Args:
-        url: of the controller, as ``http://HOST:PORT`` or ``https://TOKEN@HOST``.
-        token: bearer token (an API key), if it is not in the URL.
+        url: of the controller, as ``http://HOST:PORT`` or ``https://HOST``.
+        token: bearer token (an API key). Without one: that of ``key_file``, of the URL (``https://TOKEN@HOST``), or
+            what `plane.client.controller_key.found_key` finds: ``PLANE_CONTROLLER_KEY``, for example.
+        key_file: a file with the API key.
         timeout_s: how long a call may take, its repetitions included.
 
     Every call raises `ControllerUnreachable`, `CallRefused` or `UnexpectedAnswer`, all of them `CallFailed`.
     """
 
-    def __init__(self, url: str, *, token: str | None = None, timeout_s: float = CALL_LIMIT_S) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str | None = None,
+        key_file: str | os.PathLike[str] | None = None,
+        timeout_s: float = CALL_LIMIT_S,
+    ) -> None:
         parsed = ControllerUrl.parse(url)
-        self._url = ControllerUrl(parsed.base, token or parsed.bearer_token)
+        if token is None and key_file is not None:
+            token = read_key_file(Path(key_file), "key_file")
+        self._url = parsed.with_key(token or parsed.bearer_token or found_key(parsed.base))
         self._timeout_s = timeout_s
         self._http: aiohttp.ClientSession | None = None
 
@@ -165,7 +178,20 @@ class AsyncPlane:
                         break
         if entry.status is BackendStatus.READY:
             return entry
-        raise BackendEnded(backend, entry)
+        raise BackendEnded(backend, await self.with_output(backend, entry))
+
+    async def with_output(self, backend: str, entry: BackendStatusStreamEntry) -> BackendStatusStreamEntry:
+        """Return ``entry`` with the last lines of the backend's output in its message, if the key allows to read them.
+
+        The public status has only the reason.
+        """
+        if not isinstance(entry.message, str):
+            return entry
+        try:
+            states = (await self.backend(backend)).states
+        except CallFailed:
+            return entry
+        return next((state for state in states if state.status is entry.status), entry)
 
     async def terminate(self, backend: str, *, hard: bool = False) -> None:
         """Ask a backend to stop, or (``hard``) kill it. Returns when the order is stored, not when it is done."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from types import TracebackType
@@ -69,8 +70,15 @@ class Plane:
     Use as ``with``, or call `close`. A process that forks makes its own after the fork.
     """
 
-    def __init__(self, url: str, *, token: str | None = None, timeout_s: float = CALL_LIMIT_S) -> None:
-        self._plane = AsyncPlane(url, token=token, timeout_s=timeout_s)
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str | None = None,
+        key_file: str | os.PathLike[str] | None = None,
+        timeout_s: float = CALL_LIMIT_S,
+    ) -> None:
+        self._plane = AsyncPlane(url, token=token, key_file=key_file, timeout_s=timeout_s)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="plane client", daemon=True)
         self._thread.start()
@@ -108,6 +116,7 @@ class Plane:
     status = _waited(AsyncPlane.status)
     status_stream = _iterated(AsyncPlane.status_stream)
     until_ready = _waited(AsyncPlane.until_ready)
+    with_output = _waited(AsyncPlane.with_output)
     terminate = _waited(AsyncPlane.terminate)
     logs = _iterated(AsyncPlane.logs)
     usage = _waited(AsyncPlane.usage)

@@ -1,4 +1,4 @@
-"""Who gets past the controller's door: API keys and forward auth, for everything but the public API.
+"""Who gets past the controller's door: no foreign web page, then API keys and forward auth, except to the public API.
 
 Roles are decided in `plane.decisions.access`; each `Endpoint` names the one it needs. Where both ways are configured
 a request must pass both. A middleware of `plane.controller.app`.
@@ -15,13 +15,17 @@ from aiohttp import web
 from plane.controller.api_keys import ApiKeyFile
 from plane.controller.context import CONTEXT
 from plane.controller.endpoints import Handler
-from plane.decisions.access import Role, bearer_token
+from plane.decisions.access import ApiKeys, Role, bearer_token
+from plane.decisions.request_source import RequestSource, SourceRules, host_name, refusal
 from plane.protocol.errors import ApiErrorKind, ApiFailure
 from plane.settings import ControllerSettings
 
-__all__ = ["ROLES", "admit", "require_role", "warn_if_open"]
+__all__ = ["ROLES", "admit", "refuse_foreign_pages", "require_role", "source_rules", "warn_if_open"]
 
 ROLES: web.AppKey[Mapping[Handler, Role | None]] = web.AppKey("roles")
+
+# What everybody may call, scripts of any page included.
+PUBLIC_PATHS = "/pub/"
 
 log = structlog.get_logger("plane.controller")
 
@@ -31,6 +35,8 @@ async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Let a request pass to its handler if its bearer may call it."""
     context = request.app[CONTEXT]
     needed = _needed(request)
+    if not request.path.startswith(PUBLIC_PATHS):
+        refuse_foreign_pages(_source(request), context.source_rules, page=needed is None)
     if needed is None:
         return await handler(request)
     if context.api_keys is not None:
@@ -41,15 +47,46 @@ async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 def _needed(request: web.Request) -> Role | None:
-    """The role that a request needs, None for the public API. What does not exist is told to readers only."""
+    """Return the role that a request needs, None for the public API and the front page.
+
+    Only readers get to know what does not exist.
+    """
     roles = request.app[ROLES]
     handler = request.match_info.handler
     if handler in roles:
         return roles[handler]
-    return None if request.path.startswith("/pub/") else Role.READ
+    return None if request.path.startswith(PUBLIC_PATHS) else Role.READ
 
 
-def require_role(keys: ApiKeyFile, authorization: str | None, needed: Role) -> None:
+def _source(request: web.Request) -> RequestSource:
+    return RequestSource(*(_joined(request, name) for name in ("Host", "Origin", "Sec-Fetch-Site")))
+
+
+def _joined(request: web.Request, name: str) -> str | None:
+    values = request.headers.getall(name, None)
+    return None if values is None else ",".join(values)
+
+
+def refuse_foreign_pages(source: RequestSource, rules: SourceRules, *, page: bool = False) -> None:
+    """Let a request pass unless a web page of another origin has caused it (`request_source.refusal`).
+
+    Raises:
+        ApiFailure: 403.
+    """
+    if (reason := refusal(source, rules, page=page)) is not None:
+        raise ApiFailure(403, ApiErrorKind.OTHER, reason)
+
+
+def source_rules(settings: ControllerSettings) -> SourceRules:
+    """Return which hosts and origins a controller takes as its own."""
+    return SourceRules(
+        public_url=settings.controller_url,
+        allowed_hosts=frozenset(name for host in settings.allowed_hosts if (name := host_name(host))),
+        checks_host=not _has_keys(settings) and settings.forward_auth is None,
+    )
+
+
+def require_role(keys: ApiKeyFile | ApiKeys, authorization: str | None, needed: Role) -> None:
     """Let a request with this ``Authorization`` pass if its bearer has the role ``needed``.
 
     Raises:
@@ -69,12 +106,17 @@ def require_role(keys: ApiKeyFile, authorization: str | None, needed: Role) -> N
 
 def warn_if_open(settings: ControllerSettings) -> None:
     """Say loudly that everybody who reaches this controller controls the cluster, if that is so."""
-    if settings.api_key_file is not None or settings.forward_auth is not None or _is_loopback(settings.host):
+    if _has_keys(settings) or settings.forward_auth is not None or _is_loopback(settings.host):
         return
     log.warning(
         "THE CONTROL API IS OPEN to everybody who reaches this address; close it with --api-key-file or --forward-auth",
         host=settings.host,
     )
+
+
+def _has_keys(settings: ControllerSettings) -> bool:
+    """Whether callers of the control API need a key."""
+    return settings.api_key_file is not None or settings.fixed_api_keys is not None
 
 
 def _is_loopback(host: str) -> bool:

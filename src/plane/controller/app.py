@@ -16,8 +16,8 @@ from plane.controller.connect_api import CONNECT_ENDPOINTS
 from plane.controller.context import CONTEXT, Context
 from plane.controller.dns_socket import DNS_SOCKET_ENDPOINTS
 from plane.controller.drone_socket import DRONE_SOCKET_ENDPOINTS
-from plane.controller.endpoints import Endpoint
-from plane.controller.front_page import front_page_routes
+from plane.controller.endpoints import Endpoint, Handler
+from plane.controller.front_page import FRONT_PAGE_HANDLERS, front_page_routes
 from plane.controller.health_api import HEALTH_ENDPOINTS
 from plane.controller.inspection_api import INSPECTION_ENDPOINTS
 from plane.controller.metrics_api import METRICS_ENDPOINTS
@@ -63,7 +63,9 @@ def make_app(context: Context) -> web.Application:
     app[INSTRUMENTS] = Instruments(context)
     app.on_response_prepare.append(add_cors_headers)
     endpoints = (*all_endpoints(), _openapi())
-    app[ROLES] = {endpoint.handle: endpoint.role for endpoint in endpoints}
+    roles: dict[Handler, Role | None] = {endpoint.handle: endpoint.role for endpoint in endpoints}
+    roles |= dict.fromkeys(FRONT_PAGE_HANDLERS)
+    app[ROLES] = roles
     for endpoint in endpoints:
         for path in endpoint.paths:
             if endpoint.method == "GET":

@@ -19,7 +19,7 @@ from typing import Any, TypeAlias, cast
 
 from aiohttp.http import SERVER_SOFTWARE
 
-from plane.controller.access import require_role
+from plane.controller.access import refuse_foreign_pages, require_role
 from plane.controller.answers import decoded_body, error_answer
 from plane.controller.connect_api import conclude, question, reused
 from plane.controller.context import Context
@@ -95,6 +95,7 @@ class ConnectLane:
         """
         start = time.perf_counter()
         try:
+            refuse_foreign_pages(post.source, self.context.source_rules)
             if self.context.api_keys is not None:
                 require_role(self.context.api_keys, post.authorization, Role.CONNECT)
             request = decoded_body(post.body, ConnectRequest)

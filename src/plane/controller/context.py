@@ -14,6 +14,8 @@ from plane.controller.open_streams import OpenStreams
 from plane.controller.writes import Writes
 from plane.database.notifications import EventBus
 from plane.database.pool import Database
+from plane.decisions.access import ApiKeys
+from plane.decisions.request_source import SourceRules
 from plane.settings import ControllerSettings
 
 __all__ = ["CONTEXT", "Context"]
@@ -31,8 +33,9 @@ class Context:
     metrics: LatestMetrics
     sockets: OpenSockets
     streams: OpenStreams
-    api_keys: ApiKeyFile | None
+    api_keys: ApiKeyFile | ApiKeys | None
     forward_auth: ForwardAuth | None
+    source_rules: SourceRules
 
 
 CONTEXT: web.AppKey[Context] = web.AppKey("context", Context)

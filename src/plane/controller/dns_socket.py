@@ -40,7 +40,7 @@ DNS_SOCKET_ENDPOINTS = (
         path="/ctrl/dns-socket",
         handle=_handle,
         summary="Where a DNS server connects",
-        role=Role.ADMIN,
+        role=Role.NODE,
         is_socket=True,
     ),
 )

@@ -215,7 +215,7 @@ DRONE_SOCKET_ENDPOINTS = (
         path="/ctrl/c/{cluster}/drone-socket",
         handle=_handle,
         summary="Where a drone connects",
-        role=Role.ADMIN,
+        role=Role.NODE,
         parameters=(Parameter("pool", "query", str, "The drone's pool"),),
         is_socket=True,
     ),

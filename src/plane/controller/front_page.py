@@ -14,10 +14,11 @@ from plane.controller.answers import json_answer, json_body
 from plane.controller.connect_api import connect
 from plane.controller.context import CONTEXT
 from plane.protocol.connect import ConnectRequest
+from plane.protocol.errors import ApiErrorKind, ApiFailure
 from plane.protocol.keys import KeyConfig
 from plane.protocol.spawn import SpawnConfig
 
-__all__ = ["front_page_routes"]
+__all__ = ["FRONT_PAGE_HANDLERS", "front_page_routes"]
 
 # The demo stays for a while when its last tab is closed, so that a reload finds it as it was.
 DEMO_IDLE_SECONDS = 30
@@ -38,11 +39,16 @@ def front_page_routes() -> list[web.RouteDef]:
 
 async def _page(request: web.Request) -> web.Response:
     page = resources.files(__package__).joinpath("front_page.html").read_text()
-    return web.Response(text=page, content_type="text/html")
+    # In a frame, another page could make the visitor click its button.
+    headers = {"Content-Security-Policy": "frame-ancestors 'none'", "X-Frame-Options": "DENY"}
+    return web.Response(text=page, content_type="text/html", headers=headers)
 
 
 async def _open(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
+    if "Origin" not in request.headers:
+        # It needs no API key since only the page calls it, whose origin `access` has compared.
+        raise ApiFailure(403, ApiErrorKind.OTHER, "only the front page may call this; programs call /ctrl/connect")
     key = (await json_body(request, _OpenRequest)).key
     answer = await connect(
         context,
@@ -55,3 +61,7 @@ async def _open(request: web.Request) -> web.Response:
         ),
     )
     return json_answer(_Opened(url=answer.url))
+
+
+# They need no API key: a person who opens the page in a browser has none.
+FRONT_PAGE_HANDLERS = (_page, _open)

@@ -27,7 +27,7 @@ _WITH_BODY = (408, 413, 415, 422)
 _MEANING = {
     400: "The request is malformed; the message names the field",
     401: "No valid API key, or refused by forward auth",
-    403: "The API key's role does not allow this",
+    403: "The API key's role does not allow this, or a web page of another origin sent it",
     404: "There is no such backend or drone",
     408: "The body did not arrive in time",
     409: "The key is held, or not held, or the id is taken; the kind says which",

@@ -116,7 +116,7 @@ PROXY_SOCKET_ENDPOINTS = (
         path="/ctrl/c/{cluster}/proxy-socket",
         handle=_handle,
         summary="Where a proxy connects",
-        role=Role.ADMIN,
+        role=Role.NODE,
         is_socket=True,
     ),
 )

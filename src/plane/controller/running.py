@@ -12,7 +12,7 @@ import structlog
 from aiohttp import web
 
 from plane import timing
-from plane.controller.access import warn_if_open
+from plane.controller.access import source_rules, warn_if_open
 from plane.controller.api_keys import ApiKeyFile, reloading_on_sighup
 from plane.controller.app import make_app
 from plane.controller.cleaner import clean_for_ever
@@ -121,8 +121,9 @@ async def running_controller(settings: ControllerSettings) -> AsyncIterator[Runn
             metrics=LatestMetrics(bus),
             sockets=OpenSockets(),
             streams=OpenStreams(),
-            api_keys=keys,
+            api_keys=keys or settings.fixed_api_keys,
             forward_auth=door,
+            source_rules=source_rules(settings),
         )
         stack.enter_context(bus.calling(context.writes.hear, EventKind.BACKEND_STATE))
         await nodes.controller_heartbeat(db, settings.name, this_version(), online=True)

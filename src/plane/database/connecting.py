@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import asyncpg
 import msgspec
@@ -55,6 +55,9 @@ class TokenGrant(msgspec.Struct, frozen=True):
     user: str | None
     auth: str
 
+    def __repr__(self) -> str:
+        return codec.redacted_repr(self, "token", "secret_token", "auth")
+
 
 @dataclass(frozen=True, slots=True)
 class NewBackend:
@@ -68,7 +71,7 @@ class NewBackend:
     config: SpawnConfig
     key: AcquiredKey
     key_is_random: bool
-    static_token: str | None
+    static_token: str | None = field(repr=False)
     action: BackendAction
     grant: TokenGrant
     leased_at: DroneTime

@@ -10,7 +10,7 @@ from plane.database import backends
 from plane.database.pool import Database
 from plane.database.statements import statements
 from plane.protocol import codec
-from plane.protocol.backend_state import BackendStatus, public_entry
+from plane.protocol.backend_state import BackendStatus, status_entry
 from plane.protocol.inspection import BackendDetail, BackendList, BackendSummary, NodeList, NodeSummary
 from plane.protocol.keys import KeyConfig
 from plane.protocol.names import NodeKind
@@ -44,7 +44,7 @@ async def inspect_backend(db: Database, backend_id: str) -> BackendDetail | None
     row = await db.fetchrow(_SQL["inspect_backend"], backend_id)
     if row is None:
         return None
-    states = [public_entry(past.state, past.time) for past in await backends.history(db, backend_id)]
+    states = [status_entry(past.state, past.time) for past in await backends.history(db, backend_id)]
     own = ("address", "lease_ends_in_s", "fencing_token", "lifetime_ends_in_s", "max_idle_s", "subdomain")
     counts = ("static_token", "tokens", "pending_actions")
     return BackendDetail(states=states, **_summary(row), **{name: row[name] for name in own + counts})

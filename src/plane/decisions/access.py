@@ -18,22 +18,28 @@ __all__ = ["ApiKey", "ApiKeys", "Role", "bearer_token", "entry_of", "headers_to_
 
 
 class Role(enum.StrEnum):
-    """What a key's bearer may do; each role may do what those after it may.
+    """What the bearer of a key may do.
 
-    ``ADMIN``: everything, node sockets and draining included. ``CONNECT``: what an application needs: connect, end
-    backends, revoke tokens. ``READ``: look at states, logs and metrics.
+    ``ADMIN``: everything. ``CONNECT``: what an application needs: connect, end backends, revoke tokens, and all that
+    ``READ`` may: read states, logs and metrics. ``NODE``: be a drone, a proxy or a DNS server, and nothing else.
     """
 
     ADMIN = "admin"
     CONNECT = "connect"
     READ = "read"
+    NODE = "node"
 
     def may(self, needed: Role) -> bool:
         """Whether this role includes ``needed``."""
-        return _RANK[self] >= _RANK[needed]
+        return needed in _INCLUDED[self]
 
 
-_RANK = {Role.READ: 0, Role.CONNECT: 1, Role.ADMIN: 2}
+_INCLUDED = {
+    Role.ADMIN: frozenset(Role),
+    Role.CONNECT: frozenset({Role.CONNECT, Role.READ}),
+    Role.READ: frozenset({Role.READ}),
+    Role.NODE: frozenset({Role.NODE}),
+}
 
 
 @dataclass(frozen=True, slots=True)

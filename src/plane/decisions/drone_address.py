@@ -8,12 +8,12 @@ from __future__ import annotations
 import ipaddress
 from urllib.parse import urlsplit
 
-__all__ = ["address_warning"]
+__all__ = ["address_warning", "is_loopback"]
 
 
 def address_warning(ip: str, controller_url: str) -> str | None:
     """What to tell the operator, or None: a loopback address is right only where all parts are on one machine."""
-    if not _is_loopback(ip) or _is_loopback(urlsplit(controller_url).hostname or ""):
+    if not is_loopback(ip) or is_loopback(urlsplit(controller_url).hostname or ""):
         return None
     return (
         f"proxies on other machines cannot reach this drone's backends at {ip}; give the address of this machine "
@@ -21,7 +21,8 @@ def address_warning(ip: str, controller_url: str) -> str | None:
     )
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine's loopback interface, by address or as ``localhost``."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

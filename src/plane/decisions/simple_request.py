@@ -11,6 +11,8 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
+from plane.decisions.request_source import RequestSource
+
 __all__ = ["HEAD_LIMIT_BYTES", "SimplePost", "read_simple_post"]
 
 # Well below what the general server accepts, so that its limits need not be repeated here.
@@ -50,13 +52,18 @@ class SimplePost(NamedTuple):
     """One request to be answered on a connection that stays open.
 
     Attributes:
+        source: what it says of where it comes from. A request that a browser's page may have caused is not simple.
         authorization: the header's value.
         body: empty if nothing of it has come yet; there is always one.
     """
 
     path: str
+    source: RequestSource
     authorization: str | None
     body: bytes
+
+    def __repr__(self) -> str:
+        return f"SimplePost(path={self.path!r}, {len(self.body)} bytes)"
 
 
 def read_simple_post(data: bytes) -> SimplePost | None:
@@ -68,16 +75,16 @@ def read_simple_post(data: bytes) -> SimplePost | None:
     head = _read_head(data[:end])
     if head is None:
         return None
-    path, authorization, length = head
+    path, source, authorization, length = head
     body = data[end:]
     if body and len(body) != length:
         return None
-    return SimplePost(path, authorization, body)
+    return SimplePost(path, source, authorization, body)
 
 
 @lru_cache(maxsize=REMEMBERED_HEADS)
-def _read_head(data: bytes) -> tuple[str, str | None, int] | None:
-    """Path, credentials, and length of the body; None if anything is unusual."""
+def _read_head(data: bytes) -> tuple[str, RequestSource, str | None, int] | None:
+    """Path, source, credentials, and length of the body; None if anything is unusual."""
     head = _HEAD.fullmatch(data)
     if head is None:
         return None
@@ -93,6 +100,7 @@ def _read_head(data: bytes) -> tuple[str, str | None, int] | None:
     authorization = fields.get(b"authorization")
     return (
         head[1].decode(),
+        RequestSource(fields[b"host"].decode()),
         None if authorization is None else authorization.decode(),
         int(fields[b"content-length"]),
     )

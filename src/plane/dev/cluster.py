@@ -12,7 +12,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 
@@ -20,8 +20,10 @@ import aiohttp
 
 from plane.controller.running import RunningController, running_controller
 from plane.database.embedded_postgres import embedded_postgres
+from plane.decisions.access import Role, entry_of, parse_api_keys
 from plane.decisions.dev_addresses import IPV4
 from plane.decisions.dev_readiness import not_ready
+from plane.dev.access_key import announced, kept_key, new_key
 from plane.dev.demo import demo_command, visible_folders
 from plane.dev.folder import held_folder
 from plane.dev.ports import held_ports, localhost_address, port_error
@@ -60,7 +62,7 @@ class DevSettings:
     port: int = 8080
     proxy_port: int = 9090
     runtime: RuntimeKind = RuntimeKind.AUTO
-    db: str | None = None
+    db: str | None = field(default=None, repr=False)
     docker_socket: Path = Path("/var/run/docker.sock")
 
 
@@ -69,6 +71,7 @@ class DevCluster:
     """A cluster that runs.
 
     Attributes:
+        api_key: admits to the control API, with the role admin.
         embedded_db: URL of the embedded database; None where another one is used.
         demo: the demo's argv, None where no drone runs processes.
     """
@@ -77,6 +80,7 @@ class DevCluster:
     drones: dict[str, RunningDrone]
     proxy: RunningProxy
     control_url: str
+    api_key: str = field(repr=False)
     proxy_url: str
     embedded_db: str | None
     demo: tuple[str, ...] | None
@@ -110,6 +114,7 @@ async def running_cluster(settings: DevSettings, say: Callable[[str], None]) -> 
         cluster = ClusterName(f"localhost:{settings.proxy_port}")
         control_url = f"http://{IPV4}:{settings.port}"
         started = time.monotonic()
+        key, node_key = kept_key(folder), new_key()
         controller = await stack.enter_async_context(
             running_controller(
                 ControllerSettings(
@@ -119,13 +124,17 @@ async def running_cluster(settings: DevSettings, say: Callable[[str], None]) -> 
                     port=0,
                     controller_url=control_url,
                     default_cluster=cluster,
+                    fixed_api_keys=parse_api_keys(
+                        f"{entry_of('dev', Role.ADMIN, key)}\n{entry_of('dev-nodes', Role.NODE, node_key)}"
+                    ),
                     demo_command=demo,
                 )
             )
         )
         internal_url = f"http://{IPV4}:{controller.port}"
+        nodes_url = ControllerUrl(internal_url, node_key)
         drones = {}
-        for drone_settings in await _drones(settings, folder, cluster, internal_url):
+        for drone_settings in await _drones(settings, folder, cluster, nodes_url):
             say(f"drone starts ({drone_settings.runtime})")
             drone = await stack.enter_async_context(running_drone(drone_settings))
             drones[drone_settings.pool] = drone
@@ -133,7 +142,7 @@ async def running_cluster(settings: DevSettings, say: Callable[[str], None]) -> 
         proxy = await stack.enter_async_context(
             running_proxy(
                 ProxySettings(
-                    controller_url=ControllerUrl.parse(internal_url),
+                    controller_url=nodes_url,
                     cluster=cluster,
                     name=NodeName("px-dev"),
                     host=proxy_address,
@@ -143,7 +152,8 @@ async def running_cluster(settings: DevSettings, say: Callable[[str], None]) -> 
             )
         )
         proxy_url = f"http://{format_socket_address(proxy_address, settings.proxy_port)}"
-        await _until_ready(internal_url, proxy_url, cluster, len(drones), started)
+        await _until_ready(ControllerUrl(internal_url, key), proxy_url, cluster, len(drones), started)
+        stack.enter_context(announced(folder, control_url, settings.port))
         try:
             await controller.listen(control_listener)
         except OSError as error:
@@ -153,6 +163,7 @@ async def running_cluster(settings: DevSettings, say: Callable[[str], None]) -> 
             drones=drones,
             proxy=proxy,
             control_url=control_url,
+            api_key=key,
             proxy_url=f"http://{cluster}",
             embedded_db=db if settings.db is None else None,
             demo=demo,
@@ -160,7 +171,9 @@ async def running_cluster(settings: DevSettings, say: Callable[[str], None]) -> 
         say("stopping")
 
 
-async def _drones(settings: DevSettings, folder: Path, cluster: ClusterName, control_url: str) -> list[DroneSettings]:
+async def _drones(
+    settings: DevSettings, folder: Path, cluster: ClusterName, controller_url: ControllerUrl
+) -> list[DroneSettings]:
     """One drone for the wanted runtime; for `AUTO` processes, and Docker in its pool where an engine answers."""
     kinds = {"": settings.runtime}
     if settings.runtime is RuntimeKind.AUTO:
@@ -169,7 +182,7 @@ async def _drones(settings: DevSettings, folder: Path, cluster: ClusterName, con
             kinds["docker"] = RuntimeKind.DOCKER
     return [
         DroneSettings(
-            controller_url=ControllerUrl.parse(control_url),
+            controller_url=controller_url,
             cluster=cluster,
             name=NodeName(f"dr-dev-{kind}"),
             pool=pool,
@@ -178,12 +191,15 @@ async def _drones(settings: DevSettings, folder: Path, cluster: ClusterName, con
             runtime=kind,
             docker_socket=settings.docker_socket,
             expose=visible_folders(),
+            hide=(folder,),
         )
         for pool, kind in kinds.items()
     ]
 
 
-async def _until_ready(controller_url: str, proxy_url: str, cluster: str, drones: int, started: float) -> None:
+async def _until_ready(
+    controller_url: ControllerUrl, proxy_url: str, cluster: str, drones: int, started: float
+) -> None:
     """Return once a connect would work, and a request for its URL.
 
     Args:
@@ -192,11 +208,12 @@ async def _until_ready(controller_url: str, proxy_url: str, cluster: str, drones
     Raises:
         ConfigurationError: not within the limit; says what is missing.
     """
+    state_url = controller_url.http(f"/ctrl/c/{cluster}/state")
     missing = "the controller does not respond"
     try:
         async with asyncio.timeout(READY_TIMEOUT_S), aiohttp.ClientSession() as http:
             while missing:
-                async with http.get(f"{controller_url}/ctrl/c/{cluster}/state") as response:
+                async with http.get(state_url, headers=controller_url.headers) as response:
                     state = codec.decode(await response.read(), ClusterState)
                 async with http.get(f"{proxy_url}/ready") as response:
                     proxy_ready = response.status == HTTPStatus.OK

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from plane.client.dev_key import LOCK_FILE
 from plane.protocol.errors import ConfigurationError, why
 
 __all__ = ["held_folder"]
@@ -26,7 +27,7 @@ def held_folder(path: Path) -> Iterator[Path]:
     try:
         path.mkdir(parents=True, exist_ok=True)
         # Not truncated on opening: it may name the process that holds the lock.
-        descriptor = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(path / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise ConfigurationError(f"--data-dir: cannot use {path}: {why(error)}") from error
     try:

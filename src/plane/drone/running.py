@@ -11,6 +11,7 @@ from urllib.parse import quote
 import structlog
 
 from plane.decisions.drone_address import address_warning
+from plane.decisions.open_controller import open_controller_warning
 from plane.drone.agent import Agent
 from plane.drone.clock import DroneClock
 from plane.drone.event_recorder import EventRecorder
@@ -26,6 +27,7 @@ from plane.protocol.handshake import Extension
 from plane.protocol.names import NodeName, Prefix
 from plane.protocol.times import DroneTime
 from plane.runtime.base import RuntimeListener
+from plane.runtime.process import ProcessRuntime
 from plane.settings import DroneSettings
 from plane.transport.node_socket import NodeConnector
 
@@ -99,6 +101,10 @@ async def running_drone(settings: DroneSettings) -> AsyncIterator[RunningDrone]:
             asyncio.create_task(watchdog.run(), name="watchdog"),
         ]
         if warning := address_warning(settings.ip, settings.controller_url.base):
+            log.warning(warning)
+        url = settings.controller_url
+        has_key, runs_processes = url.bearer_token is not None, runtime.name == ProcessRuntime.name
+        if warning := open_controller_warning(url.base, has_key=has_key, runs_processes=runs_processes):
             log.warning(warning)
         db = str(settings.db_path or "in memory")
         log.info("drone runs", name=name, cluster=settings.cluster, runtime=runtime.name, db=db)

@@ -121,8 +121,11 @@ async def _processes(
 
 
 def _secrets(settings: DroneSettings | ExecutorSettings) -> tuple[Path, ...]:
-    """What of the drone's own no backend may read, even if both are root."""
+    """What of the drone's own no isolated backend may read, even if both have the same user."""
+    hidden = tuple(path.resolve() for path in settings.hide)
     if settings.db_path is None or settings.backends_folder is None:
-        return ()
+        return hidden
     db = os.fspath(settings.db_path.resolve())
-    return (settings.backends_folder.resolve(), Path(db), Path(f"{db}-wal"), Path(f"{db}-shm"))
+    if any(Path(db).is_relative_to(folder) for folder in hidden):
+        return hidden
+    return (*hidden, settings.backends_folder.resolve(), Path(db), Path(f"{db}-wal"), Path(f"{db}-shm"))

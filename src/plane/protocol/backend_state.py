@@ -16,6 +16,7 @@ from plane.protocol.codec import Int32
 from plane.protocol.times import DbTime
 
 __all__ = [
+    "OUTPUT_MARKER",
     "BackendState",
     "BackendStatus",
     "BackendStatusStreamEntry",
@@ -32,6 +33,7 @@ __all__ = [
     "public_entry",
     "state_from_builtins",
     "state_from_json",
+    "status_entry",
 ]
 
 
@@ -170,7 +172,10 @@ _ANY_STATE = cast("type[BackendState]", BackendState)
 
 
 class BackendStatusStreamEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """The public view of a state: no address. ``time`` is when the database heard of it."""
+    """A state without the address. ``time`` is when the database stored it.
+
+    ``message`` says why a backend ended; only callers with the role ``read`` get the end of its output with it.
+    """
 
     status: BackendStatus
     time: DbTime
@@ -180,8 +185,22 @@ class BackendStatusStreamEntry(msgspec.Struct, frozen=True, kw_only=True):
     message: str | UnsetType | None = UNSET
 
 
+# Behind it, runtimes add the last lines of the backend's output to the message of its end.
+OUTPUT_MARKER = "; its last output:\n"
+
+
 def public_entry(state: BackendState, time: DbTime) -> BackendStatusStreamEntry:
-    """What the public may know of ``state``, which the database recorded at ``time``."""
+    """Return what everybody who knows the backend's id may know of ``state``: its reason, and none of its output."""
+    entry = status_entry(state, time)
+    if not isinstance(entry.message, str):
+        return entry
+    # One line is the reason, whatever an external executor or an engine adds.
+    reason = entry.message.partition(OUTPUT_MARKER)[0].partition("\n")[0]
+    return msgspec.structs.replace(entry, message=reason)
+
+
+def status_entry(state: BackendState, time: DbTime) -> BackendStatusStreamEntry:
+    """Return all that is known of ``state``, which the database recorded at ``time``."""
     reason: TerminationReason | UnsetType = UNSET
     kind: TerminationKind | UnsetType = UNSET
     exit_error: bool | UnsetType = UNSET

@@ -15,7 +15,18 @@ import msgspec
 from plane.protocol import times
 from plane.protocol.errors import MessageError
 
-__all__ = ["Int32", "Int64", "UInt8", "UInt16", "Variants", "convert", "decode", "encode", "to_builtins"]
+__all__ = [
+    "Int32",
+    "Int64",
+    "UInt8",
+    "UInt16",
+    "Variants",
+    "convert",
+    "decode",
+    "encode",
+    "redacted_repr",
+    "to_builtins",
+]
 
 
 Int32 = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
@@ -59,6 +70,12 @@ class Variants(
             if value is not msgspec.UNSET:
                 return value
         raise AssertionError("unreachable: __post_init__ saw exactly one variant")
+
+
+def redacted_repr(message: msgspec.Struct, *secret: str) -> str:
+    """Return the ``repr`` of a message without the values of its ``secret`` fields: it may end in a log."""
+    shown = (f"{name}={'…' if name in secret else repr(getattr(message, name))}" for name in message.__struct_fields__)
+    return f"{type(message).__name__}({', '.join(shown)})"
 
 
 def encode(message: Any) -> bytes:

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from plane.protocol import codec
 from plane.protocol.backend_state import BackendStatus
 from plane.protocol.codec import Variants
 from plane.protocol.drone_messages import BackendMetrics
@@ -36,6 +37,9 @@ class ConnectRequest(msgspec.Struct, frozen=True, kw_only=True):
     user: str | None = None
     auth: dict[str, Any] | None = msgspec.field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return codec.redacted_repr(self, "auth")
+
 
 class ConnectResponse(msgspec.Struct, frozen=True, kw_only=True):
     """``drone`` only when this request spawned; ``secret_token`` null for static tokens."""
@@ -49,6 +53,9 @@ class ConnectResponse(msgspec.Struct, frozen=True, kw_only=True):
     secret_token: str | None = None
     status_url: str
     drone: str | None = None
+
+    def __repr__(self) -> str:
+        return codec.redacted_repr(self, "token", "url", "secret_token")
 
 
 class RevokeRequest(msgspec.Struct, frozen=True):

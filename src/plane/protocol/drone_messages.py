@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from plane.protocol import codec
 from plane.protocol.backend_state import BackendState, TerminationKind, TerminationReason
 from plane.protocol.codec import Int64, Variants
 from plane.protocol.keys import AcquiredKey, KeyDeadlines
@@ -95,6 +96,9 @@ class SpawnOrder(msgspec.Struct, frozen=True):
     executable: Any
     key: AcquiredKey
     static_token: str | None = None
+
+    def __repr__(self) -> str:
+        return codec.redacted_repr(self, "executable", "static_token")
 
 
 class TerminateOrder(msgspec.Struct, frozen=True):

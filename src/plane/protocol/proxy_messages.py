@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from plane.protocol import codec
 from plane.protocol.codec import Variants
 
 __all__ = [
@@ -42,11 +43,17 @@ class RouteInfo(msgspec.Struct, frozen=True, kw_only=True):
     subdomain: str | None = None
     expires_in_ms: int | UnsetType | None = UNSET
 
+    def __repr__(self) -> str:
+        return codec.redacted_repr(self, "secret_token", "user_data")
+
 
 class RouteInfoRequest(msgspec.Struct, frozen=True):
     """Where does this token lead?"""
 
     token: str
+
+    def __repr__(self) -> str:
+        return codec.redacted_repr(self, "token")
 
 
 class RouteInfoResponse(msgspec.Struct, frozen=True):
@@ -54,6 +61,9 @@ class RouteInfoResponse(msgspec.Struct, frozen=True):
 
     token: str
     route_info: RouteInfo | None = None
+
+    def __repr__(self) -> str:
+        return codec.redacted_repr(self, "token")
 
 
 class SetTxtRecord(msgspec.Struct, frozen=True):
@@ -101,6 +111,9 @@ class TokensRevoked(msgspec.Struct, frozen=True):
 
     backend: str
     tokens: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return codec.redacted_repr(self, "tokens")
 
 
 class MessageFromProxy(Variants, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from plane.protocol import codec
 from plane.protocol.codec import Int32, Int64, UInt8
 
 __all__ = [
@@ -63,6 +64,9 @@ class DockerExecutable(msgspec.Struct, frozen=True, kw_only=True):
     mount: bool | str | None = None
     network_name: str | None = None
 
+    def __repr__(self) -> str:
+        return codec.redacted_repr(self, "env", "credentials")
+
 
 class Isolation(enum.StrEnum):
     """What keeps a process from the machine that it runs on."""
@@ -85,6 +89,9 @@ class ProcessExecutable(msgspec.Struct, frozen=True, kw_only=True):
     isolation: Isolation | None = None
     user: str | None = None
 
+    def __repr__(self) -> str:
+        return codec.redacted_repr(self, "command", "env")
+
 
 class SpawnConfig(msgspec.Struct, frozen=True, kw_only=True):
     """How to start a backend if no one holds the key. ``executable`` means what the drone's runtime says."""
@@ -97,3 +104,6 @@ class SpawnConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_idle_seconds: Int32 | None = None
     use_static_token: bool = False
     subdomain: str | None = None
+
+    def __repr__(self) -> str:
+        return codec.redacted_repr(self, "executable")

@@ -37,7 +37,7 @@ class ControllerUrl:
             scheme, host, port = None, None, None
         if scheme is None or not host:
             raise ConfigurationError(
-                f"controller URL {text!r} is not of the form http://HOST[:PORT] or https://[TOKEN@]HOST[:PORT]"
+                f"controller URL {_without_key(text)!r} is not of the form http://HOST[:PORT] or https://HOST[:PORT]"
             )
         netloc = f"[{host}]" if ":" in host else host
         if port is not None:
@@ -46,6 +46,10 @@ class ControllerUrl:
             base=f"{scheme}://{netloc}{parts.path.rstrip('/')}",
             bearer_token=unquote(parts.username) if parts.username else None,
         )
+
+    def with_key(self, key: str | None) -> ControllerUrl:
+        """Return the same place with another bearer token."""
+        return ControllerUrl(self.base, key)
 
     @property
     def headers(self) -> dict[str, str]:
@@ -59,3 +63,9 @@ class ControllerUrl:
     def websocket(self, path: str) -> str:
         """URL of ``path`` for a WebSocket."""
         return f"ws{self.base.removeprefix('http')}{path}"
+
+
+def _without_key(text: str) -> str:
+    """``text`` for an error message: without what may be a key."""
+    before, at, host = text.rpartition("@")
+    return f"{before[: before.find('//') + 2] if '//' in before else ''}…@{host}" if at else text

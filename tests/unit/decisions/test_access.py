@@ -18,6 +18,7 @@ def test_each_role_may_do_what_the_lower_ones_may() -> None:
         Role.ADMIN: set(Role),
         Role.CONNECT: {Role.CONNECT, Role.READ},
         Role.READ: {Role.READ},
+        Role.NODE: {Role.NODE},
     }
 
 

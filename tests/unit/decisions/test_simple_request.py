@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from plane.decisions.request_source import RequestSource
 from plane.decisions.simple_request import HEAD_LIMIT_BYTES, SimplePost, read_simple_post
 
 LINE = b"POST /ctrl/connect HTTP/1.1\r\n"
@@ -27,11 +28,11 @@ def request(*more: bytes, line: bytes = LINE, needed: tuple[bytes, ...] = NEEDED
     ],
 )
 def test_plain_requests_are_simple(more: tuple[bytes, ...]) -> None:
-    assert read_simple_post(request(*more)) == SimplePost("/ctrl/connect", None, b"{}")
+    assert read_simple_post(request(*more)) == SimplePost("/ctrl/connect", RequestSource("plane"), None, b"{}")
 
 
 def test_a_body_may_be_on_its_way() -> None:
-    assert read_simple_post(request(body=b"")) == SimplePost("/ctrl/connect", None, b"")
+    assert read_simple_post(request(body=b"")) == SimplePost("/ctrl/connect", RequestSource("plane"), None, b"")
 
 
 def test_credentials_are_handed_on() -> None:
@@ -133,5 +134,6 @@ def _compare(data: bytes) -> None:
     assert other.trailing_data == (b"", False)
     assert isinstance(event, h11.EndOfMessage) if found.body else event is h11.NEED_DATA
     assert other.their_state is (h11.DONE if found.body else h11.SEND_BODY)
+    assert found.source == RequestSource(dict(head.headers)[b"host"].decode())
     authorization = dict(head.headers).get(b"authorization")
     assert authorization == (None if found.authorization is None else found.authorization.encode())

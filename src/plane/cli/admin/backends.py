@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from plane.cli.admin.logs import line_text
-from plane.cli.admin.options import DEFAULT_CONTROLLER, ControllerOption
+from plane.cli.admin.options import DEFAULT_CONTROLLER, ControllerOptions
 from plane.cli.output import (
     AsJson,
     console,
@@ -40,7 +40,7 @@ async def list_backends(
     namespace: str | None = None,
     limit: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=1000))] = 100,
     as_json: AsJson = False,
-    controller: ControllerOption = DEFAULT_CONTROLLER,
+    controller: ControllerOptions = DEFAULT_CONTROLLER,
 ) -> None:
     """Backends, the latest change first.
 
@@ -59,7 +59,7 @@ async def list_backends(
     limit
         How many at most.
     """
-    async with AsyncPlane(controller) as plane:
+    async with controller.client() as plane:
         found = await plane.backends(cluster=cluster, status=status, key=key, namespace=namespace, limit=limit)
     if as_json:
         print_json(found)
@@ -94,7 +94,7 @@ def backend_table(found: BackendList) -> Table:
 
 
 async def inspect_backend(
-    backend: str, /, *, as_json: AsJson = False, controller: ControllerOption = DEFAULT_CONTROLLER
+    backend: str, /, *, as_json: AsJson = False, controller: ControllerOptions = DEFAULT_CONTROLLER
 ) -> None:
     """All that is known of a backend: its states with times, key, drone, what it uses, its last lines of output.
 
@@ -105,7 +105,7 @@ async def inspect_backend(
     backend
         Name of the backend.
     """
-    async with AsyncPlane(controller) as plane:
+    async with controller.client() as plane:
         found = await plane.backend(backend)
         usage = None if as_json else await _usage(plane, backend)
         output = [] if as_json else await _output(plane, backend)

@@ -9,9 +9,9 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from plane.cli.admin.follow import follow
-from plane.cli.admin.options import DEFAULT_CONTROLLER, ControllerOption
+from plane.cli.admin.options import DEFAULT_CONTROLLER, ControllerOptions
 from plane.cli.output import AsJson, console, print_json
-from plane.client import AsyncPlane, BackendStatus, DockerExecutable, KeyConfig, ProcessExecutable, SpawnConfig
+from plane.client import BackendStatus, DockerExecutable, KeyConfig, ProcessExecutable, SpawnConfig
 from plane.protocol.errors import ConfigurationError
 
 __all__ = ["connect"]
@@ -35,7 +35,7 @@ async def connect(
     subdomain: str | None = None,
     user: str | None = None,
     as_json: AsJson = False,
-    controller: ControllerOption = DEFAULT_CONTROLLER,
+    controller: ControllerOptions = DEFAULT_CONTROLLER,
 ) -> None:
     """Get the URL of a key's process, which is started if there is none, and follow it until it is ready.
 
@@ -83,7 +83,7 @@ async def connect(
         use_static_token=static_token,
         subdomain=subdomain,
     )
-    async with AsyncPlane(controller) as plane:
+    async with controller.client() as plane:
         answer = await plane.connect(None if key is None else KeyConfig(name=key), spawn, user=user)
         if as_json:
             print_json(answer)

@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-from plane.cli.admin.options import DEFAULT_CONTROLLER, ClusterOfDroneOption, ControllerOption, DroneOption
+from plane.cli.admin.options import DEFAULT_CONTROLLER, ClusterOfDroneOption, ControllerOptions, DroneOption
 from plane.cli.output import console
-from plane.client import AsyncPlane
 
 __all__ = ["drain", "undrain"]
 
 
 async def drain(
-    *, cluster: ClusterOfDroneOption, drone: DroneOption, controller: ControllerOption = DEFAULT_CONTROLLER
+    *, cluster: ClusterOfDroneOption, drone: DroneOption, controller: ControllerOptions = DEFAULT_CONTROLLER
 ) -> None:
     """Give a drone no more backends; those that it has live on.
 
     Example: plane admin drain --cluster plane.example.com --drone dr-one
     """
-    async with AsyncPlane(controller) as plane:
+    async with controller.client() as plane:
         updated = await plane.drain(cluster, drone)
     console().print(f"Drone {drone} {'gets no more backends' if updated else 'was draining already'}")
 
 
 async def undrain(
-    *, cluster: ClusterOfDroneOption, drone: DroneOption, controller: ControllerOption = DEFAULT_CONTROLLER
+    *, cluster: ClusterOfDroneOption, drone: DroneOption, controller: ControllerOptions = DEFAULT_CONTROLLER
 ) -> None:
     """Give a drained drone backends again.
 
     Example: plane admin undrain --cluster plane.example.com --drone dr-one
     """
-    async with AsyncPlane(controller) as plane:
+    async with controller.client() as plane:
         updated = await plane.undrain(cluster, drone)
     console().print(f"Drone {drone} {'gets backends again' if updated else 'was not draining'}")

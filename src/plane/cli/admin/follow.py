@@ -20,7 +20,8 @@ async def follow(plane: AsyncPlane, backend: str, wanted: BackendStatus, *, as_j
     out = console()
     waiting = out.status(f"waiting until it is {wanted}") if out.is_terminal and not as_json else nullcontext()
     with waiting:
-        async for entry in plane.status_stream(backend):
+        async for public in plane.status_stream(backend):
+            entry = await plane.with_output(backend, public)
             if as_json:
                 print_json(entry)
             else:

@@ -8,9 +8,9 @@ from typing import Annotated
 
 from cyclopts import Parameter, validators
 
-from plane.cli.admin.options import DEFAULT_CONTROLLER, ControllerOption
+from plane.cli.admin.options import DEFAULT_CONTROLLER, ControllerOptions
 from plane.cli.output import AsJson, print_json
-from plane.client import AsyncPlane, OutputLine
+from plane.client import OutputLine
 
 __all__ = ["line_text", "logs"]
 
@@ -22,7 +22,7 @@ async def logs(
     follow: Annotated[bool, Parameter(name=("--follow", "-f"), negative="")] = False,
     lines: Annotated[int, Parameter(name=("--lines", "-n"), validator=validators.Number(gte=0, lte=1_000_000))] = 1000,
     as_json: AsJson = False,
-    controller: ControllerOption = DEFAULT_CONTROLLER,
+    controller: ControllerOptions = DEFAULT_CONTROLLER,
 ) -> None:
     """A backend's output with its times (UTC, by its drone's clock); it is kept for an hour after the end.
 
@@ -37,7 +37,7 @@ async def logs(
     lines
         How many lines of what there is.
     """
-    async with AsyncPlane(controller) as plane:
+    async with controller.client() as plane:
         async for line in plane.logs(backend, tail=lines, follow=follow):
             if as_json:
                 print_json(line)

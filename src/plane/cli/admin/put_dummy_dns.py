@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from plane.cli.admin.options import DEFAULT_CONTROLLER, ControllerOption
+from plane.cli.admin.options import DEFAULT_CONTROLLER, ControllerOptions
 from plane.cli.arguments import cluster_name
 from plane.cli.logs import set_up_logs
 from plane.cli.output import console
@@ -20,7 +20,6 @@ from plane.protocol.proxy_messages import (
     SetTxtRecord,
     SetTxtRecordRequest,
 )
-from plane.transport.controller_url import ControllerUrl
 from plane.transport.node_socket import NodeConnector, NodeSocket
 
 __all__ = ["put_dummy_dns"]
@@ -28,7 +27,7 @@ __all__ = ["put_dummy_dns"]
 LIMIT_S = 15.0
 
 
-async def put_dummy_dns(*, cluster: str, controller: ControllerOption = DEFAULT_CONTROLLER) -> None:
+async def put_dummy_dns(*, cluster: str, controller: ControllerOptions = DEFAULT_CONTROLLER) -> None:
     """Lease a cluster's certificate and set a TXT value, to test DNS from outside; both last for a minute.
 
     Example: plane admin put-dummy-dns --cluster plane.example.com, then: dig TXT _acme-challenge.plane.example.com
@@ -39,6 +38,7 @@ async def put_dummy_dns(*, cluster: str, controller: ControllerOption = DEFAULT_
         Cluster whose challenge is answered with the value.
     """
     set_up_logs("error")
+    url = controller.url()
     name = random_name(Prefix.PROXY)
     value = f"Dummy message from {name}"
     done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -52,7 +52,7 @@ async def put_dummy_dns(*, cluster: str, controller: ControllerOption = DEFAULT_
             done.set_result(None)
 
     connector = NodeConnector(
-        ControllerUrl.parse(controller),
+        url,
         f"/ctrl/c/{cluster_name(cluster)}/proxy-socket",
         name,
         MessageToProxy,
@@ -63,7 +63,7 @@ async def put_dummy_dns(*, cluster: str, controller: ControllerOption = DEFAULT_
         async with asyncio.timeout(LIMIT_S):
             await done
     except TimeoutError:
-        raise ConfigurationError(f"controller at {controller} does not answer within {LIMIT_S:.0f} s") from None
+        raise ConfigurationError(f"controller at {url.base} does not answer within {LIMIT_S:.0f} s") from None
     finally:
         await end_tasks([connecting])
     console().print(f"TXT value set: {value}", markup=False)

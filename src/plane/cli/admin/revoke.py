@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from plane.cli.admin.options import DEFAULT_CONTROLLER, ControllerOption
+from plane.cli.admin.options import DEFAULT_CONTROLLER, ControllerOptions
 from plane.cli.output import console
-from plane.client import AsyncPlane
 
 __all__ = ["revoke"]
 
@@ -14,7 +13,7 @@ async def revoke(
     /,
     *,
     user: str,
-    controller: ControllerOption = DEFAULT_CONTROLLER,
+    controller: ControllerOptions = DEFAULT_CONTROLLER,
 ) -> None:
     """End a user's tokens for a backend, and the connections opened with them.
 
@@ -27,6 +26,6 @@ async def revoke(
     user
         The user that was named when the tokens were given.
     """
-    async with AsyncPlane(controller) as plane:
+    async with controller.client() as plane:
         await plane.revoke(backend, user)
         console().print(f"The tokens of {user} for backend {backend} are revoked", markup=False)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from plane.cli.admin.options import DEFAULT_CONTROLLER, ControllerOption
+from plane.cli.admin.options import DEFAULT_CONTROLLER, ControllerOptions
 from plane.cli.output import AsJson, console, duration, entry_text, fields, print_json, show, table
-from plane.client import AsyncPlane
 
 __all__ = ["backend_status", "cluster_state", "status"]
 
 
-async def status(*, as_json: AsJson = False, controller: ControllerOption = DEFAULT_CONTROLLER) -> None:
+async def status(*, as_json: AsJson = False, controller: ControllerOptions = DEFAULT_CONTROLLER) -> None:
     """Does the controller answer, and its database, and which version is it?"""
-    async with AsyncPlane(controller) as plane:
+    async with controller.client() as plane:
         found = await plane.controller_status()
     if as_json:
         print_json(found)
@@ -20,7 +19,7 @@ async def status(*, as_json: AsJson = False, controller: ControllerOption = DEFA
 
 
 async def cluster_state(
-    cluster: str, /, *, as_json: AsJson = False, controller: ControllerOption = DEFAULT_CONTROLLER
+    cluster: str, /, *, as_json: AsJson = False, controller: ControllerOptions = DEFAULT_CONTROLLER
 ) -> None:
     """The connected drones and proxies of a cluster.
 
@@ -31,7 +30,7 @@ async def cluster_state(
     cluster
         Name of the cluster, as HOST or HOST:PORT.
     """
-    async with AsyncPlane(controller) as plane:
+    async with controller.client() as plane:
         found = await plane.cluster_state(cluster)
     if as_json:
         print_json(found)
@@ -56,7 +55,7 @@ async def cluster_state(
 
 
 async def backend_status(
-    backend: str, /, *, as_json: AsJson = False, controller: ControllerOption = DEFAULT_CONTROLLER
+    backend: str, /, *, as_json: AsJson = False, controller: ControllerOptions = DEFAULT_CONTROLLER
 ) -> None:
     """The status of a backend, and when it entered that.
 
@@ -67,8 +66,8 @@ async def backend_status(
     backend
         Name of the backend.
     """
-    async with AsyncPlane(controller) as plane:
-        found = await plane.status(backend)
+    async with controller.client() as plane:
+        found = await plane.with_output(backend, await plane.status(backend))
     if as_json:
         print_json(found)
     else:

@@ -7,9 +7,9 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from plane.cli.admin.follow import follow
-from plane.cli.admin.options import DEFAULT_CONTROLLER, ControllerOption
+from plane.cli.admin.options import DEFAULT_CONTROLLER, ControllerOptions
 from plane.cli.output import AsJson, console
-from plane.client import AsyncPlane, BackendStatus
+from plane.client import BackendStatus
 
 __all__ = ["terminate"]
 
@@ -21,7 +21,7 @@ async def terminate(
     hard: Annotated[bool, Parameter(negative="")] = False,
     immediate: Annotated[bool, Parameter(negative="")] = False,
     as_json: AsJson = False,
-    controller: ControllerOption = DEFAULT_CONTROLLER,
+    controller: ControllerOptions = DEFAULT_CONTROLLER,
 ) -> None:
     """Ask a backend to stop, and follow it until it has.
 
@@ -36,7 +36,7 @@ async def terminate(
     immediate
         Do not wait until it has ended.
     """
-    async with AsyncPlane(controller) as plane:
+    async with controller.client() as plane:
         await plane.terminate(backend, hard=hard)
         if not as_json:
             console().print(f"{'Killing' if hard else 'Stopping'} backend {backend}")

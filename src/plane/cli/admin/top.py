@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from plane.cli.admin.backends import backend_table
-from plane.cli.admin.options import DEFAULT_CONTROLLER, ControllerOption
+from plane.cli.admin.options import DEFAULT_CONTROLLER, ControllerOptions
 from plane.cli.output import console, duration, show, table
 from plane.client import AsyncPlane, CallFailed
 from plane.protocol.inspection import NodeList
@@ -32,7 +32,7 @@ async def top(
     cluster: str | None = None,
     interval: Annotated[float, Parameter(validator=validators.Number(gte=0.2, lte=3600))] = 2.0,
     once: Annotated[bool, Parameter(negative="")] = False,
-    controller: ControllerOption = DEFAULT_CONTROLLER,
+    controller: ControllerOptions = DEFAULT_CONTROLLER,
 ) -> None:
     """Watch nodes and backends live; Ctrl-C ends it. Without a terminal, the present state is printed once.
 
@@ -47,7 +47,7 @@ async def top(
     """
     out = console()
     rate = _RequestRate()
-    async with AsyncPlane(controller) as plane:
+    async with controller.client() as plane:
         if once or not out.is_terminal:
             show(await _frame(plane, rate, cluster, out.height if out.is_terminal else 1000))
             return

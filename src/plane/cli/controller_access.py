@@ -1,0 +1,54 @@
+"""Where a controller is and the key for it, as options and environment say; used by nodes and `plane admin`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import structlog
+from cyclopts import Parameter
+
+from plane.cli.logs import set_up_logs
+from plane.client.controller_key import KEY_FILE_VARIABLE, found_key, read_key_file
+from plane.transport.controller_url import ControllerUrl
+
+__all__ = ["KeyFileOption", "controller_access", "key_files"]
+
+KeyFileOption = Annotated[
+    Path | None,
+    Parameter(
+        name="--controller-key-file",
+        help="File with the API key for the controller; default PLANE_CONTROLLER_KEY, or the file that "
+        "PLANE_CONTROLLER_KEY_FILE names, or that of a running `plane dev`.",
+    ),
+]
+
+log = structlog.get_logger("plane.cli")
+
+
+def key_files(key_file: Path | None) -> tuple[Path, ...]:
+    """Return the files that this program may read its key from: those of the option and of the environment."""
+    named = os.environ.get(KEY_FILE_VARIABLE)
+    return tuple(path for path in (key_file, Path(named) if named else None) if path is not None)
+
+
+def controller_access(url: str, key_file: Path | None) -> ControllerUrl:
+    """Return the controller with the key to send: that of the file, else of the URL, else of `found_key`.
+
+    Raises:
+        ConfigurationError: the URL or the file cannot be used.
+    """
+    parsed = ControllerUrl.parse(url)
+    if parsed.bearer_token is not None and any(url in argument for argument in sys.argv):
+        # Who reads it there has all that the key's role may.
+        set_up_logs()
+        log.warning(
+            "API key in a command line; every user of this machine can read it with ps; "
+            "use --controller-key-file or PLANE_CONTROLLER_KEY",
+            controller=parsed.base,
+        )
+    if key_file is not None:
+        return parsed.with_key(read_key_file(key_file, "--controller-key-file"))
+    return parsed if parsed.bearer_token is not None else parsed.with_key(found_key(parsed.base))

@@ -1,0 +1,51 @@
+"""Finds the API key for a controller where the caller has not named one: environment, key file, running `plane dev`.
+
+`AsyncPlane` and every command of the program use it, so that a key need not stand in an argument or a URL.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from plane.client.dev_key import running_dev_key
+from plane.protocol.errors import ConfigurationError, why
+
+__all__ = ["KEY_FILE_VARIABLE", "KEY_VARIABLE", "found_key", "read_key_file"]
+
+KEY_VARIABLE = "PLANE_CONTROLLER_KEY"
+KEY_FILE_VARIABLE = "PLANE_CONTROLLER_KEY_FILE"
+
+
+def found_key(base: str) -> str | None:
+    """Return the key for the controller at ``base``; None if there is none.
+
+    The first of: ``PLANE_CONTROLLER_KEY``, the file that ``PLANE_CONTROLLER_KEY_FILE`` names, and the key of a
+    `plane dev` of this user that runs at ``base``.
+
+    Raises:
+        ConfigurationError: the file cannot be used.
+    """
+    if key := os.environ.get(KEY_VARIABLE, "").strip():
+        return key
+    if path := os.environ.get(KEY_FILE_VARIABLE):
+        return read_key_file(Path(path), KEY_FILE_VARIABLE)
+    return running_dev_key(base)
+
+
+def read_key_file(path: Path, named_by: str) -> str:
+    """Return the key in a file: its only line.
+
+    Args:
+        named_by: the option or variable, for the error.
+
+    Raises:
+        ConfigurationError: the file cannot be read, or has not one key.
+    """
+    try:
+        key = path.read_text().strip()
+    except (OSError, UnicodeError) as error:
+        raise ConfigurationError(f"{named_by}: {path} cannot be read: {why(error)}") from None
+    if not key or any(character.isspace() for character in key):
+        raise ConfigurationError(f"{named_by}: {path} must have one line, the API key")
+    return key

@@ -1,0 +1,75 @@
+"""What the program logs has no values of variables, whoever logs it and however it fails."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+FAILS = """
+import asyncio, functools, logging, sys, structlog
+from plane.cli.logs import print_uncaught, set_up_logs
+from plane.database.connecting import Question, TokenGrant
+from plane.protocol.connect import ConnectRequest, ConnectResponse
+from plane.protocol.drone_messages import SpawnOrder
+from plane.protocol.keys import KeyConfig
+from plane.protocol.proxy_messages import RouteInfo, RouteInfoResponse, TokensRevoked
+from plane.protocol.spawn import DockerExecutable, ProcessExecutable, SpawnConfig
+
+set_up_logs()
+sys.excepthook = print_uncaught
+log = structlog.get_logger("test")
+env = {"A": "planted"}
+executable = {"command": ["x", "planted"], "env": env}
+request = ConnectRequest(spawn_config=SpawnConfig(executable=executable), auth={"x": "planted"})
+question = Question(KeyConfig("k"), TokenGrant("planted", "planted", None, "planted"), None, "", 1)
+route = RouteInfo(backend_id="b", address="a", secret_token="planted", cluster="c", user_data={"x": "planted"})
+messages = [
+    request, question, route, RouteInfoResponse("planted", route), TokensRevoked("b", ("planted",)),
+    ProcessExecutable(command=["planted"], env=env), DockerExecutable(image="i", env=env),
+    SpawnOrder(executable, None, "planted"),
+    ConnectResponse(backend_id="b", spawned=True, status="ready", token="planted", url="planted",
+                    secret_token="planted", status_url="u"),
+]
+
+def fail(*arguments):
+    secret = "planted"
+    raise ValueError("to be seen", arguments)
+
+def silent(*arguments):
+    raise ValueError("in a callback")
+
+try:
+    fail(*messages)
+except ValueError as error:
+    log.exception("logged 1")
+    log.error("logged 2", exc_info=error, request=request)
+    logging.getLogger("a.library").error("logged 3 postgresql://u:planted@h/x", exc_info=error)
+
+async def main():
+    loop = asyncio.get_running_loop()
+    loop.call_soon(functools.partial(silent, *messages, env))
+    loop.call_soon(silent, b"POST / HTTP/1.1\\r\\nAuthorization: Bearer planted\\r\\n", "planted")
+    task = asyncio.create_task(asyncio.to_thread(fail, *messages))
+    await asyncio.sleep(0.2)
+    del task
+
+asyncio.run(main())
+logging.getLogger("asyncio").error("Exception in callback f(planted)\\nhandle: planted")
+fail(*messages)
+"""
+
+
+@pytest.mark.parametrize("json", ["", "1"])
+def test_no_failure_shows_what_it_was_about(json: str) -> None:
+    values = {**os.environ, "PLANE_LOG": "debug", "PLANE_LOG_JSON": json}
+    done = subprocess.run([sys.executable, "-c", FAILS], env=values, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    for seen in ("logged 1", "logged 2", "logged 3", "Exception in callback", "in fail", "to be seen"):
+        assert seen in done.stderr
+    # A traceback has lines of the program: this one, with the word.
+    lines = [line for line in done.stderr.splitlines() if 'secret = "planted"' not in line]
+    assert "planted" not in "\n".join(lines)
