@@ -133,3 +133,50 @@ def test_what_leaves_its_session_and_forgets_its_name_is_ended_too(cluster: Clus
 
 def running(marker: str) -> bool:
     return bool(subprocess.run(["pgrep", "-f", f"sleep {marker}$"], check=False, capture_output=True).stdout)
+
+
+@pytest.mark.parametrize("isolation", ["none", "bubblewrap"])
+@pytest.mark.parametrize("user", [None, "nobody"])
+def test_loader_variables_do_nothing_in_the_supervisors(
+    cluster: Cluster, isolation: str, user: str | None, tmp_path: Path
+) -> None:
+    # The loader of each program that is started with these writes a file; those of the supervisors would, as root.
+    traces = Path(f"/var/lib/plane-test-{os.getpid()}"), tmp_path / "traces"
+    for folder in traces:
+        folder.mkdir(mode=0o755)
+        try:
+            env = {"LD_DEBUG": "files", "LD_DEBUG_OUTPUT": str(folder / "trace")}
+            entry = ended(cluster, "", command=["/usr/bin/id", "-u"], isolation=isolation, user=user, env=env)
+            assert entry["exit_error"] is False, entry
+            traced = [path.read_text() for path in folder.iterdir()]
+            assert [text for text in traced if "initialize program: /usr/bin/id" not in text] == []
+        finally:
+            shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("isolation", ["none", "bubblewrap"])
+def test_variables_are_in_no_other_process_and_on_no_command_line(cluster: Cluster, isolation: str) -> None:
+    secret = f"secret-of-{os.getpid()}"
+    env = {"SECRET": secret, "LD_BIND_NOW": "1", "ODD": 'it\'s "$HOME" \\ `id`\n…'}
+    command = ["/bin/sh", "-c", 'printf \'%s|\' "$SECRET" "$ODD"; cat; echo; exec sleep 1000']
+    executable = {"command": command, "isolation": isolation, "env": env}
+    backend = cluster.connect(spawn_config={"executable": executable})["backend_id"]
+    until(lambda: any(b"sleep\x001000" in Path(f"/proc/{pid}/cmdline").read_bytes() for pid in processes_of(backend)))
+    lines = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in processes_of(backend)}
+    environments = {pid: Path(f"/proc/{pid}/environ").read_bytes().split(b"\0") for pid in lines}
+    assert not any(secret.encode() in line for line in lines.values())
+    [told] = [pid for pid in lines if lines[pid].startswith(b"sleep")]
+    assert len(lines) > 1
+    for pid, found in environments.items():
+        names = {entry.partition(b"=")[0] for entry in found if entry}
+        if pid == told:
+            assert {b"SECRET", b"ODD", b"LD_BIND_NOW"} <= names
+        else:
+            assert names <= {b"PATH", b"PORT", b"SESSION_BACKEND_ID", b"PLANE_DRONE", b"PWD"}, names
+    first_line = f'{secret}|it\'s "$HOME" \\ `id`\n'
+    until(lambda: first_line in cluster.call("GET", f"/ctrl/b/{backend}/logs").body.decode())
+
+
+def test_variables_that_cannot_be_passed_on_are_refused(cluster: Cluster) -> None:
+    for env, says in (({"a.b": "x"}, "'a.b'"), ({"LONG": "x" * 140_000}, "LONG has 140006 bytes")):
+        assert says in ended(cluster, "true", env=env)["message"]

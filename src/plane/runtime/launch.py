@@ -1,8 +1,9 @@
 """With which command line is a backend's process started? Pure: `process` starts it.
 
 From outside in: a shell that enters the control group, sets limits and checks that the lease has not expired;
-the supervisor, which writes how the command ended (bubblewrap, or the shell itself); what drops to another user;
-the command.
+the supervisor, which writes how the command ended (bubblewrap, or the shell itself); setpriv, which drops to another
+user; a shell that reads the command's environment; the command. All but the last two may be root's. They are started
+with `supervisor_environment` alone, since a variable such as LD_PRELOAD would have code of the backend's run in them.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from plane.protocol.spawn import ResourceLimits
+from plane.runtime.processes import DRONE_MARK
 
-__all__ = ["DATA_FOLDER", "BubblewrapPlan", "LaunchPlan", "command_line"]
+__all__ = ["DATA_FOLDER", "BubblewrapPlan", "LaunchPlan", "command_line", "supervisor_environment"]
 
 # Where a mount appears, as in a container.
 DATA_FOLDER = "/plane-data"
@@ -22,6 +24,13 @@ PRIVATE = ("/tmp", "/var/tmp", "/run")  # noqa: S108
 PLACES = ("/dev", "/proc", "/tmp", "/run")  # noqa: S108
 # Of root's capabilities. None of them helps to undo what is read-only; setpriv gives them up for a user.
 CAPABILITIES = ("CHOWN", "FOWNER", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID")
+# What of the drone's environment supervisors get.
+INHERITED_BY_SUPERVISORS = ("PATH",)
+# Of what a backend is given, the variables by which its processes are found.
+MARKS = ("SESSION_BACKEND_ID", DRONE_MARK, "PORT")
+# Reads the environment from the script at stdin, by its name: the command shares no position in it with anybody. Not
+# on the command line, which all users of a machine can read.
+SET_ENVIRONMENT = '. /proc/self/fd/0 && exec "$@" < /dev/null'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +75,7 @@ class LaunchPlan:
             supervises, since bubblewrap or a control group does that.
         status_file: where the supervisor writes how the command ended; without bubblewrap.
         not_after_s: the command is not started later than this, in whole seconds of CLOCK_BOOTTIME; None: whenever.
+        sets_environment: stdin is a script that sets the command's environment, see `plane.decisions.shell_exports`.
     """
 
     command: Sequence[str]
@@ -78,11 +88,20 @@ class LaunchPlan:
     reaper: Sequence[str] = ()
     status_file: str = ""
     not_after_s: int | None = None
+    sets_environment: bool = False
+
+
+def supervisor_environment(drone: Mapping[str, str], backend: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a backend's supervisors, from the drone's and the one of the backend's command."""
+    inherited = {name: drone[name] for name in INHERITED_BY_SUPERVISORS if name in drone}
+    return inherited | {name: backend[name] for name in MARKS if name in backend}
 
 
 def command_line(plan: LaunchPlan) -> list[str]:
     """The argv."""
     command = list(plan.command)
+    if plan.sets_environment:
+        command = ["/bin/sh", "-c", SET_ENVIRONMENT, "sh", *command]
     if plan.user is not None:
         user, group = plan.user
         command = [

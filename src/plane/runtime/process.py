@@ -35,8 +35,9 @@ from plane.protocol.spawn import ProcessExecutable, ResourceLimits
 from plane.runtime import subreaper
 from plane.runtime.base import BackendFailed, Found, RuntimeListener, check_deadline, session_environment
 from plane.runtime.cgroups import Cgroup, Cgroups
+from plane.runtime.environment import check_sizes, open_environment
 from plane.runtime.kill_target import ProcessTarget
-from plane.runtime.launch import PRIVATE, BubblewrapPlan, LaunchPlan, command_line
+from plane.runtime.launch import PRIVATE, BubblewrapPlan, LaunchPlan, command_line, supervisor_environment
 from plane.runtime.listeners import foreign_listener
 from plane.runtime.log_keeper import LogKeeper
 from plane.runtime.machine import machine_cpu_ns, machine_memory_bytes, usage_of
@@ -99,7 +100,12 @@ async def bubblewrap_works() -> bool:
         plan = BubblewrapPlan(program=BWRAP, status=status, root=_root_entries(), cwd="/", is_root=os.geteuid() == 0)
         command = command_line(LaunchPlan(command=["true"], setpriv=SETPRIV, bubblewrap=plan))
         probe = await asyncio.create_subprocess_exec(
-            *command, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL, pass_fds=(status,)
+            *command,
+            env=supervisor_environment(os.environ, {}),
+            stdin=DEVNULL,
+            stdout=DEVNULL,
+            stderr=DEVNULL,
+            pass_fds=(status,),
         )
     except FileNotFoundError:
         return False
@@ -226,6 +232,9 @@ class ProcessRuntime:
         cgroup = None
         descriptors = [] if mount is None else [mount]
         try:
+            check_sizes(environment)
+            variables = open_environment(environment)
+            descriptors.append(variables)
             if self._cgroups is not None:
                 cgroup = self._cgroups.create(backend_id, wanted.resource_limits)
             status_file = self._status_file(backend_id)
@@ -246,13 +255,15 @@ class ProcessRuntime:
                 reaper=() if bubblewrap or cgroup is not None else SUBREAPER,
                 status_file=str(status_file),
                 not_after_s=None if not_after_ns is None else not_after_ns // 1_000_000_000,
+                sets_environment=True,
             )
             groups = () if cgroup is None else tuple(map(str, cgroup.paths.values()))
             self._listener.located(backend_id, ProcessTarget(groups, bubblewrap=bubblewrap, output=str(spool)))
             inherited = [held] if not bubblewrap else [held, status] if mount is None else [held, status, mount]
             process = Supervised.start(
                 command_line(plan),
-                env=environment,
+                env=supervisor_environment(os.environ, environment),
+                stdin=variables,
                 output=output,
                 inherited=inherited,
                 cwd="/" if bubblewrap else wanted.cwd or "/",

@@ -13,6 +13,7 @@ from typing import Any
 
 from plane.protocol.spawn import Isolation, ProcessExecutable
 from plane.runtime.base import BackendFailed, check_variables, converted_executable
+from plane.runtime.environment import check_names
 
 __all__ = ["found_command", "is_isolated", "read_executable", "user_ids"]
 
@@ -38,6 +39,7 @@ def read_executable(executable: Any, *, bubblewrap: bool, shares_of_cpu: bool, m
     if not wanted.command or not wanted.command[0]:
         raise BackendFailed("executable.command: must name a program and its arguments")
     check_variables(wanted.env)
+    check_names(wanted.env)
     if wanted.isolation is Isolation.BUBBLEWRAP and not bubblewrap:
         raise BackendFailed(
             "executable.isolation: bubblewrap is not installed on the drone's machine, or may not make namespaces "
