@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -18,10 +19,33 @@ from harness.clusters import Cluster, processes_of, separate_parts, until
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="control groups and other users need root")
 
 
+# A folder of root's that nobody else may enter, with files that the drone is told to hide or to show.
+PRIVATE = Path(f"/var/lib/plane-test-private-{os.getpid()}")
+KEYS = Path(f"/var/lib/plane-test-keys-{os.getpid()}")
+FILES = ("--hide", str(KEYS), "--expose", str(PRIVATE / "shown"))
+
+
+@pytest.fixture(autouse=True)
+def files() -> Iterator[None]:
+    """The files that `FILES` names. Those with keys can be read by everybody, so that isolation alone hides them."""
+    try:
+        (PRIVATE / "shown").mkdir(parents=True)
+        PRIVATE.chmod(0o700)
+        (PRIVATE / "secret").write_text("secret")
+        program = PRIVATE / "shown/program"
+        program.write_text("#!/bin/sh\necho shown; exit 9\n")
+        program.chmod(0o755)
+        KEYS.write_text("an admin key")
+        yield
+    finally:
+        shutil.rmtree(PRIVATE)
+        KEYS.unlink()
+
+
 @pytest.fixture
 def cluster(postgres_url: str, tmp_path: Path) -> Iterator[Cluster]:
     (tmp_path / "mounts").mkdir()
-    options = ("--terminate-on-exit", "--mount-base", str(tmp_path / "mounts"))
+    options = ("--terminate-on-exit", "--mount-base", str(tmp_path / "mounts"), *FILES)
     with separate_parts(postgres_url, tmp_path, controllers=1, drone=options) as running:
         yield running
 
@@ -180,3 +204,63 @@ def test_variables_are_in_no_other_process_and_on_no_command_line(cluster: Clust
 def test_variables_that_cannot_be_passed_on_are_refused(cluster: Cluster) -> None:
     for env, says in (({"a.b": "x"}, "'a.b'"), ({"LONG": "x" * 140_000}, "LONG has 140006 bytes")):
         assert says in ended(cluster, "true", env=env)["message"]
+
+
+@pytest.mark.parametrize("isolation", ["none", "bubblewrap"])
+def test_root_gives_backends_to_a_user_without_rights(cluster: Cluster, isolation: str) -> None:
+    nobody = pwd.getpwnam("nobody")
+    script = "id -u; id -g; id -G; cat /etc/shadow; grep -E '^(Cap|NoNew)' /proc/self/status | tr '\\t' ' '"
+    output = said(cluster, script, isolation=isolation)
+    assert output.splitlines()[:3] == [str(nobody.pw_uid), *[str(nobody.pw_gid)] * 2]
+    assert "root:" not in output
+    assert output.count("Permission denied") == 1
+    assert re.findall(r"Cap\w+: (\w+)", output) == ["0" * 16] * 5
+    assert "NoNewPrivs: 1" in output
+    refused = ended(cluster, "true", isolation=isolation, user="root")["message"]
+    assert "--backend-user root" in refused
+
+
+def test_what_the_drone_was_configured_from_is_hidden(cluster: Cluster, tmp_path: Path) -> None:
+    assert "an admin key" in KEYS.read_text()
+    output = said(cluster, f"cat {KEYS}; cat {PRIVATE}/secret; ls {PRIVATE}")
+    assert "key" not in output.replace(str(KEYS), "")
+    assert output.splitlines()[-1] == "shown"
+    assert "No such file" in output
+
+
+def test_a_program_below_a_folder_that_its_user_may_not_enter(cluster: Cluster) -> None:
+    shown = ended(cluster, "", command=[str(PRIVATE / "shown/program")])
+    assert shown["message"].endswith("shown"), shown
+    # The first of its name that may be executed is taken.
+    env = {"PATH": f"{PRIVATE}:{PRIVATE}/shown:/usr/bin"}
+    (PRIVATE / "program").write_text("#!/bin/sh\necho another\n")
+    (PRIVATE / "program").chmod(0o755)
+    assert ended(cluster, "", command=["program"], env=env)["message"].endswith("shown")
+    for isolation in ("none", "bubblewrap"):
+        refused = ended(cluster, "", command=[str(PRIVATE / "program")], isolation=isolation)["message"]
+        assert ("--expose" if isolation == "bubblewrap" else "--backend-user") in refused
+
+
+@pytest.mark.parametrize("isolation", ["none", "bubblewrap"])
+def test_each_backend_has_a_home_of_its_own_that_ends_with_it(cluster: Cluster, isolation: str) -> None:
+    script = "mkdir -p ~/.local/share/x && echo made > ~/.local/share/x/file && cat ~/.local/share/x/file"
+    script += "; mktemp -d; ls -A $TMPDIR | wc -l; echo $HOME; ls -A ~"
+    made, temporary, entries, home, *listed = said(cluster, script, isolation=isolation).splitlines()
+    assert made == "made"
+    assert entries == "1" if isolation == "none" else int(entries) >= 1
+    assert home != os.environ["HOME"]
+    assert ".local" in listed
+    assert not Path(temporary).exists()
+    until(lambda: not Path(home).exists())
+    assert said(cluster, "echo $HOME", isolation=isolation, env={"HOME": "/elsewhere"}) == "/elsewhere"
+
+
+def test_an_end_that_isolation_may_have_caused_says_so(cluster: Cluster, tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    below = ended(cluster, "", command=[str(program)])["message"]
+    assert "--expose" in below
+    assert "isolation none" in below
+    assert "executable.mount" in ended(cluster, "touch /usr/x; exit 9")["message"]
+    assert f"{program} may be" in ended(cluster, f"sh {program}; exit 9")["message"]

@@ -22,7 +22,7 @@ from plane.controller.running import RunningController, running_controller
 from plane.database.embedded_postgres import embedded_postgres
 from plane.decisions.dev_addresses import IPV4
 from plane.decisions.dev_readiness import not_ready
-from plane.dev.demo import demo_command, visible_folders
+from plane.dev.demo import demo_command, demo_user, visible_folders
 from plane.dev.folder import held_folder
 from plane.dev.ports import held_ports, localhost_address, port_error
 from plane.drone.running import RunningDrone, running_drone
@@ -34,6 +34,7 @@ from plane.protocol.errors import ConfigurationError
 from plane.protocol.names import ClusterName, ControllerName, NodeName
 from plane.proxy.running import RunningProxy, running_proxy
 from plane.runtime.docker_engine import engine_answers
+from plane.runtime.process import bubblewrap_works
 from plane.settings import ControllerSettings, DroneSettings, ProxySettings, RuntimeKind
 from plane.transport.controller_url import ControllerUrl
 
@@ -167,6 +168,7 @@ async def _drones(settings: DevSettings, folder: Path, cluster: ClusterName, con
         kinds = {"": RuntimeKind.PROCESS}
         if await engine_answers(settings.docker_socket):
             kinds["docker"] = RuntimeKind.DOCKER
+    user = demo_user(isolated=await bubblewrap_works())
     return [
         DroneSettings(
             controller_url=ControllerUrl.parse(control_url),
@@ -178,6 +180,8 @@ async def _drones(settings: DevSettings, folder: Path, cluster: ClusterName, con
             runtime=kind,
             docker_socket=settings.docker_socket,
             expose=visible_folders(),
+            hide=(folder,),
+            backend_user=user,
         )
         for pool, kind in kinds.items()
     ]

@@ -12,18 +12,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from plane.protocol.spawn import ResourceLimits
+from plane.runtime.backend_files import PRIVATE, FileView
+from plane.runtime.backend_user import UserIds
+from plane.runtime.homes import PRIVATE_HOME
 from plane.runtime.processes import DRONE_MARK
 
 __all__ = ["DATA_FOLDER", "BubblewrapPlan", "LaunchPlan", "command_line", "supervisor_environment"]
 
 # Where a mount appears, as in a container.
 DATA_FOLDER = "/plane-data"
-# Folders that each backend has of its own, empty; everything else of the machine can be read.
-PRIVATE = ("/tmp", "/var/tmp", "/run")  # noqa: S108
 # Where something of its own is mounted over what the machine has in its root folder, if it has it there.
 PLACES = ("/dev", "/proc", "/tmp", "/run")  # noqa: S108
-# Of root's capabilities. None of them helps to undo what is read-only; setpriv gives them up for a user.
-CAPABILITIES = ("CHOWN", "FOWNER", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID")
+# Of root's capabilities for a command that is root. None of them helps to undo what is read-only.
+ROOT_CAPABILITIES = ("CHOWN", "FOWNER", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID")
+# Of setpriv, which drops them with the user.
+SETPRIV_CAPABILITIES = ("SETGID", "SETPCAP", "SETUID")
 # What of the drone's environment supervisors get.
 INHERITED_BY_SUPERVISORS = ("PATH",)
 # Of what a backend is given, the variables by which its processes are found.
@@ -43,8 +46,7 @@ class BubblewrapPlan:
         root: what stands in the machine's root folder: None for a folder, a link's target, "" for anything else.
         mount: inherited descriptor of the folder to mount.
         held: inherited descriptor that stays open until the last process has ended, and that the command does not get.
-        exposed: what can be read although it is below a private folder.
-        hidden: files and folders that cannot be read (files: True).
+        files: what it sees of the machine's files.
         is_root: started as root, whose capabilities are then given up.
     """
 
@@ -54,8 +56,7 @@ class BubblewrapPlan:
     cwd: str
     mount: int | None = None
     held: int | None = None
-    exposed: Sequence[str] = ()
-    hidden: Mapping[str, bool] = field(default_factory=dict)
+    files: FileView = field(default_factory=FileView)
     is_root: bool = False
 
 
@@ -66,7 +67,8 @@ class LaunchPlan:
     Attributes:
         command: argv, with the program's path.
         setpriv: the path of that program. None of ours is looked for in the PATH that the command is given.
-        user: (user, group) ids to drop to.
+        user: ids to drop to, without any capability.
+        empties_bounding_set: with the user, see `plane.runtime.backend_user.may_drop_bounding_set`.
         enter: files into which the process writes 0, to enter its control groups.
         limits: what of them is set by rlimit.
         open_files: the limit to begin with, which it may raise again; None: the drone's own.
@@ -80,7 +82,8 @@ class LaunchPlan:
 
     command: Sequence[str]
     setpriv: str
-    user: tuple[int, int] | None = None
+    user: UserIds | None = None
+    empties_bounding_set: bool = True
     enter: Sequence[str] = ()
     limits: ResourceLimits = field(default_factory=ResourceLimits)
     open_files: int | None = None
@@ -103,16 +106,10 @@ def command_line(plan: LaunchPlan) -> list[str]:
     if plan.sets_environment:
         command = ["/bin/sh", "-c", SET_ENVIRONMENT, "sh", *command]
     if plan.user is not None:
-        user, group = plan.user
-        command = [
-            plan.setpriv,
-            f"--reuid={user}",
-            f"--regid={group}",
-            "--clear-groups",
-            "--no-new-privs",
-            "--",
-            *command,
-        ]
+        uid, gid = plan.user
+        words = [f"--reuid={uid}", f"--regid={gid}", "--clear-groups", "--no-new-privs", "--inh-caps=-all"]
+        words += ["--bounding-set=-all"] if plan.empties_bounding_set else []
+        command = [plan.setpriv, *words, "--", *command]
     settings = [f"echo 0 > '{path}'" for path in plan.enter]
     settings += _rlimits(plan.limits)
     if plan.open_files is not None:
@@ -121,7 +118,7 @@ def command_line(plan: LaunchPlan) -> list[str]:
         # The drone may have been stopped just before it started this shell. The first number is CLOCK_BOOTTIME.
         settings += ["read -r uptime _ < /proc/uptime", f'[ "${{uptime%.*}}" -lt {plan.not_after_s} ]']
     if plan.bubblewrap is not None:
-        supervisor = [*_bubblewrap(plan.bubblewrap), *command]
+        supervisor = [*_bubblewrap(plan.bubblewrap, plan), *command]
         return _shell([*settings, 'exec "$@"'], supervisor) if settings else supervisor
     if plan.reaper:
         # Outside of the limits: they are the command's alone.
@@ -147,7 +144,7 @@ def _rlimits(limits: ResourceLimits) -> list[str]:
     return settings
 
 
-def _bubblewrap(plan: BubblewrapPlan) -> list[str]:
+def _bubblewrap(plan: BubblewrapPlan, whole_plan: LaunchPlan) -> list[str]:
     """The machine's files to read, /tmp and the mount to write, processes of its own to see."""
     has_places = all(path in plan.root and plan.root[path] is None for path in PLACES)
     whole = plan.mount is None and has_places
@@ -156,9 +153,18 @@ def _bubblewrap(plan: BubblewrapPlan) -> list[str]:
     for path in PRIVATE:
         words += ["--perms", "1777", "--tmpfs", path]
     words += ["--ro-bind-try", "/run/systemd/resolve", "/run/systemd/resolve"]
-    for path in plan.exposed:
+    # Nobody else is in there, and bubblewrap makes nothing for another user.
+    words += ["--perms", "0777", "--dir", PRIVATE_HOME]
+    for path in plan.files.masked:
+        words += ["--tmpfs", path]
+    for path in plan.files.ways():
+        # Bubblewrap would let nobody but itself pass.
+        words += ["--perms", "0755", "--dir", path]
+    for path in plan.files.exposed:
         words += ["--ro-bind", path, path]
-    for path, is_file in plan.hidden.items():
+    for path in plan.files.masked:
+        words += ["--remount-ro", path]
+    for path, is_file in plan.files.hidden.items():
         words += ["--ro-bind", "/dev/null", path] if is_file else ["--tmpfs", path]
     if plan.mount is not None:
         words += ["--bind-fd", str(plan.mount), DATA_FOLDER]
@@ -166,7 +172,10 @@ def _bubblewrap(plan: BubblewrapPlan) -> list[str]:
         words += ["--sync-fd", str(plan.held)]
     words += ["--remount-ro", "/", "--unshare-pid", "--unshare-ipc", "--chdir", plan.cwd]
     if plan.is_root:
-        words += ["--cap-drop", "ALL", *(word for name in CAPABILITIES for word in ("--cap-add", f"CAP_{name}"))]
+        kept: Sequence[str] = ROOT_CAPABILITIES if whole_plan.user is None else SETPRIV_CAPABILITIES
+        if not whole_plan.empties_bounding_set:
+            kept = tuple(name for name in kept if name != "SETPCAP")
+        words += ["--cap-drop", "ALL", *(word for name in kept for word in ("--cap-add", f"CAP_{name}"))]
     return [*words, "--json-status-fd", str(plan.status), "--"]
 
 
