@@ -123,6 +123,7 @@ async def _processes(
         exposed=settings.expose,
         hidden=_secrets(settings),
         user=user,
+        ip=settings.ip if isinstance(settings, DroneSettings) else None,
         ports=settings.backend_ports,
         grace_s=settings.soft_terminate_grace_s,
         startup_limit_s=settings.startup_timeout_s,

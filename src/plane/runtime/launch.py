@@ -47,6 +47,7 @@ class BubblewrapPlan:
         mount: inherited descriptor of the folder to mount.
         held: inherited descriptor that stays open until the last process has ended, and that the command does not get.
         files: what it sees of the machine's files.
+        own_network: a network namespace that has nothing but loopback.
         is_root: started as root, whose capabilities are then given up.
     """
 
@@ -57,6 +58,7 @@ class BubblewrapPlan:
     mount: int | None = None
     held: int | None = None
     files: FileView = field(default_factory=FileView)
+    own_network: bool = False
     is_root: bool = False
 
 
@@ -171,6 +173,8 @@ def _bubblewrap(plan: BubblewrapPlan, whole_plan: LaunchPlan) -> list[str]:
     if plan.held is not None:
         words += ["--sync-fd", str(plan.held)]
     words += ["--remount-ro", "/", "--unshare-pid", "--unshare-ipc", "--chdir", plan.cwd]
+    if plan.own_network:
+        words.append("--unshare-net")
     if plan.is_root:
         kept: Sequence[str] = ROOT_CAPABILITIES if whole_plan.user is None else SETPRIV_CAPABILITIES
         if not whole_plan.empties_bounding_set:

@@ -14,7 +14,7 @@ import shutil
 import signal
 import sys
 from asyncio.subprocess import DEVNULL
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,8 +32,8 @@ from plane.protocol import codec
 from plane.protocol.errors import MessageError
 from plane.protocol.keys import AcquiredKey
 from plane.protocol.logs import LogPage
-from plane.protocol.spawn import ProcessExecutable, ResourceLimits
-from plane.runtime import subreaper
+from plane.protocol.spawn import Network, ProcessExecutable, ResourceLimits
+from plane.runtime import network_relay, subreaper
 from plane.runtime.backend_files import PRIVATE, FileView, view_of
 from plane.runtime.backend_user import UserIds, may_drop_bounding_set, user_ids
 from plane.runtime.base import BackendFailed, Found, RuntimeListener, check_deadline, session_environment
@@ -46,7 +46,7 @@ from plane.runtime.listeners import foreign_listener
 from plane.runtime.log_keeper import LogKeeper
 from plane.runtime.machine import machine_cpu_ns, machine_memory_bytes, usage_of
 from plane.runtime.mounts import opened_mount
-from plane.runtime.ports import Ports, port_range_of_machine
+from plane.runtime.ports import Ports, listening_socket, port_range_of_machine
 from plane.runtime.process_executable import found_command, is_isolated, read_executable
 from plane.runtime.process_handle import ProcessHandle
 from plane.runtime.processes import (
@@ -71,12 +71,15 @@ PROBE_LIMIT_S = 5.0
 # A process that is killed may have to wait for its disk first.
 KILL_LIMIT_S = 10.0
 KILL_AGAIN_S = 0.5
+# A relay ends with its backend; one that ends so long before has failed.
+RELAY_ALONE_S = 1.0
 # What of the drone's environment a backend gets; everything else may be secret.
 INHERITED = ("PATH", "LANG", "LC_ALL", "TZ")
 
 # Looked for in the drone's own PATH; a name that is not found is reported when it is first started.
 BWRAP, SETPRIV = (shutil.which(name) or name for name in ("bwrap", "setpriv"))
 
+RELAY = (sys.executable, "-I", "-S", network_relay.__file__)
 SUBREAPER = (sys.executable, "-I", "-S", subreaper.__file__)
 
 log = structlog.get_logger("plane.runtime")
@@ -92,6 +95,8 @@ class _Running:
     bubblewrap: bool
     cgroup: Cgroup | None
     memory_limit_bytes: int | None
+    # To its network namespace, if it has one; see `plane.runtime.network_relay`.
+    relay: Supervised | None = None
     cpu: CpuClock = field(default_factory=CpuClock)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
@@ -137,6 +142,7 @@ class ProcessRuntime:
         exposed, hidden: folders that bubblewrap shows although they are below a private one, such as /tmp; files and
             folders that it hides.
         user: that backends run as which name none; None: the drone's own.
+        ip: where relays to backends with a network of their own listen; None: at all addresses.
         ports: where backends listen; None: the machine's default.
         grace_s: from SIGTERM to SIGKILL.
         startup_limit_s: until a backend must answer HTTP.
@@ -156,6 +162,7 @@ class ProcessRuntime:
         exposed: tuple[Path, ...] = (),
         hidden: tuple[Path, ...] = (),
         user: UserIds | None = None,
+        ip: str | None = None,
         ports: PortRange | None = None,
         grace_s: float = SOFT_TERMINATE_GRACE_S,
         startup_limit_s: float = STARTUP_TIMEOUT_S,
@@ -170,6 +177,7 @@ class ProcessRuntime:
         self._hidden = hidden
         self._user = user
         self._empties_bounding_set = may_drop_bounding_set()
+        self._ip = ip
         self._grace_s = grace_s
         self._startup_limit_s = startup_limit_s
         self._running: dict[str, _Running] = {}
@@ -254,6 +262,10 @@ class ProcessRuntime:
             environment |= session_environment(backend_id, port, key, static_token)
             environment[DRONE_MARK] = self._identity
             check_sizes(environment)
+            listener = None
+            if wanted.network is Network.NONE:
+                listener = listening_socket(self._ip, port)
+                descriptors.append(listener)
             variables = open_environment(environment)
             descriptors.append(variables)
             if self._cgroups is not None:
@@ -290,6 +302,7 @@ class ProcessRuntime:
                 inherited=inherited,
                 cwd="/" if bubblewrap else wanted.cwd or "/",
             )
+            relay = None if listener is None else _start_relay(listener, port, process, environment)
         except (OSError, ValueError) as error:
             if cgroup is not None:
                 await asyncio.to_thread(cgroup.remove)
@@ -298,7 +311,7 @@ class ProcessRuntime:
             for descriptor in descriptors:
                 os.close(descriptor)
         limit = wanted.resource_limits.memory_limit_bytes
-        self._watch_over(backend_id, _Running(process, port, bubblewrap, cgroup, limit))
+        self._watch_over(backend_id, _Running(process, port, bubblewrap, cgroup, limit, relay))
         log.info("process started", backend=backend_id, pid=process.pid, port=port)
 
     def _watch_over(self, backend_id: str, running: _Running) -> None:
@@ -314,6 +327,18 @@ class ProcessRuntime:
         self._listener.located(backend_id, target)
         self._logs.follow(backend_id)
         running.tasks.append(asyncio.create_task(self._watch(backend_id, running)))
+        if running.relay is not None:
+            running.tasks.append(asyncio.create_task(self._end_with_relay(backend_id, running, running.relay)))
+
+    async def _end_with_relay(self, backend_id: str, running: _Running, relay: Supervised) -> None:
+        """Kill a backend that nobody can reach any more."""
+        await relay.wait()
+        try:
+            async with asyncio.timeout(RELAY_ALONE_S):
+                await running.process.wait()
+        except TimeoutError:
+            log.error("network relay ended; its backend is killed", backend=backend_id)
+            self._kill(backend_id, running)
 
     def _status_file(self, backend_id: str) -> Path:
         return self._logs.folder_of(backend_id) / "status"
@@ -333,8 +358,10 @@ class ProcessRuntime:
             return None
         paths = {} if running.cgroup is None else {name: str(path) for name, path in running.cgroup.paths.items()}
         process = running.process
+        relay = None if running.relay is None else (running.relay.pid, running.relay.started_at)
+        limit = running.memory_limit_bytes
         return codec.to_builtins(
-            ProcessHandle(process.pid, process.started_at, running.bubblewrap, running.memory_limit_bytes, paths)
+            ProcessHandle(process.pid, process.started_at, running.bubblewrap, limit, relay, paths)
         )
 
     async def adopt(self, backend_id: str, handle: Any) -> Found:
@@ -352,10 +379,14 @@ class ProcessRuntime:
         port = port_of(status_file)
         spooled = self._logs.spool_of(backend_id).exists()
         if process is not None and spooled:
-            running = _Running(process, port, known.bubblewrap, cgroup, known.memory_limit_bytes)
+            relay = None if known.relay is None else Supervised.adopt(*known.relay, status_file)
+            running = _Running(process, port, known.bubblewrap, cgroup, known.memory_limit_bytes, relay)
             if port is not None:
                 self._ports.adopt(port)
             self._watch_over(backend_id, running)
+            if known.relay is not None and relay is None:
+                log.error("network relay ended; its backend is killed", backend=backend_id)
+                self._kill(backend_id, running)
             return Found(running=True)
         if process is not None:
             process.stop_watching()
@@ -386,7 +417,8 @@ class ProcessRuntime:
     def _foreign_listener(self, backend_id: str, port: int) -> str | None:
         """Which process that is not the backend's listens on its port."""
         running = self._running.get(backend_id)
-        if running is None:
+        if running is None or running.relay is not None:
+            # Who has a relay has its port from the drone.
             return None
         # Bubblewrap's processes are all descendants. Others may leave their parents, but no control group; only without
         # one is there nothing but their environment to know them by.
@@ -548,6 +580,8 @@ class ProcessRuntime:
                 for task in running.tasks:
                     task.cancel()
                 running.process.stop_watching()
+                if running.relay is not None:
+                    running.relay.stop_watching()
             else:
                 self._kill(backend_id, running)
                 killed[backend_id] = running
@@ -562,6 +596,24 @@ class ProcessRuntime:
         self._logs.close()
 
 
+def _start_relay(listener: int, port: int, process: Supervised, environment: Mapping[str, str]) -> Supervised:
+    """Start the relay to a backend's network. It carries the backend's marks, so whatever ends a backend ends it."""
+    output = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        return Supervised.start(
+            [*RELAY, *map(str, (listener, port, process.pid, process.started_at))],
+            env=supervisor_environment(os.environ, environment),
+            output=output,
+            inherited=[listener],
+            cwd="/",
+        )
+    except OSError:
+        process.send_signal(signal.SIGKILL)
+        raise
+    finally:
+        os.close(output)
+
+
 def _bubblewrap_plan(
     wanted: ProcessExecutable, status: int, mount: int | None, held: int, view: FileView
 ) -> BubblewrapPlan:
@@ -573,6 +625,7 @@ def _bubblewrap_plan(
         mount=mount,
         held=held,
         files=view,
+        own_network=wanted.network is Network.NONE,
         is_root=os.geteuid() == 0,
     )
 

@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from plane.protocol.spawn import Isolation, ProcessExecutable
+from plane.protocol.spawn import Isolation, Network, ProcessExecutable
 from plane.runtime.backend_files import PRIVATE, FileView, can_execute
 from plane.runtime.backend_user import UserIds
 from plane.runtime.base import BackendFailed, check_variables, converted_executable
@@ -50,6 +50,11 @@ def read_executable(executable: Any, *, bubblewrap: bool, shares_of_cpu: bool, m
         raise BackendFailed(
             "executable.mount: a process without isolation cannot be given a mount; leave out the mount, or "
             "use isolation bubblewrap"
+        )
+    if wanted.network is Network.NONE and not is_isolated(wanted, bubblewrap=bubblewrap):
+        raise BackendFailed(
+            "executable.network: a process without isolation has the machine's network; leave out network, or use "
+            "isolation bubblewrap"
         )
     if wanted.resource_limits.cpu_period_percent is not None and not shares_of_cpu:
         raise BackendFailed(
