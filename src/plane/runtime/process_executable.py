@@ -95,7 +95,7 @@ def found_command(wanted: ProcessExecutable, user: UserIds | None, view: FileVie
             "install it there, or give its full path"
         )
     # Modes are not all that decides: without one that fits, the kernel says whether the first may be executed.
-    path = next((path for path in found if can_execute(path, user, view)), found[0])
+    path = found[0] if len(found) == 1 else next((path for path in found if can_execute(path, user, view)), found[0])
     _check_shown("executable.command", path, view)
     return [path, *wanted.command[1:]]
 
