@@ -180,7 +180,8 @@ async def _drones(settings: DevSettings, folder: Path, cluster: ClusterName, con
             runtime=kind,
             docker_socket=settings.docker_socket,
             expose=visible_folders(),
-            hide=(folder,),
+            # The database may lie elsewhere, and belong to the user that backends have too.
+            hide=(folder, *((folder / "postgres" / entry).resolve().parent for entry in ("data", "socket"))),
             backend_user=user,
         )
         for pool, kind in kinds.items()

@@ -60,7 +60,11 @@ def view_of(exposed: Iterable[Path], hidden: Iterable[Path], user: UserIds | Non
     covering = (*PRIVATE, *masked)
     # A folder of a private one is shown by a mount, whatever its folder on the machine lets pass.
     view = FileView(masked, [str(path) for path in exposed if _is_below(path, covering)])
-    there = {str(path): path.is_file() for path in hidden if view.shows(path) and path.exists()}
+    there: dict[str, bool] = {}
+    for path in sorted(hidden):
+        # What is below a hidden folder is gone already.
+        if view.shows(path) and path.exists() and not _is_below(path, there):
+            there[str(path)] = path.is_file()
     return FileView(view.masked, view.exposed, there)
 
 
