@@ -2,7 +2,7 @@
 
 - ``docker``: `docker run` by hand until the port answers, against an order to the drone until `ready`; interleaved.
 - ``processes``: starting a process by hand until its port answers, against an order to the drone until `ready`, without
-  isolation and with it; interleaved.
+  isolation, with it, and with a network of its own; interleaved.
 - ``readiness``: how long after a port opens it is seen.
 - ``store``: registered events per second against bare SQLite with the same durability; interleaved.
 - ``start``: opening a store of 5,000 backends against an empty one.
@@ -17,6 +17,7 @@ import asyncio
 import itertools
 import os
 import resource
+import shutil
 import socket
 import sqlite3
 import statistics
@@ -74,7 +75,9 @@ SERVER = (
     "while True:\n    c, _ = s.accept(); c.recv(65536)\n"
     "    c.sendall(b'HTTP/1.1 200 OK\\r\\nContent-Length: 0\\r\\n\\r\\n'); c.close()\n"
 )
-SERVER_COMMAND = [sys.executable, "-S", "-c", SERVER]
+# One that every user may execute, since backends of a root drone are another user's.
+PYTHON = shutil.which("python3", path=os.defpath) or sys.executable
+SERVER_COMMAND = [PYTHON, "-S", "-c", SERVER]
 
 
 class Drone:
@@ -185,16 +188,21 @@ async def by_hand(engine: Path, image: str) -> float:
 
 async def bench_processes(folder: Path) -> None:
     hand: list[float] = []
-    plane: dict[str, list[float]] = {"none": [], "bubblewrap": []}
+    kinds = {
+        "isolation none": {"isolation": "none"},
+        "isolation bubblewrap": {"isolation": "bubblewrap"},
+        "network none": {"isolation": "bubblewrap", "network": "none"},
+    }
+    plane: dict[str, list[float]] = {name: [] for name in kinds}
     async with drone(folder, RuntimeKind.PROCESS) as it:
         for _ in range(ROUNDS):
             hand.append(await process_by_hand())
-            for isolation, times in plane.items():
+            for name, times in plane.items():
                 start = time.perf_counter()
-                _, ready = await it.spawn({"command": SERVER_COMMAND, "isolation": isolation})
+                _, ready = await it.spawn({"command": SERVER_COMMAND, **kinds[name]})
                 assert await ready is BackendStatus.READY
                 times.append((time.perf_counter() - start) * 1000)
-    medians = ", ".join(f"isolation {name} {statistics.median(times):.1f} ms" for name, times in plane.items())
+    medians = ", ".join(f"{name} {statistics.median(times):.1f} ms" for name, times in plane.items())
     print(f"processes: by hand {statistics.median(hand):.1f} ms, {medians} (medians of {ROUNDS})")
 
 

@@ -83,8 +83,11 @@ class RuntimeSettings:
         mount_base: the folder below which backends may have a folder mounted. None: no mounts.
         auto_prune_images: remove images that nobody uses.
         auto_prune_containers_older_than_s: remove stopped containers so long after their end.
-        expose: folders below /tmp, /var/tmp or /run that isolated processes can read.
+        expose: folders that isolated processes can read although they are below /tmp, /var/tmp, /run or a folder that
+            the backends' user may not enter.
         hide: files and folders that isolated processes cannot read: what this program was configured from.
+        backend_user: that processes run as which name none, if this program is root. None: see
+            `plane.runtime.backend_user`.
         backend_ports: where backends that are processes listen. None: the machine's default.
         log_limit_bytes: how much of each backend's output is kept.
         soft_terminate_grace_s: from SIGTERM to SIGKILL.
@@ -100,6 +103,7 @@ class RuntimeSettings:
     auto_prune_containers_older_than_s: float = 0.0
     expose: tuple[Path, ...] = ()
     hide: tuple[Path, ...] = ()
+    backend_user: str | None = None
     backend_ports: PortRange | None = None
     log_limit_bytes: int = 10 * 1024 * 1024
     soft_terminate_grace_s: float = timing.SOFT_TERMINATE_GRACE_S

@@ -12,9 +12,11 @@ from typing import Any
 import asyncpg
 import pytest
 
-from harness.clusters import Cluster, separate_parts, until
+from harness.clusters import AS_DRONE, Cluster, separate_parts, until
 from harness.observer import OBSERVED, lives_seen, overlaps
 from harness.real_parts import OwnPostgres
+
+DRONE = ("--terminate-on-exit", *AS_DRONE)
 
 
 def spawn(cluster: Cluster, lives: Path) -> dict[str, Any]:
@@ -44,7 +46,7 @@ async def test_no_key_has_two_processes_after_a_step_of_the_clock(step_s: int, t
     server = OwnPostgres("fsync=off", own_clock=True)
     server.start()
     lives = tmp_path / "lives"
-    with running(server), separate_parts(server.url, tmp_path) as cluster:
+    with running(server), separate_parts(server.url, tmp_path, drone=DRONE) as cluster:
         first = spawn(cluster, lives)
         cluster.until_status(first["backend_id"], "ready")
         server.set_clock(step_s)
@@ -73,7 +75,7 @@ async def test_no_key_has_two_processes_after_a_failover_that_lost_its_commit(tm
     hosts = ",".join(server.server.rpartition("@")[2] for server in (primary, standby))
     with (
         running(standby, primary),
-        separate_parts(f"postgresql://postgres@{hosts}/postgres", tmp_path) as cluster,
+        separate_parts(f"postgresql://postgres@{hosts}/postgres", tmp_path, drone=DRONE) as cluster,
     ):
         await query(standby.url, "ALTER SYSTEM SET primary_conninfo = ''")
         await query(standby.url, "SELECT pg_reload_conf()")

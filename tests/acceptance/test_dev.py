@@ -11,6 +11,8 @@ import subprocess
 import time
 from pathlib import Path
 
+import pytest
+
 from harness.clusters import Cluster, dev_cluster, dev_key, free_port, until
 from harness.program import program
 
@@ -137,3 +139,18 @@ def test_a_signal_in_the_middle_of_a_start_leaves_nothing(tmp_path: Path) -> Non
         until(lambda: processes_of(tmp_path) == [])
     with dev_cluster(tmp_path) as cluster:
         assert cluster.get(cluster.spawn("k")["url"]).status == 200
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's database belongs to another user")
+def test_backends_see_nothing_of_the_cluster(tmp_path: Path) -> None:
+    # pytest's folder is root's alone, so that the database lies elsewhere, as below /root.
+    with dev_cluster(tmp_path) as cluster:
+        data = (tmp_path / ".plane/postgres/data").resolve()
+        assert (data / "PG_VERSION").exists()
+        assert tmp_path not in data.parents
+        script = f"id -u; ls {data} {data.parent}/socket {tmp_path}/.plane && echo seen; exit 3"
+        backend = cluster.connect(spawn_config={"executable": {"command": ["/bin/sh", "-c", script]}})["backend_id"]
+        message = cluster.until_status(backend, "terminated")["message"]
+        assert "exited with code 3" in message
+        assert "seen" not in message, message
+        assert "PG_VERSION" not in message

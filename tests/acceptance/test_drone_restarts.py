@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.clusters import Cluster, separate_parts
+from harness.clusters import AS_DRONE, Cluster, separate_parts
 
 
 @pytest.fixture(params=["process", "bubblewrap", "docker"])
@@ -19,7 +19,7 @@ def adopting(request: pytest.FixtureRequest, postgres_url: str, tmp_path: Path) 
     docker = None
     if request.param == "docker":
         docker = (request.getfixturevalue("docker_engine"), request.getfixturevalue("docker_image"))
-    with separate_parts(postgres_url, tmp_path, controllers=1, docker=docker, drone=()) as cluster:
+    with separate_parts(postgres_url, tmp_path, controllers=1, docker=docker, drone=AS_DRONE) as cluster:
         cluster.isolation = {"process": "none", "bubblewrap": "bubblewrap"}.get(request.param)
         yield cluster
 

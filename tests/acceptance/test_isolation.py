@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -18,10 +19,33 @@ from harness.clusters import Cluster, processes_of, separate_parts, until
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="control groups and other users need root")
 
 
+# A folder of root's that nobody else may enter, with files that the drone is told to hide or to show.
+PRIVATE = Path(f"/var/lib/plane-test-private-{os.getpid()}")
+KEYS = Path(f"/var/lib/plane-test-keys-{os.getpid()}")
+FILES = ("--hide", str(KEYS), "--expose", str(PRIVATE / "shown"))
+
+
+@pytest.fixture(autouse=True)
+def files() -> Iterator[None]:
+    """The files that `FILES` names. Those with keys can be read by everybody, so that isolation alone hides them."""
+    try:
+        (PRIVATE / "shown").mkdir(parents=True)
+        PRIVATE.chmod(0o700)
+        (PRIVATE / "secret").write_text("secret")
+        program = PRIVATE / "shown/program"
+        program.write_text("#!/bin/sh\necho shown; exit 9\n")
+        program.chmod(0o755)
+        KEYS.write_text("an admin key")
+        yield
+    finally:
+        shutil.rmtree(PRIVATE)
+        KEYS.unlink()
+
+
 @pytest.fixture
 def cluster(postgres_url: str, tmp_path: Path) -> Iterator[Cluster]:
     (tmp_path / "mounts").mkdir()
-    options = ("--terminate-on-exit", "--mount-base", str(tmp_path / "mounts"))
+    options = ("--terminate-on-exit", "--mount-base", str(tmp_path / "mounts"), *FILES)
     with separate_parts(postgres_url, tmp_path, controllers=1, drone=options) as running:
         yield running
 
@@ -133,3 +157,110 @@ def test_what_leaves_its_session_and_forgets_its_name_is_ended_too(cluster: Clus
 
 def running(marker: str) -> bool:
     return bool(subprocess.run(["pgrep", "-f", f"sleep {marker}$"], check=False, capture_output=True).stdout)
+
+
+@pytest.mark.parametrize("isolation", ["none", "bubblewrap"])
+@pytest.mark.parametrize("user", [None, "nobody"])
+def test_loader_variables_do_nothing_in_the_supervisors(
+    cluster: Cluster, isolation: str, user: str | None, tmp_path: Path
+) -> None:
+    # The loader of each program that is started with these writes a file; those of the supervisors would, as root.
+    traces = Path(f"/var/lib/plane-test-{os.getpid()}"), tmp_path / "traces"
+    for folder in traces:
+        folder.mkdir(mode=0o755)
+        try:
+            env = {"LD_DEBUG": "files", "LD_DEBUG_OUTPUT": str(folder / "trace")}
+            entry = ended(cluster, "", command=["/usr/bin/id", "-u"], isolation=isolation, user=user, env=env)
+            assert entry["exit_error"] is False, entry
+            traced = [path.read_text() for path in folder.iterdir()]
+            assert [text for text in traced if "initialize program: /usr/bin/id" not in text] == []
+        finally:
+            shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("isolation", ["none", "bubblewrap"])
+def test_variables_are_in_no_other_process_and_on_no_command_line(cluster: Cluster, isolation: str) -> None:
+    secret = f"secret-of-{os.getpid()}"
+    env = {"SECRET": secret, "LD_BIND_NOW": "1", "ODD": 'it\'s "$HOME" \\ `id`\n…'}
+    command = ["/bin/sh", "-c", 'printf \'%s|\' "$SECRET" "$ODD"; cat; echo; exec sleep 1000']
+    executable = {"command": command, "isolation": isolation, "env": env}
+    backend = cluster.connect(spawn_config={"executable": executable})["backend_id"]
+    until(lambda: any(b"sleep\x001000" in Path(f"/proc/{pid}/cmdline").read_bytes() for pid in processes_of(backend)))
+    lines = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in processes_of(backend)}
+    environments = {pid: Path(f"/proc/{pid}/environ").read_bytes().split(b"\0") for pid in lines}
+    assert not any(secret.encode() in line for line in lines.values())
+    [told] = [pid for pid in lines if lines[pid].startswith(b"sleep")]
+    assert len(lines) > 1
+    for pid, found in environments.items():
+        names = {entry.partition(b"=")[0] for entry in found if entry}
+        if pid == told:
+            assert {b"SECRET", b"ODD", b"LD_BIND_NOW"} <= names
+        else:
+            assert names <= {b"PATH", b"PORT", b"SESSION_BACKEND_ID", b"PLANE_DRONE", b"PWD"}, names
+    first_line = f'{secret}|it\'s "$HOME" \\ `id`\n'
+    until(lambda: first_line in cluster.call("GET", f"/ctrl/b/{backend}/logs").body.decode())
+
+
+def test_variables_that_cannot_be_passed_on_are_refused(cluster: Cluster) -> None:
+    for env, says in (({"a.b": "x"}, "'a.b'"), ({"LONG": "x" * 140_000}, "LONG has 140006 bytes")):
+        assert says in ended(cluster, "true", env=env)["message"]
+
+
+@pytest.mark.parametrize("isolation", ["none", "bubblewrap"])
+def test_root_gives_backends_to_a_user_without_rights(cluster: Cluster, isolation: str) -> None:
+    nobody = pwd.getpwnam("nobody")
+    script = "id -u; id -g; id -G; cat /etc/shadow; grep -E '^(Cap|NoNew)' /proc/self/status | tr '\\t' ' '"
+    output = said(cluster, script, isolation=isolation)
+    assert output.splitlines()[:3] == [str(nobody.pw_uid), *[str(nobody.pw_gid)] * 2]
+    assert "root:" not in output
+    assert output.count("Permission denied") == 1
+    assert re.findall(r"Cap\w+: (\w+)", output) == ["0" * 16] * 5
+    assert "NoNewPrivs: 1" in output
+    refused = ended(cluster, "true", isolation=isolation, user="root")["message"]
+    assert "--backend-user root" in refused
+
+
+def test_what_the_drone_was_configured_from_is_hidden(cluster: Cluster, tmp_path: Path) -> None:
+    assert "an admin key" in KEYS.read_text()
+    output = said(cluster, f"cat {KEYS}; cat {PRIVATE}/secret; ls {PRIVATE}")
+    assert "key" not in output.replace(str(KEYS), "")
+    assert output.splitlines()[-1] == "shown"
+    assert "No such file" in output
+
+
+def test_a_program_below_a_folder_that_its_user_may_not_enter(cluster: Cluster) -> None:
+    shown = ended(cluster, "", command=[str(PRIVATE / "shown/program")])
+    assert shown["message"].endswith("shown"), shown
+    # The first of its name that may be executed is taken.
+    env = {"PATH": f"{PRIVATE}:{PRIVATE}/shown:/usr/bin"}
+    (PRIVATE / "program").write_text("#!/bin/sh\necho another\n")
+    (PRIVATE / "program").chmod(0o755)
+    assert ended(cluster, "", command=["program"], env=env)["message"].endswith("shown")
+    for isolation in ("none", "bubblewrap"):
+        refused = ended(cluster, "", command=[str(PRIVATE / "program")], isolation=isolation)["message"]
+        assert ("--expose" if isolation == "bubblewrap" else "--backend-user") in refused
+
+
+@pytest.mark.parametrize("isolation", ["none", "bubblewrap"])
+def test_each_backend_has_a_home_of_its_own_that_ends_with_it(cluster: Cluster, isolation: str) -> None:
+    script = "mkdir -p ~/.local/share/x && echo made > ~/.local/share/x/file && cat ~/.local/share/x/file"
+    script += "; mktemp -d; ls -A $TMPDIR | wc -l; echo $HOME; ls -A ~"
+    made, temporary, entries, home, *listed = said(cluster, script, isolation=isolation).splitlines()
+    assert made == "made"
+    assert entries == "1" if isolation == "none" else int(entries) >= 1
+    assert home != os.environ["HOME"]
+    assert ".local" in listed
+    assert not Path(temporary).exists()
+    until(lambda: not Path(home).exists())
+    assert said(cluster, "echo $HOME", isolation=isolation, env={"HOME": "/elsewhere"}) == "/elsewhere"
+
+
+def test_an_end_that_isolation_may_have_caused_says_so(cluster: Cluster, tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    below = ended(cluster, "", command=[str(program)])["message"]
+    assert "--expose" in below
+    assert "isolation none" in below
+    assert "executable.mount" in ended(cluster, "touch /usr/x; exit 9")["message"]
+    assert f"{program} may be" in ended(cluster, f"sh {program}; exit 9")["message"]

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from harness.clusters import BACKEND, Cluster, processes_of, separate_parts, until
+from harness.clusters import AS_DRONE, BACKEND, Cluster, processes_of, separate_parts, until
 
 ROUNDS = 10
 FAULTS = 3  # in each round
@@ -97,7 +97,8 @@ def kill(pid: int) -> None:
 
 def test_a_token_is_never_answered_by_another_keys_process(postgres_url: str, tmp_path: Path) -> None:
     chance = random.Random(14)
-    with separate_parts(postgres_url, tmp_path, controllers=1, drone=("--backend-ports", PORTS)) as cluster:
+    options = ("--backend-ports", PORTS, *AS_DRONE)
+    with separate_parts(postgres_url, tmp_path, controllers=1, drone=options) as cluster:
         client = Client(cluster)
         for round_ in range(ROUNDS):
             # When a key can be had again, for all of them, and slow starts overlap.

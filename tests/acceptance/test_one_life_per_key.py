@@ -20,7 +20,7 @@ import asyncpg
 import pytest
 
 from harness import real_parts
-from harness.clusters import GRACE_S, Cluster, end_backends, exposed, separate_parts, until
+from harness.clusters import AS_DRONE, GRACE_S, Cluster, end_backends, exposed, separate_parts, until
 from harness.faults import rebooted
 from harness.observer import OBSERVED, lives_seen, overlaps
 from harness.program import Program, program
@@ -136,7 +136,7 @@ class World:
             executable["isolation"] = "none"
         arguments = ["drone", "--controller-url", self._cluster.control_urls[0], "--name", f"dr-{name}"]
         arguments += ["--cluster", f"localhost:{self._cluster.proxy_port}", "--pool", name, "--runtime", *runtime]
-        arguments += [*exposed(), "--soft-terminate-grace", str(GRACE_S)]
+        arguments += [*exposed(), *AS_DRONE, "--soft-terminate-grace", str(GRACE_S)]
         if name != "no-store":
             arguments += ["--db", str(folder / "drone.sqlite")]
 
@@ -180,7 +180,8 @@ class World:
 
 @pytest.fixture
 def world(postgres_url: str, tmp_path: Path) -> Iterator[tuple[World, Cluster]]:
-    with separate_parts(postgres_url, tmp_path, controllers=1) as cluster, ExitStack() as stack:
+    options = ("--terminate-on-exit", *AS_DRONE)
+    with separate_parts(postgres_url, tmp_path, controllers=1, drone=options) as cluster, ExitStack() as stack:
         yield World(cluster, tmp_path, stack), cluster
 
 

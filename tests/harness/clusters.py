@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -20,10 +21,11 @@ import pytest
 
 from harness.ports import free_port
 from harness.program import Program, program
-from plane.dev.demo import as_reader, visible_folders
+from plane.dev.demo import visible_folders
 from plane.runtime.processes import kill_marked
 
 __all__ = [
+    "AS_DRONE",
     "Cluster",
     "dev_cluster",
     "dev_key",
@@ -37,6 +39,8 @@ __all__ = [
 
 BACKEND = (Path(__file__).parent / "backend_program.py").read_text()
 LIMIT_S = 30.0
+# For backends without isolation that run this checkout or write beside the test, where only its user may enter.
+AS_DRONE = ("--backend-user", "root") if os.geteuid() == 0 else ()
 GRACE_S = 2.0
 
 
@@ -82,7 +86,7 @@ class Cluster:
         variables = {"CODE": BACKEND, **env}
         if self.image is not None:
             return {"image": self.image, "pull_policy": "Never", "env": variables}
-        command = [*as_reader(), sys.executable, "-c", "import os; exec(os.environ['CODE'])"]
+        command = [sys.executable, "-c", "import os; exec(os.environ['CODE'])"]
         return {"command": command, "env": variables, "isolation": self.isolation}
 
     def call(self, method: str, path: str, body: Any = None, controller: int = 0) -> Answer:

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from harness.clusters import BACKEND, GRACE_S, end_backends, exposed, until
+from harness.clusters import AS_DRONE, BACKEND, GRACE_S, end_backends, exposed, until
 from harness.enforcers import aged_clock
 from harness.fake_controller import FakeController, fake_controller
 from harness.program import Program, program
@@ -44,7 +44,16 @@ class OneDrone:
         before = self.controller.sessions
         nodes = ("--controller-url", self.controller.url, "--cluster", "localhost:1", "--name", self.name)
         store = () if self.db is None else ("--db", str(self.db))
-        arguments = ["drone", *nodes, *self._runtime, *store, "--soft-terminate-grace", str(GRACE_S), *exposed()]
+        arguments = [
+            "drone",
+            *nodes,
+            *self._runtime,
+            *store,
+            "--soft-terminate-grace",
+            str(GRACE_S),
+            *exposed(),
+            *AS_DRONE,
+        ]
         running = program([*arguments, *options], self._folder, "drone", *prefix, **environment)
         drone = self._stack.enter_context(running)
         until(lambda: self.controller.sessions > before)

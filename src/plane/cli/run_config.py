@@ -57,6 +57,8 @@ FLAGS: dict[str, dict[str, str]] = {
         "executor_config.process": "",
         "executor_config.process.mount_base": "--mount-base",
         "executor_config.process.expose": "--expose",
+        "executor_config.process.hide": "--hide",
+        "executor_config.process.backend_user": "--backend-user",
         "terminate_on_exit": "--terminate-on-exit",
     },
     "Proxy": {
@@ -115,7 +117,10 @@ def run_config(file: Path | None = None, /, *, schema: Annotated[bool, Parameter
     from plane.cli.main import make_program
 
     try:
-        make_program()(arguments_of(config), print_error=False)
+        arguments = arguments_of(config)
+        # Backends of a drone must not read what it was configured from.
+        own = [f"--hide={file.resolve()}"] if arguments[0] == "drone" else []
+        make_program()([*arguments, *own], print_error=False)
     except (CycloptsError, ConfigurationError) as error:
         raise ConfigurationError(f"{file}: {_with_fields(config, str(error))}") from None
 

@@ -64,10 +64,12 @@ class UnixSocketExecutorConfig(_Config, frozen=True, kw_only=True):
 
 
 class ProcessExecutorConfig(_Config, frozen=True, kw_only=True):
-    """Plain processes; ours. ``expose``: folders below /tmp, /var/tmp and /run that isolated ones can read."""
+    """Plain processes; ours. ``expose``, ``hide``: folders that isolated ones can read, files that they cannot."""
 
     mount_base: str | None = None
     expose: list[str] | None = None
+    hide: list[str] | None = None
+    backend_user: str | None = None
 
 
 class ExecutorConfig(Variants, frozen=True, kw_only=True, rename=None):

@@ -43,7 +43,14 @@ class RuntimeOptions:
     auto_prune_containers_older_than_seconds
         Remove stopped containers of backends so long after their end; looked for every minute.
     expose
-        Folder below /tmp, /var/tmp or /run that isolated processes can read; may be given several times.
+        Folder below /tmp, /var/tmp, /run or a private home that isolated processes can read; may be given several
+        times.
+    hide
+        File or folder that isolated processes cannot read, such as one with keys; may be given several times. The
+        state store and the file of `plane run-config` are hidden without it.
+    backend_user
+        User that processes run as whose executable names none, where this program is root; default plane-backend if the
+        machine has that user, else nobody.
     backend_ports
         Range of ports for backends that are processes, as FIRST-LAST; default outside of net.ipv4.ip_local_port_range.
     log_limit_bytes
@@ -64,6 +71,8 @@ class RuntimeOptions:
         float, _DOCKER, Parameter(validator=validators.Number(gte=0))
     ] = 0
     expose: Annotated[tuple[Path, ...], _PROCESSES, Parameter(negative=(), show_default=False)] = ()
+    hide: Annotated[tuple[Path, ...], _PROCESSES, Parameter(negative=(), show_default=False)] = ()
+    backend_user: Annotated[str | None, _PROCESSES] = None
     backend_ports: Annotated[str | None, _PROCESSES] = None
     log_limit_bytes: Annotated[int, Parameter(validator=validators.Number(gte=100_000))] = 10 * 1024 * 1024
     soft_terminate_grace: Annotated[float, _POSITIVE] = timing.SOFT_TERMINATE_GRACE_S
@@ -84,6 +93,8 @@ class RuntimeOptions:
             "auto_prune_images": self.auto_prune_images,
             "auto_prune_containers_older_than_s": self.auto_prune_containers_older_than_seconds,
             "expose": self.expose,
+            "hide": self.hide,
+            "backend_user": self.backend_user,
             "backend_ports": None if self.backend_ports is None else parse_port_range(self.backend_ports),
             "log_limit_bytes": self.log_limit_bytes,
             "soft_terminate_grace_s": self.soft_terminate_grace,

@@ -1,6 +1,6 @@
-"""As which user can an isolated process of root's read a folder? Pure.
+"""Which folder on the way to a file does not let a user pass? Pure.
 
-Isolation takes root's capabilities away (`plane.runtime.launch`), among them the one to pass other users' folders.
+A user without capabilities is meant: root too must be allowed by the mode, see `plane.runtime.launch`.
 """
 
 from __future__ import annotations
@@ -9,25 +9,26 @@ import stat
 from collections.abc import Iterable
 from typing import NamedTuple
 
-__all__ = ["FolderMode", "needed_user"]
-
-ROOT = 0
+__all__ = ["FolderMode", "first_impassable", "may_execute"]
 
 
 class FolderMode(NamedTuple):
-    """Owner, group and mode of a folder, as of stat(2)."""
+    """Owner, group and mode of a file or folder, as of stat(2)."""
 
     uid: int
     gid: int
     mode: int
 
 
-def needed_user(folders: Iterable[FolderMode]) -> FolderMode | None:
-    """Return the first folder that root may not pass without capabilities, whose owner may; None: root may pass all."""
-    return next((folder for folder in folders if not _lets_root_pass(folder)), None)
+def first_impassable(folders: Iterable[FolderMode], uid: int, gid: int) -> int | None:
+    """Return the index of the first folder that does not let the user pass; None: it may pass all."""
+    return next((index for index, folder in enumerate(folders) if not may_execute(folder, uid, gid)), None)
 
 
-def _lets_root_pass(folder: FolderMode) -> bool:
-    if folder.uid == ROOT:
-        return bool(folder.mode & stat.S_IXUSR)
-    return bool(folder.mode & (stat.S_IXGRP if folder.gid == ROOT else stat.S_IXOTH))
+def may_execute(entry: FolderMode, uid: int, gid: int) -> bool:
+    """Return whether the mode lets the user pass a folder, or execute a file. The first class that fits decides."""
+    if entry.uid == uid:
+        return bool(entry.mode & stat.S_IXUSR)
+    if entry.gid == gid:
+        return bool(entry.mode & stat.S_IXGRP)
+    return bool(entry.mode & stat.S_IXOTH)

@@ -24,7 +24,7 @@ from plane.decisions.access import Role, entry_of, parse_api_keys
 from plane.decisions.dev_addresses import IPV4
 from plane.decisions.dev_readiness import not_ready
 from plane.dev.access_key import announced, kept_key, new_key
-from plane.dev.demo import demo_command, visible_folders
+from plane.dev.demo import demo_command, demo_user, visible_folders
 from plane.dev.folder import held_folder
 from plane.dev.ports import held_ports, localhost_address, port_error
 from plane.drone.running import RunningDrone, running_drone
@@ -36,6 +36,7 @@ from plane.protocol.errors import ConfigurationError
 from plane.protocol.names import ClusterName, ControllerName, NodeName
 from plane.proxy.running import RunningProxy, running_proxy
 from plane.runtime.docker_engine import engine_answers
+from plane.runtime.process import bubblewrap_works
 from plane.settings import ControllerSettings, DroneSettings, ProxySettings, RuntimeKind
 from plane.transport.controller_url import ControllerUrl
 
@@ -180,6 +181,7 @@ async def _drones(
         kinds = {"": RuntimeKind.PROCESS}
         if await engine_answers(settings.docker_socket):
             kinds["docker"] = RuntimeKind.DOCKER
+    user = demo_user(isolated=await bubblewrap_works())
     return [
         DroneSettings(
             controller_url=controller_url,
@@ -191,7 +193,9 @@ async def _drones(
             runtime=kind,
             docker_socket=settings.docker_socket,
             expose=visible_folders(),
-            hide=(folder,),
+            # The database may lie elsewhere, and belong to the user that backends have too.
+            hide=(folder, *((folder / "postgres" / entry).resolve().parent for entry in ("data", "socket"))),
+            backend_user=user,
         )
         for pool, kind in kinds.items()
     ]

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 import plane
-from plane.decisions.folder_reader import FolderMode, needed_user
+from plane.runtime.backend_files import first_impassable_folder
+from plane.runtime.backend_user import backend_user
 
-__all__ = ["as_reader", "demo_command", "visible_folders"]
+__all__ = ["demo_command", "demo_user", "visible_folders"]
 
 
-def as_reader() -> tuple[str, ...]:
-    """Return the start of an argv that runs Python as a user who can read this package; empty: root can.
+def demo_user(*, isolated: bool) -> str | None:
+    """Return the id of the user that backends must have to run the demo; None: the one that they have anyway.
 
-    Root's isolated processes cannot pass other users' private folders, as with `sudo` in a checkout below a home.
+    Isolation shows them Python and this package wherever these are. Without it they must be able to pass the folders on
+    the way, and root's checkout may be below a home.
     """
-    if os.geteuid() != 0:
-        return ()
-    entries = (path.stat() for path in reversed(Path(plane.__file__).resolve().parents))
-    user = needed_user(FolderMode(entry.st_uid, entry.st_gid, entry.st_mode) for entry in entries)
+    user = backend_user(None)
     if user is None:
-        return ()
-    return ("setpriv", f"--reuid={user.uid}", f"--regid={user.gid}", "--clear-groups")
+        return None
+    for folder in visible_folders():
+        # Something in it, so that the folder itself counts.
+        closed = first_impassable_folder(folder.resolve() / "bin", user, folder.resolve() if isolated else None)
+        if closed is not None:
+            return str(closed.stat().st_uid)
+    return None
 
 
 def demo_command() -> tuple[str, ...]:
@@ -31,7 +34,7 @@ def demo_command() -> tuple[str, ...]:
     package = Path(plane.__file__).parent
     places = (package / "examples", package.parents[1] / "examples")
     script = next(path for place in places if (path := place / "counter_pad.py").is_file())
-    return (*as_reader(), sys.executable, str(script))
+    return (sys.executable, str(script))
 
 
 def visible_folders() -> tuple[Path, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import structlog
 
 from plane.open_files import raise_open_files_limit
 from plane.protocol.errors import ConfigurationError
+from plane.runtime.backend_user import backend_user
 from plane.runtime.base import Runtime, RuntimeListener
 from plane.runtime.cgroups import Cgroups
 from plane.runtime.docker import DockerRuntime
@@ -101,8 +103,14 @@ async def _processes(
     settings: DroneSettings | ExecutorSettings, owner: Owner, listener: RuntimeListener, logs: LogKeeper
 ) -> Runtime:
     bubblewrap = await bubblewrap_works()
+    user = backend_user(settings.backend_user)
+    if user is not None and shutil.which("setpriv") is None:
+        raise ConfigurationError(
+            "setpriv (package util-linux) is not installed, so backends cannot run as another user than root; install "
+            "it, or use --backend-user root"
+        )
     cgroups = Cgroups.detect()
-    log.info("backends are processes", bubblewrap=bubblewrap, control_groups=cgroups is not None)
+    log.info("backends are processes", bubblewrap=bubblewrap, control_groups=cgroups is not None, uid=user and user.uid)
     if not bubblewrap:
         log.warning("processes are not isolated: bubblewrap is not installed, or may not make namespaces here")
     return ProcessRuntime(
@@ -114,6 +122,8 @@ async def _processes(
         mount_base=settings.mount_base,
         exposed=settings.expose,
         hidden=_secrets(settings),
+        user=user,
+        ip=settings.ip if isinstance(settings, DroneSettings) else None,
         ports=settings.backend_ports,
         grace_s=settings.soft_terminate_grace_s,
         startup_limit_s=settings.startup_timeout_s,
@@ -126,6 +136,4 @@ def _secrets(settings: DroneSettings | ExecutorSettings) -> tuple[Path, ...]:
     if settings.db_path is None or settings.backends_folder is None:
         return hidden
     db = os.fspath(settings.db_path.resolve())
-    if any(Path(db).is_relative_to(folder) for folder in hidden):
-        return hidden
     return (*hidden, settings.backends_folder.resolve(), Path(db), Path(f"{db}-wal"), Path(f"{db}-shm"))

@@ -13,6 +13,7 @@ from plane.protocol.codec import Int32, Int64, UInt8
 __all__ = [
     "DockerExecutable",
     "Isolation",
+    "Network",
     "ProcessExecutable",
     "PullPolicy",
     "RegistryCredentials",
@@ -53,6 +54,13 @@ class ResourceLimits(msgspec.Struct, frozen=True):
     disk_limit_bytes: Int64 | None = None
 
 
+class Network(enum.StrEnum):
+    """What of the network a backend can reach; the default is `SHARED`."""
+
+    SHARED = "shared"
+    NONE = "none"
+
+
 class DockerExecutable(msgspec.Struct, frozen=True, kw_only=True):
     """The executable of the Docker runtime (also what travels to an external executor)."""
 
@@ -63,6 +71,7 @@ class DockerExecutable(msgspec.Struct, frozen=True, kw_only=True):
     resource_limits: ResourceLimits = ResourceLimits()
     mount: bool | str | None = None
     network_name: str | None = None
+    network: Network | None = None
 
     def __repr__(self) -> str:
         return codec.redacted_repr(self, "env", "credentials")
@@ -79,6 +88,7 @@ class ProcessExecutable(msgspec.Struct, frozen=True, kw_only=True):
     """The executable of the process runtime: ``command`` is argv, ``cwd`` a directory on the drone.
 
     ``isolation``: None is the strongest that the machine offers. ``user``: name or id, where the drone is root.
+    ``network``: ``none`` leaves nothing to reach, and its own port to be reached at through the drone.
     """
 
     command: list[str]
@@ -88,6 +98,7 @@ class ProcessExecutable(msgspec.Struct, frozen=True, kw_only=True):
     mount: bool | str | None = None
     isolation: Isolation | None = None
     user: str | None = None
+    network: Network | None = None
 
     def __repr__(self) -> str:
         return codec.redacted_repr(self, "command", "env")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from plane.protocol.keys import AcquiredKey
-from plane.protocol.spawn import DockerExecutable
+from plane.protocol.spawn import DockerExecutable, Network
 from plane.runtime.base import BackendFailed, check_variables, converted_executable, session_environment
 
 __all__ = ["CLUSTER_LABEL", "DRONE_LABEL", "LABEL", "PORT", "ContainerDefaults", "container_config", "read_executable"]
@@ -50,6 +50,11 @@ def read_executable(executable: Any) -> DockerExecutable:
     if not wanted.image:
         raise BackendFailed("executable.image: must name an image")
     check_variables(wanted.env)
+    if wanted.network is Network.NONE:
+        raise BackendFailed(
+            "executable.network: none is for processes; give a container a network of yours with network_name, or use "
+            "a drone with --runtime process"
+        )
     return wanted
 
 

@@ -1,8 +1,9 @@
 """With which command line is a backend's process started? Pure: `process` starts it.
 
 From outside in: a shell that enters the control group, sets limits and checks that the lease has not expired;
-the supervisor, which writes how the command ended (bubblewrap, or the shell itself); what drops to another user;
-the command.
+the supervisor, which writes how the command ended (bubblewrap, or the shell itself); setpriv, which drops to another
+user; a shell that reads the command's environment; the command. All but the last two may be root's. They are started
+with `supervisor_environment` alone, since a variable such as LD_PRELOAD would have code of the backend's run in them.
 """
 
 from __future__ import annotations
@@ -11,17 +12,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from plane.protocol.spawn import ResourceLimits
+from plane.runtime.backend_files import PRIVATE, FileView
+from plane.runtime.backend_user import UserIds
+from plane.runtime.homes import PRIVATE_HOME
+from plane.runtime.processes import DRONE_MARK
 
-__all__ = ["DATA_FOLDER", "BubblewrapPlan", "LaunchPlan", "command_line"]
+__all__ = ["DATA_FOLDER", "BubblewrapPlan", "LaunchPlan", "command_line", "supervisor_environment"]
 
 # Where a mount appears, as in a container.
 DATA_FOLDER = "/plane-data"
-# Folders that each backend has of its own, empty; everything else of the machine can be read.
-PRIVATE = ("/tmp", "/var/tmp", "/run")  # noqa: S108
 # Where something of its own is mounted over what the machine has in its root folder, if it has it there.
 PLACES = ("/dev", "/proc", "/tmp", "/run")  # noqa: S108
-# Of root's capabilities. None of them helps to undo what is read-only; setpriv gives them up for a user.
-CAPABILITIES = ("CHOWN", "FOWNER", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID")
+# Of root's capabilities for a command that is root. None of them helps to undo what is read-only.
+ROOT_CAPABILITIES = ("CHOWN", "FOWNER", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID")
+# Of setpriv, which drops them with the user.
+SETPRIV_CAPABILITIES = ("SETGID", "SETPCAP", "SETUID")
+# What of the drone's environment supervisors get.
+INHERITED_BY_SUPERVISORS = ("PATH",)
+# Of what a backend is given, the variables by which its processes are found.
+MARKS = ("SESSION_BACKEND_ID", DRONE_MARK, "PORT")
+# Reads the environment from the script at stdin, by its name: the command shares no position in it with anybody. Not
+# on the command line, which all users of a machine can read.
+SET_ENVIRONMENT = '. /proc/self/fd/0 && exec "$@" < /dev/null'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +46,8 @@ class BubblewrapPlan:
         root: what stands in the machine's root folder: None for a folder, a link's target, "" for anything else.
         mount: inherited descriptor of the folder to mount.
         held: inherited descriptor that stays open until the last process has ended, and that the command does not get.
-        exposed: what can be read although it is below a private folder.
-        hidden: files and folders that cannot be read (files: True).
+        files: what it sees of the machine's files.
+        own_network: a network namespace that has nothing but loopback.
         is_root: started as root, whose capabilities are then given up.
     """
 
@@ -45,8 +57,8 @@ class BubblewrapPlan:
     cwd: str
     mount: int | None = None
     held: int | None = None
-    exposed: Sequence[str] = ()
-    hidden: Mapping[str, bool] = field(default_factory=dict)
+    files: FileView = field(default_factory=FileView)
+    own_network: bool = False
     is_root: bool = False
 
 
@@ -57,7 +69,8 @@ class LaunchPlan:
     Attributes:
         command: argv, with the program's path.
         setpriv: the path of that program. None of ours is looked for in the PATH that the command is given.
-        user: (user, group) ids to drop to.
+        user: ids to drop to, without any capability.
+        empties_bounding_set: with the user, see `plane.runtime.backend_user.may_drop_bounding_set`.
         enter: files into which the process writes 0, to enter its control groups.
         limits: what of them is set by rlimit.
         open_files: the limit to begin with, which it may raise again; None: the drone's own.
@@ -66,11 +79,13 @@ class LaunchPlan:
             supervises, since bubblewrap or a control group does that.
         status_file: where the supervisor writes how the command ended; without bubblewrap.
         not_after_s: the command is not started later than this, in whole seconds of CLOCK_BOOTTIME; None: whenever.
+        sets_environment: stdin is a script that sets the command's environment, see `plane.decisions.shell_exports`.
     """
 
     command: Sequence[str]
     setpriv: str
-    user: tuple[int, int] | None = None
+    user: UserIds | None = None
+    empties_bounding_set: bool = True
     enter: Sequence[str] = ()
     limits: ResourceLimits = field(default_factory=ResourceLimits)
     open_files: int | None = None
@@ -78,22 +93,25 @@ class LaunchPlan:
     reaper: Sequence[str] = ()
     status_file: str = ""
     not_after_s: int | None = None
+    sets_environment: bool = False
+
+
+def supervisor_environment(drone: Mapping[str, str], backend: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a backend's supervisors, from the drone's and the one of the backend's command."""
+    inherited = {name: drone[name] for name in INHERITED_BY_SUPERVISORS if name in drone}
+    return inherited | {name: backend[name] for name in MARKS if name in backend}
 
 
 def command_line(plan: LaunchPlan) -> list[str]:
     """The argv."""
     command = list(plan.command)
+    if plan.sets_environment:
+        command = ["/bin/sh", "-c", SET_ENVIRONMENT, "sh", *command]
     if plan.user is not None:
-        user, group = plan.user
-        command = [
-            plan.setpriv,
-            f"--reuid={user}",
-            f"--regid={group}",
-            "--clear-groups",
-            "--no-new-privs",
-            "--",
-            *command,
-        ]
+        uid, gid = plan.user
+        words = [f"--reuid={uid}", f"--regid={gid}", "--clear-groups", "--no-new-privs", "--inh-caps=-all"]
+        words += ["--bounding-set=-all"] if plan.empties_bounding_set else []
+        command = [plan.setpriv, *words, "--", *command]
     settings = [f"echo 0 > '{path}'" for path in plan.enter]
     settings += _rlimits(plan.limits)
     if plan.open_files is not None:
@@ -102,7 +120,7 @@ def command_line(plan: LaunchPlan) -> list[str]:
         # The drone may have been stopped just before it started this shell. The first number is CLOCK_BOOTTIME.
         settings += ["read -r uptime _ < /proc/uptime", f'[ "${{uptime%.*}}" -lt {plan.not_after_s} ]']
     if plan.bubblewrap is not None:
-        supervisor = [*_bubblewrap(plan.bubblewrap), *command]
+        supervisor = [*_bubblewrap(plan.bubblewrap, plan), *command]
         return _shell([*settings, 'exec "$@"'], supervisor) if settings else supervisor
     if plan.reaper:
         # Outside of the limits: they are the command's alone.
@@ -128,7 +146,7 @@ def _rlimits(limits: ResourceLimits) -> list[str]:
     return settings
 
 
-def _bubblewrap(plan: BubblewrapPlan) -> list[str]:
+def _bubblewrap(plan: BubblewrapPlan, whole_plan: LaunchPlan) -> list[str]:
     """The machine's files to read, /tmp and the mount to write, processes of its own to see."""
     has_places = all(path in plan.root and plan.root[path] is None for path in PLACES)
     whole = plan.mount is None and has_places
@@ -137,17 +155,31 @@ def _bubblewrap(plan: BubblewrapPlan) -> list[str]:
     for path in PRIVATE:
         words += ["--perms", "1777", "--tmpfs", path]
     words += ["--ro-bind-try", "/run/systemd/resolve", "/run/systemd/resolve"]
-    for path in plan.exposed:
+    # Nobody else is in there, and bubblewrap makes nothing for another user.
+    words += ["--perms", "0777", "--dir", PRIVATE_HOME]
+    for path in plan.files.masked:
+        words += ["--tmpfs", path]
+    for path in plan.files.ways():
+        # Bubblewrap would let nobody but itself pass.
+        words += ["--perms", "0755", "--dir", path]
+    for path in plan.files.exposed:
         words += ["--ro-bind", path, path]
-    for path, is_file in plan.hidden.items():
+    for path in plan.files.masked:
+        words += ["--remount-ro", path]
+    for path, is_file in plan.files.hidden.items():
         words += ["--ro-bind", "/dev/null", path] if is_file else ["--tmpfs", path]
     if plan.mount is not None:
         words += ["--bind-fd", str(plan.mount), DATA_FOLDER]
     if plan.held is not None:
         words += ["--sync-fd", str(plan.held)]
     words += ["--remount-ro", "/", "--unshare-pid", "--unshare-ipc", "--chdir", plan.cwd]
+    if plan.own_network:
+        words.append("--unshare-net")
     if plan.is_root:
-        words += ["--cap-drop", "ALL", *(word for name in CAPABILITIES for word in ("--cap-add", f"CAP_{name}"))]
+        kept: Sequence[str] = ROOT_CAPABILITIES if whole_plan.user is None else SETPRIV_CAPABILITIES
+        if not whole_plan.empties_bounding_set:
+            kept = tuple(name for name in kept if name != "SETPCAP")
+        words += ["--cap-drop", "ALL", *(word for name in kept for word in ("--cap-add", f"CAP_{name}"))]
     return [*words, "--json-status-fd", str(plan.status), "--"]
 
 

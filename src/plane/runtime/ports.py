@@ -22,10 +22,12 @@ from plane.decisions.port_choice import PortRange, default_port_range, port_cand
 from plane.runtime.base import BackendFailed
 from plane.timing import PORT_REST_S
 
-__all__ = ["Ports", "port_range_of_machine"]
+__all__ = ["Ports", "listening_socket", "port_range_of_machine"]
 
 # Sockets held for ports that rest, so that other drones of the machine let them rest too. A descriptor each.
 HELD_RESTING_LIMIT = 1_000
+# Connections that wait to be accepted.
+BACKLOG = 512
 
 log = structlog.get_logger("plane.runtime")
 
@@ -112,6 +114,34 @@ class Ports:
             _close(lock)
         self._in_use.clear()
         self._resting.clear()
+
+
+def listening_socket(ip: str | None, port: int) -> int:
+    """Return the descriptor of a socket that listens on the port at an address of this machine.
+
+    Args:
+        ip: None, or one that is not this machine's but leads here: at all addresses.
+
+    Raises:
+        OSError: the port is taken; there are too many open files.
+    """
+    if ip is not None:
+        try:
+            return _listener(socket.AF_INET6 if ":" in ip else socket.AF_INET, ip, port)
+        except OSError as error:
+            if error.errno != errno.EADDRNOTAVAIL:
+                raise
+    return _listener(socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET, "", port)
+
+
+def _listener(family: socket.AddressFamily, host: str, port: int) -> int:
+    with socket.socket(family) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1 if host else 0)
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+        return listener.detach()
 
 
 def _close(lock: socket.socket | None) -> None:

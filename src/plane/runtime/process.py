@@ -14,7 +14,7 @@ import shutil
 import signal
 import sys
 from asyncio.subprocess import DEVNULL
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +24,7 @@ import msgspec
 import structlog
 
 from plane import timing
+from plane.decisions.isolation_hints import isolation_hint
 from plane.decisions.port_choice import PortRange
 from plane.decisions.usage import CpuClock, process_metrics
 from plane.open_files import given_open_files_limit
@@ -31,18 +32,22 @@ from plane.protocol import codec
 from plane.protocol.errors import MessageError
 from plane.protocol.keys import AcquiredKey
 from plane.protocol.logs import LogPage
-from plane.protocol.spawn import ProcessExecutable, ResourceLimits
-from plane.runtime import subreaper
+from plane.protocol.spawn import Network, ProcessExecutable, ResourceLimits
+from plane.runtime import network_relay, subreaper
+from plane.runtime.backend_files import PRIVATE, FileView, view_of
+from plane.runtime.backend_user import UserIds, may_drop_bounding_set, user_ids
 from plane.runtime.base import BackendFailed, Found, RuntimeListener, check_deadline, session_environment
 from plane.runtime.cgroups import Cgroup, Cgroups
+from plane.runtime.environment import check_sizes, open_environment
+from plane.runtime.homes import PRIVATE_HOME, home_variables, make_home, remove_home
 from plane.runtime.kill_target import ProcessTarget
-from plane.runtime.launch import PRIVATE, BubblewrapPlan, LaunchPlan, command_line
+from plane.runtime.launch import BubblewrapPlan, LaunchPlan, command_line, supervisor_environment
 from plane.runtime.listeners import foreign_listener
 from plane.runtime.log_keeper import LogKeeper
 from plane.runtime.machine import machine_cpu_ns, machine_memory_bytes, usage_of
 from plane.runtime.mounts import opened_mount
-from plane.runtime.ports import Ports, port_range_of_machine
-from plane.runtime.process_executable import found_command, is_isolated, read_executable, user_ids
+from plane.runtime.ports import Ports, listening_socket, port_range_of_machine
+from plane.runtime.process_executable import found_command, is_isolated, read_executable
 from plane.runtime.process_handle import ProcessHandle
 from plane.runtime.processes import (
     DRONE_MARK,
@@ -66,12 +71,15 @@ PROBE_LIMIT_S = 5.0
 # A process that is killed may have to wait for its disk first.
 KILL_LIMIT_S = 10.0
 KILL_AGAIN_S = 0.5
+# A relay ends with its backend; one that ends so long before has failed.
+RELAY_ALONE_S = 1.0
 # What of the drone's environment a backend gets; everything else may be secret.
-INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR")
+INHERITED = ("PATH", "LANG", "LC_ALL", "TZ")
 
 # Looked for in the drone's own PATH; a name that is not found is reported when it is first started.
 BWRAP, SETPRIV = (shutil.which(name) or name for name in ("bwrap", "setpriv"))
 
+RELAY = (sys.executable, "-I", "-S", network_relay.__file__)
 SUBREAPER = (sys.executable, "-I", "-S", subreaper.__file__)
 
 log = structlog.get_logger("plane.runtime")
@@ -87,6 +95,8 @@ class _Running:
     bubblewrap: bool
     cgroup: Cgroup | None
     memory_limit_bytes: int | None
+    # To its network namespace, if it has one; see `plane.runtime.network_relay`.
+    relay: Supervised | None = None
     cpu: CpuClock = field(default_factory=CpuClock)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
@@ -99,7 +109,12 @@ async def bubblewrap_works() -> bool:
         plan = BubblewrapPlan(program=BWRAP, status=status, root=_root_entries(), cwd="/", is_root=os.geteuid() == 0)
         command = command_line(LaunchPlan(command=["true"], setpriv=SETPRIV, bubblewrap=plan))
         probe = await asyncio.create_subprocess_exec(
-            *command, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL, pass_fds=(status,)
+            *command,
+            env=supervisor_environment(os.environ, {}),
+            stdin=DEVNULL,
+            stdout=DEVNULL,
+            stderr=DEVNULL,
+            pass_fds=(status,),
         )
     except FileNotFoundError:
         return False
@@ -124,7 +139,10 @@ class ProcessRuntime:
         cgroups: where control groups can be made, if they can.
         identity: names the drone; its processes carry it in their environment, so that it finds orphans.
         mount_base: the folder below which mounts are; None: none is done.
-        exposed, hidden: folders below /tmp and the like that bubblewrap shows; files and folders that it hides.
+        exposed, hidden: folders that bubblewrap shows although they are below a private one, such as /tmp; files and
+            folders that it hides.
+        user: that backends run as which name none; None: the drone's own.
+        ip: where relays to backends with a network of their own listen; None: at all addresses.
         ports: where backends listen; None: the machine's default.
         grace_s: from SIGTERM to SIGKILL.
         startup_limit_s: until a backend must answer HTTP.
@@ -143,6 +161,8 @@ class ProcessRuntime:
         mount_base: Path | None = None,
         exposed: tuple[Path, ...] = (),
         hidden: tuple[Path, ...] = (),
+        user: UserIds | None = None,
+        ip: str | None = None,
         ports: PortRange | None = None,
         grace_s: float = SOFT_TERMINATE_GRACE_S,
         startup_limit_s: float = STARTUP_TIMEOUT_S,
@@ -153,8 +173,11 @@ class ProcessRuntime:
         self._cgroups = cgroups
         self._identity = identity
         self._mount_base = mount_base
-        self._exposed = [str(path) for path in sorted(exposed) if _is_private(path)]
+        self._exposed = exposed
         self._hidden = hidden
+        self._user = user
+        self._empties_bounding_set = may_drop_bounding_set()
+        self._ip = ip
         self._grace_s = grace_s
         self._startup_limit_s = startup_limit_s
         self._running: dict[str, _Running] = {}
@@ -166,9 +189,18 @@ class ProcessRuntime:
 
     async def prepare(self, executable: Any) -> None:
         """Check the executable: its shape, its limits, and that its command, folder and user are there."""
-        wanted = self._wanted(executable)
-        found_command(wanted)
-        user_ids(wanted.user)
+        self._found(self._wanted(executable))
+
+    def _found(self, wanted: ProcessExecutable) -> tuple[list[str], UserIds | None, FileView | None]:
+        """Return the argv with the program's path, the user, and what it sees of the machine's files if isolated.
+
+        Raises:
+            BackendFailed
+        """
+        user = user_ids(wanted.user, self._user)
+        isolated = is_isolated(wanted, bubblewrap=self._bubblewrap)
+        view = view_of(self._exposed, self._hidden, user) if isolated else None
+        return found_command(wanted, user, view), user, view
 
     async def spawn(
         self,
@@ -203,6 +235,7 @@ class ProcessRuntime:
             await self._start_at(port, held, backend_id, wanted, key, static_token, not_after_ns)
         except BaseException:
             self._ports.release(port)
+            remove_home(self._logs.kept_folder(backend_id))
             raise
         return port
 
@@ -216,16 +249,25 @@ class ProcessRuntime:
         static_token: str | None,
         not_after_ns: int | None,
     ) -> None:
-        environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
-        environment |= wanted.env | session_environment(backend_id, port, key, static_token)
-        environment[DRONE_MARK] = self._identity
-        command = found_command(wanted)
-        user = user_ids(wanted.user)
-        bubblewrap = is_isolated(wanted, bubblewrap=self._bubblewrap)
-        mount = opened_mount(self._mount_base, wanted.mount, key, None if user is None else user[0])
+        command, user, view = self._found(wanted)
+        bubblewrap = view is not None
+        mount = opened_mount(self._mount_base, wanted.mount, key, None if user is None else user.uid)
         cgroup = None
         descriptors = [] if mount is None else [mount]
         try:
+            folder = self._logs.folder_of(backend_id)
+            home = PRIVATE_HOME if bubblewrap else make_home(folder, backend_id, user)
+            environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
+            environment |= home_variables(home) | wanted.env
+            environment |= session_environment(backend_id, port, key, static_token)
+            environment[DRONE_MARK] = self._identity
+            check_sizes(environment)
+            listener = None
+            if wanted.network is Network.NONE:
+                listener = listening_socket(self._ip, port)
+                descriptors.append(listener)
+            variables = open_environment(environment)
+            descriptors.append(variables)
             if self._cgroups is not None:
                 cgroup = self._cgroups.create(backend_id, wanted.resource_limits)
             status_file = self._status_file(backend_id)
@@ -233,30 +275,34 @@ class ProcessRuntime:
             status = os.open(status_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
             write_port(status, port)
             spool = self._logs.spool_of(backend_id)
-            output = open_for_output(spool, None if user is None else user[0])
+            output = open_for_output(spool, None if user is None else user.uid)
             descriptors += [status, output]
             plan = LaunchPlan(
                 command=command,
                 setpriv=SETPRIV,
                 user=user,
+                empties_bounding_set=self._empties_bounding_set,
                 enter=[] if cgroup is None else cgroup.member_files,
                 limits=_rlimits(wanted.resource_limits, in_cgroup=cgroup is not None),
                 open_files=given_open_files_limit(),
-                bubblewrap=self._bubblewrap_plan(wanted, status, mount, held) if bubblewrap else None,
+                bubblewrap=None if view is None else _bubblewrap_plan(wanted, status, mount, held, view),
                 reaper=() if bubblewrap or cgroup is not None else SUBREAPER,
                 status_file=str(status_file),
                 not_after_s=None if not_after_ns is None else not_after_ns // 1_000_000_000,
+                sets_environment=True,
             )
             groups = () if cgroup is None else tuple(map(str, cgroup.paths.values()))
             self._listener.located(backend_id, ProcessTarget(groups, bubblewrap=bubblewrap, output=str(spool)))
             inherited = [held] if not bubblewrap else [held, status] if mount is None else [held, status, mount]
             process = Supervised.start(
                 command_line(plan),
-                env=environment,
+                env=supervisor_environment(os.environ, environment),
+                stdin=variables,
                 output=output,
                 inherited=inherited,
                 cwd="/" if bubblewrap else wanted.cwd or "/",
             )
+            relay = None if listener is None else _start_relay(listener, port, process, environment)
         except (OSError, ValueError) as error:
             if cgroup is not None:
                 await asyncio.to_thread(cgroup.remove)
@@ -265,7 +311,7 @@ class ProcessRuntime:
             for descriptor in descriptors:
                 os.close(descriptor)
         limit = wanted.resource_limits.memory_limit_bytes
-        self._watch_over(backend_id, _Running(process, port, bubblewrap, cgroup, limit))
+        self._watch_over(backend_id, _Running(process, port, bubblewrap, cgroup, limit, relay))
         log.info("process started", backend=backend_id, pid=process.pid, port=port)
 
     def _watch_over(self, backend_id: str, running: _Running) -> None:
@@ -281,22 +327,21 @@ class ProcessRuntime:
         self._listener.located(backend_id, target)
         self._logs.follow(backend_id)
         running.tasks.append(asyncio.create_task(self._watch(backend_id, running)))
+        if running.relay is not None:
+            running.tasks.append(asyncio.create_task(self._end_with_relay(backend_id, running, running.relay)))
+
+    async def _end_with_relay(self, backend_id: str, running: _Running, relay: Supervised) -> None:
+        """Kill a backend that nobody can reach any more."""
+        await relay.wait()
+        try:
+            async with asyncio.timeout(RELAY_ALONE_S):
+                await running.process.wait()
+        except TimeoutError:
+            log.error("network relay ended; its backend is killed", backend=backend_id)
+            self._kill(backend_id, running)
 
     def _status_file(self, backend_id: str) -> Path:
         return self._logs.folder_of(backend_id) / "status"
-
-    def _bubblewrap_plan(self, wanted: ProcessExecutable, status: int, mount: int | None, held: int) -> BubblewrapPlan:
-        return BubblewrapPlan(
-            program=BWRAP,
-            status=status,
-            root=_root_entries(),
-            cwd=wanted.cwd or "/",
-            mount=mount,
-            held=held,
-            exposed=self._exposed,
-            hidden={str(path): path.is_file() for path in self._hidden if path.exists() and not _is_private(path)},
-            is_root=os.geteuid() == 0,
-        )
 
     def _wanted(self, executable: Any) -> ProcessExecutable:
         return read_executable(
@@ -313,8 +358,10 @@ class ProcessRuntime:
             return None
         paths = {} if running.cgroup is None else {name: str(path) for name, path in running.cgroup.paths.items()}
         process = running.process
+        relay = None if running.relay is None else (running.relay.pid, running.relay.started_at)
+        limit = running.memory_limit_bytes
         return codec.to_builtins(
-            ProcessHandle(process.pid, process.started_at, running.bubblewrap, running.memory_limit_bytes, paths)
+            ProcessHandle(process.pid, process.started_at, running.bubblewrap, limit, relay, paths)
         )
 
     async def adopt(self, backend_id: str, handle: Any) -> Found:
@@ -332,10 +379,14 @@ class ProcessRuntime:
         port = port_of(status_file)
         spooled = self._logs.spool_of(backend_id).exists()
         if process is not None and spooled:
-            running = _Running(process, port, known.bubblewrap, cgroup, known.memory_limit_bytes)
+            relay = None if known.relay is None else Supervised.adopt(*known.relay, status_file)
+            running = _Running(process, port, known.bubblewrap, cgroup, known.memory_limit_bytes, relay)
             if port is not None:
                 self._ports.adopt(port)
             self._watch_over(backend_id, running)
+            if known.relay is not None and relay is None:
+                log.error("network relay ended; its backend is killed", backend=backend_id)
+                self._kill(backend_id, running)
             return Found(running=True)
         if process is not None:
             process.stop_watching()
@@ -346,9 +397,14 @@ class ProcessRuntime:
         code = None if status is None else _exit_code(status)
         if spooled:
             self._logs.follow(backend_id)
-        return Found(
-            running=False, exit_code=code, message=_message(code, self._logs.finish(backend_id), out_of_memory)
-        )
+        output = self._logs.finish(backend_id)
+        message = _message(code, output, out_of_memory, self._hint(output, isolated=known.bubblewrap))
+        return Found(running=False, exit_code=code, message=message)
+
+    def _hint(self, output: str, *, isolated: bool) -> str | None:
+        """See `plane.decisions.isolation_hints`."""
+        own, masked = (PRIVATE, view_of(self._exposed, (), self._user).masked) if isolated else ((), ())
+        return isolation_hint(output, own, masked, drops_user=self._user is not None)
 
     async def wait_for_backend(self, backend_id: str, host: str, port: int) -> None:
         """Return once it answers; see `plane.runtime.base.Runtime.wait_for_backend`."""
@@ -361,7 +417,8 @@ class ProcessRuntime:
     def _foreign_listener(self, backend_id: str, port: int) -> str | None:
         """Which process that is not the backend's listens on its port."""
         running = self._running.get(backend_id)
-        if running is None:
+        if running is None or running.relay is not None:
+            # Who has a relay has its port from the drone.
             return None
         # Bubblewrap's processes are all descendants. Others may leave their parents, but no control group; only without
         # one is there nothing but their environment to know them by.
@@ -436,8 +493,9 @@ class ProcessRuntime:
             if task is not asyncio.current_task():
                 task.cancel()
         code = None if status is None else _exit_code(status)
+        message = _message(code, output, out_of_memory, self._hint(output, isolated=running.bubblewrap))
         log.info("process ended", backend=backend_id, exit_code=code)
-        self._listener.exited(backend_id, code, _message(code, output, out_of_memory))
+        self._listener.exited(backend_id, code, message)
 
     async def _clear_up(self, backend_id: str, cgroup: Cgroup | None) -> bool:
         """Kill what is left of a backend whose supervisor has ended. True: it had run out of memory."""
@@ -448,6 +506,7 @@ class ProcessRuntime:
         await asyncio.to_thread(kill_marked, backend_id)
         if cgroup is not None:
             await asyncio.to_thread(cgroup.remove)
+        await asyncio.to_thread(remove_home, self._logs.kept_folder(backend_id))
         return out_of_memory
 
     async def remove_leftover(self, backend_id: str) -> None:
@@ -521,6 +580,8 @@ class ProcessRuntime:
                 for task in running.tasks:
                     task.cancel()
                 running.process.stop_watching()
+                if running.relay is not None:
+                    running.relay.stop_watching()
             else:
                 self._kill(backend_id, running)
                 killed[backend_id] = running
@@ -535,8 +596,38 @@ class ProcessRuntime:
         self._logs.close()
 
 
-def _is_private(path: Path) -> bool:
-    return any(path.is_relative_to(folder) for folder in PRIVATE)
+def _start_relay(listener: int, port: int, process: Supervised, environment: Mapping[str, str]) -> Supervised:
+    """Start the relay to a backend's network. It carries the backend's marks, so whatever ends a backend ends it."""
+    output = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        return Supervised.start(
+            [*RELAY, *map(str, (listener, port, process.pid, process.started_at))],
+            env=supervisor_environment(os.environ, environment),
+            output=output,
+            inherited=[listener],
+            cwd="/",
+        )
+    except OSError:
+        process.send_signal(signal.SIGKILL)
+        raise
+    finally:
+        os.close(output)
+
+
+def _bubblewrap_plan(
+    wanted: ProcessExecutable, status: int, mount: int | None, held: int, view: FileView
+) -> BubblewrapPlan:
+    return BubblewrapPlan(
+        program=BWRAP,
+        status=status,
+        root=_root_entries(),
+        cwd=wanted.cwd or "/",
+        mount=mount,
+        held=held,
+        files=view,
+        own_network=wanted.network is Network.NONE,
+        is_root=os.geteuid() == 0,
+    )
 
 
 def _root_entries() -> dict[str, str | None]:
@@ -559,7 +650,7 @@ def _exit_code(status: int) -> int:
     return 128 - status if status < 0 else status
 
 
-def _message(code: int | None, output: str, out_of_memory: bool) -> str | None:
+def _message(code: int | None, output: str, out_of_memory: bool, hint: str | None) -> str | None:
     """What to tell people of an exit; None for a clean one."""
     if code == 0:
         return None
@@ -570,4 +661,6 @@ def _message(code: int | None, output: str, out_of_memory: bool) -> str | None:
         how = f"ended by signal {code - 128}"
     if out_of_memory:
         how += " after it ran out of memory (resource_limits.memory_limit_bytes)"
-    return f"{how}; its last output:\n{output}" if output else f"{how}, without any output"
+    if not output:
+        return f"{how}, without any output"
+    return f"{how}{'' if hint is None else f' ({hint})'}; its last output:\n{output}"

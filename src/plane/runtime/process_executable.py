@@ -6,15 +6,17 @@ Used by `process`. The shape is `plane.protocol.spawn.ProcessExecutable`.
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
 from pathlib import Path
 from typing import Any
 
-from plane.protocol.spawn import Isolation, ProcessExecutable
+from plane.protocol.spawn import Isolation, Network, ProcessExecutable
+from plane.runtime.backend_files import PRIVATE, FileView, can_execute
+from plane.runtime.backend_user import UserIds
 from plane.runtime.base import BackendFailed, check_variables, converted_executable
+from plane.runtime.environment import check_names
 
-__all__ = ["found_command", "is_isolated", "read_executable", "user_ids"]
+__all__ = ["found_command", "is_isolated", "read_executable"]
 
 
 def read_executable(executable: Any, *, bubblewrap: bool, shares_of_cpu: bool, mounts: bool) -> ProcessExecutable:
@@ -38,6 +40,7 @@ def read_executable(executable: Any, *, bubblewrap: bool, shares_of_cpu: bool, m
     if not wanted.command or not wanted.command[0]:
         raise BackendFailed("executable.command: must name a program and its arguments")
     check_variables(wanted.env)
+    check_names(wanted.env)
     if wanted.isolation is Isolation.BUBBLEWRAP and not bubblewrap:
         raise BackendFailed(
             "executable.isolation: bubblewrap is not installed on the drone's machine, or may not make namespaces "
@@ -47,6 +50,11 @@ def read_executable(executable: Any, *, bubblewrap: bool, shares_of_cpu: bool, m
         raise BackendFailed(
             "executable.mount: a process without isolation cannot be given a mount; leave out the mount, or "
             "use isolation bubblewrap"
+        )
+    if wanted.network is Network.NONE and not is_isolated(wanted, bubblewrap=bubblewrap):
+        raise BackendFailed(
+            "executable.network: a process without isolation has the machine's network; leave out network, or use "
+            "isolation bubblewrap"
         )
     if wanted.resource_limits.cpu_period_percent is not None and not shares_of_cpu:
         raise BackendFailed(
@@ -61,41 +69,41 @@ def is_isolated(wanted: ProcessExecutable, *, bubblewrap: bool) -> bool:
     return bubblewrap if wanted.isolation is None else wanted.isolation is Isolation.BUBBLEWRAP
 
 
-def user_ids(user: str | None) -> tuple[int, int] | None:
-    """Ids of the user, and of its group, to drop to.
+def found_command(wanted: ProcessExecutable, user: UserIds | None, view: FileView | None) -> list[str]:
+    """argv with the program's path, which is the first that the backend may execute.
+
+    Args:
+        user: that it runs as; None: the drone's own.
+        view: of the machine's files; None: not isolated.
 
     Raises:
-        BackendFailed: there is no such user, or this drone may not become it.
+        BackendFailed: no such program or folder, or isolation hides it.
     """
-    if user is None:
-        return None
-    try:
-        entry = pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
-    except (KeyError, ValueError, OverflowError):
-        raise BackendFailed(f"executable.user: there is no user {user!r} on the drone's machine") from None
-    if entry.pw_uid == os.geteuid():
-        return None
-    if os.geteuid() != 0:
-        raise BackendFailed(f"executable.user: only a drone that runs as root can run backends as {user!r}")
-    return entry.pw_uid, entry.pw_gid
-
-
-def found_command(wanted: ProcessExecutable) -> list[str]:
-    """argv with the program's path.
-
-    Raises:
-        BackendFailed: no such program or folder.
-    """
-    if wanted.cwd is not None and not Path(wanted.cwd).is_dir():
-        raise BackendFailed(f"executable.cwd: {wanted.cwd!r} is no folder on the drone's machine")
-    search = wanted.env.get("PATH", os.environ.get("PATH"))
+    if wanted.cwd is not None:
+        if not Path(wanted.cwd).is_dir():
+            raise BackendFailed(f"executable.cwd: {wanted.cwd!r} is no folder on the drone's machine")
+        _check_shown("executable.cwd", wanted.cwd, view)
     program = wanted.command[0]
     if "/" in program:
-        program = str(Path(wanted.cwd or "/") / program)
-    path = shutil.which(program, path=search)
-    if path is None:
+        found = [path for path in [shutil.which(str(Path(wanted.cwd or "/") / program))] if path]
+    else:
+        folders = wanted.env.get("PATH", os.environ.get("PATH", os.defpath)).split(os.pathsep)
+        found = [path for folder in folders if (path := shutil.which(program, path=folder))]
+    if not found:
         raise BackendFailed(
             f"executable.command: {wanted.command[0]!r} does not exist on the drone's machine, or may not be executed; "
             "install it there, or give its full path"
         )
+    # Modes are not all that decides: without one that fits, the kernel says whether the first may be executed.
+    path = found[0] if len(found) == 1 else next((path for path in found if can_execute(path, user, view)), found[0])
+    _check_shown("executable.command", path, view)
     return [path, *wanted.command[1:]]
+
+
+def _check_shown(field: str, path: str, view: FileView | None) -> None:
+    for each in {path, os.path.realpath(path)}:
+        if view is not None and not view.shows(each):
+            raise BackendFailed(
+                f"{field}: isolation hides {each!r}: each backend has {', '.join(PRIVATE)} of its own, and does not "
+                "see private folders of others; show the folder with the drone's --expose, or use isolation none"
+            )

@@ -38,13 +38,21 @@ class Supervised:
 
     @classmethod
     def start(
-        cls, command: Sequence[str], *, env: Mapping[str, str], output: int, inherited: Sequence[int], cwd: str
+        cls,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        output: int,
+        inherited: Sequence[int],
+        cwd: str,
+        stdin: int = subprocess.DEVNULL,
     ) -> Supervised:
-        """Start ``command`` in a session of its own, without input.
+        """Start ``command`` in a session of its own.
 
         Args:
             output: descriptor for stdout and stderr.
             inherited: other descriptors that it gets, under the same numbers.
+            stdin: descriptor; none is no input.
 
         Raises:
             OSError, ValueError: it cannot be started.
@@ -55,7 +63,7 @@ class Supervised:
             command,
             cwd=cwd,
             env=env,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=output,
             stderr=output,
             start_new_session=True,

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from plane.protocol.spawn import ResourceLimits
+from plane.runtime.backend_files import FileView
+from plane.runtime.backend_user import UserIds
 from plane.runtime.launch import BubblewrapPlan, LaunchPlan, command_line
 
 ROOT = {"/usr": None, "/bin": "usr/bin", "/tmp": None, "/proc": None, "/dev": None, "/run": None, "/swap": ""}
@@ -53,21 +55,24 @@ def shown(root: dict[str, str | None], mount: int | None) -> str:
         root=root,
         cwd="/work",
         mount=mount,
-        exposed=["/tmp/venv"],
-        hidden={"/db": True, "/files": False},
+        files=FileView(
+            ["/root"], ["/root/my/code", "/root/my/code/below", "/tmp/venv"], {"/db": True, "/files": False}
+        ),
         is_root=True,
     )
-    command = LaunchPlan(command=["prog"], setpriv=SETPRIV, user=(65534, 100), bubblewrap=plan)
+    command = LaunchPlan(command=["prog"], setpriv=SETPRIV, user=UserIds(65534, 100), bubblewrap=plan)
     line = " ".join(command_line(command))
     for part in (
         "--tmpfs /tmp",
-        "--ro-bind /tmp/venv /tmp/venv",
+        "--tmpfs /root --perms 0755 --dir /root/my --ro-bind /root/my/code /root/my/code",
+        "--ro-bind /tmp/venv /tmp/venv --remount-ro /root",
         "--ro-bind /dev/null /db",
         "--tmpfs /files",
         "--remount-ro /",
-        "--cap-drop ALL",
+        "--cap-drop ALL --cap-add CAP_SETGID --cap-add CAP_SETPCAP --cap-add CAP_SETUID",
         "--json-status-fd 7",
-        "-- /usr/bin/setpriv --reuid=65534 --regid=100 --clear-groups --no-new-privs -- prog",
+        "-- /usr/bin/setpriv --reuid=65534 --regid=100 --clear-groups --no-new-privs --inh-caps=-all "
+        "--bounding-set=-all -- prog",
     ):
         assert part in line, part
     assert line.startswith(f"{BWRAP} ")

@@ -1,0 +1,95 @@
+"""As which user do backends run that name none? And which may be named?
+
+A drone that is root gives its backends to an unprivileged user; any other runs them as itself.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+from pathlib import Path
+from typing import NamedTuple
+
+from plane.protocol.errors import ConfigurationError
+from plane.runtime.base import BackendFailed
+
+__all__ = ["UserIds", "backend_user", "may_drop_bounding_set", "user_ids"]
+
+# Taken if the machine has it; else nobody, which other programs may use too.
+DEDICATED_USER = "plane-backend"
+# Of a machine without the name nobody: what Linux shows for users that it does not know.
+NOBODY = 65534
+CAP_SETPCAP = 8
+
+
+class UserIds(NamedTuple):
+    """Ids to drop to."""
+
+    uid: int
+    gid: int
+
+
+def backend_user(wanted: str | None) -> UserIds | None:
+    """Return the ids for backends that name no user; None: they run as the drone does.
+
+    Args:
+        wanted: of ``--backend-user``, a name or an id.
+
+    Raises:
+        ConfigurationError: there is no such user, or this process may not become it.
+    """
+    if os.geteuid() != 0:
+        if wanted is not None and (entry := _entry(wanted)) is not None and entry.pw_uid == os.geteuid():
+            return None
+        if wanted is not None:
+            raise ConfigurationError(f"--backend-user: only root can run backends as {wanted!r}; leave the option out")
+        return None
+    if wanted is None:
+        entry = _entry(DEDICATED_USER) or _entry("nobody")
+        return UserIds(NOBODY, NOBODY) if entry is None else UserIds(entry.pw_uid, entry.pw_gid)
+    entry = _entry(wanted)
+    if entry is None:
+        raise ConfigurationError(f"--backend-user: there is no user {wanted!r} on this machine; make it with useradd")
+    return None if entry.pw_uid == 0 else UserIds(entry.pw_uid, entry.pw_gid)
+
+
+def user_ids(user: str | None, default: UserIds | None) -> UserIds | None:
+    """Return the ids to drop to for an executable; None: none are dropped.
+
+    Args:
+        user: of the executable.
+        default: see `backend_user`.
+
+    Raises:
+        BackendFailed: there is no such user, or this drone may not become it.
+    """
+    if user is None:
+        return default
+    entry = _entry(user)
+    if entry is None:
+        raise BackendFailed(f"executable.user: there is no user {user!r} on the drone's machine")
+    if entry.pw_uid == os.geteuid():
+        if default is not None:
+            raise BackendFailed(
+                f"executable.user: this drone runs no backends as {user!r}; name another user, or start the drone with "
+                f"--backend-user {user}"
+            )
+        return None
+    if os.geteuid() != 0:
+        raise BackendFailed(f"executable.user: only a drone that runs as root can run backends as {user!r}")
+    return UserIds(entry.pw_uid, entry.pw_gid)
+
+
+def may_drop_bounding_set() -> bool:
+    """Return whether this process has the capability to empty the bounding set; a container's root may lack it."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("CapEff:"):
+            return bool(int(line.split()[1], 16) & 1 << CAP_SETPCAP)
+    return False
+
+
+def _entry(user: str) -> pwd.struct_passwd | None:
+    try:
+        return pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
+    except (KeyError, ValueError, OverflowError):
+        return None

@@ -1,0 +1,62 @@
+"""A private folder for each backend that is not isolated, as its HOME: made with it, removed with it.
+
+An isolated backend has `PRIVATE_HOME`, in a file system that ends with it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+from plane.runtime.backend_user import UserIds
+
+__all__ = ["PRIVATE_HOME", "home_variables", "make_home", "remove_home"]
+
+# Below one of the folders that each isolated backend has of its own.
+PRIVATE_HOME = "/run/home"
+# Where every user may enter, as the drone's own folders need not allow.
+SHARED_FOLDER = "/tmp"  # noqa: S108
+
+
+def make_home(folder: Path, backend_id: str, user: UserIds | None) -> Path:
+    """Make the home of a backend; returns its path.
+
+    Args:
+        folder: the drone's of the backend; it keeps the home, or a link to it.
+        user: whose the home is; None: the drone's own.
+
+    Raises:
+        OSError
+    """
+    remove_home(folder)
+    home = folder / "home" if user is None else Path(SHARED_FOLDER) / f"plane-home-{backend_id}"
+    if user is not None:
+        # Noted first, so that whatever is made is found again.
+        (folder / "home").symlink_to(home)
+    home.mkdir(mode=0o700)
+    (home / "tmp").mkdir(mode=0o700)
+    if user is not None:
+        for made in (home / "tmp", home):
+            os.chown(made, *user, follow_symlinks=False)
+    return home
+
+
+def home_variables(home: str | Path) -> dict[str, str]:
+    """Return the variables that name a home and its folder for temporary files."""
+    if home == PRIVATE_HOME:
+        return {"HOME": PRIVATE_HOME, "TMPDIR": SHARED_FOLDER}
+    return {"HOME": str(home), "TMPDIR": str(Path(home) / "tmp")}
+
+
+def remove_home(folder: Path) -> None:
+    """Remove the home that `make_home` noted in the drone's folder of a backend, whose processes have ended."""
+    home = folder / "home"
+    if home.is_symlink():
+        # The backend could put a link in its place: then rmtree removes nothing.
+        shutil.rmtree(home.readlink(), ignore_errors=True)
+        with suppress(OSError):
+            home.unlink()
+    elif home.exists():
+        shutil.rmtree(home, ignore_errors=True)
