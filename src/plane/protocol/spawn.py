@@ -6,6 +6,7 @@ import enum
 from typing import Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from plane.protocol import codec
 from plane.protocol.codec import Int32, Int64, UInt8
@@ -71,7 +72,8 @@ class DockerExecutable(msgspec.Struct, frozen=True, kw_only=True):
     resource_limits: ResourceLimits = ResourceLimits()
     mount: bool | str | None = None
     network_name: str | None = None
-    network: Network | None = None
+    # Absent unless it was asked for: executors that were written for the original do not know it.
+    network: Network | UnsetType | None = UNSET
 
     def __repr__(self) -> str:
         return codec.redacted_repr(self, "env", "credentials")

@@ -21,6 +21,7 @@ import structlog
 from plane import timing
 from plane.decisions.usage import CpuClock, container_metrics
 from plane.ownership import OwnedTasks
+from plane.protocol.backend_state import OUTPUT_MARKER
 from plane.protocol.keys import AcquiredKey
 from plane.protocol.logs import LogPage
 from plane.protocol.names import container_name
@@ -490,4 +491,4 @@ def _message(state: dict[str, Any], output: str) -> str | None:
         how += " after it ran out of memory (resource_limits.memory_limit_bytes)"
     if error := state.get("Error"):
         how += f" ({error})"
-    return f"{how}; its last output:\n{output}" if output else f"{how}, without any output"
+    return f"{how}{OUTPUT_MARKER}{output}" if output else f"{how}, without any output"

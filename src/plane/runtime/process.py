@@ -29,6 +29,7 @@ from plane.decisions.port_choice import PortRange
 from plane.decisions.usage import CpuClock, process_metrics
 from plane.open_files import given_open_files_limit
 from plane.protocol import codec
+from plane.protocol.backend_state import OUTPUT_MARKER
 from plane.protocol.errors import MessageError
 from plane.protocol.keys import AcquiredKey
 from plane.protocol.logs import LogPage
@@ -663,4 +664,4 @@ def _message(code: int | None, output: str, out_of_memory: bool, hint: str | Non
         how += " after it ran out of memory (resource_limits.memory_limit_bytes)"
     if not output:
         return f"{how}, without any output"
-    return f"{how}{'' if hint is None else f' ({hint})'}; its last output:\n{output}"
+    return f"{how}{'' if hint is None else f' ({hint})'}{OUTPUT_MARKER}{output}"
