@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import threading
 from collections.abc import Collection
+from pathlib import Path
 
 import pytest
 
 from harness.clusters import until
 from plane.decisions.deadline_enforcement import QUIET_NS
-from plane.drone.watchdog.killer import Killer
+from plane.drone.watchdog.killer import ENGINE_GIVEN_UP_NS, Killer
 from plane.identity import random_name
 from plane.runtime.kill_target import ContainerTarget, ProcessTarget
 from plane.runtime.processes import start_time
@@ -65,3 +67,24 @@ def test_a_supervisor_is_spared_at_first() -> None:
         killer.kill({backend: target}, 0)
         # The command is killed, and the shell notes that.
         assert process.wait(10) == 128 + 9
+
+
+def test_a_container_whose_engine_is_gone_has_ended() -> None:
+    backend, killer = random_name(), Killer()
+    target = ContainerTarget("/no/engine", "plane-b")
+    killer.kill({backend: target}, 0)
+    until(lambda: killer.kill({backend: target}, 1) == set())
+
+
+def test_an_engine_that_hangs_is_given_up_in_the_end(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as engine:
+        path = tmp_path / "engine"
+        engine.bind(str(path))
+        engine.listen(1)
+        backend, killer = random_name(), Killer()
+        target = ContainerTarget(str(path), "plane-b")
+        killer.kill({backend: target}, 0)
+        until(lambda: not killer._search.may_live(backend))
+        assert killer.kill({backend: target}, ENGINE_GIVEN_UP_NS - 1) == {backend}
+        assert killer.kill({backend: target}, ENGINE_GIVEN_UP_NS) == set()
+        killer.forget(backend, target)

@@ -37,7 +37,8 @@ class EngineRequests:
     def kill(self, engine: str, container: str, now_ns: int, *, remove: bool) -> bool:
         """Send a request to kill the container, or with ``remove`` to remove it too, unless one is pending.
 
-        Returns False if the last answer was that the container does not run; True if it ran, or nobody knows.
+        Returns False if the engine answered that the container does not run, or is not there itself; True if the
+        container ran, or the engine has not answered yet.
         """
         key = (engine, container)
         pending = self._pending.get(key)
@@ -50,10 +51,10 @@ class EngineRequests:
             if status is not None:
                 self._send(key, now_ns, remove=remove)
                 return status not in NOT_RUNNING and not (remove and status == DONE)
-        self._send(key, now_ns, remove=remove)
-        return True
+        return self._send(key, now_ns, remove=remove)
 
-    def _send(self, key: tuple[str, str], now_ns: int, *, remove: bool) -> None:
+    def _send(self, key: tuple[str, str], now_ns: int, *, remove: bool) -> bool:
+        """Send a request; returns whether the engine is there to answer it."""
         engine, container = key
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.setblocking(False)
@@ -62,11 +63,15 @@ class EngineRequests:
         try:
             connection.connect(engine)
             connection.send(request.encode())
-        except OSError:
-            # No engine is there, or its queue of connections is full.
+        except BlockingIOError:
+            # Its queue of connections is full: it hangs.
             connection.close()
-            return
+            return True
+        except OSError:
+            connection.close()
+            return False
         self._pending[key] = _Request(connection, now_ns)
+        return True
 
     def forget(self, engine: str, container: str) -> None:
         """Close the connection of a request whose answer does not matter any more."""

@@ -15,6 +15,8 @@ __all__ = ["EnvironmentSearch", "Killer"]
 
 # A container that is still there so long after the first kill is removed: it may have been created and not started.
 REMOVE_AFTER_NS = 5_000_000_000
+# An engine that has not answered for so long is not waited for any more: what could be killed without it was killed.
+ENGINE_GIVEN_UP_NS = 600_000_000_000
 
 
 class EnvironmentSearch:
@@ -82,7 +84,7 @@ class Killer:
             first = backend_id not in self._since_ns
             since_ns = self._since_ns.setdefault(backend_id, now_ns)
             if isinstance(target, ContainerTarget):
-                killed = self._kill_container(target, now_ns, remove=now_ns - since_ns >= REMOVE_AFTER_NS)
+                killed = self._kill_container(target, now_ns, since_ns)
             else:
                 killed = _kill_processes(target or ProcessTarget(), spared, spare_supervisor=first)
             if killed or self._search.may_live(backend_id):
@@ -90,9 +92,11 @@ class Killer:
         self._search.request(backends.keys(), spared)
         return alive
 
-    def _kill_container(self, target: ContainerTarget, now_ns: int, *, remove: bool) -> bool:
+    def _kill_container(self, target: ContainerTarget, now_ns: int, since_ns: int) -> bool:
         killed = signal_process(target.pid, target.started_at, signal.SIGKILL)
-        return self._engines.kill(target.engine, target.name, now_ns, remove=remove) or killed
+        remove = now_ns - since_ns >= REMOVE_AFTER_NS
+        unknown = self._engines.kill(target.engine, target.name, now_ns, remove=remove)
+        return killed or (unknown and now_ns - since_ns < ENGINE_GIVEN_UP_NS)
 
     def forget(self, backend_id: str, target: KillTarget | None) -> None:
         """The backend is not looked at any more."""
