@@ -119,7 +119,7 @@ def test_only_docker(docker_engine: Path, docker_image: str, tmp_path: Path) -> 
         cluster.image = docker_image
         assert cluster.get(cluster.spawn("k")["url"]).status == 200
         # The demo is a process: there is no page that could not open it.
-        assert cluster.get(cluster.control_urls[0] + "/").status == 404
+        assert cluster.call("GET", "/").status == 404
 
 
 def test_docker_that_is_not_there_is_said(tmp_path: Path) -> None:

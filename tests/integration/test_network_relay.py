@@ -101,5 +101,5 @@ def test_a_side_that_does_not_read_stops_the_other_and_nobody_else(world: World)
 
 def test_nothing_listens(world: World) -> None:
     world.behind.close()
-    with world.client() as client, pytest.raises(ConnectionResetError):
+    with pytest.raises(ConnectionResetError), world.client() as client:
         client.recv(100)

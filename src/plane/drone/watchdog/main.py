@@ -37,6 +37,8 @@ __all__ = ["Watchdog", "main"]
 POLL_INTERVAL_S = 0.5
 POLL_INTERVAL_NS = round(POLL_INTERVAL_S * 1e9)
 RECEIVE_BYTES = 256 * 1024
+# A drone that has sent nothing for so long, two ticks and a half, does not read its backends' output either.
+UNREAD_AFTER_NS = 2_500_000_000
 # Log lines that wait for whoever reads stderr; more are dropped.
 LOG_QUEUE_LINES = 1000
 STDERR = 2
@@ -147,7 +149,7 @@ class Watchdog:
 
         Called by another thread.
         """
-        if self._status(now_ns()) is DroneStatus.ALIVE:
+        if not self._gone and now_ns() - self._last_message_ns < UNREAD_AFTER_NS:
             return []
         targets = list(self._targets.values())
         return [target.output for target in targets if isinstance(target, ProcessTarget) and target.output]
