@@ -131,7 +131,7 @@ async def drone(folder: Path, runtime: RuntimeKind, engine: Path = Path("/nowher
         executor.runtime = await make_runtime(settings, Owner("dr-bench", "bench"), listener)
         it = Drone(executor, clock)
         await store.register_listener(it.heard)
-        executor.end_orphans()
+        executor.accepted()
         executor.keys.connected(it.renew)
         work = (executor.keys.run(), executor.keep_house(), recorder.run(), executor.runtime.run(), watchdog.run())
         tasks = [asyncio.create_task(part) for part in work]

@@ -142,7 +142,7 @@ class Agent:
         try:
             async for message in socket.messages():
                 # The first message shows that the controller has accepted this drone under its name.
-                self._executor.end_orphans()
+                self._executor.accepted()
                 match message.content:
                     case BackendAction() as action:
                         self._executor.actions.accept(action, self._acknowledge)

@@ -80,7 +80,7 @@ class Executor:
         self._stopping = False
         # Set once nothing runs any more that carries this drone's identity and is not in its store.
         self._orphans_ended = asyncio.Event()
-        self._ending_orphans = False
+        self._is_accepted = False
 
     def exited(self, backend_id: str, exit_code: int | None, message: str | None) -> None:
         """The runtime saw a backend end."""
@@ -274,14 +274,14 @@ class Executor:
     def _lease_extended(self, backend_id: str, hard_deadline_ns: int) -> None:
         self.runtime.extend(backend_id, hard_deadline_ns)
 
-    def end_orphans(self) -> None:
-        """Begin to end what carries this drone's identity and is not in its store; nothing is started before.
+    def accepted(self) -> None:
+        """A controller has accepted this drone: begin to end what carries its identity and is not in its store.
 
-        Called at each message of a controller: a second drone under one name is refused, is sent none, and must not
-        end what the first one runs.
+        Called at each message of a controller. A second drone of one name is refused and sent none, and so does not
+        end what the first one runs. Nothing is started before.
         """
-        if not self._ending_orphans:
-            self._ending_orphans = True
+        if not self._is_accepted:
+            self._is_accepted = True
             self._tasks.start(self._end_orphans())
 
     async def _end_orphans(self) -> None:

@@ -25,10 +25,14 @@ RANDOM_BYTES = 16
 log = structlog.get_logger("plane.drone")
 
 
-async def drone_identity(store: StateStore, db: Path | None, *, clock_continues: bool) -> DroneIdentity:
-    """Return the identity of the drone whose state store is ``store``, at the path ``db``."""
+async def drone_identity(store: StateStore, db: Path | None, *, clock_continues: bool) -> tuple[DroneIdentity, bool]:
+    """Return the identity of the drone whose state store is ``store``, at the path ``db``.
+
+    And whether it is another instance than the one that used the store before.
+    """
+    stored = await store.facts()
     facts = drone_facts(
-        await store.facts(),
+        stored,
         Machine(_machine_id(), BOOT_ID.read_text().strip(), _file_id(db)),
         clock_continues=clock_continues,
         random_id=lambda: secrets.token_hex(RANDOM_BYTES),
@@ -38,7 +42,8 @@ async def drone_identity(store: StateStore, db: Path | None, *, clock_continues:
     except sqlite3.Error as error:
         # Backends must be adopted also on a full disk. The next start is another instance then.
         log.warning("the drone's identity is not stored", error=str(error))
-    return DroneIdentity(facts["instance"], facts["clock"], facts["boot_id"], facts["machine_id"])
+    identity = DroneIdentity(facts["instance"], facts["clock"], facts["boot_id"], facts["machine_id"])
+    return identity, stored.get("instance", identity.instance) != identity.instance
 
 
 def _machine_id() -> str:

@@ -23,6 +23,7 @@ from plane.drone.watchdog.supervisor import WatchdogSupervisor
 from plane.identity import random_name
 from plane.ownership import end_tasks, until_one_ends
 from plane.protocol.drone_messages import MessageFromDrone, MessageToDrone
+from plane.protocol.errors import ConfigurationError
 from plane.protocol.handshake import Extension
 from plane.protocol.names import NodeName, Prefix
 from plane.protocol.times import DroneTime
@@ -66,7 +67,9 @@ async def running_drone(settings: DroneSettings) -> AsyncIterator[RunningDrone]:
     async with open_state_store(settings.db_path) as store:
         name = await settled_name(settings.name, store)
         clock = await _continued_clock(store)
-        identity = await drone_identity(store, settings.db_path, clock_continues=clock.continues)
+        identity, is_another = await drone_identity(store, settings.db_path, clock_continues=clock.continues)
+        if is_another:
+            await _forget_backends(store)
         recorder = EventRecorder(store, clock)
         watchdog = WatchdogSupervisor(
             ends_with_drone=not settings.backends_outlive_it,
@@ -137,6 +140,25 @@ async def _continued_clock(store: StateStore) -> DroneClock:
         await store.keep_facts({"clock_began_ms": str(clock.began.ms)})
         await store.keep_clock(clock.reading)
     return clock
+
+
+async def _forget_backends(store: StateStore) -> None:
+    """Forget the backends of a store that another instance used.
+
+    They may run elsewhere, by the drone whose store was copied. What runs here is ended once this drone is accepted
+    under its name; what does not run is given up when its key has expired.
+
+    Raises:
+        ConfigurationError: the store cannot be written.
+    """
+    try:
+        count = await store.forget_active()
+    except sqlite3.Error as error:
+        raise ConfigurationError(
+            f"--db: the state store of another boot or machine cannot be changed: {error}"
+        ) from error
+    if count:
+        log.warning("backends of another machine, boot or copy of the state store are not taken over", count=count)
 
 
 async def settled_name(wanted: NodeName | None, store: StateStore) -> NodeName:

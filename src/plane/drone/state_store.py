@@ -87,6 +87,11 @@ WHERE json_extract(state, '$.status') = ? AND id NOT IN (SELECT id FROM backend_
 _FORGET_RUNS = """
 DELETE FROM backend_run WHERE ended_at <= ? AND id NOT IN (SELECT backend_id FROM event) RETURNING id
 """
+_FORGET_BACKEND = (
+    "DELETE FROM event WHERE backend_id = ?",
+    "DELETE FROM backend_run WHERE id = ?",
+    "DELETE FROM backend WHERE id = ?",
+)
 _LAST_TIME = """
 SELECT max(at) FROM (
     SELECT max(timestamp) AS at FROM event
@@ -198,6 +203,10 @@ class StateStore:
         rows = await self._run(partial(self._rows, _ACTIVE_RUNS, str(BackendStatus.TERMINATED)))
         return {backend_id: _stored_run(*columns) for backend_id, *columns in rows}
 
+    async def forget_active(self) -> int:
+        """Forget all backends that are not terminated, with their events; returns how many there were."""
+        return await self._run(self._forget_active)
+
     async def renewed(self, leases: Mapping[str, KeyDeadlines]) -> None:
         """Remember the deadlines of these backends' keys."""
         await self._run(partial(self._store_deadlines, dict(leases)))
@@ -302,6 +311,15 @@ class StateStore:
             forgotten = [row[0] for row in connection.execute(_FORGET_RUNS, (before.ms,)).fetchall()]
             connection.executemany("DELETE FROM backend WHERE id = ?", [(backend_id,) for backend_id in forgotten])
         return forgotten
+
+    def _forget_active(self) -> int:
+        with self._connection as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            rows = connection.execute(_ACTIVE_RUNS, (str(BackendStatus.TERMINATED),)).fetchall()
+            active = [(row[0],) for row in rows]
+            for statement in _FORGET_BACKEND:
+                connection.executemany(statement, active)
+        return len(active)
 
     def _rows(self, statement: str, *args: object) -> list[tuple[Any, ...]]:
         return self._connection.execute(statement, args).fetchall()

@@ -77,7 +77,7 @@ async def until(condition: Callable[[], Any]) -> None:
 async def drone(store: StateStore | None = None, clock: DroneClock | None = None) -> AsyncIterator[Drone]:
     async with open_state_store(None) as own:
         it = Drone(store or own, clock or aged_clock())
-        it.executor.end_orphans()
+        it.executor.accepted()
         await (store or own).register_listener(it.events.append)
         keys = asyncio.create_task(it.executor.keys.run())
         try:
