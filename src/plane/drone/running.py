@@ -155,7 +155,7 @@ async def _forget_backends(store: StateStore) -> None:
         count = await store.forget_active()
     except sqlite3.Error as error:
         raise ConfigurationError(
-            f"--db: the state store of another boot or machine cannot be changed: {error}"
+            f"--db: the state store cannot be written; free space, start again: {error}"
         ) from error
     if count:
         log.warning("backends of another machine, boot or copy of the state store are not taken over", count=count)

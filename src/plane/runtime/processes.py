@@ -84,14 +84,17 @@ def start_time(pid: int) -> int:
     return int(stat.rpartition(")")[2].split()[19])
 
 
-def descendants(pid: int) -> list[int]:
-    """The process, its children, and theirs, as far as they have not been given to another parent."""
-    found = [pid]
+def descendants(*pids: int) -> list[int]:
+    """The processes, their children, and theirs, each once, as far as they have not been given to another parent."""
+    found = list(dict.fromkeys(pids))
+    seen = set(found)
     for parent in found:
         try:
-            found += map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text().split())
+            children = [int(pid) for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
         except OSError:
             continue
+        found += (pid for pid in children if pid not in seen)
+        seen.update(children)
     return found
 
 
@@ -122,15 +125,18 @@ def kill_marked(*backend_ids: str, spare: Collection[int] = ()) -> set[str]:
     spared = {os.getpid(), *spare}
     killed: set[str] = set()
     for _ in range(ROUNDS):
-        found = False
+        marked: dict[str, list[int]] = {}
         for pid in _pids():
             for mark in markers.keys() & set(_environment(pid)):
-                if doomed := set(descendants(pid)) - spared:
-                    found = True
-                    killed.add(markers[mark])
-                    kill_each(doomed)
+                marked.setdefault(markers[mark], []).append(pid)
+        # A fork bomb has thousands of them: each is looked at once.
+        doomed = {backend_id: set(descendants(*pids)) - spared for backend_id, pids in marked.items()}
+        found = {backend_id for backend_id, pids in doomed.items() if pids}
         if not found:
             break
+        killed |= found
+        for pids in doomed.values():
+            kill_each(pids)
     return killed
 
 
