@@ -159,6 +159,12 @@ def test_no_home_the_c_locale_and_a_private_tmpdir(private: Machine, tmp_path: P
 NOEXEC = "mount -t tmpfs -o noexec,mode=1777 tmpfs"
 
 
+def change_folders(there: Machine, commands: str) -> None:
+    """Mount over folders of the machine. The checkout, which may lie in one of them, stays where it is."""
+    here = shlex.quote(str(CHECKOUT))
+    there.sh(f"mkdir /kept; mount --bind {here} /kept; {commands}; mkdir -p {here}; mount --bind /kept {here}")
+
+
 @pytest.mark.parametrize(
     ("before", "environment", "expected"),
     [
@@ -171,13 +177,13 @@ NOEXEC = "mount -t tmpfs -o noexec,mode=1777 tmpfs"
 def test_programs_go_where_they_can_be_executed(
     private: Machine, tmp_path: Path, before: str, environment: dict[str, str], expected: str
 ) -> None:
-    private.sh(before)
+    change_folders(private, before)
     dev_runs(private, tmp_path / "log", environment)
     assert len(copies(private, expected)) == 1
 
 
 def test_no_folder_for_the_programs_is_an_error_that_names_each(private: Machine, tmp_path: Path) -> None:
-    private.sh("".join(f"{NOEXEC} {folder}; " for folder in ("/var/tmp", "/tmp", "/run", "/var/lib")))
+    change_folders(private, "; ".join(f"{NOEXEC} {folder}" for folder in ("/var/tmp", "/tmp", "/run", "/var/lib")))
     with private.running(("make", "dev"), tmp_path / "log", cwd=str(CHECKOUT), environment=ROOT) as dev:
         assert dev.process.wait(60) != 0
     said = dev.log.read_text()

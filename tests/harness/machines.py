@@ -42,12 +42,13 @@ mkdir -p "$1/root/proc" "$1/root/dev"
 mount -t proc proc "$1/root/proc"
 mount --rbind /dev "$1/root/dev"
 if [ "$2" = / ]; then
-    mkdir -p "$1/root$3"
-    mount -t overlay -o "metacopy=on,lowerdir=$3,upperdir=$1/checkout,workdir=$1/checkout-work" overlay "$1/root$3"
     # What the machine has there in use by others (sockets, locks, copies by other tests) is not ours.
     for folder in tmp var/tmp run; do
         mount -t tmpfs -o mode=1777 tmpfs "$1/root/$folder"
     done
+    # Which may lie below one of those.
+    mkdir -p "$1/root$3"
+    mount -t overlay -o "metacopy=on,lowerdir=$3,upperdir=$1/checkout,workdir=$1/checkout-work" overlay "$1/root$3"
 fi
 ip link set lo up
 # Said from inside: whoever reads it may use this process's root folder.

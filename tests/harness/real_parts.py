@@ -227,7 +227,8 @@ def _start_dockerd(engine: Path) -> None:
     bridge = f"pln{secrets.token_hex(4)}"
     (_root() / "docker.bridge").write_text(bridge)
     make_bridge(bridge)
-    command += ["--bridge", bridge, "--iptables=false", "--ip6tables=false"]
+    # No name server answers there; a container that looks for its own name is told so at once.
+    command += ["--bridge", bridge, "--iptables=false", "--ip6tables=false", "--dns", "127.0.0.1"]
     with (folder / "log").open("wb") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
     _remember("docker", server)
