@@ -134,9 +134,15 @@ class Cluster:
 
     def until_status(self, backend: str, status: str, limit_s: float = LIMIT_S) -> dict[str, Any]:
         """Wait for a status; returns the state with all that those know who may ask the control API."""
-        until(lambda: self.status(backend)["status"] == status, limit_s)
-        entry: dict[str, Any] = self.call("GET", f"/ctrl/b/{backend}").json()["states"][-1]
-        return entry
+        try:
+            until(lambda: self.status(backend)["status"] == status, limit_s)
+        except AssertionError as error:
+            raise AssertionError(f"not {status} within {limit_s:g} s: {self._states(backend)}") from error
+        return self._states(backend)[-1]
+
+    def _states(self, backend: str) -> list[dict[str, Any]]:
+        states: list[dict[str, Any]] = self.call("GET", f"/ctrl/b/{backend}").json()["states"]
+        return states
 
     def history(self, backend: str) -> list[dict[str, Any]]:
         """All entries of the status stream, which must end by itself."""

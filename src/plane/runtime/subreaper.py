@@ -34,11 +34,14 @@ def main(arguments: list[str]) -> int:
     if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         # Linux has had it since 3.4. Without it this supervises as a shell would.
         os.write(2, b"supervisor: what the command leaves behind cannot be found\n")
+    # The command may signal its process group before this process has set what it ignores.
+    signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED)
     pid = os.fork()
     if pid == 0:
         _execute(command)
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, IGNORED)
     code = _until_ended(pid)
     os.write(status, b'{"exit-code": %d}\n' % code)
     _end_children()
@@ -50,6 +53,7 @@ def _execute(command: list[str]) -> None:
     # Python ignores them; a command expects the default.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, IGNORED)
     try:
         os.execvp(command[0], command)  # noqa: S606 - as it was asked for
     except OSError as error:
