@@ -77,6 +77,8 @@ class BackendRunner:
         self._hard_deadline_ns = hard_deadline_ns
         # Bounded by what exists: orders are few, a backend exits once.
         self._transitions: asyncio.Queue[tuple[Transition, asyncio.Event]] = asyncio.Queue()
+        # The recording of `starting`, which goes on while the runtime starts the backend.
+        self._recording: asyncio.Task[None] | None = None
         # Why it failed, for people; part of `terminated`.
         self._message: str | None = None
 
@@ -148,10 +150,20 @@ class BackendRunner:
         if state.status.number <= self.state.status.number:
             return False
         self.state = state
-        handle = self._runtime.handle(self.backend_id) if isinstance(state, Waiting) else None
-        await self._recorder.record(self.backend_id, state, handle)
+        if isinstance(state, Starting):
+            # The order is durable, and a drone that finds `loading` in its store ends what runs before it starts over.
+            self._recording = asyncio.create_task(self._recorder.record(self.backend_id, state))
+        else:
+            await self._starting_recorded()
+            handle = self._runtime.handle(self.backend_id) if isinstance(state, Waiting) else None
+            await self._recorder.record(self.backend_id, state, handle)
         log.info("backend state", backend=self.backend_id, status=str(state.status))
         return True
+
+    async def _starting_recorded(self) -> None:
+        if self._recording is not None:
+            await self._recording
+            self._recording = None
 
     async def _work(self) -> BackendState:
         """Do what the state asks for; returns the state that follows. Waits for ever where only orders lead on."""

@@ -28,6 +28,8 @@ __all__ = ["EventRecorder", "StoreUnwritable"]
 
 # Between tries to write to a state store that fails.
 RETRY_S = 1.0
+# Acknowledged events are forgotten together, this long after the first.
+FORGET_AFTER_S = 0.1
 # A backend whose key's lease is over is killed so much later at most, which leaves seconds before another may start.
 WRITE_LIMIT_S = 5.0
 
@@ -124,6 +126,8 @@ class EventRecorder:
         """All that were acknowledged meanwhile in one transaction: each takes a sync of the disk."""
         while True:
             await self._may_forget.wait()
+            # A backend's next state must not wait for the sync of this. What is told of twice changes nothing.
+            await asyncio.sleep(FORGET_AFTER_S)
             self._may_forget.clear()
             event_ids, self._acknowledged = self._acknowledged, []
             try:

@@ -43,7 +43,7 @@ class FileView:
     def shows(self, path: str | Path) -> bool:
         """Return whether a path leads to the same file as outside."""
         path = Path(path)
-        if any(path.is_relative_to(folder) for folder in self.hidden):
+        if _is_below(path, self.hidden):
             return False
         covered = _is_below(path, PRIVATE) or _is_below(path, self.masked)
         return not covered or _is_below(path, self.exposed)
@@ -106,4 +106,6 @@ def _mode(path: Path) -> FolderMode:
 
 
 def _is_below(path: Path, folders: Iterable[str]) -> bool:
-    return any(path.is_relative_to(folder) for folder in folders)
+    """As `Path.is_relative_to`, which takes a tenth of a millisecond for a dozen of folders, at each start."""
+    whole = f"{path}/"
+    return any(whole.startswith(f"{folder.rstrip('/')}/") for folder in folders)

@@ -114,6 +114,28 @@ async def test_what_comes_again_does_nothing_twice() -> None:
         assert it.runtime.spawned == ["b"]
 
 
+async def test_a_start_does_not_wait_until_starting_is_stored_but_later_states_do() -> None:
+    async with open_state_store(None) as store:
+        may_store, register = asyncio.Event(), store.register_event
+
+        async def slow(backend: str, state: BackendState, *args: Any, **options: Any) -> int:
+            if state.status is BackendStatus.STARTING:
+                await may_store.wait()
+            return await register(backend, state, *args, **options)
+
+        store.register_event = slow  # type: ignore[assignment, method-assign]
+        async with drone(store) as it:
+            assert await it.spawn("b", it.order()) is True
+            await until(lambda: it.runtime.spawned)
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert it.states("b")[-1].status is BackendStatus.LOADING
+            may_store.set()
+            await it.until("b", BackendStatus.READY)
+            statuses = [state.status for state in it.states("b")]
+            assert statuses == [*BackendStatus][: len(statuses)]
+
+
 async def test_names_that_are_none_and_keys_that_are_held() -> None:
     async with drone() as it:
         for name in ("../../etc", "a/b", "UPPER", "x" * 46, ""):

@@ -113,3 +113,21 @@ def test_a_command_is_not_started_after_its_deadline(margin_s: int, started: boo
     done = subprocess.run(command_line(plan), capture_output=True, text=True, check=False)
     assert (done.stdout == "started\n") is started
     assert (done.returncode == 0) is started
+
+
+def test_one_shell_prepares_the_command_inside_of_bubblewrap() -> None:
+    plan = LaunchPlan(
+        command=["prog"],
+        setpriv=SETPRIV,
+        user=UserIds(7, 8),
+        open_files=1024,
+        bubblewrap=BubblewrapPlan(program=BWRAP, status=7, root=ROOT, cwd="/"),
+        not_after_s=99,
+        sets_environment=True,
+    )
+    line = command_line(plan)
+    assert line[0] == BWRAP
+    assert line.count("/bin/sh") == 1
+    assert line.index(SETPRIV) < line.index("/bin/sh")
+    assert "ulimit -S -n 1024" in line[-3]
+    assert "-lt 99" in line[-3]
