@@ -80,6 +80,8 @@ async def _docker(
         mount_base=settings.mount_base,
         prune_images=settings.auto_prune_images,
         prune_after_s=settings.auto_prune_containers_older_than_s,
+        ip=settings.ip if isinstance(settings, DroneSettings) else None,
+        ports=settings.backend_ports,
         grace_s=settings.soft_terminate_grace_s,
         startup_limit_s=settings.startup_timeout_s,
     )

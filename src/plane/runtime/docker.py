@@ -19,13 +19,14 @@ import aiohttp
 import structlog
 
 from plane import timing
+from plane.decisions.port_choice import PortRange
 from plane.decisions.usage import CpuClock, container_metrics
 from plane.ownership import OwnedTasks
 from plane.protocol.backend_state import OUTPUT_MARKER
 from plane.protocol.keys import AcquiredKey
 from plane.protocol.logs import LogPage
 from plane.protocol.names import container_name
-from plane.protocol.spawn import DockerExecutable
+from plane.protocol.spawn import DockerExecutable, Network
 from plane.runtime.base import BackendFailed, Found, RuntimeListener, check_deadline
 from plane.runtime.docker_config import (
     CLUSTER_LABEL,
@@ -34,6 +35,7 @@ from plane.runtime.docker_config import (
     PORT,
     ContainerDefaults,
     container_config,
+    published_port,
     read_executable,
 )
 from plane.runtime.docker_engine import CALL_LIMIT_S, DockerEngine, EngineRefused
@@ -44,8 +46,10 @@ from plane.runtime.kill_target import ContainerTarget
 from plane.runtime.log_files import page_of
 from plane.runtime.log_keeper import LogKeeper, NoLogs
 from plane.runtime.mounts import opened_mount, real_path
+from plane.runtime.ports import Ports, port_range_of_machine
 from plane.runtime.processes import start_time
 from plane.runtime.readiness import until_it_answers
+from plane.runtime.relays import ContainerRelays
 from plane.runtime.starts import Starts
 from plane.timing import SOFT_TERMINATE_GRACE_S, STARTUP_TIMEOUT_S
 
@@ -80,6 +84,8 @@ class DockerRuntime:
         mount_base: the folder below which mounts are; None: none is done.
         prune_images: remove images that nobody uses.
         prune_after_s: remove stopped containers this long after their end.
+        ip: where containers are reached; None: at all addresses.
+        ports: that lead to containers without a network; None: the machine's default.
         grace_s: from SIGTERM to SIGKILL.
         startup_limit_s: until a backend must answer HTTP.
         call_limit_s: how long the engine may take to answer.
@@ -97,6 +103,8 @@ class DockerRuntime:
         mount_base: Path | None = None,
         prune_images: bool = False,
         prune_after_s: float = 0.0,
+        ip: str | None = None,
+        ports: PortRange | None = None,
         grace_s: float = SOFT_TERMINATE_GRACE_S,
         startup_limit_s: float = STARTUP_TIMEOUT_S,
         call_limit_s: float = CALL_LIMIT_S,
@@ -110,6 +118,8 @@ class DockerRuntime:
         self._mount_base = mount_base
         self._prune_images = prune_images
         self._prune_after_s = prune_after_s
+        self._ip = ip
+        self._relays = ContainerRelays(Ports(ports or port_range_of_machine()), ip, self._relay_lost)
         self._grace_s = grace_s
         self._startup_limit_s = startup_limit_s
         # Containers whose exit has not been told yet, with the CPU time that was told last.
@@ -130,7 +140,13 @@ class DockerRuntime:
 
     async def prepare(self, executable: Any) -> None:
         """Check the executable and pull its image; see `plane.runtime.base.Runtime.prepare`."""
-        await self._images.provide(read_executable(executable))
+        wanted = read_executable(executable)
+        if wanted.network is Network.NONE and os.geteuid() != 0:
+            raise BackendFailed(
+                "executable.network: only a drone that runs as root can lead a port to a container without a network; "
+                "leave network out, or give network_name"
+            )
+        await self._images.provide(wanted)
 
     async def spawn(
         self,
@@ -168,14 +184,18 @@ class DockerRuntime:
             self._running[backend_id] = CpuClock()
             check_deadline(not_after_ns)
             await self._engine.call("start the container", "POST", f"containers/{name}/start")
-            inspected = await self._published(name)
-            self._listener.located(backend_id, self._target(backend_id, inspected))
+            inspected, port = await self._published(name, has_network=wanted.network is not Network.NONE)
+            target = self._target(backend_id, inspected)
+            self._listener.located(backend_id, target)
             if folder is not None:
                 _check_mounted(inspected["State"]["Pid"], folder)
-            return int(inspected["NetworkSettings"]["Ports"][f"{PORT}/tcp"][0]["HostPort"])
+            if port is None:
+                port = self._lead_to(backend_id, target)
+            return port
         except BaseException as error:
             # No exit is told of what failed here. It may run all the same: the engine may only have been late.
             self._running.pop(backend_id, None)
+            self._relays.ended(backend_id)
             if not (isinstance(error, EngineRefused) and error.status == 409):
                 self._doomed.add(backend_id)
                 self._tasks.start(self._remove_doomed())
@@ -184,20 +204,38 @@ class DockerRuntime:
             if folder is not None:
                 os.close(folder)
 
-    async def _published(self, container: str) -> dict[str, Any]:
-        """The container, once the engine knows its port; it may need a moment."""
+    async def _published(self, container: str, *, has_network: bool) -> tuple[dict[str, Any], int | None]:
+        """The container, and its port once the engine knows it; it may need a moment."""
         for _ in range(PORT_TRIES):
             found = await self._engine.inspect(container)
-            if found is not None and found["NetworkSettings"]["Ports"].get(f"{PORT}/tcp"):
-                return found
             if found is not None and found["State"]["Status"] in ("exited", "dead"):
                 lines = await self._last_lines(container)
                 raise BackendFailed(_message(found["State"], "\n".join(line.text for line in lines[-20:])) or "ended")
+            if found is not None and not has_network:
+                return found, None
+            if found is not None and (port := published_port(found, self._ip)):
+                return found, port
             await asyncio.sleep(PORT_RETRY_S)
         raise BackendFailed("the Docker engine published no port for the container; does its network allow that?")
 
+    def _lead_to(self, backend_id: str, target: ContainerTarget) -> int:
+        if not target.pid:
+            raise BackendFailed(
+                "executable.network: the container's processes cannot be seen here, so no port can lead to them; use "
+                "an engine of the drone's own machine, or network_name"
+            )
+        return self._relays.start(backend_id, PORT, target.pid, target.started_at)
+
+    async def _relay_lost(self, backend_id: str) -> None:
+        """Kill a container that nobody can reach any more, unless it has just ended."""
+        await self._tell_if_ended(backend_id)
+        if backend_id in self._running:
+            log.error("network relay ended; its backend is killed", backend=backend_id)
+            await self.terminate(backend_id, hard=True)
+
     def handle(self, backend_id: str) -> Any:
-        """The container's name says it all."""
+        """The container's name says it all, but for a relay; see `plane.runtime.base.Runtime.handle`."""
+        return self._relays.handle(backend_id)
 
     async def adopt(self, backend_id: str, handle: Any) -> Found:
         """Find the container again; see `plane.runtime.base.Runtime.adopt`."""
@@ -211,6 +249,8 @@ class DockerRuntime:
             return Found(running=False, exit_code=found["State"]["ExitCode"], message=message)
         self._running[backend_id] = CpuClock()
         self._listener.located(backend_id, self._target(backend_id, found))
+        if not self._relays.adopt(backend_id, handle):
+            self._tasks.start(self._relay_lost(backend_id))
         return Found(running=True)
 
     def _target(self, backend_id: str, inspected: dict[str, Any] | None = None) -> ContainerTarget:
@@ -320,6 +360,7 @@ class DockerRuntime:
                         await self._look()
                     if now >= next_measure:
                         next_measure = now + timing.METRICS_INTERVAL_S
+                        self._relays.expire_ports()
                         await self._measure()
                     if now >= next_prune:
                         next_prune = now + timing.PRUNE_INTERVAL_S
@@ -384,6 +425,7 @@ class DockerRuntime:
                 except BackendFailed as error:
                     log.warning("container not removed", backend=backend_id, error=str(error))
         await self._tasks.end()
+        await self._relays.close()
         await self._images.close()
         await self._engine.close()
         self._logs.close()
@@ -433,6 +475,7 @@ class DockerRuntime:
             finally:
                 self._ending.discard(backend_id)
         del self._running[backend_id]
+        self._relays.ended(backend_id)
         log.info("container ended", backend=backend_id, exit_code=code)
         self._listener.exited(backend_id, code, message)
         self._doomed.add(backend_id)

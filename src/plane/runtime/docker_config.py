@@ -12,7 +12,16 @@ from plane.protocol.keys import AcquiredKey
 from plane.protocol.spawn import DockerExecutable, Network
 from plane.runtime.base import BackendFailed, check_variables, converted_executable, session_environment
 
-__all__ = ["CLUSTER_LABEL", "DRONE_LABEL", "LABEL", "PORT", "ContainerDefaults", "container_config", "read_executable"]
+__all__ = [
+    "CLUSTER_LABEL",
+    "DRONE_LABEL",
+    "LABEL",
+    "PORT",
+    "ContainerDefaults",
+    "container_config",
+    "published_port",
+    "read_executable",
+]
 
 LABEL = "dev.plane.backend"
 # Whose it is: several drones may share an engine.
@@ -50,10 +59,9 @@ def read_executable(executable: Any) -> DockerExecutable:
     if not wanted.image:
         raise BackendFailed("executable.image: must name an image")
     check_variables(wanted.env)
-    if wanted.network is Network.NONE:
+    if wanted.network is Network.NONE and wanted.network_name is not None:
         raise BackendFailed(
-            "executable.network: none is for processes; give a container a network of yours with network_name, or use "
-            "a drone with --runtime process"
+            "executable.network_name: a container with network none has no other; leave one of them out"
         )
     return wanted
 
@@ -69,7 +77,12 @@ def container_config(
     """The body of the engine's "create container". ``mount``: the folder of the machine to mount."""
     environment = wanted.env | session_environment(backend_id, PORT, key, static_token)
     limits = wanted.resource_limits
-    host: dict[str, Any] = {"PortBindings": {f"{PORT}/tcp": [{"HostIp": "", "HostPort": "0"}]}}
+    host: dict[str, Any] = {}
+    if wanted.network is Network.NONE:
+        # Its relay leads to the port, see `plane.runtime.relays`.
+        host["NetworkMode"] = "none"
+    else:
+        host["PortBindings"] = {f"{PORT}/tcp": [{"HostIp": "", "HostPort": "0"}]}
     if limits.memory_limit_bytes is not None:
         host["Memory"] = limits.memory_limit_bytes
     if limits.cpu_period is not None or limits.cpu_period_percent is not None:
@@ -95,3 +108,19 @@ def container_config(
         "ExposedPorts": {f"{PORT}/tcp": {}},
         "HostConfig": host,
     }
+
+
+def published_port(inspected: dict[str, Any], ip: str | None) -> int | None:
+    """Return the machine's port that leads to a container's, at an address like ``ip``; None if there is none (yet).
+
+    The engine may have given it different ports for IPv4 and IPv6, of which the other may be another container's.
+
+    Args:
+        inspected: what the engine says of the container.
+        ip: the drone's; None: IPv4.
+    """
+    bindings = inspected["NetworkSettings"]["Ports"].get(f"{PORT}/tcp") or []
+    of_family = [binding for binding in bindings if (":" in binding["HostIp"]) == (ip is not None and ":" in ip)]
+    for binding in of_family or bindings:
+        return int(binding["HostPort"])
+    return None

@@ -1,10 +1,10 @@
 """Forwards connections to the port of a backend that has a network namespace of its own.
 
 Run as ``python -I -S network_relay.py LISTENER PORT PID STARTED_AT``: a listening socket that is inherited, the
-backend's port, and its supervisor, whose first child is in the namespace. Connections are accepted outside and made
-inside, so this process enters the namespace once, gives up its capabilities, and is never visible in the backend: a
-socket from outside that the backend could use would be its way out (connect(2) with AF_UNSPEC). It ends with the
-supervisor, and outlives the drone.
+backend's port, and a process: a container's first, or a supervisor whose first child is in the namespace. Connections
+are accepted outside and made inside, so this process enters the namespace once, gives up its capabilities, and is never
+visible in the backend: a socket from outside that the backend could use would be its way out (connect(2) with
+AF_UNSPEC). It ends with that process, and outlives the drone.
 
 A process for each such backend: nothing but the standard library here, and little of that.
 """
@@ -240,7 +240,7 @@ def main(arguments: list[str]) -> int:
         supervisor = os.pidfd_open(pid)
         if _start_time(pid) != started_at:
             return 1
-        _enter(_namespace_below(pid))
+        _enter(_namespace_of(pid))
     except OSError as error:
         os.write(2, f"network relay of process {pid}: {error}\n".encode())
         return 1
@@ -249,8 +249,8 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _namespace_below(pid: int) -> int:
-    """Open the network namespace of the supervisor's first child, which is made with it.
+def _namespace_of(pid: int) -> int:
+    """Open the network namespace of the process, or else of its first child, which is made with it.
 
     Raises:
         OSError: there is none, or it is this process's own.
@@ -260,8 +260,8 @@ def _namespace_below(pid: int) -> int:
     while time.monotonic() < end:
         with open(f"/proc/{pid}/task/{pid}/children") as file:  # noqa: PTH123 - as above
             children = file.read().split()
-        if children:
-            namespace = os.open(f"/proc/{children[0]}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        for each in [str(pid), *children[:1]]:
+            namespace = os.open(f"/proc/{each}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
             if os.fstat(namespace).st_ino != own:
                 return namespace
             os.close(namespace)

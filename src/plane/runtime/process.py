@@ -34,7 +34,7 @@ from plane.protocol.errors import MessageError
 from plane.protocol.keys import AcquiredKey
 from plane.protocol.logs import LogPage
 from plane.protocol.spawn import Network, ProcessExecutable, ResourceLimits
-from plane.runtime import network_relay, subreaper
+from plane.runtime import subreaper
 from plane.runtime.backend_files import PRIVATE, FileView, view_of
 from plane.runtime.backend_user import UserIds, may_drop_bounding_set, user_ids
 from plane.runtime.base import BackendFailed, Found, RuntimeListener, check_deadline, session_environment
@@ -61,6 +61,7 @@ from plane.runtime.processes import (
     signal_descendant,
 )
 from plane.runtime.readiness import until_it_answers
+from plane.runtime.relays import start_relay
 from plane.runtime.spool import open_for_output
 from plane.runtime.starts import Starts
 from plane.runtime.supervised import Supervised, exit_status, port_of, write_port
@@ -80,7 +81,6 @@ INHERITED = ("PATH", "LANG", "LC_ALL", "TZ")
 # Looked for in the drone's own PATH; a name that is not found is reported when it is first started.
 BWRAP, SETPRIV = (shutil.which(name) or name for name in ("bwrap", "setpriv"))
 
-RELAY = (sys.executable, "-I", "-S", network_relay.__file__)
 SUBREAPER = (sys.executable, "-I", "-S", subreaper.__file__)
 
 log = structlog.get_logger("plane.runtime")
@@ -599,20 +599,12 @@ class ProcessRuntime:
 
 def _start_relay(listener: int, port: int, process: Supervised, environment: Mapping[str, str]) -> Supervised:
     """Start the relay to a backend's network. It carries the backend's marks, so whatever ends a backend ends it."""
-    output = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    env = supervisor_environment(os.environ, environment)
     try:
-        return Supervised.start(
-            [*RELAY, *map(str, (listener, port, process.pid, process.started_at))],
-            env=supervisor_environment(os.environ, environment),
-            output=output,
-            inherited=[listener],
-            cwd="/",
-        )
+        return start_relay(listener, port, process.pid, process.started_at, env)
     except OSError:
         process.send_signal(signal.SIGKILL)
         raise
-    finally:
-        os.close(output)
 
 
 def _bubblewrap_plan(

@@ -72,8 +72,12 @@ class Supervised:
         return cls(child.pid, os.pidfd_open(child.pid), child, None)
 
     @classmethod
-    def adopt(cls, pid: int, started_at: int, status_file: Path) -> Supervised | None:
-        """The process with that id, if it runs and started at that time, else None."""
+    def adopt(cls, pid: int, started_at: int, status_file: Path | None) -> Supervised | None:
+        """The process with that id, if it runs and started at that time, else None.
+
+        Args:
+            status_file: where it writes how it ended; None: nobody asks.
+        """
         try:
             pidfd = os.pidfd_open(pid)
         except (OSError, ValueError):
