@@ -19,11 +19,12 @@ test: .venv/development ## Set everything up and run all tests
 	@# Four at once on two cores: many tests mostly wait for a lease, a grace or a CA.
 	$(RUN) pytest -n 4 --dist loadgroup --durations 15 $(OPTIONS)
 
-check: .venv/development ## Lint, types, import rules
+check: .venv/development ## Lint, types, import rules, known vulnerabilities
 	$(RUN) ruff check
 	$(RUN) ruff format --check
 	$(RUN) mypy
 	$(BIN)/lint-imports
+	$(BIN)/python scripts/audit.py
 
 bench: .venv/development ## Run the benchmarks (minutes); results are explained in docs/performance.md
 	sh scripts/install_real_parts.sh
