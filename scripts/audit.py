@@ -27,7 +27,7 @@ def verdict(dependencies: list[dict[str, Any]]) -> tuple[int, str]:
     vulnerable = [each for each in asked if each["vulns"]]
     if vulnerable:
         lines = [
-            f"{each['name']} {each['version']}: {found['id']}, fixed in {', '.join(found['fix_versions']) or 'none yet'}"
+            f"{each['name']} {each['version']}: {found['id']}; fixed in {', '.join(found['fix_versions']) or 'none'}"
             for each in vulnerable
             for found in each["vulns"]
         ]

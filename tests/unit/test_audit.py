@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
 from scripts.audit import verdict
 
 GOOD = {"name": "a", "version": "1", "vulns": []}
@@ -22,8 +21,7 @@ SKIPPED = {"name": "c", "skip_reason": "not found"}
         (
             [SKIPPED, BAD],
             1,
-            "known vulnerabilities; take newer versions into the lock:\nb 2: CVE-1, fixed in 3\n"
-            "b 2: X, fixed in none yet",
+            "known vulnerabilities; take newer versions into the lock:\nb 2: CVE-1; fixed in 3\nb 2: X; fixed in none",
         ),
     ],
 )
