@@ -7,10 +7,8 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import structlog
 from cyclopts import Parameter
 
-from plane.cli.logs import set_up_logs
 from plane.client.controller_key import KEY_FILE_VARIABLE, found_key, read_key_file
 from plane.transport.controller_url import ControllerUrl
 
@@ -24,8 +22,6 @@ KeyFileOption = Annotated[
         "PLANE_CONTROLLER_KEY_FILE names, or that of a running `plane dev`.",
     ),
 ]
-
-log = structlog.get_logger("plane.cli")
 
 
 def key_files(key_file: Path | None) -> tuple[Path, ...]:
@@ -43,8 +39,12 @@ def controller_access(url: str, key_file: Path | None) -> ControllerUrl:
     parsed = ControllerUrl.parse(url)
     if parsed.bearer_token is not None and any(url in argument for argument in sys.argv):
         # Who reads it there has all that the key's role may.
+        import structlog
+
+        from plane.cli.logs import set_up_logs
+
         set_up_logs()
-        log.warning(
+        structlog.get_logger("plane.cli").warning(
             "API key in a command line; every user of this machine can read it with ps; "
             "use --controller-key-file or PLANE_CONTROLLER_KEY",
             controller=parsed.base,

@@ -7,31 +7,19 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from types import TracebackType
 
 from cyclopts import App, CycloptsError, Group
 
-from plane.cli.api_key import api_key
-from plane.cli.completion import completion
-from plane.cli.controller import controller
-from plane.cli.dev import dev
-from plane.cli.dns import dns
-from plane.cli.drone import drone
-from plane.cli.executor import executor
-from plane.cli.logs import print_uncaught
-from plane.cli.migrate import migrate
-from plane.cli.proxy import proxy
-from plane.cli.run_config import run_config
-from plane.cli.version import version, version_text
-from plane.decisions.redaction import redacted
 from plane.protocol.errors import PlaneError
 
-__all__ = ["COMMANDS", "database_main", "main", "make_program", "options_last"]
+__all__ = ["database_main", "main", "make_program", "options_last"]
 
-# Each loads what it needs when it runs, so that `plane version` does not wait for aiohttp.
-RUN: tuple[Callable[..., None], ...] = (dev, controller, drone, proxy, dns, executor, run_config)
-SET_UP: tuple[Callable[..., None], ...] = (migrate, api_key, completion, version)
-COMMANDS = (*RUN, *SET_UP)
+# Each is loaded when it is needed, from `plane.cli.NAME`: `plane version` waits for no other, and none for aiohttp but
+# those that use it.
+RUN = ("dev", "controller", "drone", "proxy", "dns", "executor", "run-config")
+SET_UP = ("migrate", "api-key", "completion", "version")
 GROUPS = {
     "admin": "Ask a controller, and tell it what to do.",
     "db": "Look into Plane's database, and mend it, without a controller.",
@@ -46,17 +34,24 @@ def make_program() -> App:
     program = App(
         name="plane",
         help="A distributed hash map whose values are running processes. To try it: plane dev",
-        version=version_text,
+        version=_version_text,
         exit_on_error=False,
         group_commands=set_up,
     )
     for commands, group in ((RUN, Group("Run", sort_key=1)), (SET_UP, set_up)):
         for place, command in enumerate(commands):
-            program.command(command, group=group, sort_key=place)
+            function = command.replace("-", "_")
+            program.command(f"plane.cli.{function}:{function}", name=command, group=group, sort_key=place)
     operation = Group("Operate", sort_key=2)
     for name, help_text in GROUPS.items():
         program.command(f"plane.cli.{name}.program:{name}", name=name, help=help_text, group=operation)
     return program
+
+
+def _version_text() -> str:
+    from plane.cli.version import version_text
+
+    return version_text()
 
 
 def options_last(arguments: Sequence[str]) -> list[str]:
@@ -84,12 +79,19 @@ def database_main() -> None:
 
 
 def _run(arguments: Sequence[str]) -> None:
-    sys.excepthook = print_uncaught
+    sys.excepthook = _print_uncaught
     try:
-        make_program()(options_last(arguments))
+        program = make_program()
+        if not arguments or arguments[0] in program.help_flags:
+            # The list of commands says what each does, which only those know that are loaded.
+            for command in (*RUN, *SET_UP):
+                program[command]
+        program(options_last(arguments))
     except CycloptsError:
         sys.exit(2)
     except PlaneError as error:
+        from plane.decisions.redaction import redacted
+
         print(f"plane: {redacted(str(error))}", file=sys.stderr)  # noqa: T201
         sys.exit(1)
     except KeyboardInterrupt:
@@ -98,3 +100,9 @@ def _run(arguments: Sequence[str]) -> None:
         # Whoever read the output has seen enough, as `head` does. Nothing is left to be flushed at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+
+
+def _print_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    from plane.cli.logs import print_uncaught
+
+    print_uncaught(kind, error, trace)

@@ -10,7 +10,8 @@ both do the same. `calls` says what is sent for each; `errors` what may go wrong
         print(answer.url)
 """
 
-from plane.client.async_client import AsyncPlane
+from typing import TYPE_CHECKING, Any
+
 from plane.client.calls import OutputLine
 from plane.client.errors import (
     BackendEnded,
@@ -19,12 +20,15 @@ from plane.client.errors import (
     ControllerUnreachable,
     UnexpectedAnswer,
 )
-from plane.client.sync_client import Plane
 from plane.protocol.backend_state import BackendStatus, BackendStatusStreamEntry, TerminationKind, TerminationReason
 from plane.protocol.connect import ClusterState, ConnectResponse
 from plane.protocol.errors import ApiErrorKind
 from plane.protocol.keys import KeyConfig
 from plane.protocol.spawn import DockerExecutable, ProcessExecutable, PullPolicy, ResourceLimits, SpawnConfig
+
+if TYPE_CHECKING:
+    from plane.client.async_client import AsyncPlane
+    from plane.client.sync_client import Plane
 
 __all__ = [
     "ApiErrorKind",
@@ -49,3 +53,17 @@ __all__ = [
     "TerminationReason",
     "UnexpectedAnswer",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Load the clients when they are used: they take a tenth of a second, for aiohttp."""
+    match name:
+        case "AsyncPlane":
+            from plane.client.async_client import AsyncPlane
+
+            return AsyncPlane
+        case "Plane":
+            from plane.client.sync_client import Plane
+
+            return Plane
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter, validators
 from rich.markup import escape
@@ -23,8 +23,11 @@ from plane.cli.output import (
     table,
     time_text,
 )
-from plane.client import AsyncPlane, CallFailed
+from plane.client import CallFailed
 from plane.protocol.inspection import BackendDetail, BackendList
+
+if TYPE_CHECKING:
+    from plane.client import AsyncPlane
 
 __all__ = ["backend_table", "inspect_backend", "list_backends"]
 

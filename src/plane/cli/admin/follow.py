@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from typing import TYPE_CHECKING
 
 from plane.cli.output import console, entry_text, print_json
-from plane.client import AsyncPlane, BackendEnded, BackendStatus
+from plane.client import BackendEnded, BackendStatus
+
+if TYPE_CHECKING:
+    from plane.client import AsyncPlane
 
 __all__ = ["follow"]
 

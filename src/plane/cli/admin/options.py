@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from plane.cli.controller_access import KeyFileOption, controller_access
-from plane.client import AsyncPlane
 from plane.transport.controller_url import ControllerUrl
+
+if TYPE_CHECKING:
+    from plane.client import AsyncPlane
 
 __all__ = ["DEFAULT_CONTROLLER", "ClusterOfDroneOption", "ControllerOptions", "DroneOption"]
 
@@ -43,6 +45,8 @@ class ControllerOptions:
         Raises:
             ConfigurationError: as `url`.
         """
+        from plane.client import AsyncPlane
+
         url = self.url()
         return AsyncPlane(url.base, token=url.bearer_token)
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 from plane.cli.admin.options import DEFAULT_CONTROLLER, ControllerOptions
 from plane.cli.arguments import cluster_name
-from plane.cli.logs import set_up_logs
 from plane.cli.output import console
 from plane.identity import random_name
 from plane.ownership import end_tasks
@@ -20,7 +20,9 @@ from plane.protocol.proxy_messages import (
     SetTxtRecord,
     SetTxtRecordRequest,
 )
-from plane.transport.node_socket import NodeConnector, NodeSocket
+
+if TYPE_CHECKING:
+    from plane.transport.node_socket import NodeSocket
 
 __all__ = ["put_dummy_dns"]
 
@@ -37,6 +39,9 @@ async def put_dummy_dns(*, cluster: str, controller: ControllerOptions = DEFAULT
     cluster
         Cluster whose challenge is answered with the value.
     """
+    from plane.cli.logs import set_up_logs
+    from plane.transport.node_socket import NodeConnector
+
     set_up_logs("error")
     url = controller.url()
     name = random_name(Prefix.PROXY)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter, validators
-from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Group
 from rich.live import Live
 from rich.markup import escape
@@ -17,8 +16,11 @@ from rich.text import Text
 from plane.cli.admin.backends import backend_table
 from plane.cli.admin.options import DEFAULT_CONTROLLER, ControllerOptions
 from plane.cli.output import console, duration, show, table
-from plane.client import AsyncPlane, CallFailed
+from plane.client import CallFailed
 from plane.protocol.inspection import NodeList
+
+if TYPE_CHECKING:
+    from plane.client import AsyncPlane
 
 __all__ = ["top"]
 
@@ -72,6 +74,8 @@ class _RequestRate:
 
     def look(self, metrics: str, now: float) -> float | None:
         """None at the first look."""
+        from prometheus_client.parser import text_string_to_metric_families
+
         total = sum(
             sample.value
             for family in text_string_to_metric_families(metrics)
