@@ -53,6 +53,7 @@ class ControllerSettings:
         allowed_hosts: names, beside that of ``controller_url``, by which clients reach a controller without keys.
         forward_auth: URL of a server that is asked whether a request may pass. None: no server is asked.
         demo_command: serve a front page at ``/`` that opens backends of this command. None: no front page.
+        owns_database: its server is started by the same program, so that its restart loses nothing.
     """
 
     db: str = field(repr=False)
@@ -69,6 +70,7 @@ class ControllerSettings:
     allowed_hosts: tuple[str, ...] = ()
     forward_auth: str | None = None
     demo_command: tuple[str, ...] | None = None
+    owns_database: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

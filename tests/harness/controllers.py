@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,6 +14,7 @@ from plane.controller.running import running_controller
 from plane.identity import random_name
 from plane.protocol.names import ClusterName, ControllerName, Prefix
 from plane.settings import ControllerSettings
+from plane.timing import FAILOVER_OBJECTION_S
 
 __all__ = ["Api", "controller_api"]
 
@@ -38,6 +40,17 @@ class Api:
         assert status == 200, body
         answer: dict[str, Any] = body
         return answer
+
+    async def connect_once_granted(self, **request: Any) -> dict[str, Any]:
+        """A connect request that must succeed, though a restart of the database may hold it up for some seconds."""
+        async with asyncio.timeout(FAILOVER_OBJECTION_S + 10):
+            while True:
+                status, body = await self.call("POST", "/ctrl/connect", request)
+                if status != 503:
+                    assert status == 200, body
+                    answer: dict[str, Any] = body
+                    return answer
+                await asyncio.sleep(0.1)
 
     async def refused(self, **request: Any) -> tuple[int, str]:
         """A connect request that must fail: status and kind."""

@@ -180,6 +180,15 @@ class OwnPostgres:
             self.process.send_signal(number)
             self.process.wait(STOP_LIMIT_S)
 
+    def copy_files(self) -> None:
+        """Keep a copy of its files as they are; while it does not run."""
+        subprocess.run(["cp", "-a", self._folder / "data", self._folder / "copy"], check=True)
+
+    def restore_files(self) -> None:
+        """Put the files back as they were when they were copied; while it does not run."""
+        shutil.rmtree(self._folder / "data")
+        (self._folder / "copy").rename(self._folder / "data")
+
 
 def _faketime() -> Path:
     libraries = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))

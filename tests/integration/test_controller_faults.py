@@ -165,7 +165,7 @@ async def test_a_database_that_goes_away_and_comes_back(own_postgres: OwnPostgre
         assert (await api.connect(key={"name": "before"}))["spawned"] is False
     # Nodes come back by themselves; the fake one has no such habit.
     async with controller_api(own_postgres.url) as api, obedient_drone(api.base) as spawned:
-        answer = await api.connect(key={"name": "after"}, spawn_config=IMAGE)
+        answer = await api.connect_once_granted(key={"name": "after"}, spawn_config=IMAGE)
         async with asyncio.timeout(10):
             while answer["backend_id"] not in spawned:
                 await asyncio.sleep(0.02)
@@ -179,7 +179,7 @@ async def test_the_bus_of_a_controller_survives_its_database(own_postgres: OwnPo
         await until_status(two, "/pub/health", 200)
         # What one controller writes, the other's drone hears of.
         async with fake_drone(one.base) as drone:
-            answer = await two.connect(spawn_config=IMAGE)
+            answer = await two.connect_once_granted(spawn_config=IMAGE)
             assert (await drone.hear("Action"))["backend_id"] == answer["backend_id"]
 
 

@@ -18,7 +18,7 @@ from plane.database.clock import ClockRow
 from plane.database.notifications import EventBus
 from plane.database.pool import Database, DatabaseUnavailable
 from plane.decisions.database_clock import ClockAction, DatabaseClock
-from plane.decisions.failover import no_grants_for
+from plane.decisions.failover import DatabaseState, may_lack_commits, no_grants_for
 from plane.timing import CLOCK_WATCH_INTERVAL_S
 
 __all__ = ["DatabaseWatch"]
@@ -42,9 +42,8 @@ class DatabaseWatch:
         self._writes = writes
         self._boot_id = _boot_id()
         self._clock = DatabaseClock(self._boot_id)
-        # The timeline on which this controller has been; None: on none yet.
-        self._timeline: str | None = None
-        self._began = False
+        # As this controller has seen it last; None: not yet.
+        self._state: DatabaseState | None = None
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -75,22 +74,23 @@ class DatabaseWatch:
                 log.info("nobody has watched the database's clock for a while; leases are extended", by_s=step_s)
 
     async def _watch_timeline(self, row: ClockRow) -> None:
-        known = self._timeline if self._began else row.known_timeline
-        if row.timeline != known or row.timeline != row.known_timeline:
+        state = DatabaseState(row.timeline, row.written)
+        before = self._state or DatabaseState(row.known_timeline, None)
+        if may_lack_commits(before, state) or row.timeline != row.known_timeline:
             missing = None
-            if self._began:
+            if self._state is not None:
                 heard, stored = self._bus.recent(EVENTS_COMPARED), self._writes.spawned_lately()
                 missing = await clock.missing_events(self._db, heard, stored)
-            wait_s = no_grants_for(missing)
+            wait_s = no_grants_for(missing, before.timeline, row.timeline)
             await clock.note_failover(self._db, row.timeline, wait_s)
             log.warning(
-                "the database has failed over; no new keys are granted for a while",
+                "the database was restarted or has failed over; no new keys are granted for a while",
                 timeline=row.timeline,
-                before=known,
+                before=before.timeline,
                 missing="unknown" if missing is None else missing,
                 for_s=wait_s,
             )
-        self._timeline, self._began = row.timeline, True
+        self._state = state
 
 
 def _boot_id() -> str:

@@ -32,6 +32,7 @@ from plane.controller.supervised_loop import run_supervised
 from plane.controller.sweeper import sweep_for_ever
 from plane.controller.writes import Writes
 from plane.database import nodes
+from plane.database.clock import accept_restart
 from plane.database.migrate import migrate
 from plane.database.notifications import EventBus
 from plane.database.pool import Database, DatabaseUnavailable, open_database
@@ -111,6 +112,8 @@ async def running_controller(settings: ControllerSettings) -> AsyncIterator[Runn
         warn_if_open(settings)
         await migrate(settings.db)
         db = await stack.enter_async_context(open_database(settings.db))
+        if settings.owns_database:
+            await accept_restart(db)
         bus = EventBus(db)
         context = Context(
             settings=settings,

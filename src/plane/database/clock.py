@@ -11,7 +11,7 @@ from plane.database.statements import statements
 from plane.decisions.database_clock import ClockReading, LastConfirmation
 from plane.timing import KEY_LEASE_S
 
-__all__ = ["ClockRow", "confirm", "missing_events", "note_failover", "read", "shift"]
+__all__ = ["ClockRow", "accept_restart", "confirm", "missing_events", "note_failover", "read", "shift"]
 
 # A backend that was scheduled so lately may have been so after the step.
 NEW_FOR_S = 10.0
@@ -23,7 +23,8 @@ _SQL = statements("clock")
 class ClockRow:
     """A reading of the database's clock and timeline.
 
-    ``known_timeline``: the one on which keys are granted. Timelines are None where the server does not tell.
+    ``known_timeline``: the one on which keys are granted. A timeline is its number and the time of the server's start,
+    with a space between; None where the server does not tell. ``written``: bytes of the server's log; None likewise.
     """
 
     reading: ClockReading
@@ -31,6 +32,7 @@ class ClockRow:
     shifted_ms: int
     known_timeline: str | None
     timeline: str | None
+    written: int | None
 
 
 async def read(db: Database, steady_clock: Callable[[], float]) -> ClockRow:
@@ -52,6 +54,7 @@ async def read(db: Database, steady_clock: Callable[[], float]) -> ClockRow:
         shifted_ms=shifted_ms,
         known_timeline=row["known_timeline"],
         timeline=row["timeline"],
+        written=row["written"],
     )
 
 
@@ -90,6 +93,11 @@ async def missing_events(db: Database, heard: Sequence[tuple[int, datetime.datet
     return missing
 
 
+async def accept_restart(db: Database) -> None:
+    """Let keys be granted at once after a restart of the server, by the program that alone has its files."""
+    await db.execute(_SQL["accept_restart"])
+
+
 async def note_failover(db: Database, timeline: str | None, no_grants_for_s: float) -> None:
-    """The server is on another timeline: no key is granted for a while, and no lease ends sooner than it may."""
+    """The server may have lost commits: no key is granted for a while, and no lease ends sooner than it may."""
     await db.execute(_SQL["note_failover"], timeline, no_grants_for_s, KEY_LEASE_S)

@@ -1,8 +1,8 @@
 -- name: read_clock
--- The database's clock, what is known of it, and the server's timeline.
+-- The database's clock, what is known of it, the server's timeline and start, and how much it has written.
 SELECT extract(epoch FROM clock_timestamp())::float8 AS database_s, shifted_ms,
     extract(epoch FROM confirmed_at)::float8 AS confirmed_s, boot_id, steady_ms,
-    timeline AS known_timeline, plane_timeline() AS timeline
+    timeline AS known_timeline, plane_timeline() AS timeline, plane_written() AS written
 FROM plane_clock WHERE one;
 
 -- name: confirm_clock
@@ -64,6 +64,10 @@ SELECT (
     SELECT count(*) FROM unnest($3::text[]) AS stored (id)
     WHERE NOT EXISTS (SELECT FROM backend WHERE backend.id = stored.id)
 ) AS missing;
+
+-- name: accept_restart
+-- The server was restarted by who alone has its files: nothing is lost.
+UPDATE plane_clock SET timeline = plane_timeline() WHERE left(timeline, 8) = left(plane_timeline(), 8);
 
 -- name: note_failover
 -- The server is on timeline $1. No key is granted for $2 seconds. Every lease may have been renewed without this server's

@@ -129,6 +129,7 @@ async def running_cluster(settings: DevSettings, say: Callable[[str], None]) -> 
                         f"{entry_of('dev', Role.ADMIN, key)}\n{entry_of('dev-nodes', Role.NODE, node_key)}"
                     ),
                     demo_command=demo,
+                    owns_database=settings.db is None,
                 )
             )
         )

@@ -17,7 +17,6 @@ from plane.decisions.database_clock import (
     DatabaseClock,
     LastConfirmation,
 )
-from plane.decisions.failover import no_grants_for
 
 START_S = 1_700_000_000.0
 NEVER = LastConfirmation(START_S, None, None)
@@ -142,8 +141,3 @@ def test_what_is_trusted_is_less_than_a_lease_leaves() -> None:
     between_s = timing.KEY_LEASE_S - timing.KEY_HARD_TERMINATE_AFTER_S
     assert timing.CLOCK_WATCH_INTERVAL_S < TRUSTED_FOR_S
     assert between_s > TRUSTED_FOR_S + TOLERANCE_S
-
-
-def test_no_key_is_granted_for_a_lease_where_commits_are_missing_or_nobody_can_say() -> None:
-    assert no_grants_for(None) == no_grants_for(1) == timing.KEY_LEASE_S
-    assert timing.CLOCK_WATCH_INTERVAL_S < no_grants_for(0) < timing.KEY_LEASE_S
