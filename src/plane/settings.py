@@ -168,20 +168,31 @@ class ExecutorSettings(RuntimeSettings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProxyLimits:
-    """How long a proxy waits, in seconds. Tunnels have no limit: a quiet WebSocket is one in use.
+    """How long a proxy waits, in seconds. A quiet WebSocket is one in use and has no limit.
 
     Attributes:
         head_s: from the first byte of a request to the end of its head; a new connection is given this for its first.
         idle_s: between two requests of one connection. Browsers close theirs before.
         connect_s: for a backend to accept a connection (page 5).
         body_s: without a byte of a body getting on, be it that the client does not send or that one side does not
-            read. A backend that takes its time to answer is not meant: long polls and event streams are quiet.
+            read. A backend that takes its time to answer is not meant: long polls and event streams are quiet. The same
+            limit holds for a tunnel that is half-closed or of which a side does not read.
+        peer_lost_s: the kernel closes a connection whose peer does not acknowledge for so long. Must be longer than
+            the keepalive probes of `plane.proxy.lost_peers` take.
+        sweep_interval_s: how often deadlines are looked at.
     """
 
     head_s: float = 10.0
     idle_s: float = 75.0
     connect_s: float = 10.0
     body_s: float = 60.0
+    peer_lost_s: float = 120.0
+    sweep_interval_s: float = 1.0
+
+    @property
+    def lost_after_s(self) -> float:
+        """When the kernel gives up a peer: not before the proxy itself gives up one that does not read."""
+        return max(self.peer_lost_s, 2 * self.body_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

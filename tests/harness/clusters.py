@@ -172,10 +172,12 @@ def separate_parts(
     controllers: int = 2,
     docker: tuple[Path, str] | None = None,
     drone: tuple[str, ...] = ("--terminate-on-exit",),
+    proxy: tuple[str, ...] = (),
 ) -> Iterator[Cluster]:
     """Controllers, a drone and a proxy as programs of their own.
 
     ``docker``: an engine's socket and an image. ``drone``: more options of it; what outlives it is ended afterwards.
+    ``proxy``: more options of the proxy.
     """
     proxy_port = free_port()
     name = f"localhost:{proxy_port}"
@@ -203,7 +205,7 @@ def separate_parts(
         if "--db" not in drone:
             options += ["--db", str(folder / "drone.sqlite")]
         start("drone", *nodes, "--name", "dr-test", "--runtime", *runtime, *options)
-        start("proxy", *nodes, "--name", "px-test", "--host", "127.0.0.1", "--http-port", str(proxy_port))
+        start("proxy", *nodes, "--name", "px-test", "--host", "127.0.0.1", "--http-port", str(proxy_port), *proxy)
         until(lambda: _is_ready(cluster, name))
         yield cluster
 

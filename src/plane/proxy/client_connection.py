@@ -18,7 +18,8 @@ from plane.decisions.chunk_scanner import MalformedChunks
 from plane.decisions.request_body import NO_BODY, RequestBody
 from plane.decisions.request_head import Refused, RequestHead
 from plane.decisions.request_rewrite import Route, origin_form
-from plane.proxy import limits, tunnel
+from plane.decisions.tunnel_deadline import TunnelSide
+from plane.proxy import limits
 from plane.proxy.backend_search import connect_anew, find_backend
 from plane.proxy.client_transport import ClientTransport
 from plane.proxy.entrance import Entrance
@@ -361,12 +362,16 @@ class ClientConnection(ClientTransport):
         self._upstream = None
         self._route = None
         self._service.connections.discard(self)
-        end = self._service.tunnels.begin(client, route)
-        tunnel.join(client, backend, end)
-        if upstream.writing_paused:
-            self._pause_reading()
-        else:
+        tunnel = self._service.tunnels.begin(client, backend, route)
+        if self.writing_paused:
+            tunnel.side_full(TunnelSide.CLIENT)
+        if self._eof:
+            if not tunnel.side_ended(TunnelSide.CLIENT):
+                tunnel.abort()
+        elif not upstream.writing_paused:
             self._resume_reading()
+        if upstream.writing_paused:
+            tunnel.side_full(TunnelSide.BACKEND)
 
     def may_retry(self) -> bool:
         """Whether the request may be sent again on another connection: it did nothing, and is at hand whole."""

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from plane.protocol.errors import ConfigurationError, why_no_port
-from plane.proxy.limits import CLIENT_PROBE_AFTER_S, CLIENT_PROBE_INTERVAL_S, CLIENT_PROBES
+from plane.proxy.lost_peers import notice_lost_peer
 from plane.proxy.service import ProxyService
 from plane.proxy.tls import CertificateHolder
 from plane.proxy.tls_port import TlsPort
@@ -52,6 +52,8 @@ class Entrances:
         new_connection = service.new_redirected_connection if self.https else service.new_connection
         loop = asyncio.get_running_loop()
         for bound in self.http:
+            # Accepted connections inherit it.
+            notice_lost_peer(bound, service.limits.lost_after_s)
             try:
                 self._open.append(await loop.create_server(new_connection, sock=bound, backlog=ACCEPT_BACKLOG))
             except OSError as error:
@@ -68,6 +70,7 @@ class Entrances:
         for bound in self.https:
             if self._closed:
                 return
+            notice_lost_peer(bound, service.limits.lost_after_s)
             try:
                 bound.listen(ACCEPT_BACKLOG)
             except OSError as error:
@@ -119,10 +122,5 @@ def _socket(family: socket.AddressFamily) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if family == socket.AF_INET6:
         listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-    # Accepted connections inherit these.
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, CLIENT_PROBE_AFTER_S)
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, CLIENT_PROBE_INTERVAL_S)
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, CLIENT_PROBES)
     listening.setblocking(False)
     return listening

@@ -5,9 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 __all__ = [
-    "CLIENT_PROBES",
-    "CLIENT_PROBE_AFTER_S",
-    "CLIENT_PROBE_INTERVAL_S",
     "CLOSING_LIMIT_S",
     "CUT_AFTER_S",
     "FIRST_REQUEST_LIMIT_S",
@@ -41,12 +38,6 @@ HANDSHAKE_LIMIT_S: Final = 10.0
 HANDSHAKES_LIMIT: Final = 2048
 # For the other side's part of the end of TLS.
 TLS_CLOSE_LIMIT_S: Final = 2.0
-# TCP keepalive towards clients. One that vanished without a word (asleep, out of reach) would otherwise keep its
-# tunnel open, and its backend in use, for ever.
-CLIENT_PROBE_AFTER_S: Final = 60
-CLIENT_PROBE_INTERVAL_S: Final = 20
-CLIENT_PROBES: Final = 3
-
 # A backend that starts within this shows no waiting page before.
 WAITING_PAGE_AFTER_S: Final = 1.0
 # Free connections kept per backend, and how long: shorter than servers commonly keep them.

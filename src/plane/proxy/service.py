@@ -24,8 +24,6 @@ from plane.settings import ProxySettings
 
 __all__ = ["ProxyService"]
 
-# One timer for all deadlines: they are seconds, and none is on the path of a request.
-SWEEP_INTERVAL_S = 1.0
 _NO_CONTROLLER = "not connected to a controller"
 
 log = structlog.get_logger("plane.proxy")
@@ -55,7 +53,7 @@ class ProxyService:
         self.routes = RouteLookup(ask, server)
         self.keeper = ConnectionKeeper(keep_alive)
         self.pool = UpstreamPool(settings)
-        self.tunnels = Tunnels(self.keeper)
+        self.tunnels = Tunnels(self.keeper, loop.time, settings.limits.body_s)
         self.connections: set[ClientConnection] = set()
         # Of connections that came in by TLS; a file each already.
         self.handshakes = OwnedTasks(_defect)
@@ -133,13 +131,17 @@ class ProxyService:
             log.info("connections cut", reason=why, count=count)
 
     async def sweep(self) -> None:
-        """Close what has outlived its deadline; until cancelled."""
+        """Close what has outlived its deadline; until cancelled.
+
+        One timer for all deadlines, so that a request needs none.
+        """
         while True:
-            await asyncio.sleep(SWEEP_INTERVAL_S)
+            await asyncio.sleep(self.limits.sweep_interval_s)
             now = self.now()
             for connection in list(self.connections):
                 if connection.deadline is not None and now >= connection.deadline:
                     connection.expire()
+            self.tunnels.sweep(now)
             self.pool.close_idle(now)
 
     async def drain(self, limit_s: float) -> None:

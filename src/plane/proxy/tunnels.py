@@ -1,43 +1,91 @@
-"""The open tunnels of the proxy: counted for keepalive, and ended when the proxy stops or their token leads nowhere."""
+"""The open tunnels of the proxy: counted for keepalive, and closed when they stall, when the proxy stops, or when their
+token leads nowhere.
+
+`plane.decisions.tunnel_deadline` decides which tunnel has a deadline. Only those that have one are looked at by
+`sweep`, so a quiet tunnel costs nothing.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 
+import structlog
+
 from plane.decisions.request_rewrite import Route
 from plane.proxy.connection_keeper import ConnectionKeeper
+from plane.proxy.tunnel import Tunnel
+from plane.proxy.unsent import unsent_bytes
 
 __all__ = ["Tunnels"]
 
+log = structlog.get_logger("plane.proxy")
+
 
 class Tunnels:
-    """All tunnels. A tunnel keeps its backend alive for as long as it is open."""
+    """All tunnels. A tunnel keeps its backend alive until one of its sides is closed.
 
-    def __init__(self, keeper: ConnectionKeeper) -> None:
+    Args:
+        now: a monotonic clock, in seconds.
+        timeout_s: how long no byte may be transferred in a tunnel that has a deadline.
+    """
+
+    def __init__(self, keeper: ConnectionKeeper, now: Callable[[], float], timeout_s: float) -> None:
         self._keeper = keeper
-        self._clients: dict[asyncio.Transport, Route] = {}
+        self._now = now
+        self._timeout_s = timeout_s
+        self._open: set[Tunnel] = set()
+        self._limited: set[Tunnel] = set()
 
     def __len__(self) -> int:
-        return len(self._clients)
+        return len(self._open)
 
-    def begin(self, client: asyncio.Transport, route: Route) -> Callable[[], None]:
-        """A request of ``client`` became a tunnel; call the result when it has ended."""
-        self._clients[client] = route
+    def begin(self, client: asyncio.Transport, backend: asyncio.Transport, route: Route) -> Tunnel:
+        """Start a tunnel between two transports; the caller reports what has happened to them before."""
+        tunnel = Tunnel(client, backend, route, self, self._timeout_s)
+        self._open.add(tunnel)
+        return tunnel
 
-        def end() -> None:
-            self._clients.pop(client, None)
-            self._keeper.ended(route.backend_id)
+    # From the tunnels.
 
-        return end
+    def now(self) -> float:
+        """Return the time, in seconds of a monotonic clock."""
+        return self._now()
+
+    def deadline_changed(self, tunnel: Tunnel) -> None:
+        """Look at ``tunnel`` in `sweep`, or no longer."""
+        if tunnel.deadline.at is None:
+            self._limited.discard(tunnel)
+        else:
+            self._limited.add(tunnel)
+
+    def side_lost(self, tunnel: Tunnel, *, first: bool) -> None:
+        """A side of ``tunnel`` is closed. The backend is in use until the first one is."""
+        if first:
+            self._keeper.ended(tunnel.route.backend_id)
+        else:
+            self._open.discard(tunnel)
+            self._limited.discard(tunnel)
+
+    # From the service.
+
+    def sweep(self, now: float) -> None:
+        """Close the tunnels whose deadline has expired."""
+        for tunnel in list(self._limited):
+            deadline = tunnel.deadline
+            if deadline.at is None or now < deadline.at:
+                continue
+            if deadline.expired(unsent_bytes(tunnel.client) + unsent_bytes(tunnel.backend), now):
+                log.info("tunnel stalled; closed", backend=tunnel.route.backend_id, reason=deadline.reason)
+                tunnel.abort()
 
     def cut(self, leads_nowhere: Callable[[Route], bool]) -> int:
-        """End those whose route leads nowhere any more; how many."""
-        found = [client for client, route in self._clients.items() if leads_nowhere(route)]
-        for client in found:
-            client.abort()
+        """Close those whose route leads nowhere any more; return how many."""
+        found = [tunnel for tunnel in self._open if leads_nowhere(tunnel.route)]
+        for tunnel in found:
+            tunnel.abort()
         return len(found)
 
     def close(self) -> None:
-        """End all."""
+        """Close all."""
         self.cut(lambda _: True)

@@ -15,6 +15,7 @@ from plane.decisions.answer_head import UNTIL_CLOSE, AnswerHead, InvalidAnswer, 
 from plane.decisions.chunk_scanner import ChunkScanner, MalformedChunks
 from plane.decisions.request_rewrite import Route
 from plane.proxy.limits import POOL_IDLE_S, POOL_LIMIT
+from plane.proxy.lost_peers import notice_lost_peer
 from plane.settings import ProxySettings
 
 if TYPE_CHECKING:
@@ -243,6 +244,7 @@ class UpstreamPool:
     def __init__(self, settings: ProxySettings) -> None:
         self._loop = asyncio.get_running_loop()
         self._connect_s = settings.limits.connect_s
+        self._lost_after_s = settings.limits.lost_after_s
         self.http_limits = settings.http_limits
         # Connections that are open, free or not.
         self.open = 0
@@ -269,6 +271,8 @@ class UpstreamPool:
             _, upstream = await self._loop.create_connection(
                 lambda: UpstreamConnection(route, self), route.host, route.port
             )
+        assert upstream.transport is not None
+        notice_lost_peer(upstream.transport.get_extra_info("socket"), self._lost_after_s)
         return upstream
 
     def put(self, upstream: UpstreamConnection) -> None:
