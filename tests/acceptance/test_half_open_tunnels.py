@@ -67,11 +67,10 @@ def test_tunnels_that_backends_never_end_are_closed_and_the_backend_is_swept(pos
         for _ in range(3):
             # The client closes its connection, and is gone.
             open_tunnel(answer["url"], "").close()
-        with open_tunnel(answer["url"], "stuck") as client:
-            # The client stays, and wants to send more than all buffers take: only the proxy can end it.
-            with suppress(ConnectionError):
-                while True:
-                    client.sendall(bytes(65536))
+        # The client stays, and wants to send more than all buffers take: only the proxy can end it.
+        with open_tunnel(answer["url"], "stuck") as client, suppress(ConnectionError):
+            while True:
+                client.sendall(bytes(65536))
         entry = cluster.until_status(answer["backend_id"], "terminated")
         assert entry["termination_reason"] == "swept"
         until(lambda: open_files(proxy.process.pid) <= before)

@@ -191,7 +191,7 @@ def check_request(head: bytes) -> None:
         (b"x-verified-username", b"ann"),
         (b"x-verified-secret", b"s"),
         (b"x-verified-backend", b"b"),
-        (b"x-verified-path", target),
+        (b"x-verified-path", target.partition(b"?")[0]),
         (b"x-forwarded-for", b"1.2.3.4"),
         (b"x-forwarded-proto", b"http"),
     ):

@@ -53,7 +53,7 @@ async def test_paths_are_passed_on_byte_for_byte(target: str, forwarded: str) ->
         assert status(await it.send(get(target))) == 200
         line, *fields = it.heard[0].decode().split("\r\n")
         assert line == f"GET {forwarded} HTTP/1.1"
-        assert f"x-verified-path: {target}" in fields
+        assert f"x-verified-path: {target.partition('?')[0]}" in fields
         if target.startswith("/s."):
             assert "x-verified-secret: " in fields
             assert not [field for field in fields if field.startswith("x-verified-user")]

@@ -8,16 +8,26 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from plane.decisions.backend_keepalive import announced_timeout_s, repeatable_reuse_s, unrepeatable_reuse_s
 from plane.decisions.http_grammar import (
     connection_options,
     fields_are_valid,
+    line_ends_are_valid,
     only_allowed_bytes,
     parse_length,
     without_named,
 )
 from plane.decisions.shared_origin import DROPPED_FIELDS
 
-__all__ = ["CORS_FIELDS", "UNTIL_CLOSE", "AnswerHead", "InvalidAnswer", "read_answer_head"]
+__all__ = [
+    "CORS_FIELDS",
+    "UNTIL_CLOSE",
+    "AnswerHead",
+    "InvalidAnswer",
+    "could_become_head",
+    "read_answer_head",
+    "without_chunked_framing",
+]
 
 UNTIL_CLOSE = -1
 
@@ -29,6 +39,9 @@ _NOTED = re.compile(
     + b"|".join(sorted(DROPPED_FIELDS))
     + rb"):[ \t]*([^\r\n]*)"
 )
+_BEGINNING = b"HTTP/1."
+# What tells of chunks and their trailers.
+_CHUNKED_FIELDS = re.compile(rb"\r\n(?i:transfer-encoding|trailer):[^\r\n]*")
 _FRAMING = frozenset((b"content-length", b"transfer-encoding"))
 _CORS = frozenset((b"access-control-allow-origin", b"access-control-allow-methods", b"access-control-allow-headers"))
 CORS_FIELDS = (
@@ -53,6 +66,8 @@ class AnswerHead:
 
     ``announces_absent_body``: by rule the response has no body, but its fields describe one. A backend that breaks the
     rule, such as one that serves HEAD like GET, may still send it.
+
+    ``reuse_s``, ``unrepeatable_reuse_s``: for how long the connection may be used again (`backend_keepalive`).
     """
 
     status: int
@@ -62,6 +77,21 @@ class AnswerHead:
     announces_absent_body: bool
     keep_alive: bool
     upgrade: bytes | None
+    reuse_s: float
+    unrepeatable_reuse_s: float
+
+
+def could_become_head(part: bytes) -> bool:
+    """Return whether a part of a response without an empty line can be the beginning of a head.
+
+    What cannot is no reason to wait for more: another protocol, or lines that end otherwise.
+    """
+    return part[: len(_BEGINNING)] == _BEGINNING[: len(part)] and line_ends_are_valid(part)
+
+
+def without_chunked_framing(fields: bytes) -> bytes:
+    """Return field lines, each begun by CR LF, for a client of HTTP/1.0: it knows no chunks (RFC 9112, section 6.1)."""
+    return _CHUNKED_FIELDS.sub(b"", fields)
 
 
 def read_answer_head(head: bytes, *, to_head_request: bool, shares_origin: bool = True) -> AnswerHead:
@@ -84,6 +114,7 @@ def read_answer_head(head: bytes, *, to_head_request: bool, shares_origin: bool 
     codings: list[bytes] = []
     connection = b""
     upgrade: bytes | None = None
+    keep_alive_field = b""
     seen: set[bytes] = set()
     kept: list[bytes] = []
     kept_from = line.end()
@@ -98,6 +129,8 @@ def read_answer_head(head: bytes, *, to_head_request: bool, shares_origin: bool 
             connection = connection + b"," + value if connection else value
         elif name == b"upgrade":
             upgrade = value
+        elif name == b"keep-alive":
+            keep_alive_field = keep_alive_field + b"," + value if keep_alive_field else value
         seen.add(name)
         if _is_dropped(name, without_framing=without_framing, shares_origin=shares_origin):
             kept.append(head[kept_from : noted.start()])
@@ -110,6 +143,7 @@ def read_answer_head(head: bytes, *, to_head_request: bool, shares_origin: bool 
     if status >= 200 and b"referrer-policy" not in seen:
         fields += _REFERRER_POLICY
     announced = _announced_length(lengths, codings, http_1_0)
+    announced_s = announced_timeout_s(keep_alive_field)
     has_body = status >= 200 and status not in (204, 304) and not to_head_request
     return AnswerHead(
         status=status,
@@ -120,6 +154,8 @@ def read_answer_head(head: bytes, *, to_head_request: bool, shares_origin: bool 
         and (announced not in (0, UNTIL_CLOSE) or (to_head_request and announced == UNTIL_CLOSE)),
         keep_alive=(b"keep-alive" in options) if http_1_0 else (b"close" not in options),
         upgrade=upgrade,
+        reuse_s=repeatable_reuse_s(announced_s),
+        unrepeatable_reuse_s=unrepeatable_reuse_s(announced_s),
     )
 
 

@@ -21,8 +21,18 @@ class Standstill(enum.Enum):
     BACKEND_IS_SLOW = 504
 
 
-def standstill(*, with_backend: bool, answer_begun: bool, client_ended: bool, backend_reads: bool) -> Standstill:
-    """Who is to blame: the client for what it does not send, or the backend for what it does not read."""
+def standstill(
+    *,
+    with_backend: bool,
+    answer_begun: bool,
+    client_ended: bool,
+    backend_reads: bool,
+    response_head_begun: bool = False,
+) -> Standstill:
+    """Who is to blame: the client for what it does not send, or the backend for what it does not read.
+
+    ``response_head_begun``: the backend has sent a part of a response head; the rest is missing.
+    """
     if not with_backend or answer_begun or client_ended:
         return Standstill.CUT
-    return Standstill.CLIENT_IS_SLOW if backend_reads else Standstill.BACKEND_IS_SLOW
+    return Standstill.CLIENT_IS_SLOW if backend_reads and not response_head_begun else Standstill.BACKEND_IS_SLOW

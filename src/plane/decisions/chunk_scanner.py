@@ -12,7 +12,7 @@ from plane.decisions.http_grammar import TOKEN, only_allowed_bytes
 from plane.decisions.http_limits import DEFAULT_LIMITS, HttpLimits
 from plane.decisions.protected_fields import is_protected
 
-__all__ = ["ChunkScanner", "MalformedChunks"]
+__all__ = ["ChunkDecoder", "ChunkScanner", "MalformedChunks"]
 
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[^\r\n]*)?\Z")
 _TRAILER = re.compile(TOKEN + rb":[^\r\n]*\Z")
@@ -116,3 +116,25 @@ class ChunkScanner:
         if not _TRAILER.match(line) or not only_allowed_bytes(line) or _FRAMING.match(line):
             raise MalformedChunks("malformed or forbidden trailer")
         return not is_protected(line)
+
+
+class ChunkDecoder(ChunkScanner):
+    """The same for a recipient that knows no chunks: only their data is passed on, without framing and trailers."""
+
+    __slots__ = ("_data",)
+
+    def __init__(self, limits: HttpLimits = DEFAULT_LIMITS) -> None:
+        super().__init__(limits)
+        self._data: list[bytes] = []
+
+    def feed(self, data: bytes) -> tuple[bytes, int]:
+        """What to pass on, and how many bytes of ``data`` belong to the body, as for `ChunkScanner.feed`."""
+        _, taken = super().feed(data)
+        decoded = b"".join(self._data)
+        self._data.clear()
+        return decoded, taken
+
+    def _pass_chunk(self, data: bytes, position: int) -> int:
+        # The last two of the bytes to skip are the line end.
+        self._data.append(data[position : min(position + self._skip - 2, len(data))] if self._skip > 2 else b"")
+        return super()._pass_chunk(data, position)

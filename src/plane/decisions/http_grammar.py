@@ -7,7 +7,15 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["TOKEN", "connection_options", "fields_are_valid", "only_allowed_bytes", "parse_length", "without_named"]
+__all__ = [
+    "TOKEN",
+    "connection_options",
+    "fields_are_valid",
+    "line_ends_are_valid",
+    "only_allowed_bytes",
+    "parse_length",
+    "without_named",
+]
 
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 
@@ -27,6 +35,12 @@ def only_allowed_bytes(head: bytes) -> bool:
     """No control bytes, and CR and LF only together."""
     line_ends = head.count(b"\r\n")
     return not head.translate(None, _ALLOWED) and head.count(b"\n") == line_ends and head.count(b"\r") == line_ends
+
+
+def line_ends_are_valid(part: bytes) -> bool:
+    """Return whether CR and LF occur only together in a part of a head. A CR at its end may be half a line end."""
+    line_ends = part.count(b"\r\n")
+    return part.count(b"\n") == line_ends and part.count(b"\r") - part.endswith(b"\r") == line_ends
 
 
 def fields_are_valid(block: bytes) -> bool:

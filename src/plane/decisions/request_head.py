@@ -14,6 +14,7 @@ from plane.decisions.http_grammar import (
     TOKEN,
     connection_options,
     fields_are_valid,
+    line_ends_are_valid,
     only_allowed_bytes,
     parse_length,
     without_named,
@@ -29,12 +30,15 @@ __all__ = [
     "RequestFields",
     "RequestHead",
     "RequestReader",
+    "could_become_request",
+    "is_repeatable",
 ]
 
 # A target has no '#', '<' or '>'. RFC 3986 allows none of them there, browsers escape them, and the original refuses
 # '<' and '>'. A server that drops a fragment would serve another path than the one in x-verified-path. Other bytes that
 # RFC 3986 excludes (quotes, braces, '|', '^', those beyond ASCII) come from real browsers, and nginx takes them too.
 _REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([!-\"$-;=?-~\x80-\xff]+) HTTP/([0-9])\.([0-9])")
+_METHOD = re.compile(rb"(?:\r\n)?\r?\Z|" + TOKEN + rb"(?: |\Z)")
 _HOST = re.compile(rb"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?\Z")
 # The fields that matter here: framing, connection, and those that only this proxy may send. For a block in lower case:
 # an expression that ignores case tries its alternatives in twice the time.
@@ -46,6 +50,7 @@ _NOTED = re.compile(
 # How many blocks of fields are remembered, and how large each may be: 5 MiB at most, whatever clients send.
 KNOWN_LIMIT = 1024
 KNOWN_LIMIT_BYTES = 2048
+_SAFE = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))
 # A tunnel of HTTP/2 would carry requests past every rule about headers (A12); RFC 9113 has given it up.
 _HTTP_2 = re.compile(rb"(?i:(?:^|[, \t])h2c(?:$|[, \t]))")
 
@@ -80,6 +85,19 @@ class RequestHead:
     target: bytes
     http_1_0: bool
     fields: RequestFields
+
+
+def could_become_request(part: bytes) -> bool:
+    """Return whether the beginning of a request without an empty line can be that of a head.
+
+    What cannot is no reason to wait for more: another protocol, such as TLS, or lines that end otherwise.
+    """
+    return _METHOD.match(part) is not None and line_ends_are_valid(part)
+
+
+def is_repeatable(head: RequestHead) -> bool:
+    """Return whether a request may be sent twice (RFC 9110, section 9.2.1), and is at hand whole."""
+    return head.method in _SAFE and head.fields.length == 0
 
 
 class RequestReader:

@@ -176,7 +176,7 @@ def forwarded_head(
             head.fields.lines,
             route.request_fields,
             b"\r\nx-verified-path: ",
-            original_target,
+            original_target.partition(b"?")[0],
             client_fields,
             connection,
             b"\r\n\r\n",

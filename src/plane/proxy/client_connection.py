@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, cast
 import structlog
 
 from plane.decisions.answer_form import AnswerForm, answer_form
-from plane.decisions.answer_head import UNTIL_CLOSE, AnswerHead
+from plane.decisions.answer_head import UNTIL_CLOSE, AnswerHead, without_chunked_framing
 from plane.decisions.body_patience import Standstill, standstill
 from plane.decisions.chunk_scanner import MalformedChunks
 from plane.decisions.request_body import NO_BODY, RequestBody
-from plane.decisions.request_head import Refused, RequestHead
+from plane.decisions.request_head import Refused, RequestHead, could_become_request, is_repeatable
 from plane.decisions.request_rewrite import Route, origin_form
 from plane.decisions.tunnel_deadline import TunnelSide
 from plane.proxy import limits
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from plane.proxy.service import ProxyService
 
 __all__ = ["ClientConnection"]
-
-_RETRIED = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))
 
 log = structlog.get_logger("plane.proxy")
 
@@ -53,6 +51,7 @@ class ClientConnection(ClientTransport):
         "_answer_begun",
         "_answer_fields",
         "_body",
+        "_ends_with_connection",
         "_eof",
         "_head",
         "_head_begun",
@@ -89,6 +88,8 @@ class ClientConnection(ClientTransport):
         self.task: asyncio.Task[None] | None = None
         self._body = NO_BODY
         self._answer_begun = False
+        # Whether only the end of the connection tells that the response is whole.
+        self._ends_with_connection = False
         self._eof = False
         self._serving = False
         # What had not been taken when the deadline was over last.
@@ -137,9 +138,13 @@ class ClientConnection(ClientTransport):
             # TLS has no half-closed connections: its end is the end.
             return False
         if self.busy:
-            # Unless the request will never be whole.
-            return self._body.complete or self._upstream is None or bool(self._pending)
-        return self.writing_paused and bool(self._pending)
+            if self._body.complete or self._upstream is None or self._pending:
+                return True
+        elif self.writing_paused or not self._pending:
+            return self.writing_paused and bool(self._pending)
+        # The request will never be whole.
+        self._refuse_incomplete()
+        return False
 
     def connection_lost(self, error: Exception | None) -> None:
         self._service.connections.discard(self)
@@ -182,7 +187,7 @@ class ClientConnection(ClientTransport):
         if not self.busy and not self.writing_paused:
             if self._eof:
                 # What is left is no whole request, and never will be.
-                self._close()
+                self._refuse_incomplete()
             else:
                 self._resume_reading()
 
@@ -197,8 +202,8 @@ class ClientConnection(ClientTransport):
             self._pending = data
             if len(data) > self._service.http_limits.head_bytes:
                 self.refuse(431)
-            elif data.count(b"\n") != data.count(b"\r\n"):
-                # Else lines that end otherwise would wait for their end until the deadline.
+            elif data and not could_become_request(data):
+                # It would wait for its end until the deadline.
                 self.refuse(400)
             elif data and not self._head_begun:
                 self._head_begun = True
@@ -229,12 +234,17 @@ class ClientConnection(ClientTransport):
         self._answer_fields = answer_fields
         self._service.keeper.began(route.backend_id)
 
-    def take_upstream(self, route: Route) -> UpstreamConnection | None:
-        """Return `kept_upstream`, if there is one that can serve a request to ``route``; otherwise close it."""
+    def take_upstream(self, route: Route, *, repeatable: bool) -> UpstreamConnection | None:
+        """Return `kept_upstream`, if there is one that can serve a request to ``route``; otherwise close it.
+
+        ``repeatable``: as for `UpstreamPool.take`.
+        """
         upstream, self.kept_upstream = self.kept_upstream, None
         if upstream is None:
             return None
-        if upstream.closed or upstream.route.backend_id != route.backend_id:
+        now = self._service.now()
+        fresh = now - upstream.freed_at < upstream.reuse_s if repeatable else upstream.may_serve_once(now)
+        if upstream.closed or not fresh or upstream.route.backend_id != route.backend_id:
             upstream.abort()
             return None
         upstream.reused = True
@@ -247,12 +257,17 @@ class ClientConnection(ClientTransport):
             return
         assert self._head is not None
         self._upstream = upstream
-        upstream.begin(self, self._out, is_head_request=self._head.method == b"HEAD")
+        head = self._head
+        upstream.begin(self, self._out, is_head_request=head.method == b"HEAD", decodes_chunks=head.http_1_0)
         if self._pending and not self._body.complete:
             waiting, self._pending = self._pending, b""
             self._pending = self._pass_body(waiting)
+            if self._upstream is None:
+                # What came is no body, and has been refused.
+                return
         if self._eof and not self._body.complete:
-            self._abort()
+            self._drop_upstream()
+            self.refuse(400)
             return
         self._bytes_got_on()
         if not upstream.writing_paused:
@@ -293,14 +308,14 @@ class ClientConnection(ClientTransport):
         """The answer's head, and its body if that is whole already."""
         request = self._head
         assert request is not None
-        if head.length is None and request.http_1_0:
-            # This client knows no chunks.
-            self.backend_failed(answered=False)
-            return
         self._answer_begun = True
         self._service.answered[head.status // 100] += 1
-        if head.length == UNTIL_CLOSE:
+        fields = head.fields
+        if request.http_1_0:
+            fields = without_chunked_framing(fields)
+        if head.length == UNTIL_CLOSE or (head.length is None and request.http_1_0):
             self._keep_alive = False
+            self._ends_with_connection = True
         if self.must_close():
             # What is announced is done, also if the request is whole by then.
             self._keep_alive = False
@@ -309,7 +324,7 @@ class ClientConnection(ClientTransport):
             connection = b"\r\nConnection: keep-alive\r\n\r\n"
         else:
             connection = b"\r\n\r\n"
-        self._write(b"".join((head.status_line, head.fields, self._answer_fields, connection, body)))
+        self._write(b"".join((head.status_line, fields, self._answer_fields, connection, body)))
 
     def answer_body(self, data: bytes) -> None:
         """A part of the answer's body, framing included."""
@@ -339,6 +354,9 @@ class ClientConnection(ClientTransport):
         self._drop_upstream()
         if answered or self._answer_begun:
             self._end_use()
+            if self._ends_with_connection:
+                # A regular end would say that the body is whole.
+                self._reset_on_close()
             self._abort()
         else:
             self.answer_status(502)
@@ -375,12 +393,7 @@ class ClientConnection(ClientTransport):
 
     def may_retry(self) -> bool:
         """Whether the request may be sent again on another connection: it did nothing, and is at hand whole."""
-        return (
-            self._head is not None
-            and self._head.method in _RETRIED
-            and self._head.fields.length == 0
-            and not self._answer_begun
-        )
+        return self._head is not None and is_repeatable(self._head) and not self._answer_begun
 
     def retry(self) -> None:
         """A pooled connection had gone stale: once more, on a new one."""
@@ -418,6 +431,25 @@ class ClientConnection(ClientTransport):
         self._end_use()
         self._close(still_sending=True)
 
+    def _refuse_incomplete(self) -> None:
+        """The client sends no more. A request that is not whole is answered, unless its response has begun."""
+        if self._answer_begun and self.busy:
+            self._close()
+        elif self.busy or self._pending:
+            self._drop_upstream()
+            self.refuse(400)
+        else:
+            self._close()
+
+    def response_head_incomplete(self) -> None:
+        """A part of the backend's response head has come. The rest is waited for as long as for a body."""
+        if self.deadline is None:
+            self._bytes_got_on()
+
+    def response_head_complete(self) -> None:
+        """The rest of it has come."""
+        self._bytes_got_on()
+
     def expire(self) -> None:
         """The deadline is over: a request that began is told so, an idle connection just ends.
 
@@ -437,6 +469,7 @@ class ClientConnection(ClientTransport):
                 answer_begun=self._answer_begun,
                 client_ended=self._eof,
                 backend_reads=upstream is None or not upstream.writing_paused,
+                response_head_begun=upstream is not None and upstream.response_head_begun,
             )
             if verdict is Standstill.CUT:
                 self._abort()
@@ -475,8 +508,10 @@ class ClientConnection(ClientTransport):
         elif self.writing_paused or (self._upstream is not None and not self._body.complete):
             # A client that has sent its end is there, or a write will tell that it is not.
             waits_s = limits.CLOSING_LIMIT_S if self._eof else settings.body_s
+        elif self.busy and self._eof:
+            waits_s = limits.HALF_CLOSED_LIMIT_S
         elif self.busy:
-            waits_s = limits.HALF_CLOSED_LIMIT_S if self._eof else None
+            waits_s = settings.body_s if self._upstream is not None and self._upstream.response_head_begun else None
         elif self._head_begun:
             # The deadline is that of a head.
             return
@@ -511,7 +546,7 @@ class ClientConnection(ClientTransport):
     def _close(self, *, still_sending: bool = False) -> None:
         # Reads no further request.
         self.busy = True
-        self._end(still_sending=still_sending)
+        self._end(still_sending=still_sending and not self._eof)
         self._bytes_got_on()
 
     def _abort(self) -> None:

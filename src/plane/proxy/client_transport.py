@@ -7,8 +7,14 @@ not read already needs no care, and that a client that is still sending gets to 
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
+from contextlib import suppress
 
 __all__ = ["ClientTransport"]
+
+# On, for no time: closing drops what is not sent, and resets the connection (socket(7), SO_LINGER).
+_NO_LINGER = struct.pack("ii", 1, 0)
 
 
 class ClientTransport(asyncio.Protocol):
@@ -38,6 +44,14 @@ class ClientTransport(asyncio.Protocol):
         if self._reading_paused and self._transport is not None and not self._transport.is_closing():
             self._reading_paused = False
             self._transport.resume_reading()
+
+    def _reset_on_close(self) -> None:
+        """Have the client see an error, and no regular end, when the connection is closed."""
+        connection = None if self._transport is None else self._transport.get_extra_info("socket")
+        if connection is not None:
+            # One that is just being closed cannot be changed any more.
+            with suppress(OSError, ValueError):
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
 
     def _end(self, *, still_sending: bool) -> None:
         """Close when everything is written.

@@ -13,7 +13,6 @@ __all__ = [
     "HANDSHAKE_LIMIT_S",
     "LINGER_LIMIT_S",
     "PENDING_LIMIT_BYTES",
-    "POOL_IDLE_S",
     "POOL_LIMIT",
     "TLS_CLOSE_LIMIT_S",
     "WAITING_PAGE_AFTER_S",
@@ -40,6 +39,5 @@ HANDSHAKES_LIMIT: Final = 2048
 TLS_CLOSE_LIMIT_S: Final = 2.0
 # A backend that starts within this shows no waiting page before.
 WAITING_PAGE_AFTER_S: Final = 1.0
-# Free connections kept per backend, and how long: shorter than servers commonly keep them.
+# Free connections kept per backend.
 POOL_LIMIT: Final = 64
-POOL_IDLE_S: Final = 15.0

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, cast
 
 import structlog
 
-from plane.decisions.answer_head import UNTIL_CLOSE, AnswerHead, InvalidAnswer, read_answer_head
-from plane.decisions.chunk_scanner import ChunkScanner, MalformedChunks
+from plane.decisions.answer_head import UNTIL_CLOSE, AnswerHead, InvalidAnswer, could_become_head, read_answer_head
+from plane.decisions.chunk_scanner import ChunkDecoder, ChunkScanner, MalformedChunks
 from plane.decisions.request_rewrite import Route
-from plane.proxy.limits import POOL_IDLE_S, POOL_LIMIT
+from plane.proxy.kept_connection import is_quiet
+from plane.proxy.limits import POOL_LIMIT
 from plane.proxy.lost_peers import notice_lost_peer
 from plane.settings import ProxySettings
 
@@ -32,6 +33,7 @@ class UpstreamConnection(asyncio.Protocol):
     __slots__ = (
         "_buffer",
         "_client",
+        "_decodes_chunks",
         "_head",
         "_last_head",
         "_last_read",
@@ -42,9 +44,11 @@ class UpstreamConnection(asyncio.Protocol):
         "closed",
         "freed_at",
         "pool",
+        "reuse_s",
         "reused",
         "route",
         "transport",
+        "unrepeatable_reuse_s",
         "writing_paused",
     )
 
@@ -58,6 +62,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._left = 0
         self._scanner: ChunkScanner | None = None
         self._method_is_head = False
+        self._decodes_chunks = False
         self._last_read = (b"", False)
         self._last_head: AnswerHead | None = None
         # Whether anything of the answer has come.
@@ -65,6 +70,9 @@ class UpstreamConnection(asyncio.Protocol):
         self.reused = False
         self.closed = False
         self.freed_at = 0.0
+        # For how long after that; see `plane.decisions.backend_keepalive`.
+        self.reuse_s = 0.0
+        self.unrepeatable_reuse_s = 0.0
         # The backend reads more slowly than the request comes.
         self.writing_paused = False
 
@@ -73,14 +81,30 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)
         self.pool.open += 1
 
-    def begin(self, client: ClientConnection, head: bytes, *, is_head_request: bool) -> None:
-        """Send a request's head and expect its answer."""
+    def begin(
+        self, client: ClientConnection, head: bytes, *, is_head_request: bool, decodes_chunks: bool = False
+    ) -> None:
+        """Send a request's head and expect its answer.
+
+        ``decodes_chunks``: the client knows no chunks, and gets the data in them.
+        """
         assert self.transport is not None
         self._client = client
         self._head = None
         self._method_is_head = is_head_request
+        self._decodes_chunks = decodes_chunks
         self.answered = False
         self.transport.write(head)
+
+    @property
+    def response_head_begun(self) -> bool:
+        """Whether a part of a head has come, and its end has not."""
+        return bool(self._buffer)
+
+    def may_serve_once(self, now: float) -> bool:
+        """Return whether a free connection may be used for a request that cannot be repeated."""
+        assert self.transport is not None
+        return now - self.freed_at < self.unrepeatable_reuse_s and is_quiet(self.transport)
 
     def data_received(self, data: bytes) -> None:
         client = self._client
@@ -99,9 +123,7 @@ class UpstreamConnection(asyncio.Protocol):
         while True:
             end = data.find(b"\r\n\r\n", start)
             if end < 0:
-                self._buffer = data[start:] if start else data
-                if len(self._buffer) > self.pool.http_limits.answer_head_bytes:
-                    self._fail(client, "answer's head too large")
+                self._wait_for_head(client, data[start:] if start else data)
                 return
             try:
                 head = self._read_head(data[start:end])
@@ -112,26 +134,40 @@ class UpstreamConnection(asyncio.Protocol):
             if head.status >= 200 or head.status == 101:
                 break
             client.interim(head)
-        self._buffer = b""
+        if self._buffer:
+            self._buffer = b""
+            client.response_head_complete()
         rest = data[start:]
         if head.status == 101:
             self._switch(client, head, rest)
             return
         self._head = head
         self._left = head.length if head.length is not None and head.length > 0 else 0
-        self._scanner = ChunkScanner(self.pool.http_limits) if head.length is None else None
+        if head.length is None:
+            self._scanner = (ChunkDecoder if self._decodes_chunks else ChunkScanner)(self.pool.http_limits)
+        else:
+            self._scanner = None
         body = b""
         if self._left and len(rest) == self._left:
             body, rest = rest, b""
         client.answer_begins(head, body)
-        if self._client is None:
-            # The client cannot have this answer.
-            return
         if head.length == 0 or body:
             # Bytes after the end belong to no response: they are dropped, and the connection is not used again.
             self._finish(client, reusable=not rest)
         elif rest:
             self._take_body(client, rest)
+
+    def _wait_for_head(self, client: ClientConnection, part: bytes) -> None:
+        """Keep the part of a head that has come, unless it is none."""
+        self._buffer = part
+        if len(part) > self.pool.http_limits.answer_head_bytes:
+            self._fail(client, "answer's head too large")
+        elif not could_become_head(part):
+            self._fail(client, "malformed head")
+        elif part:
+            client.response_head_incomplete()
+        else:
+            client.response_head_complete()
 
     def _read_head(self, head: bytes) -> AnswerHead:
         """Read a head. A backend mostly repeats its answers' heads to the byte, within a second at least."""
@@ -180,6 +216,8 @@ class UpstreamConnection(asyncio.Protocol):
         assert self._head is not None
         head = self._head
         keep = reusable and head.keep_alive
+        self.reuse_s = head.reuse_s
+        self.unrepeatable_reuse_s = head.unrepeatable_reuse_s
         self._client = None
         self._head = None
         if keep and client.request_is_complete() and not self.writing_paused:
@@ -189,6 +227,7 @@ class UpstreamConnection(asyncio.Protocol):
                 self.transport.resume_reading()
             if head.announces_absent_body:
                 # If the body comes after all, it must not be the beginning of another client's response.
+                self.freed_at = self.pool.now()
                 client.kept_upstream = self
             else:
                 self.pool.put(self)
@@ -243,6 +282,7 @@ class UpstreamPool:
 
     def __init__(self, settings: ProxySettings) -> None:
         self._loop = asyncio.get_running_loop()
+        self.now = self._loop.time
         self._connect_s = settings.limits.connect_s
         self._lost_after_s = settings.limits.lost_after_s
         self.http_limits = settings.http_limits
@@ -250,14 +290,25 @@ class UpstreamPool:
         self.open = 0
         self._free: dict[str, list[UpstreamConnection]] = {}
 
-    def take(self, route: Route) -> UpstreamConnection | None:
-        """A free connection, if there is one."""
+    def take(self, route: Route, *, repeatable: bool) -> UpstreamConnection | None:
+        """Return a free connection that may serve a request, if there is one.
+
+        ``repeatable``: whether the request can be sent again if the backend has closed the connection.
+        """
         free = self._free.get(route.backend_id)
+        now = self.now()
         while free:
             upstream = free.pop()
-            if not upstream.closed:
+            if upstream.closed:
+                continue
+            # A call less on the path of most requests.
+            fresh = now - upstream.freed_at < upstream.reuse_s if repeatable else upstream.may_serve_once(now)
+            if fresh:
                 upstream.reused = True
                 return upstream
+            # The others have been free for longer. `close_idle` closes those that are of no use to anybody.
+            free.append(upstream)
+            return None
         return None
 
     async def connect(self, route: Route) -> UpstreamConnection:
@@ -281,7 +332,7 @@ class UpstreamPool:
         if upstream.closed or len(free) >= POOL_LIMIT:
             upstream.abort()
             return
-        upstream.freed_at = self._loop.time()
+        upstream.freed_at = self.now()
         free.append(upstream)
 
     def lost(self, upstream: UpstreamConnection) -> None:
@@ -299,10 +350,10 @@ class UpstreamPool:
             upstream.abort()
 
     def close_idle(self, now: float) -> None:
-        """Close those that have been free for long."""
+        """Close those that have been free for too long to be used again."""
         for backend_id, free in list(self._free.items()):
             for upstream in free[:]:
-                if now - upstream.freed_at >= POOL_IDLE_S:
+                if now - upstream.freed_at >= upstream.reuse_s:
                     free.remove(upstream)
                     upstream.abort()
             if not free:

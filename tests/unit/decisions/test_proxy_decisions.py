@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plane.decisions.chunk_scanner import ChunkScanner, MalformedChunks
+from plane.decisions.chunk_scanner import ChunkDecoder, ChunkScanner, MalformedChunks
 from plane.decisions.connection_monitor import ConnectionMonitor
 from plane.decisions.idle_sweep import SweepCandidate, sweep
 from plane.decisions.request_head import KNOWN_LIMIT, KNOWN_LIMIT_BYTES, Refused, RequestFields, RequestReader
@@ -84,6 +84,22 @@ def test_the_sweep_looks_again_when_the_next_is_due() -> None:
 
 
 CHUNKED = b"3;a=b\r\nabc\r\n0a\r\n0123456789\r\n0\r\nX-T: 1\r\n\r\n"
+
+
+@given(cuts=st.lists(st.integers(0, 60), max_size=20), rest=st.binary(max_size=10))
+def test_the_data_of_chunks_is_passed_on_however_they_are_cut(cuts: list[int], rest: bytes) -> None:
+    whole = b"3;x=y\r\nabc\r\nA\r\n0123\r\n6789\r\n0\r\nTrailer: x\r\n\r\n"
+    data = whole + rest
+    decoder, decoded, taken_total = ChunkDecoder(), b"", 0
+    ends = sorted({min(cut, len(data)) for cut in cuts} | {len(data)})
+    for start, end in itertools.pairwise([0, *ends]):
+        if decoder.done:
+            break
+        passed, taken = decoder.feed(data[start:end])
+        decoded += passed
+        taken_total += taken
+    assert decoder.done
+    assert (decoded, taken_total) == (b"abc0123\r\n6789", len(whole))
 
 
 @given(st.lists(st.integers(1, len(CHUNKED) + 4), max_size=10), st.binary(max_size=5))

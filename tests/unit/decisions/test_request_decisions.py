@@ -120,3 +120,10 @@ def test_limits_are_settings() -> None:
 )
 def test_who_is_to_blame(*, with_backend: bool, begun: bool, ended: bool, reads: bool, verdict: Standstill) -> None:
     assert standstill(with_backend=with_backend, answer_begun=begun, client_ended=ended, backend_reads=reads) is verdict
+
+
+def test_a_backend_that_stops_within_its_response_head_is_to_blame() -> None:
+    verdict = standstill(
+        with_backend=True, answer_begun=False, client_ended=False, backend_reads=True, response_head_begun=True
+    )
+    assert verdict is Standstill.BACKEND_IS_SLOW

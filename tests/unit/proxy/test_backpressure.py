@@ -95,6 +95,7 @@ class Scene:
             wire = self.backends[token] = Wire(backend_room)
             wire.protocol = upstream
             upstream.connection_made(cast("asyncio.Transport", wire))
+            upstream.reuse_s = upstream.unrepeatable_reuse_s = 15.0
             self.service.pool.put(upstream)
 
     def free(self, token: str) -> bool:
@@ -102,7 +103,7 @@ class Scene:
         assert route is not None
         assert route != "gone"
         assert route != "unconfirmed"
-        return self.service.pool.take(route) is not None
+        return self.service.pool.take(route, repeatable=True) is not None
 
 
 @pytest.fixture
