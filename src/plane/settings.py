@@ -12,6 +12,7 @@ from plane import timing
 from plane.decisions.access import ApiKeys
 from plane.decisions.http_limits import DEFAULT_LIMITS, HttpLimits
 from plane.decisions.port_choice import PortRange
+from plane.decisions.trusted_proxies import Network
 from plane.protocol.names import ClusterName, ControllerName, NodeName
 from plane.transport.controller_url import ControllerUrl
 
@@ -230,6 +231,8 @@ class ProxySettings:
         root_redirect_url: where ``/`` leads. None: 400.
         workers: processes that share the ports.
         metrics_host, metrics_port: where Prometheus reads metrics, of each worker at the next port. None: nowhere.
+        trusted_proxies: networks of load balancers in front, whose word on their clients is believed.
+        proxy_protocol: a connection of a trusted proxy begins with a header of the PROXY protocol.
         waiting_page: show a browser a page that waits while its backend starts, instead of a blank one.
         limits, http_limits: how long it waits, and how large parts of a message may be.
     """
@@ -247,6 +250,8 @@ class ProxySettings:
     workers: int = 1
     metrics_host: str = "127.0.0.1"
     metrics_port: int | None = None
+    trusted_proxies: tuple[Network, ...] = ()
+    proxy_protocol: bool = False
     waiting_page: bool = False
     limits: ProxyLimits = ProxyLimits()
     http_limits: HttpLimits = DEFAULT_LIMITS

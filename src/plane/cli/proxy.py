@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +17,7 @@ from plane.cli.arguments import cluster_name, node_name
 from plane.cli.controller_access import KeyFileOption, controller_access
 from plane.cli.serving import Running, serve
 from plane.decisions.http_limits import DEFAULT_LIMITS, HttpLimits
+from plane.decisions.trusted_proxies import Network, parse_networks
 from plane.protocol.errors import ConfigurationError
 from plane.protocol.names import Prefix
 from plane.settings import ProxyLimits, ProxySettings
@@ -52,6 +53,8 @@ def proxy(
     workers: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=64))] = 1,
     metrics_port: Annotated[int | None, Parameter(validator=validators.Number(gte=1, lte=65535))] = None,
     metrics_host: str = "127.0.0.1",
+    trusted_proxies: Annotated[list[str] | None, Parameter(negative="", consume_multiple=True)] = None,
+    proxy_protocol: Annotated[bool, Parameter(negative="")] = False,
     waiting_page: Annotated[bool, Parameter(negative="")] = False,
     head_timeout: Annotated[float, Parameter(validator=_SECONDS)] = _LIMITS.head_s,
     idle_timeout: Annotated[float, Parameter(validator=_SECONDS)] = _LIMITS.idle_s,
@@ -108,6 +111,11 @@ def proxy(
         Port of /metrics for Prometheus; each further worker has the next one. Without it there is none.
     metrics_host
         Address of that port.
+    trusted_proxies
+        Networks or addresses of load balancers in front, as 10.0.0.0/8; may be given several times. What they say in
+        X-Forwarded-For, X-Forwarded-Proto and X-Forwarded-Host is believed; what others say is replaced.
+    proxy_protocol
+        Each connection of a trusted proxy begins with a header of the PROXY protocol, version 1 or 2.
     waiting_page
         Show browsers a page while a backend starts; it opens the app when that is ready.
     head_timeout
@@ -143,6 +151,8 @@ def proxy(
         workers=workers,
         metrics_port=metrics_port,
         metrics_host=metrics_host,
+        trusted_proxies=_networks(trusted_proxies or (), proxy_protocol=proxy_protocol),
+        proxy_protocol=proxy_protocol,
         waiting_page=waiting_page,
         limits=ProxyLimits(head_s=head_timeout, idle_s=idle_timeout, connect_s=connect_timeout, body_s=body_timeout),
         http_limits=HttpLimits(
@@ -182,3 +192,12 @@ def _check_certificate_options(
         )
     if has_one and not https:
         raise ConfigurationError("a certificate is of use with --https only")
+
+
+def _networks(texts: Sequence[str], *, proxy_protocol: bool) -> tuple[Network, ...]:
+    if proxy_protocol and not texts:
+        raise ConfigurationError("--proxy-protocol needs --trusted-proxies: nobody else is believed")
+    try:
+        return parse_networks(texts)
+    except ValueError as error:
+        raise ConfigurationError(f"--trusted-proxies: {error}; write a network as 10.0.0.0/8, or an address") from None

@@ -79,6 +79,8 @@ FLAGS: dict[str, dict[str, str]] = {
         "acme_config.ca_file": "--acme-ca",
         "acme_config.name_server": "--acme-name-server",
         "root_redirect_url": "--root-redirect-url",
+        "trusted_proxies": "--trusted-proxies",
+        "proxy_protocol": "--proxy-protocol",
     },
     "Dns": {
         "controller_url": "--controller-url",

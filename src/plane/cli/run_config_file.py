@@ -125,7 +125,7 @@ class AcmeConfig(_Config, frozen=True, kw_only=True):
 
 
 class ProxyConfig(_Config, frozen=True, kw_only=True):
-    """A proxy. ``controller_key_file`` is ours."""
+    """A proxy. ``controller_key_file``, ``trusted_proxies`` and ``proxy_protocol`` are ours."""
 
     controller_url: str
     controller_key_file: str | None = None
@@ -135,6 +135,8 @@ class ProxyConfig(_Config, frozen=True, kw_only=True):
     port_config: PortConfig | None = None
     acme_config: AcmeConfig | None = None
     root_redirect_url: str | None = None
+    trusted_proxies: list[str] | None = None
+    proxy_protocol: bool | None = None
 
 
 class DnsConfig(_Config, frozen=True, kw_only=True):

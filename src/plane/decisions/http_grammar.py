@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 
 __all__ = [
+    "HOST",
     "TOKEN",
     "connection_options",
     "fields_are_valid",
@@ -18,6 +19,9 @@ __all__ = [
 ]
 
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+
+# The value of `Host`: a name or an address, and a port.
+HOST = re.compile(rb"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?\Z")
 
 # Every byte that may occur in a head: visible ASCII, space, tab, obs-text, and the CR and LF that end lines.
 _ALLOWED = bytes([0x09, 0x0A, 0x0D, *range(0x20, 0x7F), *range(0x80, 0x100)])

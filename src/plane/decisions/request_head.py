@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 
 from plane.decisions.http_grammar import (
+    HOST,
     TOKEN,
     connection_options,
     fields_are_valid,
@@ -22,6 +23,7 @@ from plane.decisions.http_grammar import (
 from plane.decisions.http_limits import DEFAULT_LIMITS, HttpLimits
 from plane.decisions.protected_fields import PROTECTED_NAME
 from plane.decisions.referer import without_token
+from plane.decisions.trusted_proxies import NO_CLAIMS, Claims
 
 __all__ = [
     "KNOWN_LIMIT",
@@ -39,7 +41,6 @@ __all__ = [
 # RFC 3986 excludes (quotes, braces, '|', '^', those beyond ASCII) come from real browsers, and nginx takes them too.
 _REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([!-\"$-;=?-~\x80-\xff]+) HTTP/([0-9])\.([0-9])")
 _METHOD = re.compile(rb"(?:\r\n)?\r?\Z|" + TOKEN + rb"(?: |\Z)")
-_HOST = re.compile(rb"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?\Z")
 # The fields that matter here: framing, connection, and those that only this proxy may send. For a block in lower case:
 # an expression that ignores case tries its alternatives in twice the time.
 _NOTED = re.compile(
@@ -47,6 +48,8 @@ _NOTED = re.compile(
     + PROTECTED_NAME
     + rb"):[ \t]*([^\r\n]*)"
 )
+# What `Claims` has, by these names alone: proxies use no other spelling.
+_CLAIM = re.compile(rb"\r\n(?i:x-forwarded-(for|proto|host)):[ \t]*([^\r\n]*)")
 # How many blocks of fields are remembered, and how large each may be: 5 MiB at most, whatever clients send.
 KNOWN_LIMIT = 1024
 KNOWN_LIMIT_BYTES = 2048
@@ -67,7 +70,8 @@ class Refused(Exception):
 class RequestFields:
     """What the field lines say. ``lines`` are those to pass on, each begun by CR LF.
 
-    ``length`` is the body's, None for a chunked body.
+    ``length`` is the body's, None for a chunked body. ``claims`` is what a proxy in front, or a client that acts as
+    one, says of the client; see `trusted_proxies`.
     """
 
     lines: bytes
@@ -75,6 +79,7 @@ class RequestFields:
     length: int | None
     keep_alive: bool
     upgrade: bytes | None
+    claims: Claims
 
 
 @dataclass(slots=True)
@@ -185,7 +190,7 @@ def _read_fields(block: bytes, http_1_0: bool, cluster: bytes, limits: HttpLimit
     kept.append(block[kept_from:])
     options = connection_options(connection)
     lines = without_named(b"".join(kept), options)
-    if len(hosts) != 1 or not _HOST.match(hosts[0]):
+    if len(hosts) != 1 or not HOST.match(hosts[0]):
         raise Refused(400, "exactly one well-formed Host is needed")
     if upgrade is not None and (http_1_0 or b"upgrade" not in options or _HTTP_2.search(upgrade)):
         # Served as if it had not been asked for (RFC 9110, section 7.8).
@@ -196,7 +201,16 @@ def _read_fields(block: bytes, http_1_0: bool, cluster: bytes, limits: HttpLimit
         length=_body_length(lengths, codings, http_1_0),
         keep_alive=(b"keep-alive" in options) if http_1_0 else (b"close" not in options),
         upgrade=upgrade,
+        claims=_claims(block),
     )
+
+
+def _claims(block: bytes) -> Claims:
+    """Return the claims in field lines, each begun by CR LF. Several lines of one name count as one list."""
+    values: dict[bytes, list[bytes]] = {b"for": [], b"proto": [], b"host": []}
+    for name, value in _CLAIM.findall(block):
+        values[name.lower()].append(value)
+    return Claims(*(b",".join(lines) for lines in values.values())) if any(values.values()) else NO_CLAIMS
 
 
 def _body_length(lengths: list[bytes], codings: list[bytes], http_1_0: bool) -> int | None:

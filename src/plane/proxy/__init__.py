@@ -3,7 +3,7 @@
 The data plane is asyncio protocols under uvloop: no task, future or timer on the path of a known token and a
 pooled connection.
 
-- A request's way: `entrances` (`tls_port`) → `client_connection` (on `client_transport`) → `backend_search` →
+- A request's way: `entrances` (`handshake_port`) → `client_connection` (on `client_transport`) → `backend_search` →
   `upstream` → `tunnel`.
 - What all connections share: `service`, with `route_lookup`, `connection_keeper`, `tunnels`, `open_files`, `answers`.
 - Certificates: `tls` has the current one; `certificate_files` and `cert_keeper` put it there.

@@ -83,7 +83,7 @@ def _go(
     if not host_belongs_to(head.fields.host, route.accepted_host):
         client.answer_status(403)
         return
-    out = forwarded_head(head, target, forwarded, route, client.client_fields)
+    out = forwarded_head(head, target, forwarded, route, client.visitor.fields)
     # By index, since this is on the path of every request.
     has_slash = len(target) > route.slash_at and target[route.slash_at] == _SLASH
     client.use(route, out, route.answer_fields if has_slash else route.bare_answer_fields)

@@ -7,6 +7,7 @@ One exchange at a time; what comes early waits, and reading stops when that is m
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import structlog
@@ -15,9 +16,11 @@ from plane.decisions.answer_form import AnswerForm, answer_form
 from plane.decisions.answer_head import UNTIL_CLOSE, AnswerHead, without_chunked_framing
 from plane.decisions.body_patience import Standstill, standstill
 from plane.decisions.chunk_scanner import MalformedChunks
+from plane.decisions.proxy_protocol import ProxyHeader
 from plane.decisions.request_body import NO_BODY, RequestBody
 from plane.decisions.request_head import Refused, RequestHead, could_become_request, is_repeatable
 from plane.decisions.request_rewrite import Route, origin_form
+from plane.decisions.trusted_proxies import believed_host, direct_visitor, plain_address, visitor_behind
 from plane.decisions.tunnel_deadline import TunnelSide
 from plane.proxy import limits
 from plane.proxy.backend_search import connect_anew, find_backend
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ClientConnection"]
 
+_NOBODY = direct_visitor("unknown", over_tls=False)
+
 log = structlog.get_logger("plane.proxy")
 
 
@@ -39,8 +44,8 @@ class ClientConnection(ClientTransport):
 
     Attributes:
         deadline: when it is closed if nothing changes (monotonic; None: not limited). See `ProxyService.sweep`.
-        client_fields: the lines that tell a backend of this connection, each begun by CR LF.
-        entrance: by what it came in.
+        entrance: by what it came in, and what is done with its requests.
+        visitor: the client of the request that is being served, or of the connection before the first.
         task: finds the backend of the request that is being served; None when nothing is waited for.
         busy: whether a request is being served.
         kept_upstream: a free connection that no other client may use.
@@ -57,26 +62,34 @@ class ClientConnection(ClientTransport):
         "_head_begun",
         "_keep_alive",
         "_out",
+        "_peer",
         "_pending",
+        "_proxy_header",
+        "_redirects_to_tls",
         "_route",
         "_service",
         "_serving",
+        "_speaks_for_others",
         "_unsent",
         "_upstream",
         "busy",
-        "client_fields",
         "deadline",
         "entrance",
         "kept_upstream",
         "task",
+        "visitor",
         "writing_paused",
     )
 
-    def __init__(self, service: ProxyService, entrance: Entrance) -> None:
+    def __init__(self, service: ProxyService, entrance: Entrance, header: ProxyHeader | None) -> None:
+        """``header``: what a trusted proxy said at the start of the connection."""
         super().__init__()
         self._service = service
         self.entrance = entrance
-        self.client_fields = b""
+        self._proxy_header = header
+        self._peer = self.visitor = _NOBODY
+        self._speaks_for_others = False
+        self._redirects_to_tls = entrance is Entrance.TO_TLS
         self._pending = b""
         self._head: RequestHead | None = None
         self._keep_alive = True
@@ -105,15 +118,40 @@ class ClientConnection(ClientTransport):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are of no common class.
         self._transport = cast("asyncio.Transport", transport)
-        peer = transport.get_extra_info("peername")
-        scheme = "https" if self.entrance is Entrance.TLS else "http"
-        address = peer[0] if peer else "unknown"
-        self.client_fields = f"\r\nx-forwarded-for: {address}\r\nx-forwarded-proto: {scheme}".encode()
+        self._identify_peer(transport.get_extra_info("peername"))
         if not self._service.has_room():
             self._transport.abort()
             return
         self.deadline = self._service.now() + self._service.limits.head_s
         self._service.connections.add(self)
+
+    def _identify_peer(self, peername: tuple[str, int] | None) -> None:
+        """Tell who sends the requests: the peer, or the client that a trusted proxy named at the start."""
+        address = peername[0] if peername else "unknown"
+        over_tls = self.entrance is Entrance.TLS
+        trusted, header = self._service.trusted_proxies, self._proxy_header
+        if header is not None:
+            address, over_tls = header.client or address, over_tls or header.over_tls
+        if trusted:
+            address = plain_address(address) or address
+            # A load balancer that does not name its client passes on the bytes of a stranger.
+            named = header is None or header.client is not None
+            self._speaks_for_others = named and address in trusted
+        self._peer = self.visitor = direct_visitor(address, over_tls=over_tls)
+        self._choose_entrance()
+
+    def _believe(self, head: RequestHead) -> None:
+        """Take what the peer, a trusted proxy, says of the client of a request."""
+        self.visitor = visitor_behind(self._peer, head.fields.claims, self._service.trusted_proxies)
+        host = believed_host(head.fields.host, self.visitor, self._service.cluster)
+        if host is not head.fields.host:
+            head.fields = replace(head.fields, host=host)
+        self._choose_entrance()
+
+    def _choose_entrance(self) -> None:
+        """Serve here what came by TLS to a trusted proxy: a redirect would only lead to the same place."""
+        if self._redirects_to_tls:
+            self.entrance = Entrance.HTTP if self.visitor.over_tls else Entrance.TO_TLS
 
     def data_received(self, data: bytes) -> None:
         if self.lingering:
@@ -214,11 +252,13 @@ class ClientConnection(ClientTransport):
             head = self._service.reader.read(data[:end])
             target = origin_form(head)
         except Refused as refused:
-            log.info("request refused", status=refused.status, reason=str(refused))
+            log.info("request refused", status=refused.status, reason=str(refused), client=self.visitor.address)
             self.refuse(refused.status)
             return True
         self.busy = True
         self.deadline = None
+        if self._speaks_for_others:
+            self._believe(head)
         self._head = head
         self._answer_begun = False
         length = head.fields.length
@@ -281,7 +321,7 @@ class ClientConnection(ClientTransport):
         try:
             passed, taken = self._body.take(data)
         except MalformedChunks as error:
-            log.info("request refused", status=400, reason=str(error))
+            log.info("request refused", status=400, reason=str(error), client=self.visitor.address)
             self._drop_upstream()
             if self._answer_begun:
                 self._abort()

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from plane.protocol.errors import ConfigurationError, why_no_port
+from plane.proxy.entrance import Entrance
+from plane.proxy.handshake_port import HandshakePort
 from plane.proxy.lost_peers import notice_lost_peer
 from plane.proxy.service import ProxyService
 from plane.proxy.tls import CertificateHolder
-from plane.proxy.tls_port import TlsPort
 
 __all__ = ["Entrances", "bind"]
 
@@ -30,7 +31,7 @@ class Entrances:
     https: Sequence[socket.socket] = ()
 
     def __post_init__(self) -> None:
-        self._open: list[asyncio.Server | TlsPort] = []
+        self._open: list[asyncio.Server | HandshakePort] = []
         self._closed = False
 
     @property
@@ -49,13 +50,21 @@ class Entrances:
         Raises:
             ConfigurationError
         """
-        new_connection = service.new_redirected_connection if self.https else service.new_connection
+        entrance = Entrance.TO_TLS if self.https else Entrance.HTTP
         loop = asyncio.get_running_loop()
         for bound in self.http:
             # Accepted connections inherit it.
             notice_lost_peer(bound, service.limits.lost_after_s)
             try:
-                self._open.append(await loop.create_server(new_connection, sock=bound, backlog=ACCEPT_BACKLOG))
+                if service.proxy_protocol:
+                    bound.listen(ACCEPT_BACKLOG)
+                    self._open.append(HandshakePort(bound, service, entrance, None))
+                else:
+                    self._open.append(
+                        await loop.create_server(
+                            lambda: service.new_connection(entrance), sock=bound, backlog=ACCEPT_BACKLOG
+                        )
+                    )
             except OSError as error:
                 # Another program was faster, between the bind and this.
                 raise ConfigurationError(f"port {self.http_port} {why_no_port(error)}") from error
@@ -75,7 +84,7 @@ class Entrances:
                 bound.listen(ACCEPT_BACKLOG)
             except OSError as error:
                 raise ConfigurationError(f"port {self.https_port} {why_no_port(error)}") from error
-            self._open.append(TlsPort(bound, service, certificates))
+            self._open.append(HandshakePort(bound, service, Entrance.TLS, certificates.context))
 
     def close(self) -> None:
         """Accept no more."""

@@ -7,8 +7,10 @@ from collections.abc import Awaitable, Callable, Iterable
 
 import structlog
 
+from plane.decisions.proxy_protocol import ProxyHeader
 from plane.decisions.request_head import RequestReader
 from plane.decisions.request_rewrite import Route, normal_host
+from plane.decisions.trusted_proxies import TrustedProxies
 from plane.ownership import OwnedTasks
 from plane.protocol.proxy_messages import BackendRemoved, MessageToProxy, RouteInfoResponse, TokensRevoked
 from plane.proxy.answers import OwnAnswers, server_field
@@ -46,6 +48,8 @@ class ProxyService:
         self.limits = settings.limits
         self.http_limits = settings.http_limits
         self.reader = RequestReader(self.cluster, settings.http_limits)
+        self.trusted_proxies = TrustedProxies(settings.trusted_proxies)
+        self.proxy_protocol = settings.proxy_protocol
         self.waiting_page = settings.waiting_page
         self.open_files = OpenFiles()
         # Timers of backends that have ended; `drain` ends them.
@@ -63,17 +67,12 @@ class ProxyService:
         # Answers begun, by the first digit of their status.
         self.answered = [0] * 6
 
-    def new_connection(self) -> ClientConnection:
-        """The protocol of a connection that came in by plain HTTP."""
-        return ClientConnection(self, Entrance.HTTP)
+    def new_connection(self, entrance: Entrance, header: ProxyHeader | None = None) -> ClientConnection:
+        """Return the protocol of a connection.
 
-    def new_tls_connection(self) -> ClientConnection:
-        """That of one that came in by TLS."""
-        return ClientConnection(self, Entrance.TLS)
-
-    def new_redirected_connection(self) -> ClientConnection:
-        """That of one that came in by plain HTTP where TLS is spoken."""
-        return ClientConnection(self, Entrance.TO_TLS)
+        ``header``: what a trusted proxy said at its start, with ``--proxy-protocol``.
+        """
+        return ClientConnection(self, entrance, header)
 
     # From the controller, or from the proxy whose worker this is.
 

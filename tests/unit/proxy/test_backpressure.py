@@ -10,6 +10,7 @@ import pytest
 from plane.protocol.names import ClusterName, NodeName
 from plane.protocol.proxy_messages import RouteInfo, RouteInfoResponse
 from plane.proxy.client_connection import ClientConnection
+from plane.proxy.entrance import Entrance
 from plane.proxy.service import ProxyService
 from plane.proxy.upstream import UpstreamConnection
 from plane.settings import ProxySettings
@@ -80,7 +81,7 @@ class Scene:
         )
         self.service = ProxyService(settings, nothing, nothing)
         self.client = Wire(client_room)
-        self.connection: ClientConnection = self.service.new_connection()
+        self.connection: ClientConnection = self.service.new_connection(Entrance.HTTP)
         self.client.protocol = self.connection
         self.connection.connection_made(cast("asyncio.Transport", self.client))
         self.backends: dict[str, Wire] = {}
