@@ -1,39 +1,27 @@
-"""Backends whose tunnels never end by themselves: the proxy closes both connections, and the backend is swept."""
+"""A Node.js backend whose tunnels never end by themselves: the proxy closes them, and the backend is swept."""
 
 from __future__ import annotations
 
+import shutil
 import socket
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from harness import real_parts
 from harness.clusters import separate_parts, until
 
 MAX_IDLE_S = 2
 BODY_TIMEOUT_S = 1
-# Like a Node.js server that handles `upgrade`, it does not end its direction when a client has. "/stuck" does not read.
+# A socket that was upgraded may stay half-open in Node.js: it does not answer the client's end. "/stuck" reads nothing.
 BACKEND = """
-import os, socket, threading
-server = socket.create_server(("127.0.0.1", int(os.environ["PORT"])), backlog=64)
-kept = []
-def serve(connection):
-    head = b""
-    while not head.endswith(b"\\r\\n\\r\\n"):
-        piece = connection.recv(1)
-        if not piece:
-            return
-        head += piece
-    if b"pgrade: raw" not in head:
-        connection.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 0\\r\\nConnection: close\\r\\n\\r\\n")
-        connection.close()
-        return
-    kept.append(connection)
-    connection.sendall(b"HTTP/1.1 101 Switching Protocols\\r\\nConnection: Upgrade\\r\\nUpgrade: raw\\r\\n\\r\\n")
-    if not head.startswith(b"GET /stuck"):
-        while connection.recv(65536):
-            pass
-while True:
-    threading.Thread(target=serve, args=(server.accept()[0],), daemon=True).start()
+const s = require('http').createServer((q, r) => r.end('x'));
+s.on('upgrade', (q, k) => {
+  k.write('HTTP/1.1 101 Switching Protocols\\r\\nConnection: Upgrade\\r\\nUpgrade: raw\\r\\n\\r\\n');
+  k.on('error', () => {});
+  if (!q.url.startsWith('/stuck')) k.on('data', () => {});
+});
+s.listen(process.env.PORT, '127.0.0.1');
 """
 
 
@@ -57,10 +45,15 @@ def open_files(process: int) -> int:
 
 
 def test_tunnels_that_backends_never_end_are_closed_and_the_backend_is_swept(postgres_url: str, tmp_path: Path) -> None:
+    node = shutil.which("node")
+    if node is None:
+        real_parts.missing("Node.js")
     with separate_parts(
         postgres_url, tmp_path, controllers=1, proxy=("--body-timeout", str(BODY_TIMEOUT_S))
     ) as cluster:
-        answer = cluster.spawn("k", spawn={"max_idle_seconds": MAX_IDLE_S}, CODE=BACKEND)
+        executable = {"command": [node, "-e", BACKEND], "isolation": cluster.isolation}
+        answer = cluster.connect(spawn_config={"executable": executable, "max_idle_seconds": MAX_IDLE_S})
+        cluster.until_status(answer["backend_id"], "ready")
         assert cluster.get(answer["url"]).status == 200
         proxy = cluster.programs["proxy"]
         before = open_files(proxy.process.pid)
