@@ -28,12 +28,12 @@ from plane.decisions.trusted_proxies import NO_CLAIMS, Claims
 __all__ = [
     "KNOWN_LIMIT",
     "KNOWN_LIMIT_BYTES",
+    "REPEATABLE",
     "Refused",
     "RequestFields",
     "RequestHead",
     "RequestReader",
     "could_become_request",
-    "is_repeatable",
 ]
 
 # A target has no '#', '<' or '>'. RFC 3986 allows none of them there, browsers escape them, and the original refuses
@@ -53,7 +53,8 @@ _CLAIM = re.compile(rb"\r\n(?i:x-forwarded-(for|proto|host)):[ \t]*([^\r\n]*)")
 # How many blocks of fields are remembered, and how large each may be: 5 MiB at most, whatever clients send.
 KNOWN_LIMIT = 1024
 KNOWN_LIMIT_BYTES = 2048
-_SAFE = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))
+# Methods of requests that may be sent twice (RFC 9110, section 9.2.1), if they have no body.
+REPEATABLE = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))
 # A tunnel of HTTP/2 would carry requests past every rule about headers (A12); RFC 9113 has given it up.
 _HTTP_2 = re.compile(rb"(?i:(?:^|[, \t])h2c(?:$|[, \t]))")
 
@@ -98,11 +99,6 @@ def could_become_request(part: bytes) -> bool:
     What cannot is no reason to wait for more: another protocol, such as TLS, or lines that end otherwise.
     """
     return _METHOD.match(part) is not None and line_ends_are_valid(part)
-
-
-def is_repeatable(head: RequestHead) -> bool:
-    """Return whether a request may be sent twice (RFC 9110, section 9.2.1), and is at hand whole."""
-    return head.method in _SAFE and head.fields.length == 0
 
 
 class RequestReader:

@@ -27,6 +27,8 @@ __all__ = [
 
 # Of the column that holds them; random ones are 43 and 45 long.
 TOKEN_LIMIT = 256
+# A byte is found in a tenth of the time of a string of one.
+_QUESTION_MARK = ord("?")
 
 
 @dataclass(slots=True, frozen=True)
@@ -176,7 +178,7 @@ def forwarded_head(
             head.fields.lines,
             route.request_fields,
             b"\r\nx-verified-path: ",
-            original_target.partition(b"?")[0],
+            original_target.partition(b"?")[0] if _QUESTION_MARK in original_target else original_target,
             client_fields,
             connection,
             b"\r\n\r\n",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from plane.decisions.answer_form import is_navigation
-from plane.decisions.request_head import RequestHead, is_repeatable
+from plane.decisions.request_head import REPEATABLE, RequestHead
 from plane.decisions.request_rewrite import Route, forwarded_head, host_belongs_to
 from plane.decisions.request_way import ToToken, https_location, request_way
 from plane.proxy import limits
@@ -87,7 +87,8 @@ def _go(
     # By index, since this is on the path of every request.
     has_slash = len(target) > route.slash_at and target[route.slash_at] == _SLASH
     client.use(route, out, route.answer_fields if has_slash else route.bare_answer_fields)
-    repeatable = is_repeatable(head)
+    # Without a call, since this is on the path of every request.
+    repeatable = head.fields.length == 0 and head.method in REPEATABLE
     upstream = None if client.kept_upstream is None else client.take_upstream(route, repeatable=repeatable)
     if upstream is None:
         upstream = service.pool.take(route, repeatable=repeatable)

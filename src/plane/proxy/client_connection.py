@@ -18,7 +18,7 @@ from plane.decisions.body_patience import Standstill, standstill
 from plane.decisions.chunk_scanner import MalformedChunks
 from plane.decisions.proxy_protocol import ProxyHeader
 from plane.decisions.request_body import NO_BODY, RequestBody
-from plane.decisions.request_head import Refused, RequestHead, could_become_request, is_repeatable
+from plane.decisions.request_head import REPEATABLE, Refused, RequestHead, could_become_request
 from plane.decisions.request_rewrite import Route, origin_form
 from plane.decisions.trusted_proxies import believed_host, direct_visitor, plain_address, visitor_behind
 from plane.decisions.tunnel_deadline import TunnelSide
@@ -283,7 +283,8 @@ class ClientConnection(ClientTransport):
         if upstream is None:
             return None
         now = self._service.now()
-        fresh = now - upstream.freed_at < upstream.reuse_s if repeatable else upstream.may_serve_once(now)
+        assert upstream.last_head is not None
+        fresh = now - upstream.freed_at < upstream.last_head.reuse_s if repeatable else upstream.may_serve_once(now)
         if upstream.closed or not fresh or upstream.route.backend_id != route.backend_id:
             upstream.abort()
             return None
@@ -297,8 +298,7 @@ class ClientConnection(ClientTransport):
             return
         assert self._head is not None
         self._upstream = upstream
-        head = self._head
-        upstream.begin(self, self._out, is_head_request=head.method == b"HEAD", decodes_chunks=head.http_1_0)
+        upstream.begin(self, self._out, is_head_request=self._head.method == b"HEAD")
         if self._pending and not self._body.complete:
             waiting, self._pending = self._pending, b""
             self._pending = self._pass_body(waiting)
@@ -337,6 +337,10 @@ class ClientConnection(ClientTransport):
         return self._body.complete
 
     # From the backend's connection.
+
+    def knows_chunks(self) -> bool:
+        """Return whether the client can read a chunked body. One of HTTP/1.0 gets the data in it."""
+        return self._head is not None and not self._head.http_1_0
 
     def interim(self, head: AnswerHead) -> None:
         """An answer before the answer (1xx); HTTP/1.0 has none."""
@@ -433,7 +437,12 @@ class ClientConnection(ClientTransport):
 
     def may_retry(self) -> bool:
         """Whether the request may be sent again on another connection: it did nothing, and is at hand whole."""
-        return self._head is not None and is_repeatable(self._head) and not self._answer_begun
+        return (
+            self._head is not None
+            and self._head.method in REPEATABLE
+            and self._head.fields.length == 0
+            and not self._answer_begun
+        )
 
     def retry(self) -> None:
         """A pooled connection had gone stale: once more, on a new one."""

@@ -33,9 +33,7 @@ class UpstreamConnection(asyncio.Protocol):
     __slots__ = (
         "_buffer",
         "_client",
-        "_decodes_chunks",
         "_head",
-        "_last_head",
         "_last_read",
         "_left",
         "_method_is_head",
@@ -43,12 +41,11 @@ class UpstreamConnection(asyncio.Protocol):
         "answered",
         "closed",
         "freed_at",
+        "last_head",
         "pool",
-        "reuse_s",
         "reused",
         "route",
         "transport",
-        "unrepeatable_reuse_s",
         "writing_paused",
     )
 
@@ -62,17 +59,14 @@ class UpstreamConnection(asyncio.Protocol):
         self._left = 0
         self._scanner: ChunkScanner | None = None
         self._method_is_head = False
-        self._decodes_chunks = False
         self._last_read = (b"", False)
-        self._last_head: AnswerHead | None = None
+        # Of the last response. It also tells for how long the free connection may be used again.
+        self.last_head: AnswerHead | None = None
         # Whether anything of the answer has come.
         self.answered = False
         self.reused = False
         self.closed = False
         self.freed_at = 0.0
-        # For how long after that; see `plane.decisions.backend_keepalive`.
-        self.reuse_s = 0.0
-        self.unrepeatable_reuse_s = 0.0
         # The backend reads more slowly than the request comes.
         self.writing_paused = False
 
@@ -81,18 +75,12 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)
         self.pool.open += 1
 
-    def begin(
-        self, client: ClientConnection, head: bytes, *, is_head_request: bool, decodes_chunks: bool = False
-    ) -> None:
-        """Send a request's head and expect its answer.
-
-        ``decodes_chunks``: the client knows no chunks, and gets the data in them.
-        """
+    def begin(self, client: ClientConnection, head: bytes, *, is_head_request: bool) -> None:
+        """Send a request's head and expect its answer."""
         assert self.transport is not None
         self._client = client
         self._head = None
         self._method_is_head = is_head_request
-        self._decodes_chunks = decodes_chunks
         self.answered = False
         self.transport.write(head)
 
@@ -104,7 +92,8 @@ class UpstreamConnection(asyncio.Protocol):
     def may_serve_once(self, now: float) -> bool:
         """Return whether a free connection may be used for a request that cannot be repeated."""
         assert self.transport is not None
-        return now - self.freed_at < self.unrepeatable_reuse_s and is_quiet(self.transport)
+        assert self.last_head is not None
+        return now - self.freed_at < self.last_head.unrepeatable_reuse_s and is_quiet(self.transport)
 
     def data_received(self, data: bytes) -> None:
         client = self._client
@@ -144,7 +133,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._head = head
         self._left = head.length if head.length is not None and head.length > 0 else 0
         if head.length is None:
-            self._scanner = (ChunkDecoder if self._decodes_chunks else ChunkScanner)(self.pool.http_limits)
+            self._scanner = (ChunkScanner if client.knows_chunks() else ChunkDecoder)(self.pool.http_limits)
         else:
             self._scanner = None
         body = b""
@@ -172,13 +161,13 @@ class UpstreamConnection(asyncio.Protocol):
     def _read_head(self, head: bytes) -> AnswerHead:
         """Read a head. A backend mostly repeats its answers' heads to the byte, within a second at least."""
         read = (head, self._method_is_head)
-        if read == self._last_read and self._last_head is not None:
-            return self._last_head
-        self._last_head = read_answer_head(
+        if read == self._last_read and self.last_head is not None:
+            return self.last_head
+        self.last_head = read_answer_head(
             head, to_head_request=self._method_is_head, shares_origin=self.route.shares_origin
         )
         self._last_read = read
-        return self._last_head
+        return self.last_head
 
     def _take_body(self, client: ClientConnection, data: bytes) -> None:
         if self._scanner is not None:
@@ -216,8 +205,6 @@ class UpstreamConnection(asyncio.Protocol):
         assert self._head is not None
         head = self._head
         keep = reusable and head.keep_alive
-        self.reuse_s = head.reuse_s
-        self.unrepeatable_reuse_s = head.unrepeatable_reuse_s
         self._client = None
         self._head = None
         if keep and client.request_is_complete() and not self.writing_paused:
@@ -302,8 +289,8 @@ class UpstreamPool:
             if upstream.closed:
                 continue
             # A call less on the path of most requests.
-            fresh = now - upstream.freed_at < upstream.reuse_s if repeatable else upstream.may_serve_once(now)
-            if fresh:
+            assert upstream.last_head is not None
+            if now - upstream.freed_at < upstream.last_head.reuse_s if repeatable else upstream.may_serve_once(now):
                 upstream.reused = True
                 return upstream
             # The others have been free for longer. `close_idle` closes those that are of no use to anybody.
@@ -353,7 +340,8 @@ class UpstreamPool:
         """Close those that have been free for too long to be used again."""
         for backend_id, free in list(self._free.items()):
             for upstream in free[:]:
-                if now - upstream.freed_at >= upstream.reuse_s:
+                assert upstream.last_head is not None
+                if now - upstream.freed_at >= upstream.last_head.reuse_s:
                     free.remove(upstream)
                     upstream.abort()
             if not free:

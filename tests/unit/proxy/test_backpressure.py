@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from plane.decisions.answer_head import read_answer_head
 from plane.protocol.names import ClusterName, NodeName
 from plane.protocol.proxy_messages import RouteInfo, RouteInfoResponse
 from plane.proxy.client_connection import ClientConnection
@@ -96,7 +97,7 @@ class Scene:
             wire = self.backends[token] = Wire(backend_room)
             wire.protocol = upstream
             upstream.connection_made(cast("asyncio.Transport", wire))
-            upstream.reuse_s = upstream.unrepeatable_reuse_s = 15.0
+            upstream.last_head = read_answer_head(OK.partition(b"\r\n\r\n")[0], to_head_request=False)
             self.service.pool.put(upstream)
 
     def free(self, token: str) -> bool:
