@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any, NamedTuple
 
 import pytest
@@ -51,13 +52,11 @@ class Answer(NamedTuple):
 
 def visit(cluster: Cluster, path: str, host: str | None = None, **fields: str) -> Answer:
     """What a browser gets that does not follow redirects."""
-    connection = http.client.HTTPConnection("127.0.0.1", cluster.proxy_port, timeout=20)
-    names = {"Host": host or f"localhost:{cluster.proxy_port}", "Accept": "text/html"}
-    connection.request("GET", path, headers=names | {name.replace("_", "-"): value for name, value in fields.items()})
-    response = connection.getresponse()
-    answer = Answer(response.status, response.headers, response.read().decode())
-    connection.close()
-    return answer
+    names = {"Host": host or f"localhost:{cluster.proxy_port}", "Accept": "text/html", **fields}
+    with closing(http.client.HTTPConnection("127.0.0.1", cluster.proxy_port, timeout=20)) as connection:
+        connection.request("GET", path, headers=names)
+        response = connection.getresponse()
+        return Answer(response.status, response.headers, response.read().decode())
 
 
 def test_a_browser_that_follows_an_absolute_path_is_told_so(cluster: Cluster) -> None:
