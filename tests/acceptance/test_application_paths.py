@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from harness.clusters import Cluster, dev_cluster, until
+from harness.commands import run
 
 # Redirects `/` to `/lab`, with a cookie; says everything else back.
 APPLICATION = """
@@ -119,6 +120,14 @@ def test_a_token_in_a_cookie_lets_absolute_paths_work_until_it_is_revoked(cluste
             return False
 
     until(leads_nowhere)
+
+
+@pytest.mark.parametrize("name", ["http://forwarded.example", "a b", "forwarded.example:port"])
+def test_a_public_host_that_is_none_is_refused_before_anything_starts(name: str) -> None:
+    done = run("dev", "--public-host", name)
+    assert done.status == 1
+    assert "--public-host" in done.err
+    assert "HOST or HOST:PORT" in done.err
 
 
 def test_loopback_addresses_and_public_hosts_are_served_and_others_are_named(cluster: Cluster) -> None:
