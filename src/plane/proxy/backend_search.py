@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import structlog
 
-from plane.decisions.absolute_path import is_issued_token, referred_token
+from plane.decisions.absolute_path import is_issued_token
 from plane.decisions.answer_form import is_navigation
 from plane.decisions.request_head import RequestHead
 from plane.decisions.request_rewrite import Route, forwarded_head, host_belongs_to, split_target
@@ -20,6 +20,7 @@ from plane.decisions.request_way import ToToken, https_location, request_way
 from plane.decisions.token_cookie import redirect_target, set_cookie_field
 from plane.proxy import limits
 from plane.proxy.entrance import Entrance
+from plane.proxy.lost_requests import leads_nowhere, live_referer, wrong_host
 
 if TYPE_CHECKING:
     from plane.proxy.client_connection import ClientConnection
@@ -28,10 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["connect_anew", "find_backend"]
 
 _SLASH = ord("/")
-# Bytes of a first segment that a log shows: enough for a name, and not for a token.
-_SHOWN_LIMIT = 20
-# Browsers ask for it by themselves, whatever the application does.
-_FAVICON = "favicon.ico"
 _READ_ONLY = frozenset((b"GET", b"HEAD"))
 
 log = structlog.get_logger("plane.proxy")
@@ -57,7 +54,7 @@ def find_backend(client: ClientConnection, service: ProxyService, head: RequestH
         if found is None:
             client.task = asyncio.ensure_future(_ask(client, service, head, target, (way,)))
         elif found == "gone":
-            _leads_nowhere(client, service, head, way.token)
+            leads_nowhere(client, service, head, way.token)
         elif found == "unconfirmed":
             # The same for a connection in the pool: its request may reach a process whose key is another's by now.
             client.answer_status(503)
@@ -80,15 +77,15 @@ def _answer_without_token(
         location = https_location(target, head.fields.authority)
         client.answer(service.answers.redirect(location, close=client.must_close()))
     elif way == "root":
-        if not service.answers.redirects_root and _live_referer(service, head) is not None:
-            _leads_nowhere(client, service, head, "", status=400)
+        if not service.answers.redirects_root and live_referer(service, head) is not None:
+            leads_nowhere(client, service, head, "", status=400)
             return
         own_host = head.fields.host == service.cluster
         client.answer(service.answers.of_root(client.form(), close=client.must_close(), own_host=own_host))
     elif way == 403:
-        _wrong_host(client, service, head, service.cluster)
+        wrong_host(client, service, head, service.cluster)
     else:
-        _leads_nowhere(client, service, head, split_target(target)[0])
+        leads_nowhere(client, service, head, split_target(target)[0])
 
 
 @dataclass(slots=True)
@@ -149,14 +146,14 @@ async def _ask(
     elif len(ways) > 1 or isinstance(way, _ByCookie):
         _try(client, service, head, target, ways[1:])
     else:
-        _leads_nowhere(client, service, head, way.token)
+        leads_nowhere(client, service, head, way.token)
 
 
 def _go(
     client: ClientConnection, service: ProxyService, head: RequestHead, route: Route, target: bytes, way: _Way
 ) -> None:
     if not host_belongs_to(head.fields.host, route.accepted_host):
-        _wrong_host(client, service, head, route.accepted_host)
+        wrong_host(client, service, head, route.accepted_host)
         return
     # On the path of every request, so without a call.
     by_cookie = False
@@ -211,35 +208,6 @@ def _may_go_on(
     log.info("request of another origin refused", backend=route.backend_id)
     client.answer(service.answers.other_origin(client.form(), close=client.must_close()))
     return False
-
-
-def _wrong_host(client: ClientConnection, service: ProxyService, head: RequestHead, expected: bytes) -> None:
-    host, right = head.fields.authority.decode("latin-1"), expected.decode("latin-1")
-    service.wrong_hosts.warn(host.lower(), host=host, expected=right)
-    client.answer(service.answers.wrong_host(host, right, client.form(), close=client.must_close()))
-
-
-def _live_referer(service: ProxyService, head: RequestHead) -> Route | None:
-    """Return the route of the session whose page caused the request, as far as its `Referer` tells."""
-    token = referred_token(head.fields.referer, head.fields.authority) if head.fields.referer else None
-    found = None if token is None else service.routes.known(token)
-    return found if isinstance(found, Route) else None
-
-
-def _leads_nowhere(
-    client: ClientConnection, service: ProxyService, head: RequestHead, segment: str, status: int = 410
-) -> None:
-    """Answer a request whose first path segment leads nowhere, or that has none."""
-    if is_issued_token(segment):
-        client.answer_status(status)
-        return
-    route = _live_referer(service, head)
-    if segment != _FAVICON:
-        host = head.fields.authority.decode("latin-1")
-        facts = {"host": host} if route is None else {"host": host, "backend": route.backend_id}
-        name = host.lower() if route is None else route.backend_id
-        service.absolute_paths.warn(name, **facts, path=f"/{segment[:_SHOWN_LIMIT]}")
-    client.answer(service.answers.absolute_path(status, client.form(), close=client.must_close()))
 
 
 def connect_anew(client: ClientConnection, service: ProxyService, route: Route) -> None:
