@@ -125,6 +125,16 @@ async def test_a_wrong_host_is_answered_and_logged_with_both_names() -> None:
     ]
 
 
+async def test_a_host_is_shown_as_far_as_one_may_be_long() -> None:
+    with capture_logs() as logs:
+        async with world() as it:
+            for target in ("/t/", "/lab"):
+                answer = await it.send(get(target, CLOSE, host="x" * 10_000))
+                assert status(answer) == 403
+                assert json.loads(body_of(answer))["host"] == "x" * 255
+    assert [len(entry["host"]) for entry in logs if "host" in entry] == [255]
+
+
 async def test_public_hosts_stand_for_the_cluster() -> None:
     async with world(public_hosts=("127.0.0.1:9", "forwarded.example")) as it:
         it.add_route("sub", subdomain="sub")

@@ -19,13 +19,15 @@ __all__ = ["leads_nowhere", "live_referer", "wrong_host"]
 
 # Characters of a first segment that a log shows: enough for a name, and not for a token.
 _SHOWN_LIMIT = 20
+# The longest name of a host (RFC 1035, section 2.3.4). A client may send one of 64 KiB.
+_HOST_LIMIT = 255
 # Browsers ask for it by themselves, whatever the application does.
 _FAVICON = "favicon.ico"
 
 
 def wrong_host(client: ClientConnection, service: ProxyService, head: RequestHead, expected: bytes) -> None:
     """Answer a request for a host under which the session, or any, is not reached; the right one is ``expected``."""
-    host, right = head.fields.authority.decode("latin-1"), expected.decode("latin-1")
+    host, right = _shown_host(head), expected.decode("latin-1")
     service.wrong_hosts.warn(host.lower(), host=host, expected=right)
     client.answer(service.answers.wrong_host(host, right, client.form(), close=client.must_close()))
 
@@ -46,8 +48,12 @@ def leads_nowhere(
         return
     route = live_referer(service, head)
     if segment != _FAVICON:
-        host = head.fields.authority.decode("latin-1")
+        host = _shown_host(head)
         facts = {"host": host} if route is None else {"host": host, "backend": route.backend_id}
         name = host.lower() if route is None else route.backend_id
         service.absolute_paths.warn(name, **facts, path=f"/{segment[:_SHOWN_LIMIT]}")
     client.answer(service.answers.absolute_path(status, client.form(), close=client.must_close()))
+
+
+def _shown_host(head: RequestHead) -> str:
+    return head.fields.authority[:_HOST_LIMIT].decode("latin-1")
