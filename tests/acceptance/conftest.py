@@ -8,7 +8,6 @@ import pytest
 
 from harness.clusters import Cluster, dev_cluster, separate_parts
 
-
 # Fixtures of a module that start a cluster: tests that share one run on the same worker.
 SHARED = ("cluster", "processes", "impatient")
 

@@ -146,14 +146,13 @@ def visitor_behind(peer: Visitor, claims: Claims, trusted: TrustedProxies) -> Vi
     return Visitor(hops[-1], over_tls, host, fields)
 
 
-def believed_host(host: bytes, visitor: Visitor, cluster: bytes) -> bytes:
-    """Return the host that a request is for: `Host`, or what a trusted proxy says if it has put another name there.
+def believed_host(host: bytes, claimed: bytes, cluster: bytes) -> bytes:
+    """Return the host that a request is for: ``host`` of `Host`, or what a trusted proxy has ``claimed``.
 
-    A name of the cluster in `Host` is what the client asked for. ``cluster`` in lower case and without ":443".
+    A proxy may have put a name of its own into `Host`. A name of the cluster there is what the client asked for.
+    ``cluster`` in lower case and without ":443".
     """
-    if not visitor.host or _belongs_to(host, cluster) or not _belongs_to(visitor.host, cluster):
-        return host
-    return visitor.host
+    return host if _belongs_to(host, cluster) or not _belongs_to(claimed, cluster) else claimed
 
 
 def _belongs_to(host: bytes, cluster: bytes) -> bool:

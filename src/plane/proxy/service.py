@@ -7,9 +7,10 @@ from collections.abc import Awaitable, Callable, Iterable
 
 import structlog
 
+from plane.decisions.host_names import HostNames, normal_host
 from plane.decisions.proxy_protocol import ProxyHeader
 from plane.decisions.request_head import RequestReader
-from plane.decisions.request_rewrite import Route, normal_host
+from plane.decisions.request_rewrite import Route
 from plane.decisions.trusted_proxies import TrustedProxies
 from plane.ownership import OwnedTasks
 from plane.protocol.proxy_messages import BackendRemoved, MessageToProxy, RouteInfoResponse, TokensRevoked
@@ -22,6 +23,7 @@ from plane.proxy.open_files import PER_CONNECTION, OpenFiles
 from plane.proxy.route_lookup import RouteLookup
 from plane.proxy.tunnels import Tunnels
 from plane.proxy.upstream import UpstreamPool
+from plane.repeated_warning import NamedWarnings
 from plane.settings import ProxySettings
 
 __all__ = ["ProxyService"]
@@ -47,7 +49,8 @@ class ProxyService:
         self.now = loop.time
         self.limits = settings.limits
         self.http_limits = settings.http_limits
-        self.reader = RequestReader(self.cluster, settings.http_limits)
+        self.names = HostNames(self.cluster, tuple(normal_host(name.encode()) for name in settings.public_hosts))
+        self.reader = RequestReader(self.names, settings.http_limits)
         self.trusted_proxies = TrustedProxies(settings.trusted_proxies)
         self.proxy_protocol = settings.proxy_protocol
         self.waiting_page = settings.waiting_page
@@ -66,6 +69,8 @@ class ProxyService:
         self.stopping = False
         # Answers begun, by the first digit of their status.
         self.answered = [0] * 6
+        self.absolute_paths = NamedWarnings(log, "application used an absolute path")
+        self.wrong_hosts = NamedWarnings(log, "request for a host that is not the session's")
 
     def new_connection(self, entrance: Entrance, header: ProxyHeader | None = None) -> ClientConnection:
         """Return the protocol of a connection.
