@@ -40,6 +40,8 @@ LOCAL = v2(0x20, 0x00, b"")
 def told(it: World, number: int = -1) -> dict[str, str]:
     """What a backend was told of the client, by the end of the field's name; each is told once."""
     lines = [line for line in it.heard[number].decode().split("\r\n") if line.lower().startswith("x-forwarded-")]
+    # That one tells of the path.
+    lines = [line for line in lines if not line.startswith("x-forwarded-prefix: /t")]
     fields = dict(line.removeprefix("x-forwarded-").split(": ", 1) for line in lines)
     assert len(fields) == len(lines)
     return fields
