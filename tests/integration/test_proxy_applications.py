@@ -91,7 +91,7 @@ async def test_the_log_names_the_backend_once_a_minute_and_no_token() -> None:
     found = [entry for entry in logs if entry["event"] == ABSOLUTE]
     assert [(entry.get("backend"), entry["host"], entry["path"]) for entry in found] == [
         (f"b-{LIVE}", CLUSTER, "/lab"),
-        (None, CLUSTER, f"/{ENDED[:20]}"),
+        (None, CLUSTER, f"/{ENDED[:6]}…"),
     ]
     assert {entry["log_level"] for entry in found} == {"warning"}
 

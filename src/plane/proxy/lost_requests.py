@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["leads_nowhere", "live_referer", "wrong_host"]
 
-# Characters of a first segment that a log shows: enough for a name, and not for a token.
-_SHOWN_LIMIT = 20
+# A longer first segment may be a mistyped token. Logs show as much of it as of a token.
+_NAME_LIMIT = 20
+_SHOWN_OF_TOKEN = 6
 # The longest name of a host (RFC 1035, section 2.3.4). A client may send one of 64 KiB.
 _HOST_LIMIT = 255
 # Browsers ask for it by themselves, whatever the application does.
@@ -51,9 +52,13 @@ def leads_nowhere(
         host = _shown_host(head)
         facts = {"host": host} if route is None else {"host": host, "backend": route.backend_id}
         name = host.lower() if route is None else route.backend_id
-        service.absolute_paths.warn(name, **facts, path=f"/{segment[:_SHOWN_LIMIT]}")
+        service.absolute_paths.warn(name, **facts, path=f"/{_shown_segment(segment)}")
     client.answer(service.answers.absolute_path(status, client.form(), close=client.must_close()))
 
 
 def _shown_host(head: RequestHead) -> str:
     return head.fields.authority[:_HOST_LIMIT].decode("latin-1")
+
+
+def _shown_segment(segment: str) -> str:
+    return segment if len(segment) <= _NAME_LIMIT else f"{segment[:_SHOWN_OF_TOKEN]}…"
