@@ -60,13 +60,13 @@ async def _execute(url: str, statement: str) -> None:
         await connection.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def docker_engine() -> Path:
     """The Unix socket of a Docker engine."""
     return real_parts.docker_engine()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def docker_image() -> str:
     """An image with Python, on that engine."""
     return real_parts.docker_image()

@@ -11,14 +11,17 @@ import pytest
 from harness.clusters import Cluster, separate_parts
 
 
-@pytest.fixture(params=["process", "docker"])
-def impatient(request: pytest.FixtureRequest, postgres_url: str, tmp_path: Path) -> Iterator[Cluster]:
+@pytest.fixture(scope="module", params=["process", "docker"])
+def impatient(
+    request: pytest.FixtureRequest, module_postgres_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Cluster]:
     """A cluster whose drone waits three seconds for a backend to answer."""
     docker = None
     if request.param == "docker":
         docker = (request.getfixturevalue("docker_engine"), request.getfixturevalue("docker_image"))
     options = ("--startup-timeout", "3", "--terminate-on-exit")
-    with separate_parts(postgres_url, tmp_path, controllers=1, docker=docker, drone=options) as running:
+    folder = tmp_path_factory.mktemp("impatient")
+    with separate_parts(module_postgres_url, folder, controllers=1, docker=docker, drone=options) as running:
         yield running
 
 

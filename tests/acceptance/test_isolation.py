@@ -25,7 +25,7 @@ KEYS = Path(f"/var/lib/plane-test-keys-{os.getpid()}")
 FILES = ("--hide", str(KEYS), "--expose", str(PRIVATE / "shown"))
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def files() -> Iterator[None]:
     """The files that `FILES` names. Those with keys can be read by everybody, so that isolation alone hides them."""
     try:
@@ -42,11 +42,18 @@ def files() -> Iterator[None]:
         KEYS.unlink()
 
 
-@pytest.fixture
-def cluster(postgres_url: str, tmp_path: Path) -> Iterator[Cluster]:
-    (tmp_path / "mounts").mkdir()
-    options = ("--terminate-on-exit", "--mount-base", str(tmp_path / "mounts"), *FILES)
-    with separate_parts(postgres_url, tmp_path, controllers=1, drone=options) as running:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of the cluster; ``mounts`` in it is the drone's base of mounts."""
+    folder = tmp_path_factory.mktemp("isolation")
+    (folder / "mounts").mkdir()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cluster(module_postgres_url: str, folder: Path) -> Iterator[Cluster]:
+    options = ("--terminate-on-exit", "--mount-base", str(folder / "mounts"), *FILES)
+    with separate_parts(module_postgres_url, folder, controllers=1, drone=options) as running:
         yield running
 
 
@@ -66,7 +73,7 @@ def said(cluster: Cluster, script: str, **executable: Any) -> str:
     return message.partition("its last output:\n")[2]
 
 
-def test_with_bubblewrap_only_the_mount_can_be_written(cluster: Cluster, tmp_path: Path) -> None:
+def test_with_bubblewrap_only_the_mount_can_be_written(cluster: Cluster, folder: Path) -> None:
     if not shutil.which("bwrap"):
         real_parts.missing("bubblewrap")
     secret = Path("/tmp") / f"secret-{os.getpid()}"
@@ -85,9 +92,9 @@ def test_with_bubblewrap_only_the_mount_can_be_written(cluster: Cluster, tmp_pat
         assert "others must not see it" not in output
         assert "No such file" in output
         assert output.endswith("done")
-    assert (tmp_path / "mounts/data/file").read_text() == "kept\n"
+    assert (folder / "mounts/data/file").read_text() == "kept\n"
     # The drone's own files neither: they hold others' secrets.
-    db = tmp_path / "drone.sqlite"
+    db = folder / "drone.sqlite"
     assert "SQLite" not in said(cluster, f"cat {db}; ls {db}-backends/*", isolation="bubblewrap")
 
 
@@ -220,7 +227,7 @@ def test_root_gives_backends_to_a_user_without_rights(cluster: Cluster, isolatio
     assert "--backend-user root" in refused
 
 
-def test_what_the_drone_was_configured_from_is_hidden(cluster: Cluster, tmp_path: Path) -> None:
+def test_what_the_drone_was_configured_from_is_hidden(cluster: Cluster) -> None:
     assert "an admin key" in KEYS.read_text()
     output = said(cluster, f"cat {KEYS}; cat {PRIVATE}/secret; ls {PRIVATE}")
     assert "key" not in output.replace(str(KEYS), "")

@@ -49,7 +49,7 @@ def test_the_backend_knows_who_it_is_and_who_asks(cluster: Cluster) -> None:
 
 
 def test_static_tokens_keep_the_path(cluster: Cluster) -> None:
-    answer = cluster.spawn("k", spawn={"use_static_token": True})
+    answer = cluster.spawn("static", spawn={"use_static_token": True})
     body = cluster.get(answer["url"], "x").json()
     assert body["facts"]["path"] == f"/{answer['token']}/x"
     assert body["session"]["STATIC_TOKEN"] == answer["token"]
