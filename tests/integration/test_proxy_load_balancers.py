@@ -218,3 +218,20 @@ async def test_the_header_comes_before_tls(header: bytes, tmp_path: Path) -> Non
         assert told(it) == {"for": "203.0.113.7", "proto": "https"}
         with pytest.raises((ConnectionError, ssl.SSLError)):
             await connect_through(it, b"", authority.client())
+
+
+async def test_a_token_in_a_cookie_follows_the_scheme_and_host_of_the_browser() -> None:
+    token, host = "L" * 43, f"sub.{CLUSTER}"
+    https = (f"X-Forwarded-Host: {host}", "X-Forwarded-Proto: https")
+    secure = f"__Host-plane-token={token}"
+    async with world(trusted_proxies=TRUSTED) as it:
+        it.add_route(token, subdomain="sub", token_in_cookie=True)
+        answer = await exchange(it, get(f"/{token}/lab", *https, host="internal.example"))
+        assert status(answer) == 302
+        assert f"\r\nSet-Cookie: {secure}; Path=/; HttpOnly; SameSite=Lax; Secure\r\n".encode() in answer
+        visit = (f"Cookie: {secure}", f"Origin: https://{host}")
+        assert status(await exchange(it, get("/lab", *https, *visit, host="internal.example", method="POST"))) == 200
+        # The page of another session, and anybody who speaks for no browser.
+        other = (f"Cookie: {secure}", f"Origin: https://evil.{CLUSTER}")
+        assert status(await exchange(it, get("/lab", *https, *other, host="internal.example", method="POST"))) == 403
+        assert status(await it.send(get("/lab", *https, *visit, host=host, method="POST"))) == 410
