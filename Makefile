@@ -16,6 +16,7 @@ dev: .venv/runtime ## Run a whole cluster on this machine (Ctrl-C ends it); OPTI
 
 test: .venv/development ## Set everything up and run all tests
 	sh scripts/install_real_parts.sh
+	sh scripts/install_applications.sh $(BIN)/python
 	@# Four at once on two cores: many tests mostly wait for a lease, a grace or a CA.
 	$(RUN) pytest -n 4 --dist loadgroup --durations 15 $(OPTIONS)
 

@@ -212,6 +212,7 @@ class ProxySettings:
         controller_url: the controller to register with.
         cluster: the host name (and port) under which browsers reach this proxy.
         name: this proxy's name, ``px-…``.
+        public_hosts: further names, with their ports, that stand for the cluster's.
         host, http_port: where to listen for plain HTTP. Port 0: any free one.
         https_port: where to listen for TLS; the other port then only redirects. None: plain HTTP alone.
         cert_path: JSON with the certificate's chain and key. tls_pair: the two as PEM files.
@@ -226,6 +227,7 @@ class ProxySettings:
     controller_url: ControllerUrl
     cluster: ClusterName
     name: NodeName
+    public_hosts: tuple[str, ...] = ()
     host: str = "0.0.0.0"  # noqa: S104 - browsers come from elsewhere
     http_port: int = 9090
     https_port: int | None = None

@@ -7,6 +7,7 @@ import pwd
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,12 @@ def test_with_bubblewrap_only_the_mount_can_be_written(cluster: Cluster, folder:
     # The drone's own files neither: they hold others' secrets.
     db = folder / "drone.sqlite"
     assert "SQLite" not in said(cluster, f"cat {db}; ls {db}-backends/*", isolation="bubblewrap")
+
+
+def test_semaphores_can_be_made_by_every_user(cluster: Cluster) -> None:
+    # Python's multiprocessing makes them in /dev/shm, and with it much of what serves models.
+    script = f"{sys.executable} -c 'import multiprocessing; multiprocessing.Lock(); print(\"made\")'"
+    assert said(cluster, script, isolation="bubblewrap") == "made"
 
 
 def test_what_is_asked_for_is_never_less(cluster: Cluster) -> None:

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from plane.decisions.answer_head import UNTIL_CLOSE, InvalidAnswer, read_answer_head
 from plane.decisions.chunk_scanner import ChunkScanner, MalformedChunks
+from plane.decisions.host_names import HostNames
 from plane.decisions.request_head import Refused, RequestReader
 from plane.decisions.request_rewrite import forwarded_head, make_route, origin_form
 from plane.decisions.request_way import ToToken, request_way
@@ -171,7 +172,7 @@ ANSWERS = st.one_of(
 
 def check_request(head: bytes) -> None:
     """Refused, or the same for `h11`, before and after it was written anew."""
-    reader = RequestReader(CLUSTER)
+    reader = RequestReader(HostNames(CLUSTER))
     try:
         read = reader.read(head)
         target = origin_form(read)

@@ -238,11 +238,11 @@ def _is_ready(cluster: Cluster, name: str) -> bool:
 
 
 @contextmanager
-def dev_cluster(folder: Path, *options: str) -> Iterator[Cluster]:
-    """`plane dev` in ``folder``."""
+def dev_cluster(folder: Path, *options: str, **environment: str) -> Iterator[Cluster]:
+    """`plane dev` in ``folder``, with ``environment`` besides the test's own."""
     port, proxy_port = free_port(), free_port()
     arguments = ["dev", "--port", str(port), "--proxy-port", str(proxy_port), *options]
-    with program(arguments, folder, f"dev-{port}") as running:
+    with program(arguments, folder, f"dev-{port}", **environment) as running:
         running.says("Ctrl-C ends everything")
         cluster = Cluster([f"http://127.0.0.1:{port}"], proxy_port, programs={"dev": running})
         cluster.api_key = dev_key(folder)

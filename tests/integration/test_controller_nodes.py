@@ -277,6 +277,32 @@ async def test_static_tokens_have_routes_without_user_and_secret(postgres_url: s
         assert "expires_in_ms" not in route
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"rewrite_prefix": False, "token_in_cookie": False}, {"rewrite_prefix": True}, {"token_in_cookie": True}],
+)
+@pytest.mark.parametrize("static", [False, True])
+async def test_a_route_has_the_options_of_the_spawn_config_and_no_word_of_those_that_are_off(
+    postgres_url: str, options: dict[str, bool], static: bool
+) -> None:
+    async with (
+        controller_api(postgres_url) as api,
+        fake_drone(api.base) as drone,
+        fake_proxy(api.base) as proxy,
+    ):
+        config = {**IMAGE, "use_static_token": static, "subdomain": "sub", **options}
+        answer = await api.connect(spawn_config=config, key={"name": "k"})
+        await drone.say("BackendEvent", event(1, answer["backend_id"], READY))
+        await drone.hear("AckEvent")
+        # Also by a later connect, whose spawn config is not used.
+        again = await api.connect(spawn_config=IMAGE, key={"name": "k"})
+        for token in (answer["token"], again["token"]):
+            await proxy.say("RouteInfoRequest", {"token": token})
+            route = (await proxy.hear("RouteInfoResponse"))["route_info"]
+            said = {name: route[name] for name in ("rewrite_prefix", "token_in_cookie") if name in route}
+            assert said == {name: True for name, on in options.items() if on}
+
+
 async def test_keepalive_of_a_backend_that_is_not_there(postgres_url: str) -> None:
     async with controller_api(postgres_url) as api, fake_proxy(api.base) as proxy:
         await proxy.say("KeepAlive", "unknown")

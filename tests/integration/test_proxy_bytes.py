@@ -15,7 +15,7 @@ from harness.proxy_world import CLUSTER, LIMIT_S, OK, get, says, status, world
     [
         (get("/ready"), 200),
         (get("/"), 400),
-        (get("/nope/"), 410),
+        (get(f"/{'x' * 43}/"), 410),
         (get("/t/", host="other.example"), 403),
         (get("/t/", host=f"sub.{CLUSTER}"), 403),
         (b"GET /t/ HTTP/1.1\r\n\r\n", 400),

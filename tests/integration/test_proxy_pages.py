@@ -36,7 +36,7 @@ def body_of(answer: bytes) -> bytes:
     return answer.partition(b"\r\n\r\n")[2]
 
 
-@pytest.mark.parametrize(("target", "expected"), [("/gone/", 410), ("/t/", 502), ("/", 400)])
+@pytest.mark.parametrize(("target", "expected"), [(f"/{'x' * 43}/", 410), ("/t/", 502), ("/", 400)])
 async def test_a_browser_sees_a_page_and_a_program_reads_json(target: str, expected: int) -> None:
     async with world() as it:
         it.add_route("t", address="127.0.0.1:1")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from plane.repeated_warning import RepeatedWarning
+from plane.repeated_warning import NamedWarnings, RepeatedWarning
 from plane.timing import WARNING_INTERVAL_S
 
 log = structlog.get_logger("test")
@@ -62,3 +62,26 @@ def test_none_is_forgotten_and_few_are_said(pauses_s: list[float]) -> None:
         warning.end()
     assert sum(entry["count"] for entry in logs) == len(pauses_s)
     assert len(said) <= 1 + sum(pauses_s) / WARNING_INTERVAL_S
+
+
+def test_each_name_is_said_once_a_minute_and_many_names_share_one_line() -> None:
+    clock = Clock()
+    with capture_logs() as logs:
+        warnings = NamedWarnings(log, "odd", names_limit=2, clock=clock)
+        for name in ("a", "b", "a", "c", "d", "c"):
+            warnings.warn(name, said=name)
+        assert [(entry["said"], entry["count"], "many_names" in entry) for entry in logs] == [
+            ("a", 1, False),
+            ("b", 1, False),
+            ("c", 1, True),
+        ]
+        clock.now += WARNING_INTERVAL_S
+        warnings.warn("a", said="a")
+        warnings.warn("e", said="e")
+        warnings.warn("f", said="f")
+    # The place of "b", which has not warned for a minute, is free; then both are taken again.
+    assert [(entry["said"], entry["count"], "many_names" in entry) for entry in logs[3:]] == [
+        ("a", 2, False),
+        ("e", 1, False),
+        ("f", 3, True),
+    ]

@@ -16,6 +16,8 @@ from rich.table import Table
 from plane.cli.logs import set_up_logs
 from plane.cli.serving import until_stopped
 from plane.protocol import codec
+from plane.protocol.errors import ConfigurationError, InvalidClusterName
+from plane.protocol.names import parse_cluster_name
 from plane.settings import RuntimeKind
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ def dev(
     data_dir: Path = Path(".plane"),
     port: Annotated[int, Parameter(validator=_PORT)] = 8080,
     proxy_port: Annotated[int, Parameter(validator=_PORT)] = 9090,
+    public_host: Annotated[list[str] | None, Parameter(negative="")] = None,
     runtime: RuntimeKind = RuntimeKind.AUTO,
     db: str | None = None,
     docker_socket: Path = Path("/var/run/docker.sock"),
@@ -47,6 +50,9 @@ def dev(
         Port of the control API, on 127.0.0.1.
     proxy_port
         Port of the proxy, on 127.0.0.1 (::1 where localhost means only that).
+    public_host
+        Further HOST or HOST:PORT under which browsers reach the proxy, as through a forwarded port; may be given
+        several times. localhost and the loopback addresses are served without it.
     runtime
         process: backends are plain processes; docker: containers; auto: processes, and containers for
         spawn configs with "pool": "docker" where an engine answers.
@@ -63,11 +69,21 @@ def dev(
         data_dir=data_dir,
         port=port,
         proxy_port=proxy_port,
+        public_hosts=tuple(_public_host(name) for name in public_host or ()),
         runtime=runtime,
         db=db,
         docker_socket=docker_socket,
     )
     uvloop.run(_run(settings))
+
+
+def _public_host(name: str) -> str:
+    try:
+        return parse_cluster_name(name)
+    except InvalidClusterName:
+        raise ConfigurationError(
+            f"--public-host {name[:80]!r} is not of the form HOST or HOST:PORT; give the address bar's, without http://"
+        ) from None
 
 
 async def _run(settings: DevSettings) -> None:

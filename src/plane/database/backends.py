@@ -126,6 +126,8 @@ def _route(row: asyncpg.Record) -> RouteRow:
             user_data=None if row["auth"] is None else codec.decode(row["auth"], dict),
             subdomain=row["subdomain"],
             expires_in_ms=UNSET if row["expires_in_ms"] is None else row["expires_in_ms"],
+            rewrite_prefix=row["plane_rewrite_prefix"] or UNSET,
+            token_in_cookie=row["plane_token_in_cookie"] or UNSET,
         )
     return RouteRow(row["id"], number, info)
 

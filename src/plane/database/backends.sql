@@ -79,12 +79,13 @@ SELECT asked.place, route.*
 FROM unnest($1::text[]) WITH ORDINALITY AS asked (token, place)
 CROSS JOIN LATERAL (
     SELECT b.id, b.cluster_address, b.last_status_number, b.cluster, b.subdomain,
-        t.secret_token, t.username, t.auth,
+        b.plane_rewrite_prefix, b.plane_token_in_cookie, t.secret_token, t.username, t.auth,
         floor(extract(epoch FROM t.expiration_time - now()) * 1000)::bigint AS expires_in_ms
     FROM token t JOIN backend b ON b.id = t.backend_id
     WHERE t.token = asked.token AND t.expiration_time > (SELECT plane_now()) AND NOT starts_with(asked.token, 's.')
     UNION ALL
-    SELECT b.id, b.cluster_address, b.last_status_number, b.cluster, b.subdomain, '', NULL, NULL, NULL
+    SELECT b.id, b.cluster_address, b.last_status_number, b.cluster, b.subdomain,
+        b.plane_rewrite_prefix, b.plane_token_in_cookie, '', NULL, NULL, NULL
     FROM backend b
     WHERE b.static_token = asked.token AND starts_with(asked.token, 's.')
     ORDER BY last_status_number

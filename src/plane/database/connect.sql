@@ -99,10 +99,11 @@ WITH asked AS (
     SELECT * FROM unnest(
         $1::text[], $2::text[], $3::int[], $4::int[], $5::int[], $6::text[], $7::text[], $8::text[], $9::bigint[], $10::bool[],
         $11::text[], $12::text[], $13::text[], $14::jsonb[], $15::text[], $16::text[], $17::text[], $18::jsonb[],
-        $23::bigint[]
+        $23::bigint[], $24::bool[], $25::bool[]
     ) AS asked (
         backend_id, cluster, drone_id, lifetime_s, idle_s, namespace, key_name, tag, fencing_token, key_is_random,
-        static_token, subdomain, action_id, action, token, secret_token, username, auth, leased_at
+        static_token, subdomain, action_id, action, token, secret_token, username, auth, leased_at,
+        rewrite_prefix, token_in_cookie
     )
     WHERE (SELECT plane_may_grant()) AND EXISTS (
         SELECT FROM drone WHERE drone.id = asked.drone_id
@@ -125,10 +126,10 @@ WITH asked AS (
 ), new_backend AS (
     INSERT INTO backend (
         id, cluster, last_status, last_status_number, last_status_time, drone_id, expiration_time,
-        last_keepalive, allowed_idle_seconds, state, static_token, subdomain
+        last_keepalive, allowed_idle_seconds, state, static_token, subdomain, plane_rewrite_prefix, plane_token_in_cookie
     )
     SELECT backend_id, cluster, 'scheduled', $20, now(), drone_id, now() + make_interval(secs => lifetime_s),
-        now(), idle_s, $21::jsonb, static_token, subdomain
+        now(), idle_s, $21::jsonb, static_token, subdomain, rewrite_prefix, token_in_cookie
     FROM new
 ), new_state AS (
     INSERT INTO backend_state (backend_id, state) SELECT backend_id, $21 FROM new

@@ -233,6 +233,8 @@ async def spawn_backends(db: Database | Transaction, wanted: Sequence[NewBackend
             _SCHEDULED,
             DYNAMIC_TOKEN_LIFETIME_S,
             [new.leased_at.ms for new in asked],
+            [new.config.rewrite_prefix is True for new in asked],
+            [new.config.token_in_cookie is True for new in asked],
         )
     except asyncpg.UniqueViolationError as error:
         raise BackendExists from error

@@ -63,6 +63,8 @@ def _check_spawn_config(config: SpawnConfig) -> None:
         _named("spawn_config.id", lambda name: check_name(name, Prefix.BACKEND), config.id)
     if config.subdomain is not None:
         _named("spawn_config.subdomain", check_subdomain, config.subdomain)
+    if config.token_in_cookie is True and config.subdomain is None:
+        raise _refuse("spawn_config.token_in_cookie", "needs `subdomain`: a host of its own that the cookie belongs to")
     if config.cluster is not None:
         _check_text("spawn_config.cluster", config.cluster)
     _check_text("spawn_config.pool", config.pool)

@@ -19,7 +19,7 @@ __all__ = ["FORWARDING_FIELDS", "IDENTITY_FIELDS", "MISSPELT_FIELDS", "PROTECTED
 IDENTITY_FIELDS = ("x-verified-*",)
 
 # Where the request came from, as far as a proxy on its way can tell (RFC 7239, and what is in use beside it). This
-# proxy sends `x-forwarded-for` and `x-forwarded-proto`. A client that sent another one could choose its own address.
+# proxy sends `x-forwarded-for`, `-proto` and `-prefix`. A client that sent another one could choose its own address.
 FORWARDING_FIELDS = (
     "forwarded-*",
     "x-forwarded-*",

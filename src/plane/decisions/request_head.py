@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from plane.decisions.host_names import HostNames
 from plane.decisions.http_grammar import (
     TOKEN,
     connection_options,
@@ -21,6 +22,7 @@ from plane.decisions.http_grammar import (
 from plane.decisions.http_limits import DEFAULT_LIMITS, HttpLimits
 from plane.decisions.protected_fields import PROTECTED_NAME
 from plane.decisions.referer import without_token
+from plane.decisions.token_cookie import COOKIE_MARKER, TokenCookie, take_token_cookie
 
 __all__ = [
     "KNOWN_LIMIT",
@@ -62,14 +64,18 @@ class Refused(Exception):
 class RequestFields:
     """What the field lines say. ``lines`` are those to pass on, each begun by CR LF.
 
-    ``length`` is the body's, None for a chunked body.
+    ``authority`` is `Host` as it came, ``host`` the same by the cluster's own name (`HostNames.canonical`).
+    ``length`` is the body's, None for a chunked body. ``referer`` is as it came, token included; empty without one.
     """
 
     lines: bytes
     host: bytes
+    authority: bytes
     length: int | None
     keep_alive: bool
     upgrade: bytes | None
+    referer: bytes
+    token_cookie: TokenCookie | None
 
 
 @dataclass(slots=True)
@@ -86,14 +92,14 @@ class RequestReader:
     """Reads the heads of all requests of a proxy.
 
     Args:
-        cluster: as by `request_rewrite.normal_host`; a `Referer` to it is shown without its token.
+        names: those of the proxy; a `Referer` to them is shown without its token.
         limits: what may be how large.
     """
 
-    __slots__ = ("_cluster", "_known", "_limits")
+    __slots__ = ("_known", "_limits", "_names")
 
-    def __init__(self, cluster: bytes, limits: HttpLimits = DEFAULT_LIMITS) -> None:
-        self._cluster = cluster
+    def __init__(self, names: HostNames, limits: HttpLimits = DEFAULT_LIMITS) -> None:
+        self._names = names
         self._limits = limits
         # By the version's last digit and the fields after it.
         self._known: dict[bytes, RequestFields] = {}
@@ -118,7 +124,7 @@ class RequestReader:
         key = head[line.start(4) :]
         fields = self._known.get(key)
         if fields is None:
-            fields = _read_fields(key[1:], http_1_0, self._cluster, self._limits)
+            fields = _read_fields(key[1:], http_1_0, self._names, self._limits)
             self._remember(key, fields)
         return RequestHead(method, target, http_1_0, fields)
 
@@ -130,7 +136,7 @@ class RequestReader:
             self._known[key] = fields
 
 
-def _read_fields(block: bytes, http_1_0: bool, cluster: bytes, limits: HttpLimits) -> RequestFields:
+def _read_fields(block: bytes, http_1_0: bool, names: HostNames, limits: HttpLimits) -> RequestFields:
     """Read the field lines, each begun by CR LF."""
     if not only_allowed_bytes(block) or not fields_are_valid(block):
         raise Refused(400, "malformed header field")
@@ -141,6 +147,8 @@ def _read_fields(block: bytes, http_1_0: bool, cluster: bytes, limits: HttpLimit
     codings: list[bytes] = []
     connection = b""
     upgrade: bytes | None = None
+    referer = b""
+    has_token_cookie = COOKIE_MARKER in block
     kept: list[bytes] = []
     kept_from = 0
     for noted in _NOTED.finditer(block.lower()):
@@ -162,11 +170,13 @@ def _read_fields(block: bytes, http_1_0: bool, cluster: bytes, limits: HttpLimit
         # All others are for one hop only, or only this proxy may say them.
         kept.append(block[kept_from : noted.start()])
         if name == b"referer":
-            kept.append(b"\r\nReferer: " + without_token(value, cluster))
+            referer = value
+            kept.append(b"\r\nReferer: " + without_token(value, names, token_in_cookie=has_token_cookie))
         kept_from = noted.end()
     kept.append(block[kept_from:])
     options = connection_options(connection)
     lines = without_named(b"".join(kept), options)
+    lines, token_cookie = take_token_cookie(lines) if has_token_cookie else (lines, None)
     if len(hosts) != 1 or not _HOST.match(hosts[0]):
         raise Refused(400, "exactly one well-formed Host is needed")
     if upgrade is not None and (http_1_0 or b"upgrade" not in options or _HTTP_2.search(upgrade)):
@@ -174,10 +184,13 @@ def _read_fields(block: bytes, http_1_0: bool, cluster: bytes, limits: HttpLimit
         upgrade = None
     return RequestFields(
         lines=lines,
-        host=hosts[0],
+        host=names.canonical(hosts[0]),
+        authority=hosts[0],
         length=_body_length(lengths, codings, http_1_0),
         keep_alive=(b"keep-alive" in options) if http_1_0 else (b"close" not in options),
         upgrade=upgrade,
+        referer=referer,
+        token_cookie=token_cookie,
     )
 
 

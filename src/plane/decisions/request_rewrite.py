@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from plane.decisions.host_names import normal_host
 from plane.decisions.request_head import Refused, RequestHead
 from plane.decisions.shared_origin import own_scope
 from plane.protocol import codec
@@ -20,7 +21,6 @@ __all__ = [
     "forwarded_head",
     "host_belongs_to",
     "make_route",
-    "normal_host",
     "origin_form",
     "split_target",
 ]
@@ -41,6 +41,8 @@ class Route:
     accepted_host: bytes
     # Field lines that the backend gets, each begun by CR LF.
     request_fields: bytes
+    # The same with the prefix that the proxy removes from the path, if it does.
+    path_request_fields: bytes
     # Field lines that the client gets.
     answer_fields: bytes
     # Those of a response for a target without a slash at `slash_at`, after the token.
@@ -48,6 +50,12 @@ class Route:
     slash_at: int
     # Whether the backend has no subdomain, and so shares its origin with others.
     shares_origin: bool
+    # ``/{token}``, below which `Location` and cookie paths of the backend are put; empty: they are not.
+    rewritten_prefix: bytes
+    # Whether the first visit moves the token into a cookie (`token_cookie`).
+    token_in_cookie: bool
+    # Field lines that the client gets where the token is in the cookie.
+    cookie_answer_fields: bytes
 
 
 def make_route(token: str, info: RouteInfo, server_field: bytes) -> Route:
@@ -70,17 +78,26 @@ def make_route(token: str, info: RouteInfo, server_field: bytes) -> Route:
     accepted = f"{info.subdomain}.{info.cluster}" if info.subdomain else info.cluster
     answer_fields = f"\r\nx-plane-backend-id: {info.backend_id}".encode() + server_field
     shares_origin = not info.subdomain
+    request_fields = "".join(f"\r\n{name}: {value}" for name, value in fields).encode()
+    # A static token stays in the path: there is nothing that the application would have to put before it.
+    prefix_field = b"" if token.startswith("s.") else f"\r\nx-forwarded-prefix: /{token}".encode()
     return Route(
         token=token,
         backend_id=info.backend_id,
         host=host,
         port=port,
         accepted_host=normal_host(accepted.encode()),
-        request_fields="".join(f"\r\n{name}: {value}" for name, value in fields).encode(),
+        request_fields=request_fields,
+        path_request_fields=request_fields + prefix_field,
         answer_fields=answer_fields,
         bare_answer_fields=answer_fields + own_scope(token) if shares_origin else answer_fields,
         slash_at=len(token) + 1,
         shares_origin=shares_origin,
+        rewritten_prefix=f"/{token}".encode() if info.rewrite_prefix is True else b"",
+        # On a shared origin every backend would get the cookie's requests.
+        token_in_cookie=info.token_in_cookie is True and not shares_origin,
+        # A shared cache must not give one user's response to another: the address no longer tells them apart.
+        cookie_answer_fields=answer_fields + b"\r\nVary: Cookie",
     )
 
 
@@ -95,11 +112,6 @@ def _ascii_json(value: object) -> str:
 def _utf16_units(character: str) -> list[int]:
     encoded = character.encode("utf-16-be")
     return [int.from_bytes(encoded[n : n + 2]) for n in range(0, len(encoded), 2)]
-
-
-def normal_host(host: bytes) -> bytes:
-    """In lower case and without ":443", so that it can be compared."""
-    return host.lower().removesuffix(b":443")
 
 
 def host_belongs_to(host: bytes, accepted: bytes) -> bool:
@@ -122,7 +134,7 @@ def origin_form(head: RequestHead) -> bytes:
     for scheme in (b"http://", b"https://"):
         if lower.startswith(scheme):
             authority, slash, path = target[len(scheme) :].partition(b"/")
-            if authority.lower() != head.fields.host.lower():
+            if authority.lower() != head.fields.authority.lower():
                 raise Refused(400, "target and Host differ")
             return slash + path if slash else b"/"
     raise Refused(400, "the target must be a path")
@@ -150,11 +162,18 @@ def split_target(target: bytes) -> tuple[str, bytes]:
 
 
 def forwarded_head(
-    head: RequestHead, original_target: bytes, forwarded_target: bytes, route: Route, client_fields: bytes
+    head: RequestHead,
+    original_target: bytes,
+    forwarded_target: bytes,
+    route: Route,
+    client_fields: bytes,
+    *,
+    by_cookie: bool = False,
 ) -> bytes:
     """The head that the backend gets, its empty line included.
 
     ``client_fields`` are the lines about the client's connection (``x-forwarded-…``), each begun by CR LF.
+    ``by_cookie``: the token is in a cookie, and not in ``original_target``.
     """
     upgrade = head.fields.upgrade
     if upgrade is not None:
@@ -174,7 +193,7 @@ def forwarded_head(
             forwarded_target,
             version,
             head.fields.lines,
-            route.request_fields,
+            route.request_fields if by_cookie else route.path_request_fields,
             b"\r\nx-verified-path: ",
             original_target,
             client_fields,

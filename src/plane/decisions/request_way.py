@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from plane.decisions.request_rewrite import could_be_token, normal_host, split_target
+from plane.decisions.host_names import normal_host
+from plane.decisions.request_rewrite import could_be_token, split_target
 
 __all__ = ["ToToken", "https_location", "request_way"]
 

@@ -21,7 +21,7 @@ import aiohttp
 from plane.controller.running import RunningController, running_controller
 from plane.database.embedded_postgres import embedded_postgres
 from plane.decisions.access import Role, entry_of, parse_api_keys
-from plane.decisions.dev_addresses import IPV4
+from plane.decisions.dev_addresses import IPV4, loopback_hosts
 from plane.decisions.dev_readiness import not_ready
 from plane.dev.access_key import announced, kept_key, new_key
 from plane.dev.demo import demo_command, demo_user, visible_folders
@@ -54,6 +54,7 @@ class DevSettings:
     Attributes:
         data_dir: where database and state stores live.
         port, proxy_port: of the control API and of the proxy, on loopback.
+        public_hosts: further names under which the proxy is reached.
         runtime: ``AUTO`` runs processes, and containers in pool "docker" where an engine answers.
         db: a PostgreSQL to use instead of the embedded one.
         docker_socket: path of the engine's Unix socket.
@@ -62,6 +63,7 @@ class DevSettings:
     data_dir: Path
     port: int = 8080
     proxy_port: int = 9090
+    public_hosts: tuple[str, ...] = ()
     runtime: RuntimeKind = RuntimeKind.AUTO
     db: str | None = field(default=None, repr=False)
     docker_socket: Path = Path("/var/run/docker.sock")
@@ -148,6 +150,7 @@ async def running_cluster(settings: DevSettings, say: Callable[[str], None]) -> 
                     cluster=cluster,
                     name=NodeName("px-dev"),
                     host=proxy_address,
+                    public_hosts=(*loopback_hosts(settings.proxy_port), *settings.public_hosts),
                     http_port=settings.proxy_port,
                     root_redirect_url=control_url if demo else None,
                 )

@@ -31,7 +31,8 @@ class RouteInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Where a connection token leads. ``secret_token`` is "" for static tokens.
 
     ``expires_in_ms``: for how long the token opens connections, counted from the answer (A4); absent for
-    static tokens and from original controllers.
+    static tokens and from original controllers. ``rewrite_prefix`` and ``token_in_cookie``: as in the spawn config,
+    absent unless true.
     """
 
     backend_id: str
@@ -42,6 +43,8 @@ class RouteInfo(msgspec.Struct, frozen=True, kw_only=True):
     user_data: Any = None
     subdomain: str | None = None
     expires_in_ms: int | UnsetType | None = UNSET
+    rewrite_prefix: bool | UnsetType = UNSET
+    token_in_cookie: bool | UnsetType = UNSET
 
     def __repr__(self) -> str:
         return codec.redacted_repr(self, "secret_token", "user_data")

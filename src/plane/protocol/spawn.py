@@ -107,7 +107,12 @@ class ProcessExecutable(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SpawnConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """How to start a backend if no one holds the key. ``executable`` means what the drone's runtime says."""
+    """How to start a backend if no one holds the key. ``executable`` means what the drone's runtime says.
+
+    ``rewrite_prefix``: the proxy puts `Location` and cookie paths of its responses below ``/{token}``.
+    ``token_in_cookie``: with ``subdomain``, the first visit moves the token from the path into a cookie. Both are
+    absent unless they were asked for: an original controller does not know them.
+    """
 
     executable: Any
     id: str | None = None
@@ -117,6 +122,8 @@ class SpawnConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_idle_seconds: Int32 | None = None
     use_static_token: bool = False
     subdomain: str | None = None
+    rewrite_prefix: bool | UnsetType = UNSET
+    token_in_cookie: bool | UnsetType = UNSET
 
     def __repr__(self) -> str:
         return codec.redacted_repr(self, "executable")

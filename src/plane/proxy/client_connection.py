@@ -15,6 +15,7 @@ from plane.decisions.answer_form import AnswerForm, answer_form
 from plane.decisions.answer_head import UNTIL_CLOSE, AnswerHead
 from plane.decisions.body_patience import Standstill, standstill
 from plane.decisions.chunk_scanner import MalformedChunks
+from plane.decisions.prefix_rewrite import below_prefix
 from plane.decisions.request_body import NO_BODY, RequestBody
 from plane.decisions.request_head import Refused, RequestHead
 from plane.decisions.request_rewrite import Route, origin_form
@@ -58,6 +59,7 @@ class ClientConnection(ClientTransport):
         "_keep_alive",
         "_out",
         "_pending",
+        "_rewritten_prefix",
         "_route",
         "_service",
         "_serving",
@@ -82,6 +84,7 @@ class ClientConnection(ClientTransport):
         self._keep_alive = True
         self._out = b""
         self._answer_fields = b""
+        self._rewritten_prefix = b""
         self._route: Route | None = None
         self._upstream: UpstreamConnection | None = None
         self.kept_upstream: UpstreamConnection | None = None
@@ -221,11 +224,15 @@ class ClientConnection(ClientTransport):
         find_backend(self, self._service, head, target)
         return True
 
-    def use(self, route: Route, out: bytes, answer_fields: bytes) -> None:
-        """The request leads to ``route``, whose backend gets ``out`` as its head; the client gets ``answer_fields``."""
+    def use(self, route: Route, out: bytes, answer_fields: bytes, rewritten_prefix: bytes) -> None:
+        """The request leads to ``route``, whose backend gets ``out`` as its head; the client gets ``answer_fields``.
+
+        ``rewritten_prefix``: see `plane.decisions.prefix_rewrite`; empty where nothing is rewritten.
+        """
         self._route = route
         self._out = out
         self._answer_fields = answer_fields
+        self._rewritten_prefix = rewritten_prefix
         self._service.keeper.began(route.backend_id)
 
     def take_upstream(self, route: Route) -> UpstreamConnection | None:
@@ -308,7 +315,10 @@ class ClientConnection(ClientTransport):
             connection = b"\r\nConnection: keep-alive\r\n\r\n"
         else:
             connection = b"\r\n\r\n"
-        self._write(b"".join((head.status_line, head.fields, self._answer_fields, connection, body)))
+        fields = head.fields
+        if self._rewritten_prefix:
+            fields = below_prefix(fields, self._rewritten_prefix, request.fields.authority)
+        self._write(b"".join((head.status_line, fields, self._answer_fields, connection, body)))
 
     def answer_body(self, data: bytes) -> None:
         """A part of the answer's body, framing included."""
@@ -354,7 +364,10 @@ class ClientConnection(ClientTransport):
             upstream.abort()
             return
         upgrade = b"\r\nConnection: Upgrade\r\nUpgrade: " + (head.upgrade or b"")
-        client.write(b"".join((head.status_line, head.fields, route.answer_fields, upgrade, b"\r\n\r\n", early)))
+        fields = head.fields
+        if self._rewritten_prefix and self._head is not None:
+            fields = below_prefix(fields, self._rewritten_prefix, self._head.fields.authority)
+        client.write(b"".join((head.status_line, fields, route.answer_fields, upgrade, b"\r\n\r\n", early)))
         if self._pending:
             backend.write(self._pending)
             self._pending = b""
@@ -456,6 +469,11 @@ class ClientConnection(ClientTransport):
     def cut(self) -> None:
         """The proxy has stopped waiting, or the route leads nowhere any more."""
         self._abort()
+
+    @property
+    def came_by_tls(self) -> bool:
+        """Whether the visitor's connection is encrypted."""
+        return self.entrance is Entrance.TLS
 
     @property
     def route(self) -> Route | None:

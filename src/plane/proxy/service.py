@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable, Iterable
 
 import structlog
 
+from plane.decisions.host_names import HostNames, normal_host
 from plane.decisions.request_head import RequestReader
-from plane.decisions.request_rewrite import Route, normal_host
+from plane.decisions.request_rewrite import Route
 from plane.ownership import OwnedTasks
 from plane.protocol.proxy_messages import BackendRemoved, MessageToProxy, RouteInfoResponse, TokensRevoked
 from plane.proxy.answers import OwnAnswers, server_field
@@ -20,6 +21,7 @@ from plane.proxy.open_files import PER_CONNECTION, OpenFiles
 from plane.proxy.route_lookup import RouteLookup
 from plane.proxy.tunnels import Tunnels
 from plane.proxy.upstream import UpstreamPool
+from plane.repeated_warning import NamedWarnings
 from plane.settings import ProxySettings
 
 __all__ = ["ProxyService"]
@@ -47,7 +49,8 @@ class ProxyService:
         self.now = loop.time
         self.limits = settings.limits
         self.http_limits = settings.http_limits
-        self.reader = RequestReader(self.cluster, settings.http_limits)
+        names = HostNames(self.cluster, tuple(normal_host(name.encode()) for name in settings.public_hosts))
+        self.reader = RequestReader(names, settings.http_limits)
         self.waiting_page = settings.waiting_page
         self.open_files = OpenFiles()
         # Timers of backends that have ended; `drain` ends them.
@@ -64,6 +67,8 @@ class ProxyService:
         self.stopping = False
         # Answers begun, by the first digit of their status.
         self.answered = [0] * 6
+        self.absolute_paths = NamedWarnings(log, "application used an absolute path")
+        self.wrong_hosts = NamedWarnings(log, "request for a host that is not the session's")
 
     def new_connection(self) -> ClientConnection:
         """The protocol of a connection that came in by plain HTTP."""

@@ -159,6 +159,8 @@ def _bubblewrap(plan: BubblewrapPlan, whole_plan: LaunchPlan) -> list[str]:
     whole = plan.mount is None and has_places
     words = [plan.program, *(_whole_root(plan.root) if whole else _own_root(plan.root))]
     words += ["--dev", "/dev", "--proc", "/proc"]
+    # Semaphores and shared memory (sem_open, shm_open) are files there. Bubblewrap makes the folder for its own user.
+    words += ["--perms", "1777", "--tmpfs", "/dev/shm"]  # noqa: S108
     for path in PRIVATE:
         words += ["--perms", "1777", "--tmpfs", path]
     words += ["--ro-bind-try", "/run/systemd/resolve", "/run/systemd/resolve"]

@@ -12,6 +12,7 @@ from plane.decisions.connect_limits import AUTH_LIMIT_BYTES, check_connect_reque
 from plane.protocol import codec
 from plane.protocol.connect import ConnectRequest
 from plane.protocol.errors import ApiFailure
+from plane.protocol.spawn import SpawnConfig
 
 GOOD: dict[str, Any] = {
     "key": {"name": "k", "namespace": "n", "tag": "t"},
@@ -77,6 +78,13 @@ def test_a20_each_refusal_names_its_field(path: str, value: Any, says: str) -> N
     assert caught.value.status == 400
     assert caught.value.message.startswith(f"{path}: ")
     assert says in caught.value.message
+
+
+def test_a_token_in_a_cookie_needs_a_subdomain() -> None:
+    check_connect_request(request_with("spawn_config.token_in_cookie", True))
+    alone = ConnectRequest(spawn_config=SpawnConfig(executable={"image": "i"}, token_in_cookie=True))
+    with pytest.raises(ApiFailure, match=r"^spawn_config\.token_in_cookie: needs `subdomain`"):
+        check_connect_request(alone)
 
 
 def test_nul_is_found_wherever_it_hides() -> None:

@@ -9,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from plane.decisions.chunk_scanner import ChunkScanner
+from plane.decisions.host_names import HostNames
 from plane.decisions.protected_fields import FORWARDING_FIELDS, IDENTITY_FIELDS, MISSPELT_FIELDS, is_protected
 from plane.decisions.request_head import RequestReader
 
@@ -33,7 +34,7 @@ def must_go(name: str) -> bool:
 def seen_by_backend(name: str) -> tuple[bool, bool]:
     """Whether a field, and whether a trailer of this name is passed on."""
     head = f"GET /t HTTP/1.1\r\nHost: c:1\r\nBefore: 1\r\n{name}: eve\r\nAfter: 1"
-    lines = RequestReader(b"c:1").read(head.encode()).fields.lines
+    lines = RequestReader(HostNames(b"c:1")).read(head.encode()).fields.lines
     passed, _ = ChunkScanner().feed(f"0\r\nBefore: 1\r\n{name}: eve\r\nAfter: 1\r\n\r\n".encode())
     for rest in (lines, passed):
         assert b"Before: 1" in rest

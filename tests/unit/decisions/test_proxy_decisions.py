@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from plane.decisions.chunk_scanner import ChunkScanner, MalformedChunks
 from plane.decisions.connection_monitor import ConnectionMonitor
+from plane.decisions.host_names import HostNames
 from plane.decisions.idle_sweep import SweepCandidate, sweep
 from plane.decisions.request_head import KNOWN_LIMIT, KNOWN_LIMIT_BYTES, Refused, RequestFields, RequestReader
 from plane.decisions.request_rewrite import forwarded_head, make_route, origin_form, split_target
@@ -137,7 +138,7 @@ VALUES = st.sampled_from(["forged", "close", "x-verified-username, x-custom", "x
 @given(st.lists(st.tuples(NAMES, VALUES), max_size=12))
 def test_a12_the_backend_sees_exactly_one_of_each_of_ours_with_our_value(fields: list[tuple[str, str]]) -> None:
     lines = "".join(f"\r\n{name}: {value}" for name, value in fields)
-    head = RequestReader(b"c:1").read(f"GET /t/p HTTP/1.1\r\nHost: c:1{lines}".encode())
+    head = RequestReader(HostNames(b"c:1")).read(f"GET /t/p HTTP/1.1\r\nHost: c:1{lines}".encode())
     seen = forwarded_head(
         head, b"/t/p", b"/p", ROUTE, b"\r\nx-forwarded-for: 1.2.3.4\r\nx-forwarded-proto: http"
     ).decode()
@@ -160,7 +161,7 @@ def test_a12_the_backend_sees_exactly_one_of_each_of_ours_with_our_value(fields:
 def test_no_bytes_make_the_reader_fail_in_another_way_than_refusing(data: bytes) -> None:
     for head in (data, b"GET /t HTTP/1.1\r\nHost: c:1" + data, b"GET /" + data + b" HTTP/1.1\r\nHost: c:1"):
         try:
-            read = RequestReader(b"c:1").read(head)
+            read = RequestReader(HostNames(b"c:1")).read(head)
             token, forwarded = split_target(origin_form(read))
         except Refused:
             continue
@@ -170,7 +171,7 @@ def test_no_bytes_make_the_reader_fail_in_another_way_than_refusing(data: bytes)
 
 
 def test_a_reader_does_not_mix_up_what_it_remembers() -> None:
-    reader = RequestReader(b"c:1")
+    reader = RequestReader(HostNames(b"c:1"))
     first = reader.read(b"GET /a HTTP/1.1\r\nHost: c:1\r\nConnection: close")
     again = reader.read(b"GET /b HTTP/1.1\r\nHost: c:1\r\nConnection: close")
     older = reader.read(b"GET /b HTTP/1.0\r\nHost: c:1\r\nConnection: close")
@@ -182,7 +183,7 @@ def test_a_reader_does_not_mix_up_what_it_remembers() -> None:
 
 
 def test_fields_are_remembered_from_one_connection_to_the_next_and_not_without_bound() -> None:
-    reader = RequestReader(b"c:1")
+    reader = RequestReader(HostNames(b"c:1"))
 
     def fields(more: str) -> RequestFields:
         return reader.read(f"GET /a HTTP/1.1\r\nHost: c:1\r\n{more}".encode()).fields

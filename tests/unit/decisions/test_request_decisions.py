@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from plane.decisions.answer_form import AnswerForm, answer_form, is_navigation
 from plane.decisions.body_patience import Standstill, standstill
+from plane.decisions.host_names import HostNames
 from plane.decisions.http_limits import HttpLimits
 from plane.decisions.referer import without_token
 from plane.decisions.request_body import NO_BODY, RequestBody
@@ -60,12 +61,12 @@ def test_a_redirect_names_the_host_without_its_port(host: bytes, name: str) -> N
     ],
 )
 def test_a_referer_does_not_tell_the_token(said: bytes, seen: bytes) -> None:
-    assert without_token(said, CLUSTER) == seen
+    assert without_token(said, HostNames(CLUSTER)) == seen
 
 
 @given(st.text("abc/?#.:@", max_size=20), st.sampled_from(["http://plane.example", "HTTPS://x.plane.example", ""]))
 def test_no_referer_of_ours_keeps_its_token(rest: str, origin: str) -> None:
-    assert b"SECRET" not in without_token(f"{origin}/SECRET{rest}".encode(), CLUSTER)
+    assert b"SECRET" not in without_token(f"{origin}/SECRET{rest}".encode(), HostNames(CLUSTER))
 
 
 @pytest.mark.parametrize(
@@ -97,7 +98,7 @@ def test_a_body_takes_what_belongs_to_it() -> None:
 
 
 def test_limits_are_settings() -> None:
-    reader = RequestReader(CLUSTER, HttpLimits(head_bytes=100, target_bytes=20, fields=2))
+    reader = RequestReader(HostNames(CLUSTER), HttpLimits(head_bytes=100, target_bytes=20, fields=2))
     for head, status in (
         (b"GET /t HTTP/1.1\r\nHost: a\r\nA: " + b"b" * 100, 431),
         (b"GET /" + b"t" * 20 + b" HTTP/1.1\r\nHost: a", 414),

@@ -64,6 +64,7 @@ def shown(root: dict[str, str | None], mount: int | None) -> str:
     line = " ".join(command_line(command))
     for part in (
         "--tmpfs /tmp",
+        "--dev /dev --proc /proc --perms 1777 --tmpfs /dev/shm",
         "--tmpfs /root --perms 0755 --dir /root/my --ro-bind /root/my/code /root/my/code",
         "--ro-bind /tmp/venv /tmp/venv --remount-ro /root",
         "--ro-bind /dev/null /db",

@@ -7,6 +7,7 @@ import shlex
 from typing import Annotated
 
 from cyclopts import Parameter
+from msgspec import UNSET
 
 from plane.cli.admin.follow import follow
 from plane.cli.admin.options import DEFAULT_CONTROLLER, ControllerOptions
@@ -33,6 +34,8 @@ async def connect(
     pool: str = "",
     mount: str | None = None,
     subdomain: str | None = None,
+    rewrite_prefix: Annotated[bool, Parameter(negative="")] = False,
+    token_in_cookie: Annotated[bool, Parameter(negative="")] = False,
     user: str | None = None,
     as_json: AsJson = False,
     controller: ControllerOptions = DEFAULT_CONTROLLER,
@@ -71,6 +74,10 @@ async def connect(
         true for a folder by the key's name, or a relative path, mounted at /plane-data.
     subdomain
         Subdomain of the cluster under which the process is reached.
+    rewrite_prefix
+        Put absolute redirects and cookie paths of the process below the token.
+    token_in_cookie
+        With a subdomain: keep the token in a cookie instead of the path, for processes that use absolute paths.
     user
         Name that reaches the process with each request through the URL.
     """
@@ -82,6 +89,8 @@ async def connect(
         max_idle_seconds=max_idle_seconds,
         use_static_token=static_token,
         subdomain=subdomain,
+        rewrite_prefix=rewrite_prefix or UNSET,
+        token_in_cookie=token_in_cookie or UNSET,
     )
     async with controller.client() as plane:
         answer = await plane.connect(None if key is None else KeyConfig(name=key), spawn, user=user)
