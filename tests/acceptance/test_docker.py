@@ -25,9 +25,10 @@ PYTHON = "plane-test-python:own"
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnDocker]:
-    """An engine with an image of Python and a tiny one."""
+    """An engine with an image of Python and a tiny one, whose containers have a stack of 1 MiB at most."""
     folder = tmp_path_factory.mktemp("engine")
-    with own_docker() as running:
+    stack = {"Name": "stack", "Soft": 1024 * 1024, "Hard": 1024 * 1024}
+    with own_docker(**{"default-ulimits": {"stack": stack}}) as running:
         pack_python(folder / "python.tar")
         command = """CMD ["/usr/bin/python3", "-c", "import os; exec(os.environ['CODE'])"]"""
         running.run("import", "--change", command, str(folder / "python.tar"), PYTHON)
@@ -68,7 +69,7 @@ def test_limits_are_seen_by_the_engine_and_from_inside(cluster: Cluster, engine:
     found = engine.inspect(f"plane-{backend}")
     host = found["HostConfig"]
     assert (host["Memory"], host["CpuPeriod"], host["CpuQuota"]) == (100_000_000, 50_000, 15_000)
-    assert host["Ulimits"] == [{"Name": "cpu", "Soft": 77, "Hard": 77}]
+    assert {"Name": "cpu", "Soft": 77, "Hard": 77} in host["Ulimits"]
     assert host["Runtime"] == "second"
     assert host["NetworkMode"] == "plane-net"
     assert host["LogConfig"] == {"Type": "json-file", "Config": {"max-size": "1m", "max-file": "2"}}
@@ -83,6 +84,11 @@ def test_what_the_engine_refuses_is_said(cluster: Cluster, engine: OwnDocker) ->
     assert "network no-such-network not found" in entry["message"]
     _, entry = run(cluster, "terminated", resource_limits={"disk_limit_bytes": 10_000_000})
     assert "--storage-opt is supported only" in entry["message"] or "storage" in entry["message"]
+    _, entry = run(cluster, "terminated", env={"LONG": "x" * 140_000})
+    assert "executable.env: LONG has 140006 bytes with its name" in entry["message"]
+    # A quarter of the stack is what Linux allows for all of them.
+    _, entry = run(cluster, "terminated", env={f"LONG{index}": "x" * 100_000 for index in range(3)})
+    assert "(executable.env and the variables of the image are together larger than" in entry["message"]
     until(lambda: not engine.run("ps", "-aq", "--filter", "label=dev.plane.backend").stdout)
 
 

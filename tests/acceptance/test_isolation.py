@@ -218,6 +218,11 @@ def test_variables_are_in_no_other_process_and_on_no_command_line(cluster: Clust
 def test_variables_that_cannot_be_passed_on_are_refused(cluster: Cluster) -> None:
     for env, says in (({"a.b": "x"}, "'a.b'"), ({"LONG": "x" * 140_000}, "LONG has 140006 bytes")):
         assert says in ended(cluster, "true", env=env)["message"]
+    # Together: the kernel counts a pointer for each string. The shell before the command would name none.
+    many = ["true", *[""] * 225_000]
+    message = ended(cluster, "", command=many, env={"LARGEST": "x" * 100_000})["message"]
+    assert "225001 arguments (command)" in message
+    assert "the largest is executable.env: LARGEST" in message
 
 
 @pytest.mark.parametrize("isolation", ["none", "bubblewrap"])

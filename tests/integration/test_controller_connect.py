@@ -68,6 +68,17 @@ async def test_static_tokens_are_shared_and_have_no_secret(postgres_url: str) ->
         assert action["action"]["Spawn"]["static_token"] == first["token"]
 
 
+async def test_an_identity_with_a_static_token_is_refused_and_names_its_field(postgres_url: str) -> None:
+    async with controller_api(postgres_url) as api, fake_drone(api.base):
+        config = {**IMAGE, "use_static_token": True}
+        for identity in ({"user": "ann"}, {"auth": {"role": "x"}}):
+            assert await api.refused(key={"name": "k"}, spawn_config=config, **identity) == (400, "Other")
+        await api.connect(key={"name": "k"}, spawn_config=config, user=None, auth={})
+        # Also of a backend that runs already, whose request need not say what kind of token it has.
+        assert await api.refused(key={"name": "k"}, user="ann") == (400, "Other")
+        assert (await api.connect(key={"name": "k"}))["spawned"] is False
+
+
 async def test_every_refusal_has_its_kind_and_status(postgres_url: str) -> None:
     async with controller_api(postgres_url) as api:
         assert await api.refused(spawn_config=IMAGE) == (500, "NoDroneAvailable")

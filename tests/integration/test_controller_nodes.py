@@ -267,7 +267,7 @@ async def test_static_tokens_have_routes_without_user_and_secret(postgres_url: s
         fake_drone(api.base) as drone,
         fake_proxy(api.base) as proxy,
     ):
-        answer = await api.connect(spawn_config={**IMAGE, "use_static_token": True}, user="ann")
+        answer = await api.connect(spawn_config={**IMAGE, "use_static_token": True})
         await drone.say("BackendEvent", event(1, answer["backend_id"], READY))
         await drone.hear("AckEvent")
         await proxy.say("RouteInfoRequest", {"token": answer["token"]})

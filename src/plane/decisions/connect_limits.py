@@ -16,7 +16,7 @@ from plane.protocol.errors import ApiErrorKind, ApiFailure, InvalidName
 from plane.protocol.names import Prefix, check_name, check_subdomain
 from plane.protocol.spawn import SpawnConfig
 
-__all__ = ["check_connect_request"]
+__all__ = ["check_connect_request", "check_identity"]
 
 # The database's columns.
 TEXT_LIMIT = 255
@@ -56,6 +56,23 @@ def check_connect_request(request: ConnectRequest) -> None:
             raise _refuse("auth", f"at most {AUTH_LIMIT_BYTES} bytes of JSON are allowed")
     if request.spawn_config is not None:
         _check_spawn_config(request.spawn_config)
+        if request.spawn_config.use_static_token:
+            check_identity(request)
+
+
+def check_identity(request: ConnectRequest) -> None:
+    """Refuse an identity for a backend with a static token, which all clients share: the backend would not receive it.
+
+    Raises:
+        ApiFailure: 400, with the name of the field.
+    """
+    for name, value in (("user", request.user), ("auth", request.auth)):
+        if value:
+            raise _refuse(
+                name,
+                "cannot be given with a static token (spawn_config.use_static_token), which all clients of the backend "
+                f"share; leave out {name}, or use dynamic tokens",
+            )
 
 
 def _check_spawn_config(config: SpawnConfig) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from plane.decisions.connect_limits import check_identity
 from plane.decisions.drone_choice import DroneCandidate
 from plane.protocol.backend_state import BackendStatus
 from plane.protocol.connect import ConnectRequest
@@ -81,6 +82,8 @@ def decide(request: ConnectRequest, cluster: str | None, lookup: KeyLookup) -> R
         tag = request.key.tag if request.key else ""
         if held.tag != tag:
             raise ApiFailure(409, ApiErrorKind.KEY_HELD, "Lock is held but tag does not match.")
+        if held.static_token is not None:
+            check_identity(request)
         return Reuse(held)
     if held is not None and not lookup.removed:
         # Renewed between being read and being deleted, or removed by another connect.

@@ -19,6 +19,7 @@ import aiohttp
 import structlog
 
 from plane import timing
+from plane.decisions.exec_limits import container_exec_hint
 from plane.decisions.port_choice import PortRange
 from plane.decisions.usage import CpuClock, container_metrics
 from plane.ownership import OwnedTasks
@@ -534,4 +535,6 @@ def _message(state: dict[str, Any], output: str) -> str | None:
         how += " after it ran out of memory (resource_limits.memory_limit_bytes)"
     if error := state.get("Error"):
         how += f" ({error})"
+    if (hint := container_exec_hint(output)) is not None:
+        how += f" ({hint})"
     return f"{how}{OUTPUT_MARKER}{output}" if output else f"{how}, without any output"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from plane.decisions.exec_limits import LARGEST_TOTAL_BYTES, excess
 from plane.protocol.keys import AcquiredKey
 from plane.protocol.spawn import DockerExecutable, Network
 from plane.runtime.base import BackendFailed, check_variables, converted_executable, session_environment
@@ -74,8 +75,18 @@ def container_config(
     defaults: ContainerDefaults,
     mount: str | None,
 ) -> dict[str, Any]:
-    """The body of the engine's "create container". ``mount``: the folder of the machine to mount."""
+    """Return the body of the engine's "create container".
+
+    Args:
+        mount: the folder of the machine to mount.
+
+    Raises:
+        BackendFailed: the environment is too large.
+    """
     environment = wanted.env | session_environment(backend_id, PORT, key, static_token)
+    # What the container's own stack limit leaves of it is known to the engine alone.
+    if (reason := excess((), environment, LARGEST_TOTAL_BYTES)) is not None:
+        raise BackendFailed(reason)
     limits = wanted.resource_limits
     host: dict[str, Any] = {}
     if wanted.network is Network.NONE:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import resource
+from collections.abc import Mapping, Sequence
 
+from plane.decisions.exec_limits import excess, total_limit_bytes
 from plane.decisions.shell_exports import export_script, is_shell_name
 from plane.runtime.base import BackendFailed
 
 __all__ = ["check_names", "check_sizes", "open_environment"]
-
-# Linux: MAX_ARG_STRLEN, for each "NAME=value" with its NUL.
-STRING_LIMIT_BYTES = 128 * 1024
 
 
 def check_names(variables: Mapping[str, str]) -> None:
@@ -28,18 +27,16 @@ def check_names(variables: Mapping[str, str]) -> None:
             )
 
 
-def check_sizes(variables: Mapping[str, str]) -> None:
-    """Refuse variables that are too long for the kernel. A request to connect is smaller than all may be together.
+def check_sizes(command: Sequence[str], variables: Mapping[str, str]) -> None:
+    """Refuse a command and variables that are too large for the kernel, one by one or together.
 
     Raises:
-        BackendFailed: names the variable.
+        BackendFailed: names the largest.
     """
-    for name, value in variables.items():
-        if (size := len(os.fsencode(f"{name}={value}")) + 1) > STRING_LIMIT_BYTES:
-            raise BackendFailed(
-                f"executable.env: {name} has {size} bytes with its name, and Linux allows {STRING_LIMIT_BYTES}; put it "
-                "into a file"
-            )
+    stack_bytes, _ = resource.getrlimit(resource.RLIMIT_STACK)
+    limit = total_limit_bytes(None if stack_bytes == resource.RLIM_INFINITY else stack_bytes)
+    if (reason := excess(command, variables, limit)) is not None:
+        raise BackendFailed(reason)
 
 
 def open_environment(variables: Mapping[str, str]) -> int:

@@ -262,7 +262,7 @@ class ProcessRuntime:
             environment |= home_variables(home) | wanted.env
             environment |= session_environment(backend_id, port, key, static_token)
             environment[DRONE_MARK] = self._identity
-            check_sizes(environment)
+            check_sizes(command, environment)
             listener = None
             if wanted.network is Network.NONE:
                 listener = listening_socket(self._ip, port)

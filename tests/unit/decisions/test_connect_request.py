@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from plane.decisions.connect_request import (
     HeldKey,
@@ -56,6 +59,17 @@ def test_a_live_holder_with_the_same_tag_is_reused_even_without_a_cluster() -> N
 
 def test_a_live_holder_with_another_tag_is_a_conflict() -> None:
     assert refusal(WANTED, "c", lookup(held(tag="other"))) == (409, ApiErrorKind.KEY_HELD)
+
+
+@pytest.mark.parametrize("identity", [{"user": "ann"}, {"auth": {"role": "x"}}])
+def test_a_holder_with_a_static_token_takes_no_identity(identity: dict[str, Any]) -> None:
+    holder = replace(held(), static_token="s.x")
+    request = replace(ONLY_IF_HELD, **identity)
+    assert decide(request, "c", lookup(held())) == Reuse(held())
+    with pytest.raises(ApiFailure, match=f"^{next(iter(identity))}: .*static token") as caught:
+        decide(request, "c", lookup(holder))
+    assert caught.value.status == 400
+    assert decide(ONLY_IF_HELD, "c", lookup(holder)) == Reuse(holder)
 
 
 def test_an_expired_holder_that_was_removed_is_replaced() -> None:
