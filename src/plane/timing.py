@@ -53,8 +53,9 @@ __all__: list[str] = [
     "PRUNE_INTERVAL_S",
     "QUIET_CHECK_INTERVAL_S",
     "READINESS_FIRST_DELAY_S",
+    "READINESS_FIRST_TRY_S",
+    "READINESS_LONGEST_TRY_S",
     "READINESS_MAX_DELAY_S",
-    "READINESS_TRY_LIMIT_S",
     "REAP_INTERVAL_S",
     "RECONNECT_EVERY_S",
     "RECONNECT_JITTER_S",
@@ -149,7 +150,9 @@ STARTUP_TIMEOUT_S: Final = 300.0
 # Readiness probes start close together, so that a fast backend is seen at once, and back off.
 READINESS_FIRST_DELAY_S: Final = 0.002
 READINESS_MAX_DELAY_S: Final = 0.1
-READINESS_TRY_LIMIT_S: Final = 1.0
+# How long a probe may take at first, and at most: longer after each that was accepted and had no answer in time.
+READINESS_FIRST_TRY_S: Final = 1.0
+READINESS_LONGEST_TRY_S: Final = 60.0
 # A port is not given to another backend for this long after its backend's end: until a proxy that is connected has been
 # told of the end, and longer, since ports are plenty. Where they are not, for as long as a proxy without a controller
 # follows the routes that it knows: a lease, from the moment in which it notices (1.5 times NODE_PING_INTERVAL_S).

@@ -46,7 +46,7 @@ def test_one_that_never_listens(impatient: Cluster) -> None:
     entry = ended(impatient, impatient.executable(MODE="silent"))
     assert entry["termination_reason"] == "startuptimeout"
     assert entry["termination_kind"] == "hard"
-    assert "did not answer HTTP within 3 s; it must listen on the port in $PORT" in entry["message"]
+    assert "did not answer HTTP within 3 s: " in entry["message"]
 
 
 def test_one_that_exits_while_starting(impatient: Cluster) -> None:

@@ -35,7 +35,8 @@ def test_use_is_told_before_idleness_is_believed() -> None:
 
 
 def test_probes_and_backoff_rise() -> None:
-    assert timing.READINESS_FIRST_DELAY_S < timing.READINESS_MAX_DELAY_S < timing.READINESS_TRY_LIMIT_S
+    assert timing.READINESS_FIRST_DELAY_S < timing.READINESS_MAX_DELAY_S < timing.READINESS_FIRST_TRY_S
+    assert timing.READINESS_FIRST_TRY_S < timing.READINESS_LONGEST_TRY_S < timing.STARTUP_TIMEOUT_S
     assert timing.BACKOFF_FIRST_S < timing.BACKOFF_CAP_S
     assert timing.BACKOFF_FACTOR > 1
     assert timing.RECONNECT_JITTER_S < timing.RECONNECT_EVERY_S

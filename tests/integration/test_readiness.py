@@ -1,0 +1,106 @@
+"""Probes of real listeners: one at a time, ever more patient, and a reason for each kind of failure."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from harness.ports import free_port
+from plane.runtime.base import StartupTimedOut
+from plane.runtime.readiness import until_it_answers
+
+Handle = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+HOST = "127.0.0.1"
+
+
+@asynccontextmanager
+async def listening(handle: Handle, port: int = 0) -> AsyncIterator[int]:
+    handling: set[asyncio.Task[Any]] = set()
+
+    async def handled(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        handling.add(task)
+        await handle(reader, writer)
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+    server = await asyncio.start_server(handled, HOST, port)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+        # The last probe's connection may still have to be accepted.
+        await asyncio.sleep(0.02)
+    await asyncio.gather(*handling)
+
+
+def answering(data: bytes) -> Handle:
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(data)
+
+    return handle
+
+
+async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read()
+
+
+@pytest.mark.parametrize(
+    ("handle", "says"),
+    [
+        (silent, "accepts connections and answers nothing"),
+        (answering(b""), "are closed without an answer"),
+        (answering(b"SSH-2.0-x\r\n"), "something that is not HTTP"),
+        (answering(b"\x15\x03\x01\x00\x02\x02\x46"), "answers TLS"),
+    ],
+)
+async def test_what_a_port_does_is_said(handle: Handle, says: str) -> None:
+    async with listening(handle) as port:
+        with pytest.raises(StartupTimedOut, match=says):
+            await until_it_answers(HOST, port, 0.1, first_try_s=0.02)
+
+
+async def test_a_port_without_a_listener_is_said() -> None:
+    with pytest.raises(StartupTimedOut, match="nothing listens on port"):
+        await until_it_answers(HOST, free_port(), 0.1)
+
+
+async def test_a_first_page_that_takes_longer_than_a_try_is_waited_for_by_one_probe_at_a_time() -> None:
+    open_now = most = asked = 0
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal open_now, most, asked
+        asked += 1
+        open_now += 1
+        most = max(most, open_now)
+        answered = asyncio.create_task(asyncio.sleep(0.3))
+        gone = asyncio.create_task(reader.read())
+        await asyncio.wait([answered, gone], return_when=asyncio.FIRST_COMPLETED)
+        open_now -= 1
+        if answered.done():
+            writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        for task in (answered, gone):
+            task.cancel()
+
+    async with listening(slow) as port:
+        await until_it_answers(HOST, port, 10.0, first_try_s=0.05)
+    assert most == 1
+    # Of 0.05, 0.1, 0.2 and 0.4 s.
+    assert asked == 4
+
+
+async def test_a_fast_backend_is_seen_within_milliseconds() -> None:
+    port = free_port()
+    probing = asyncio.create_task(until_it_answers(HOST, port, 10.0))
+    await asyncio.sleep(0.1)
+    async with listening(answering(b"HTTP/1.0 200 OK\r\n\r\n"), port):
+        began = time.monotonic()
+        await probing
+        assert time.monotonic() - began < 0.1
