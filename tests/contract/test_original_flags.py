@@ -49,3 +49,9 @@ def test_flags_are_where_they_were(command: str) -> None:
     for flag, value in DEFAULTS.get(command, {}).items():
         line = next(line for line in text.splitlines() if line.startswith("│") and f" {flag} " in line)
         assert f"[default: {value}" in line, line
+
+
+def test_dns_requires_its_zone() -> None:
+    done = run("dns", "--controller-url", "http://127.0.0.1:1")
+    assert done.status == 2
+    assert "--zone" in done.out + done.err

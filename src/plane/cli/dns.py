@@ -18,7 +18,7 @@ __all__ = ["dns"]
 def dns(
     *,
     controller_url: str,
-    zone: str | None = None,
+    zone: str,
     controller_key_file: KeyFileOption = None,
     port: Annotated[int, Parameter(validator=validators.Number(gte=0, lte=65535))] = 53,
     host: Annotated[list[str] | None, Parameter(negative="")] = None,
@@ -35,7 +35,7 @@ def dns(
     controller_url
         The controller, as http://HOST:PORT or https://HOST.
     zone
-        Zone that is delegated to this server. Without it, _acme-challenge.CLUSTER of any cluster is answered (tests).
+        Zone that is delegated to this server, such as acme.example.com.
     port
         Port to listen on, UDP and TCP; 0 takes any free one.
     host

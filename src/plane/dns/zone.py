@@ -1,7 +1,8 @@
 """What is a DNS query answered with? Page 5, "DNS", as pure functions on messages; `server` does it.
 
-TXT inside the zone is the business of a controller; SOA and NS of the zone itself are answered here, so that
-resolvers accept the delegation; another type is NOTIMP, a name outside the zone FORMERR, as the original has it.
+A controller knows the TXT values inside the zone. SOA and NS of the zone itself are answered here, so that resolvers
+accept the delegation. Another type inside the zone has no data: NOERROR with the zone's SOA (RFC 2308, section 2.2),
+since strict resolvers give up a name server that answers NOTIMP. A name outside the zone is FORMERR, as originally.
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ __all__ = ["ANSWER_TTL_S", "AskController", "Zone", "answer_with", "decide", "en
 ANSWER_TTL_S = 1
 # Of SOA and NS, which do not change.
 ZONE_TTL_S = 3600
+# Of what a resolver remembers as absent: a value may come at any moment.
+NO_DATA_TTL_S = ANSWER_TTL_S
+# Whole zones: they ask for more than one answer (RFC 5936, 1995), and mail types of RFC 1035.
+TRANSFERS = (dns.rdatatype.AXFR, dns.rdatatype.IXFR, dns.rdatatype.MAILA, dns.rdatatype.MAILB)
 CHALLENGE_LABEL = b"_acme-challenge"
 # What travels over UDP without fragments (DNS flag day 2020), and without EDNS (RFC 1035, section 4.2.1).
 UDP_LIMIT_BYTES = 1232
@@ -33,10 +38,11 @@ HEADER_BYTES = 12
 
 @dataclass(frozen=True, slots=True)
 class AskController:
-    """The query is for this cluster's challenge; `answer_with` its values."""
+    """The query is for this cluster's challenge; `answer_with` its values. ``origin``: of the zone."""
 
     query: dns.message.Message
     cluster: str
+    origin: dns.name.Name | None
 
 
 class Zone:
@@ -78,23 +84,29 @@ def decide(zone: Zone, wire: bytes) -> AskController | dns.message.Message | Non
     cluster = zone.cluster_of(question.name)
     if cluster is None:
         return _answer(query, dns.rcode.FORMERR)
+    if question.rdtype in TRANSFERS:
+        return _answer(query, dns.rcode.NOTIMP)
     at_apex = zone.origin is not None and question.name == zone.origin
-    if question.rdtype == dns.rdatatype.TXT:
-        return _answer(query, dns.rcode.NOERROR) if at_apex else AskController(query, cluster)
-    if at_apex and question.rdtype in (dns.rdatatype.SOA, dns.rdatatype.NS):
-        return _apex_answer(query, zone.origin, question.rdtype)
-    return _answer(query, dns.rcode.NOTIMP)
+    if at_apex and question.rdtype in (dns.rdatatype.SOA, dns.rdatatype.NS, dns.rdatatype.ANY):
+        response = _answer(query, dns.rcode.NOERROR)
+        response.answer.append(_apex_record(question.name, question.rdtype, ZONE_TTL_S))
+        return response
+    # A part of what a name has is an answer to ANY (RFC 8482, section 4.1).
+    if not at_apex and question.rdtype in (dns.rdatatype.TXT, dns.rdatatype.ANY):
+        return AskController(query, cluster, zone.origin)
+    return _no_data(query, zone.origin)
 
 
 def answer_with(asked: AskController, values: tuple[str, ...] | None) -> dns.message.Message:
-    """The answer with a cluster's values; empty if there are none, SERVFAIL for None: nobody could be asked."""
+    """The answer with a cluster's values; no data if there are none, SERVFAIL for None: nobody could be asked."""
     if values is None:
         return _answer(asked.query, dns.rcode.SERVFAIL)
+    if not values:
+        return _no_data(asked.query, asked.origin)
     response = _answer(asked.query, dns.rcode.NOERROR)
-    if values:
-        texts = [f'"{_escaped(value)}"' for value in values]
-        name = asked.query.question[0].name
-        response.answer.append(dns.rrset.from_text_list(name, ANSWER_TTL_S, "IN", "TXT", texts))
+    texts = [f'"{_escaped(value)}"' for value in values]
+    name = asked.query.question[0].name
+    response.answer.append(dns.rrset.from_text_list(name, ANSWER_TTL_S, "IN", "TXT", texts))
     return response
 
 
@@ -138,12 +150,18 @@ def _bare_answer(wire: bytes, rcode: dns.rcode.Rcode) -> dns.message.Message:
     return response
 
 
-def _apex_answer(
-    query: dns.message.Message, origin: dns.name.Name | None, rdtype: dns.rdatatype.RdataType
-) -> dns.message.Message:
-    """SOA or NS of the zone. The zone is its own name server: the delegation's glue says where that is."""
+def _no_data(query: dns.message.Message, origin: dns.name.Name | None) -> dns.message.Message:
+    """An answer that the name has nothing of this type, which the zone's SOA lets resolvers remember."""
     response = _answer(query, dns.rcode.NOERROR)
-    name = str(origin)
-    text = name if rdtype == dns.rdatatype.NS else f"{name} hostmaster.{name} 1 3600 600 86400 {ANSWER_TTL_S}"
-    response.answer.append(dns.rrset.from_text(query.question[0].name, ZONE_TTL_S, "IN", rdtype, text))
+    if origin is not None:
+        response.authority.append(_apex_record(origin, dns.rdatatype.SOA, NO_DATA_TTL_S))
     return response
+
+
+def _apex_record(origin: dns.name.Name, rdtype: dns.rdatatype.RdataType, ttl_s: int) -> dns.rrset.RRset:
+    """NS of the zone, or else its SOA. The zone is its own name server: the delegation's glue says where that is."""
+    name = str(origin)
+    if rdtype == dns.rdatatype.NS:
+        return dns.rrset.from_text(origin, ttl_s, "IN", dns.rdatatype.NS, name)
+    text = f"{name} hostmaster.{name} 1 3600 600 86400 {NO_DATA_TTL_S}"
+    return dns.rrset.from_text(origin, ttl_s, "IN", dns.rdatatype.SOA, text)

@@ -58,18 +58,40 @@ def test_without_a_zone_another_name_is_outside(name: str) -> None:
         ("other.example", "TXT", dns.rcode.FORMERR),
         ("notacme.example", "A", dns.rcode.FORMERR),
         (".", "NS", dns.rcode.FORMERR),
-        ("c.acme.example", "A", dns.rcode.NOTIMP),
-        ("c.acme.example", "SOA", dns.rcode.NOTIMP),
-        ("acme.example", "A", dns.rcode.NOTIMP),
-        ("c.acme.example", "ANY", dns.rcode.NOTIMP),
-        ("acme.example", "TXT", dns.rcode.NOERROR),
+        ("acme.example", "AXFR", dns.rcode.NOTIMP),
+        ("c.acme.example", "IXFR", dns.rcode.NOTIMP),
     ],
 )
-def test_what_is_not_a_challenge_is_refused_as_page_5_says(name: str, kind: str, rcode: dns.rcode.Rcode) -> None:
-    wire = query(name, kind).to_wire()
-    response = answered(wire)
+def test_names_outside_the_zone_and_transfers_are_refused(name: str, kind: str, rcode: dns.rcode.Rcode) -> None:
+    response = answered(query(name, kind).to_wire())
     assert response.rcode() == rcode
     assert not response.answer
+    assert not response.authority
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("c.acme.example", "A"),
+        ("C.Acme.example", "AAAA"),
+        ("a.b.c.acme.example", "NS"),
+        ("c.acme.example", "SOA"),
+        ("c.acme.example", "CAA"),
+        ("acme.example", "A"),
+        ("acme.example", "TXT"),
+        ("acme.example", "DS"),
+        ("c.acme.example", "TYPE65280"),
+    ],
+)
+def test_a_type_without_records_inside_the_zone_has_no_data_and_says_whose_zone_it_is(name: str, kind: str) -> None:
+    response = answered(query(name, kind).to_wire())
+    assert response.rcode() == dns.rcode.NOERROR
+    assert response.flags & dns.flags.AA
+    assert not response.answer
+    (soa,) = response.authority
+    assert (str(soa.name).lower(), soa.rdtype) == ("acme.example.", dns.rdatatype.SOA)
+    # For how long a resolver may remember it: RFC 2308, section 5.
+    assert soa.ttl == soa[0].minimum == ANSWER_TTL_S
 
 
 @pytest.mark.parametrize("kind", ["SOA", "NS"])
@@ -78,6 +100,14 @@ def test_the_zone_s_own_records_are_there(kind: str) -> None:
     assert record.rdtype == dns.rdatatype.from_text(kind)
     assert str(record.name) == "Acme.example."
     assert "acme.example." in record[0].to_text().lower()
+
+
+def test_any_is_answered_with_what_there_is() -> None:
+    (record,) = answered(query("acme.example", "ANY").to_wire()).answer
+    assert record.rdtype == dns.rdatatype.SOA
+    question = asked(query("c.acme.example", "ANY").to_wire())
+    (record,) = answer_with(question, (VALUE,)).answer
+    assert record.rdtype == dns.rdatatype.TXT
 
 
 def test_two_values_are_one_answer() -> None:
@@ -91,10 +121,11 @@ def test_two_values_are_one_answer() -> None:
     assert not response.flags & dns.flags.RA
 
 
-def test_no_value_is_an_empty_answer_and_no_controller_a_failure() -> None:
+def test_no_value_is_no_data_and_no_controller_a_failure() -> None:
     question = asked(query("c.acme.example").to_wire())
-    assert answer_with(question, ()).rcode() == dns.rcode.NOERROR
-    assert answer_with(question, ()).answer == []
+    empty = answer_with(question, ())
+    assert (empty.rcode(), empty.answer) == (dns.rcode.NOERROR, [])
+    assert [record.rdtype for record in empty.authority] == [dns.rdatatype.SOA]
     assert answer_with(question, None).rcode() == dns.rcode.SERVFAIL
 
 
@@ -152,5 +183,6 @@ def test_nothing_that_comes_fails_or_is_amplified(tail: bytes, changes: list[tup
         if decision is not None:
             response = encode(decision, udp_size=0)
             assert response[:2] == wire[:2]
-            apex_records = sum(len(record) for record in decision.answer)
-            assert len(response) <= len(wire) or apex_records
+            records = [*decision.answer, *decision.authority]
+            # An SOA whose names are compressed.
+            assert len(response) <= len(wire) + 60 * len(records)
