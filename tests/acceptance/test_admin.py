@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import sys
 from collections.abc import Iterator
@@ -83,11 +84,29 @@ def test_list_inspect_and_status_as_tables_and_as_json(cluster: Cluster) -> None
     assert f"Backend           {backend}\n" in shown
     assert "scheduled" in shown
     assert admin(cluster, "inspect", backend, "--json").json()["tokens"] == 1
-    assert admin(cluster, "backend-status", backend, "--json").json()["status"]
+    assert admin(cluster, "backend-status", backend, "--immediate", "--json").json()["status"]
     assert admin(cluster, "status").out.splitlines()[0].split() == ["Status", "ok"]
     assert admin(cluster, "status", "--json").json()["status"] == "ok"
     assert admin(cluster, "revoke", backend, "--user", "ada").status == 0
     assert admin(cluster, "inspect", backend, "--json").json()["tokens"] == 0
+
+
+def test_backend_status_prints_states_with_times_and_follows_until_terminated(cluster: Cluster, tmp_path: Path) -> None:
+    backend = connected(cluster)
+    arguments = ["admin", "backend-status", backend, "--controller", cluster.control_urls[0]]
+    with program(arguments, tmp_path, "following") as following:
+        following.says("scheduled")
+        assert following.process.poll() is None
+        assert admin(cluster, "terminate", backend, "--hard").status == 0
+        assert following.process.wait(30) == 0
+        lines = [line.split() for line in following.out.read_text().splitlines()]
+    assert [line[2].rstrip(",") for line in lines][:2] == ["scheduled", "loading"]
+    assert lines[-1][2] == "terminated"
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ", " ".join(line[:2])) for line in lines)
+    # One that has ended has all its states at once.
+    ended = admin(cluster, "backend-status", backend, "--json").out.splitlines()
+    assert [json.loads(line)["status"] for line in ended] == [line[2] for line in lines]
+    assert admin(cluster, "backend-status", "nobody").status == 1
 
 
 def test_logs_are_shown_followed_and_kept_after_the_end(cluster: Cluster, tmp_path: Path) -> None:

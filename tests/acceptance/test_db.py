@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,6 +40,19 @@ def test_lists_and_what_is_to_be_terminated(cluster: Cluster, postgres_url: str)
     assert db(postgres_url, *candidates).out == "No backend of this drone is to be terminated\n"
     short = cluster.spawn("short", spawn={"lifetime_limit_seconds": 6})["backend_id"]
     until(lambda: [each["backend"] for each in db(postgres_url, *candidates, "--json").json()] == [short])
+    (candidate,) = db(postgres_url, *candidates, "--json").json()
+    assert (candidate["status"], candidate["ordered_s"], candidate["acknowledged"]) == ("ready", None, False)
+    # Its drone takes no order, so it stays overdue with its order out.
+    cluster.programs["drone"].process.send_signal(signal.SIGSTOP)
+
+    def listed_with_its_order() -> bool:
+        (line,) = db(postgres_url, *candidates).out.splitlines()[1:]
+        return line.split()[0] == short and line.endswith("ago, not acknowledged")
+
+    until(listed_with_its_order)
+    (candidate,) = db(postgres_url, *candidates, "--json").json()
+    assert candidate["due_in_s"] < 0 <= candidate["ordered_s"]
+    cluster.programs["drone"].process.send_signal(signal.SIGCONT)
     cluster.programs["proxy"].stop()
     until(lambda: "px-test" not in db(postgres_url, "list-nodes").out)
     assert "px-test" in db(postgres_url, "list-nodes", "--all").out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
@@ -15,10 +16,35 @@ from plane.protocol.inspection import BackendDetail, BackendList, BackendSummary
 from plane.protocol.keys import KeyConfig
 from plane.protocol.names import NodeKind
 from plane.protocol.times import DbTime
+from plane.timing import SHORTEST_IDLE_S, SWEEP_INTERVAL_S
 
-__all__ = ["drone_id", "inspect_backend", "list_backends", "list_nodes"]
+__all__ = [
+    "TerminationCandidate",
+    "drone_id",
+    "inspect_backend",
+    "list_backends",
+    "list_nodes",
+    "termination_candidates",
+]
 
 _SQL = statements("inspection")
+
+
+@dataclass(frozen=True, slots=True)
+class TerminationCandidate:
+    """A backend that is, or is about to be, idle for too long or past its lifetime.
+
+    Attributes:
+        due_in_s: seconds until then; negative: it is overdue.
+        ordered_s: seconds since it was first ordered to end; None: it was not.
+        acknowledged: its drone has applied such an order.
+    """
+
+    backend: str
+    status: BackendStatus
+    due_in_s: float
+    ordered_s: float | None
+    acknowledged: bool
 
 
 async def list_backends(
@@ -60,6 +86,21 @@ async def drone_id(db: Database, cluster: str, drone: str) -> int | None:
     """The node's id of a drone; None if there is none of that name."""
     row = await db.fetchrow(_SQL["drone_id"], cluster, drone)
     return None if row is None else int(row["id"])
+
+
+async def termination_candidates(db: Database, drone_id: int) -> list[TerminationCandidate]:
+    """The backends of a drone that a sweep ends now or within its interval, those with an order included."""
+    rows = await db.fetch(_SQL["termination_candidates"], drone_id, SWEEP_INTERVAL_S, SHORTEST_IDLE_S)
+    return [
+        TerminationCandidate(
+            backend=row["id"],
+            status=BackendStatus(row["last_status"]),
+            due_in_s=row["due_in_s"],
+            ordered_s=row["ordered_s"],
+            acknowledged=row["acknowledged"],
+        )
+        for row in rows
+    ]
 
 
 def _node(row: asyncpg.Record) -> NodeSummary:

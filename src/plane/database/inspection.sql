@@ -60,3 +60,26 @@ LIMIT $3;
 -- name: drone_id
 -- The node's id of drone $2 in cluster $1.
 SELECT node.id FROM node JOIN drone ON drone.id = node.id WHERE node.cluster = $1 AND node.name = $2;
+
+-- name: termination_candidates
+-- Backends of drone $1 that have not ended and that are, or in less than $2 seconds will be, idle for too long or past
+-- their lifetime: in how many seconds (negative: they are so already), and how many seconds ago they were ordered to
+-- end. An idle time shorter than $3 seconds counts as that; see backends_to_sweep.
+SELECT candidate.id, candidate.last_status, candidate.due_in_s, sent.ordered_s, coalesce(sent.acknowledged, false) AS acknowledged
+FROM (
+    SELECT b.id, b.drone_id, b.last_status, extract(epoch FROM least(
+        b.expiration_time,
+        b.last_keepalive + make_interval(secs => greatest(b.allowed_idle_seconds, CASE
+            WHEN b.allowed_idle_seconds IS NOT NULL THEN $3::float8 END))
+    ) - (SELECT plane_now()))::float8 AS due_in_s
+    FROM backend b
+    WHERE b.drone_id = $1 AND b.last_status <> 'terminated'
+        AND (b.expiration_time IS NOT NULL OR b.allowed_idle_seconds IS NOT NULL)
+) candidate
+CROSS JOIN LATERAL (
+    SELECT extract(epoch FROM now() - min(a.created_at))::float8 AS ordered_s, bool_or(a.acked_at IS NOT NULL) AS acknowledged
+    FROM backend_action a
+    WHERE a.backend_id = candidate.id AND a.drone_id = candidate.drone_id AND a.action -> 'action' ? 'Terminate'
+) sent
+WHERE candidate.due_in_s < $2
+ORDER BY candidate.due_in_s, candidate.id;

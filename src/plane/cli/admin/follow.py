@@ -1,4 +1,4 @@
-"""Follows a backend's states on the terminal until the wanted one; for `connect` and `terminate`."""
+"""Follows a backend's states on the terminal until the wanted one; for `connect`, `terminate` and `backend-status`."""
 
 from __future__ import annotations
 

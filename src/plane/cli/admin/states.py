@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from plane.cli.admin.follow import follow
 from plane.cli.admin.options import DEFAULT_CONTROLLER, ControllerOptions
 from plane.cli.output import AsJson, console, duration, entry_text, fields, print_json, show, table
+from plane.client import BackendStatus
 
 __all__ = ["backend_status", "cluster_state", "status"]
 
@@ -55,9 +61,14 @@ async def cluster_state(
 
 
 async def backend_status(
-    backend: str, /, *, as_json: AsJson = False, controller: ControllerOptions = DEFAULT_CONTROLLER
+    backend: str,
+    /,
+    *,
+    immediate: Annotated[bool, Parameter(negative="")] = False,
+    as_json: AsJson = False,
+    controller: ControllerOptions = DEFAULT_CONTROLLER,
 ) -> None:
-    """The status of a backend, and when it entered that.
+    """The states of a backend with their times, past ones first, then each as it comes, until it has terminated.
 
     Example: plane admin backend-status k6xqveyu5dhqvw
 
@@ -65,8 +76,13 @@ async def backend_status(
     ----------
     backend
         Name of the backend.
+    immediate
+        Print the present state alone, and do not follow it.
     """
     async with controller.client() as plane:
+        if not immediate:
+            await follow(plane, backend, BackendStatus.TERMINATED, as_json=as_json)
+            return
         found = await plane.with_output(backend, await plane.status(backend))
     if as_json:
         print_json(found)

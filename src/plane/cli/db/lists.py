@@ -10,8 +10,8 @@ from plane.cli.admin.backends import backend_table
 from plane.cli.admin.options import ClusterOfDroneOption, DroneOption
 from plane.cli.db.known_drone import known_drone
 from plane.cli.db.options import DatabaseOption
-from plane.cli.output import AsJson, console, duration, print_json, show, table
-from plane.database import backends, inspection
+from plane.cli.output import AsJson, console, duration, print_json, show, status_text, table
+from plane.database import inspection
 from plane.database.pool import open_database
 
 __all__ = ["list_backends", "list_nodes", "termination_candidates"]
@@ -92,17 +92,24 @@ async def termination_candidates(
 ) -> None:
     """Backends of a drone that are idle for too long, or past their lifetime, or will be within seconds.
 
+    Those that have been ordered to end, and have not, are listed too: ORDER says how long ago.
+
     Example: plane db termination-candidates --cluster plane.example.com --drone dr-one
     """
     async with open_database(db, pool_size=1) as database:
         node_id = await known_drone(database, cluster, drone)
-        found = await backends.backends_to_sweep(database, [node_id])
+        found = await inspection.termination_candidates(database, node_id)
     if as_json:
-        print_json([{"backend": each.backend_id, "due_in_s": each.due_in_s} for each in found])
+        print_json(found)
         return
-    out = console()
     if not found:
-        out.print("No backend of this drone is to be terminated")
+        console().print("No backend of this drone is to be terminated")
         return
-    due = (duration(max(0.0, each.due_in_s)) for each in found)
-    show(table(("BACKEND", "DUE IN"), zip((each.backend_id for each in found), due, strict=True)))
+    rows = [(each.backend, status_text(each.status), duration(each.due_in_s), _order(each)) for each in found]
+    show(table(("BACKEND", "STATUS", "DUE IN", "ORDER"), rows))
+
+
+def _order(candidate: inspection.TerminationCandidate) -> str | None:
+    if candidate.ordered_s is None:
+        return None
+    return f"{duration(candidate.ordered_s)} ago, {'' if candidate.acknowledged else 'not '}acknowledged"
