@@ -53,8 +53,12 @@ def test_a_whole_life(pair: Pair) -> None:
     assert cluster.until_status(exits["backend_id"], "terminated")["message"] == "exited with code 3"
     wrong = cluster.connect(spawn_config={"executable": {"image": "/no/such/program"}})
     assert "does not exist" in cluster.until_status(wrong["backend_id"], "terminated")["message"]
+    unparsable = cluster.connect(spawn_config={"executable": {"image": "echo 'never closed"}})
+    assert "No closing quotation" in cluster.until_status(unparsable["backend_id"], "terminated")["message"]
     answer = cluster.call("GET", f"/ctrl/b/{backend['backend_id']}/logs")
     assert "external executor" in answer.json()["message"]
+    assert pair.executor.stop() == 0
+    assert "Traceback" not in pair.executor.log.read_text()
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])

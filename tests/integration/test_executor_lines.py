@@ -94,6 +94,50 @@ async def test_our_executor_answers_as_recorded(tmp_path: Path) -> None:
         writer.close()
 
 
+class Defective(MemoryRuntime):
+    """Fails in a way that no runtime should."""
+
+    async def spawn(self, *arguments: Any, **options: Any) -> int:
+        raise ZeroDivisionError("a defect")
+
+
+@pytest.mark.parametrize(
+    ("message", "says"),
+    [
+        ({"Spawn": ["a-backend", {"image": 5}, None, None]}, "Expected `str`, got `int` - at $.message.Spawn[1].image"),
+        ({"Spawn": ["a-backend"]}, "at $.message.Spawn"),
+        ({"Spawn": ["../other", {"image": "i"}, None, None]}, "name '../other' has the invalid character"),
+        ({"Spawn": ["", {"image": "i"}, None, None]}, "name is empty"),
+        ({"Spawn": ["a-backend", {"image": "i"}, None, None]}, "internal error of the executor: ZeroDivisionError"),
+        ({"Prepare": None}, "at $.message.Prepare"),
+        ({"Terminate": [1, True]}, "at $.message.Terminate"),
+        ({"WaitForBackend": "x"}, "at $.message.WaitForBackend"),
+        ({"Renew": ["a-backend", "soon"]}, "at $.message.Renew"),
+    ],
+)
+async def test_every_request_is_answered(message: dict[str, Any], says: str, tmp_path: Path) -> None:
+    (kind,) = message
+    async with executor(tmp_path / "socket", Defective):
+        reader, writer = await asyncio.open_unix_connection(tmp_path / "socket")
+        writer.write(json.dumps({"id": "one", "message": message}).encode() + b"\n")
+        async with asyncio.timeout(LIMIT_S):
+            answer = json.loads(await reader.readline())
+        writer.close()
+    error = answer["message"][f"{kind}Result"]["Err"]
+    assert answer["id"] == "one"
+    assert says in (error["Other"] if kind == "WaitForBackend" else error)
+
+
+@pytest.mark.parametrize("line", [b"[]", b'{"id": "one", "message": {"Nonsense": 1}}', b'{"id": 1, "message": {}}'])
+async def test_what_is_no_request_is_not_answered(line: bytes, tmp_path: Path) -> None:
+    async with executor(tmp_path / "socket"):
+        reader, writer = await asyncio.open_unix_connection(tmp_path / "socket")
+        writer.write(line + b"\n" + json.dumps(ASKED[0]).encode() + b"\n")
+        async with asyncio.timeout(LIMIT_S):
+            assert json.loads(await reader.readline())["id"] == ASKED[0]["id"]
+        writer.close()
+
+
 class Script:
     """An executor that answers as it is told, in plain JSON."""
 

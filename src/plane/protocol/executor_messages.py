@@ -5,13 +5,16 @@ One JSON object a line. A request carries an id and its answer repeats it; an ev
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from plane.protocol import codec
 from plane.protocol.codec import Int32, UInt16, Variants
 from plane.protocol.drone_messages import BackendMetrics
+from plane.protocol.errors import MessageError
 from plane.protocol.keys import AcquiredKey
 from plane.protocol.spawn import DockerExecutable
 
@@ -28,6 +31,9 @@ __all__ = [
     "TerminateOutcome",
     "UnitOutcome",
     "WaitOutcome",
+    "kind_of_request",
+    "refusal",
+    "refused_request",
 ]
 
 
@@ -127,3 +133,40 @@ class ExecutorLine(msgspec.Struct, frozen=True):
 
     id: str | None
     message: ExecutorAnswer
+
+
+class _Envelope(msgspec.Struct, frozen=True):
+    id: str
+    message: dict[str, msgspec.Raw]
+
+
+def refused_request(line: bytes) -> tuple[str, str] | None:
+    """Return the id and the kind of a request whose content is not understood; None: it is no request at all."""
+    try:
+        envelope = codec.decode(line, _Envelope)
+    except MessageError:
+        return None
+    kinds = list(envelope.message)
+    return (envelope.id, kinds[0]) if len(kinds) == 1 and kinds[0] in _REFUSALS else None
+
+
+def kind_of_request(request: ExecutorRequest) -> str:
+    """Return the name of the variant that is set."""
+    fields = msgspec.structs.fields(request)
+    return next(field.encode_name for field in fields if getattr(request, field.name) is not UNSET)
+
+
+def refusal(kind: str, reason: str) -> ExecutorAnswer:
+    """Return the answer to a request of this kind that is not carried out."""
+    return _REFUSALS[kind](reason)
+
+
+_REFUSALS: dict[str, Callable[[str], ExecutorAnswer]] = {
+    "Prepare": lambda reason: ExecutorAnswer(prepare_result=UnitOutcome(err=reason)),
+    "Spawn": lambda reason: ExecutorAnswer(spawn_result=SpawnOutcome(err=reason)),
+    "Terminate": lambda reason: ExecutorAnswer(terminate_result=TerminateOutcome(err=reason)),
+    "WaitForBackend": lambda reason: ExecutorAnswer(
+        wait_for_backend_result=WaitOutcome(err=OtherFailure(other=reason))
+    ),
+    "Renew": lambda reason: ExecutorAnswer(renew_result=UnitOutcome(err=reason)),
+}

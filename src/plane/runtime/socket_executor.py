@@ -17,7 +17,7 @@ from plane import timing
 from plane.protocol import codec
 from plane.protocol.addresses import parse_socket_address
 from plane.protocol.drone_messages import BackendMetrics
-from plane.protocol.errors import PlaneError
+from plane.protocol.errors import InvalidName, PlaneError
 from plane.protocol.executor_messages import (
     ExecutorAnswer,
     ExecutorRequest,
@@ -30,7 +30,7 @@ from plane.protocol.executor_messages import (
     UnitOutcome,
     WaitOutcome,
 )
-from plane.protocol.names import container_name
+from plane.protocol.names import Prefix, check_name, container_name
 from plane.protocol.spawn import DockerExecutable
 from plane.runtime.base import BackendFailed, DeadlineEnforcer, Runtime, StartupTimedOut
 
@@ -94,6 +94,11 @@ class SocketExecutor:
     async def _spawn(
         self, backend_id: str, executable: DockerExecutable, key: LeasedKey | None, static_token: str | None
     ) -> SpawnOutcome:
+        try:
+            # It names folders and control groups.
+            check_name(backend_id, Prefix.BACKEND)
+        except InvalidName as error:
+            return SpawnOutcome(err=f"backend: {error}")
         spawn = self._spawns.get(backend_id)
         if spawn is None:
             # A task of its own, which goes on if the drone goes: it then asks again, or has it ended.

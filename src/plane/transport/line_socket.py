@@ -20,7 +20,15 @@ from msgspec import UNSET
 from plane.ownership import OwnedTasks
 from plane.protocol import codec
 from plane.protocol.errors import MessageError, PlaneError
-from plane.protocol.executor_messages import ExecutorAnswer, ExecutorLine, ExecutorQuestion, ExecutorRequest
+from plane.protocol.executor_messages import (
+    ExecutorAnswer,
+    ExecutorLine,
+    ExecutorQuestion,
+    ExecutorRequest,
+    kind_of_request,
+    refusal,
+    refused_request,
+)
 from plane.repeated_warning import RepeatedWarning
 
 __all__ = ["LineClient", "LineLost", "LineServer", "serve_lines"]
@@ -178,19 +186,33 @@ class LineServer:
                         question = codec.decode(line, ExecutorQuestion)
                     except MessageError as error:
                         self._not_understood.warn(error=str(error))
+                        if (refused := refused_request(line)) is not None:
+                            number, kind = refused
+                            answer = refusal(kind, f"the executor does not understand the request: {error}")
+                            await _send(writer, ExecutorLine(number, answer))
                         continue
                     await slots.acquire()
                     tasks.start(self._reply(writer, question)).add_done_callback(lambda _: slots.release())
             except (OSError, ValueError) as error:
                 log.warning("connection to drone broken", error=str(error))
+            except asyncio.CancelledError:
+                # This program ends. The callback of asyncio's streams logs a task that was cancelled as an error.
+                log.info("connection to drone closed")
             finally:
                 await tasks.end()
                 writer.close()
                 log.info("drone left")
 
     async def _reply(self, writer: asyncio.StreamWriter, question: ExecutorQuestion) -> None:
+        try:
+            answer = await self._answer(question.message)
+        except Exception as error:
+            # A drone waits for an answer; what went wrong is a defect of this program.
+            kind = kind_of_request(question.message)
+            log.exception("request of the drone failed in an unforeseen way", kind=kind)
+            answer = refusal(kind, f"internal error of the executor: {error!r}; its log tells more")
         with suppress(OSError, TimeoutError):
-            await _send(writer, ExecutorLine(question.id, await self._answer(question.message)))
+            await _send(writer, ExecutorLine(question.id, answer))
 
     async def _tell_all(self, writer: asyncio.StreamWriter) -> None:
         while True:
