@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import enum
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from cryptography import x509
 
 __all__ = ["AcmeOrders", "OrderFailed", "trusted_by"]
+
+# Of what a CA, or what answers in its place, is quoted with: it may be a whole page.
+SHOWN_REASON = 300
 
 log = structlog.get_logger("plane.proxy")
 
@@ -51,6 +55,20 @@ def trusted_by(settings: AcmeSettings) -> ssl.SSLContext:
     return context
 
 
+class _Step(enum.StrEnum):
+    """What was asked of the CA last. Its failure is told with these words."""
+
+    DIRECTORY = "its directory"
+    ACCOUNT = "the account"
+    CONTACT = "the account's contact"
+    ORDER = "the order"
+    AUTHORIZATION = "the authorization"
+    CHALLENGE = "the answer to the challenge"
+    VALIDATION = "the validation"
+    FINALIZATION = "the finalization of the order"
+    CERTIFICATE = "the certificate"
+
+
 class AcmeOrders:
     """Orders for one account.
 
@@ -67,33 +85,28 @@ class AcmeOrders:
         self._has_contact = False
 
     async def order(self, names: tuple[str, ...], set_txt: Callable[[str], Awaitable[None]]) -> Certificate:
-        """A certificate for ``names``. ``set_txt`` returns when the challenge's value is set and seen.
+        """Return a certificate for ``names``. ``set_txt`` returns when the challenge's value is set and seen.
 
         Raises:
-            OrderFailed: of whatever kind, also if the CA cannot be reached.
+            OrderFailed: of whatever kind, also if the CA cannot be reached; names the step.
         """
-        # 0.8 s that a proxy without ACME does not wait for.
-        import aioacme
-        import httpx
-
         try:
-            async with self._client() as client:
-                return await self._order(client, names, set_txt)
-        except aioacme.RateLimitedError as error:
-            after_s = None if error.retry_after is None else _seconds_until(error.retry_after)
-            raise OrderFailed(f"the CA's rate limit: {_said(error)}", after_s) from error
-        except aioacme.AcmeError as error:
-            raise OrderFailed(f"the CA refused: {_said(error)}") from error
-        except TimeoutError as error:
-            raise OrderFailed(f"the CA took longer than {ACME_STEP_LIMIT_S:.0f} s over one step") from error
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-            reason = str(error) or type(error).__name__
-            raise OrderFailed(f"the CA at {self._settings.endpoint} cannot be reached: {reason}") from error
-        except (KeyError, ValueError) as error:
-            # What the library makes of an answer that is none.
-            raise OrderFailed(f"{self._settings.endpoint} is no ACME directory: {type(error).__name__}") from error
+            client = self._client()
+        except OSError as error:
+            raise OrderFailed(f"the account's key cannot be used: {why(error)}") from error
+        async with client:
+            order = _Order(client, self._settings.email, set_txt, has_contact=self._has_contact)
+            try:
+                return await order.run(names)
+            except OrderFailed:
+                raise
+            except Exception as error:
+                raise self._failure(order.step, error) from error
+            finally:
+                self._has_contact = order.has_contact
 
     def _client(self) -> aioacme.Client:
+        # 0.8 s that a proxy without ACME does not wait for.
         import aioacme
 
         binding = None
@@ -107,21 +120,69 @@ class AcmeOrders:
             ssl=self._context,
         )
 
-    async def _order(
-        self, client: aioacme.Client, names: tuple[str, ...], set_txt: Callable[[str], Awaitable[None]]
-    ) -> Certificate:
+    def _failure(self, step: _Step, error: Exception) -> OrderFailed:
+        """Return what to tell people of an error that the library has raised."""
+        import aioacme
+        import httpx
+
+        match error:
+            case aioacme.RateLimitedError():
+                after_s = None if error.retry_after is None else _seconds_until(error.retry_after)
+                return OrderFailed(f"the CA's rate limit, at {step}: {_problems(error)}", after_s)
+            case aioacme.AcmeError():
+                return OrderFailed(f"the CA refused {step}: {_problems(error)}")
+            case TimeoutError():
+                return OrderFailed(f"the CA took longer than {ACME_STEP_LIMIT_S:.0f} s, at {step}")
+            case httpx.HTTPStatusError():
+                status = error.response.status_code
+                return OrderFailed(
+                    f"the CA answered with status {status} when asked for {step}; is {self._settings.endpoint} the URL "
+                    "of an ACME directory?"
+                )
+            case httpx.HTTPError() | httpx.InvalidURL() | OSError():
+                reason = str(error) or type(error).__name__
+                return OrderFailed(f"the CA at {self._settings.endpoint} cannot be reached for {step}: {reason}")
+        # What the library makes of an answer that is none: it has no errors of its own for that.
+        hint = (
+            f"; is {self._settings.endpoint} the URL of an ACME directory?"
+            if step in (_Step.DIRECTORY, _Step.ACCOUNT)
+            else ""
+        )
+        reason = f"{type(error).__name__}: {error}"[:SHOWN_REASON]
+        return OrderFailed(f"the CA's response to the request for {step} is not what RFC 8555 says ({reason}){hint}")
+
+
+class _Order:
+    """One order. ``step``: what was asked of the CA last."""
+
+    def __init__(
+        self, client: aioacme.Client, email: str, set_txt: Callable[[str], Awaitable[None]], *, has_contact: bool
+    ) -> None:
+        self.step = _Step.DIRECTORY
+        self.has_contact = has_contact
+        self._client = client
+        self._email = email
+        self._set_txt = set_txt
+
+    async def run(self, names: tuple[str, ...]) -> Certificate:
         import aioacme
 
+        client = self._client
         async with asyncio.timeout(ACME_STEP_LIMIT_S):
+            await client.get_terms_of_service()
+            self.step = _Step.ACCOUNT
             account = await client.get_account()
-            if not self._has_contact:
-                await client.update_account(contact=[f"mailto:{self._settings.email}"])
-                self._has_contact = True
+            if not self.has_contact:
+                self.step = _Step.CONTACT
+                await client.update_account(contact=[f"mailto:{self._email}"])
+                self.has_contact = True
             log.info("certificate ordered", names=names, account=account.uri)
+            self.step = _Step.ORDER
             order = await client.new_order([aioacme.Identifier(name) for name in names])
         for uri in order.authorizations:
-            await self._authorize(client, uri, set_txt)
+            await self._authorize(uri)
         key, request = _new_key_and_request(names)
+        self.step = _Step.FINALIZATION
         async with asyncio.timeout(ACME_STEP_LIMIT_S):
             order = await client.finalize_order(order.finalize, request)
             while order.status is aioacme.OrderStatus.processing or order.status is aioacme.OrderStatus.ready:
@@ -129,12 +190,15 @@ class AcmeOrders:
                 order = await client.get_order(order.uri)
             if order.status is not aioacme.OrderStatus.valid or order.certificate is None:
                 raise OrderFailed(f"the order is {order.status.value}: {order.error}")
+            self.step = _Step.CERTIFICATE
             chain = await client.get_certificate(order.certificate)
         return read_certificate(chain, key)
 
-    async def _authorize(self, client: aioacme.Client, uri: str, set_txt: Callable[[str], Awaitable[None]]) -> None:
+    async def _authorize(self, uri: str) -> None:
         import aioacme
 
+        client = self._client
+        self.step = _Step.AUTHORIZATION
         async with asyncio.timeout(ACME_STEP_LIMIT_S):
             authorization = await client.get_authorization(uri)
         if authorization.status is aioacme.AuthorizationStatus.valid:
@@ -142,9 +206,11 @@ class AcmeOrders:
         challenge = next((c for c in authorization.challenges if c.type is aioacme.ChallengeType.dns01), None)
         if challenge is None:
             raise OrderFailed(f"the CA offers no DNS challenge for {authorization.identifier.value}")
-        await set_txt(client.get_dns_challenge_validation(challenge.token))
+        await self._set_txt(client.get_dns_challenge_validation(challenge.token))
+        self.step = _Step.CHALLENGE
         async with asyncio.timeout(ACME_STEP_LIMIT_S):
             await client.answer_challenge(challenge.url)
+            self.step = _Step.VALIDATION
             authorization = await client.get_authorization(uri)
             while authorization.status is aioacme.AuthorizationStatus.pending:
                 await asyncio.sleep(ACME_POLL_INTERVAL_S)
@@ -169,9 +235,9 @@ def _new_key_and_request(names: tuple[str, ...]) -> tuple[bytes, x509.Certificat
     return pem, request.sign(key, hashes.SHA256())
 
 
-def _said(error: aioacme.AcmeError) -> str:
+def _problems(error: aioacme.AcmeError) -> str:
     parts = [error.error, *(error.error.subproblems or ())]
-    return "; ".join(f"{part.detail} ({part.type.rpartition(':')[2]})" for part in parts)
+    return "; ".join(f"{part.detail[:SHOWN_REASON]} ({part.type.rpartition(':')[2]})" for part in parts)
 
 
 def _seconds_until(time: datetime.datetime) -> float:
