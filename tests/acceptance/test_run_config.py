@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def test_every_component_runs_from_a_file(postgres_url: str, tmp_path: Path) -> 
             "pool": "",
             "ip": "127.0.0.1",
             "db_path": str(tmp_path / "drone.sqlite"),
-            "executor_config": {"process": {"expose": [str(path) for path in visible_folders()]}},
+            "executor_config": {"unix_socket": {"socket_path": str(tmp_path / "executor.sock")}},
             "terminate_on_exit": True,
             "cleanup_min_age": None,
         },
@@ -50,6 +51,10 @@ def test_every_component_runs_from_a_file(postgres_url: str, tmp_path: Path) -> 
             "root_redirect_url": None,
         },
         "Dns": {"name": "ns-file", "controller_url": url, "port": dns_port, "zone": "acme.test"},
+        "Executor": {
+            "socket_path": str(tmp_path / "executor.sock"),
+            "executor_config": {"process": {"expose": [str(path) for path in visible_folders()]}},
+        },
     }
     with ExitStack() as stack:
         started: dict[str, Program] = {}
@@ -60,6 +65,8 @@ def test_every_component_runs_from_a_file(postgres_url: str, tmp_path: Path) -> 
             if component == "Controller":
                 started[component].says("controller listens")
         cluster = Cluster([url], proxy_port, programs=started)
+        # An executor of processes takes the image as a command line.
+        cluster.image = f"{sys.executable} -c \"import os; exec(os.environ['CODE'])\""
 
         def connected() -> set[str]:
             return {node["name"] for node in cluster.call("GET", "/ctrl/nodes").json()["nodes"]}
@@ -73,7 +80,7 @@ def test_every_component_runs_from_a_file(postgres_url: str, tmp_path: Path) -> 
     ("content", "said"),
     [
         ("{", "not JSON"),
-        ("{}", "exactly one of Controller, Drone, Proxy, Dns"),
+        ("{}", "exactly one of Controller, Drone, Proxy, Dns, Executor"),
         ('{"Controller": {"db_url": "x"}, "Dns": {"controller_url": "x"}}', "exactly one of"),
         ('{"Controller": {"db_url": 5}}', "$.Controller.db_url"),
         ('{"Controller": {"db_url": "x", "bindaddr": "y"}}', "unknown field `bindaddr`"),

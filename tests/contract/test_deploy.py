@@ -12,8 +12,8 @@ import pytest
 
 from harness import real_parts
 from harness.program import PLANE
-from plane.cli.run_config import arguments_of
 from plane.cli.run_config_file import RunConfig
+from plane.cli.run_config_settings import settings_of
 from plane.protocol import codec
 
 ROOT = Path(__file__).parents[2]
@@ -49,9 +49,11 @@ def test_every_role_has_a_unit_and_a_file_that_it_reads() -> None:
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_each_file_is_what_run_config_takes(file: Path) -> None:
-    arguments = arguments_of(codec.decode(file.read_bytes(), RunConfig))
-    assert arguments[0] == file.stem
+def test_each_file_is_what_run_config_takes(file: Path, tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text("k")
+    text = file.read_text().replace("/etc/plane/controller-key", str(key))
+    assert type(settings_of(codec.decode(text, RunConfig), file)).__name__.lower() == f"{file.stem}settings"
 
 
 def test_compose_takes_its_file_and_the_program_its_commands() -> None:

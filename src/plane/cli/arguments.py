@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
 from plane.decisions.request_source import host_name
+from plane.decisions.trusted_proxies import Network, parse_networks
 from plane.identity import random_name
 from plane.protocol import codec
 from plane.protocol.errors import ConfigurationError, InvalidName, MessageError, why
@@ -20,7 +22,16 @@ from plane.protocol.names import (
     parse_cluster_name,
 )
 
-__all__ = ["cluster_name", "controller_name", "host_argument", "http_url", "ip_address", "json_object", "node_name"]
+__all__ = [
+    "cluster_name",
+    "controller_name",
+    "host_argument",
+    "http_url",
+    "ip_address",
+    "json_object",
+    "node_name",
+    "trusted_networks",
+]
 
 
 def cluster_name(text: str, flag: str = "--cluster") -> ClusterName:
@@ -119,3 +130,17 @@ def json_object(text: str | None, flag: str) -> dict[str, Any] | None:
     except MessageError as error:
         raise ConfigurationError(f"{flag}: must be a JSON object: {error}") from None
     return value
+
+
+def trusted_networks(texts: Sequence[str], *, proxy_protocol: bool) -> tuple[Network, ...]:
+    """The networks of load balancers that are believed.
+
+    Raises:
+        ConfigurationError
+    """
+    if proxy_protocol and not texts:
+        raise ConfigurationError("--proxy-protocol needs --trusted-proxies: nobody else is believed")
+    try:
+        return parse_networks(texts)
+    except ValueError as error:
+        raise ConfigurationError(f"--trusted-proxies: {error}; write a network as 10.0.0.0/8, or an address") from None

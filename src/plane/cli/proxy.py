@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated
@@ -13,16 +13,15 @@ from typing import Annotated
 from cyclopts import Parameter, validators
 
 from plane.cli.acme_arguments import acme_settings
-from plane.cli.arguments import cluster_name, node_name
+from plane.cli.arguments import cluster_name, node_name, trusted_networks
+from plane.cli.certificate_options import check_certificate_options
 from plane.cli.controller_access import KeyFileOption, controller_access
 from plane.cli.serving import Running, serve
 from plane.decisions.http_limits import DEFAULT_LIMITS, HttpLimits
-from plane.decisions.trusted_proxies import Network, parse_networks
-from plane.protocol.errors import ConfigurationError
 from plane.protocol.names import Prefix
 from plane.settings import ProxyLimits, ProxySettings
 
-__all__ = ["proxy"]
+__all__ = ["proxy", "proxy_component"]
 
 _PORT = validators.Number(gte=0, lte=65535)
 _SECONDS = validators.Number(gt=0)
@@ -136,7 +135,7 @@ def proxy(
         Longest size line of a chunk, extensions included, and longest trailer field (400).
     """
     acme = acme_settings(acme_endpoint, acme_email, acme_eab_kid, acme_eab_hmac_key, acme_ca, acme_name_server)
-    _check_certificate_options(https, cert_path, tls_cert, tls_key, has_acme=acme is not None)
+    check_certificate_options(https, cert_path, tls_cert, tls_key, has_acme=acme is not None)
     settings = ProxySettings(
         controller_url=controller_access(controller_url, controller_key_file),
         cluster=cluster_name(cluster),
@@ -151,7 +150,7 @@ def proxy(
         workers=workers,
         metrics_port=metrics_port,
         metrics_host=metrics_host,
-        trusted_proxies=_networks(trusted_proxies or (), proxy_protocol=proxy_protocol),
+        trusted_proxies=trusted_networks(trusted_proxies or (), proxy_protocol=proxy_protocol),
         proxy_protocol=proxy_protocol,
         waiting_page=waiting_page,
         limits=ProxyLimits(head_s=head_timeout, idle_s=idle_timeout, connect_s=connect_timeout, body_s=body_timeout),
@@ -162,11 +161,12 @@ def proxy(
             chunk_line_bytes=max_chunk_line_bytes,
         ),
     )
-    serve(_run(settings))
+    serve(proxy_component(settings))
 
 
 @asynccontextmanager
-async def _run(settings: ProxySettings) -> AsyncIterator[Running]:
+async def proxy_component(settings: ProxySettings) -> AsyncIterator[Running]:
+    """A proxy while the block runs, with its worker processes and its hot restart on SIGUSR2."""
     from plane.cli.proxy_worker import COMMAND
     from plane.proxy.running import running_proxy
 
@@ -174,30 +174,3 @@ async def _run(settings: ProxySettings) -> AsyncIterator[Running]:
     async with running_proxy(settings, worker_command=COMMAND, successor_command=command) as proxy:
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, proxy.hand_over)
         yield proxy
-
-
-def _check_certificate_options(
-    https: bool, cert_path: Path | None, tls_cert: Path | None, tls_key: Path | None, *, has_acme: bool
-) -> None:
-    if (tls_cert is None) != (tls_key is None):
-        raise ConfigurationError("--tls-cert and --tls-key go together")
-    if cert_path is not None and tls_cert is not None:
-        raise ConfigurationError("give --cert-path, or --tls-cert and --tls-key, not both")
-    if has_acme and tls_cert is not None:
-        raise ConfigurationError("a certificate that is ordered is kept in --cert-path, not in --tls-cert")
-    has_one = cert_path is not None or tls_cert is not None or has_acme
-    if https and not has_one:
-        raise ConfigurationError(
-            "--https needs a certificate: --cert-path, or --tls-cert and --tls-key, or --acme-endpoint to order one"
-        )
-    if has_one and not https:
-        raise ConfigurationError("a certificate is of use with --https only")
-
-
-def _networks(texts: Sequence[str], *, proxy_protocol: bool) -> tuple[Network, ...]:
-    if proxy_protocol and not texts:
-        raise ConfigurationError("--proxy-protocol needs --trusted-proxies: nobody else is believed")
-    try:
-        return parse_networks(texts)
-    except ValueError as error:
-        raise ConfigurationError(f"--trusted-proxies: {error}; write a network as 10.0.0.0/8, or an address") from None

@@ -1,4 +1,7 @@
-"""The file of `plane run-config`: one component, with the names of fields of the original (page 6)."""
+"""The file of `plane run-config`: one component, with the names of fields of the original and a field for each setting.
+
+What the original has is named as there; the other fields are additions. `plane.cli.run_config_settings` reads them.
+"""
 
 from __future__ import annotations
 
@@ -7,24 +10,37 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from plane import timing
+from plane.decisions.http_limits import DEFAULT_LIMITS
 from plane.protocol.codec import UInt16, Variants
+from plane.settings import ProxyLimits
 
 __all__ = [
     "AcmeConfig",
+    "AutoExecutorConfig",
+    "BackendsConfig",
     "ControllerConfig",
     "DnsConfig",
     "DockerExecutorConfig",
     "DroneConfig",
     "EabKeypair",
+    "ExecutorComponentConfig",
     "ExecutorConfig",
+    "HttpLimitsConfig",
     "PortConfig",
     "ProcessExecutorConfig",
     "ProxyConfig",
+    "ProxyTimeoutsConfig",
     "RunConfig",
+    "RuntimeConfig",
     "UnixSocketExecutorConfig",
 ]
 
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
+PositiveSeconds = Annotated[float, msgspec.Meta(gt=0)]
+Positive = Annotated[int, msgspec.Meta(gt=0)]
+
+_TIMEOUTS = ProxyLimits()
 
 
 class _Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -39,22 +55,23 @@ class ControllerConfig(_Config, frozen=True, kw_only=True):
     id: str | None = None
     controller_url: str | None = None
     default_cluster: str | None = None
-    cleanup_min_age_days: int | None = None
-    cleanup_batch_size: int | None = None
+    cleanup_min_age_days: Annotated[int, msgspec.Meta(ge=0, le=36_500)] | None = None
+    cleanup_batch_size: Annotated[int, msgspec.Meta(ge=1, le=10_000)] | None = None
     forward_auth: str | None = None
-    best_of: int | None = None
+    best_of: Annotated[int, msgspec.Meta(ge=1, le=100)] | None = None
     api_key_file: str | None = None
     allowed_hosts: list[str] | None = None
 
 
 class DockerExecutorConfig(_Config, frozen=True, kw_only=True):
-    """Containers. ``cleanup_min_age`` is in seconds; ``log_config`` is Docker's object."""
+    """Containers. ``cleanup_min_age`` is in seconds; ``log_config`` is Docker's object; ``socket`` is ours."""
 
     runtime: str | None = None
-    log_config: Any = None
+    log_config: dict[str, Any] | None = None
     mount_base: str | None = None
     auto_prune: bool | None = None
     cleanup_min_age: Seconds | None = None
+    socket: str | None = None
 
 
 class UnixSocketExecutorConfig(_Config, frozen=True, kw_only=True):
@@ -70,6 +87,14 @@ class ProcessExecutorConfig(_Config, frozen=True, kw_only=True):
     expose: list[str] | None = None
     hide: list[str] | None = None
     backend_user: str | None = None
+    backend_ports: str | None = None
+
+
+class AutoExecutorConfig(_Config, frozen=True, kw_only=True):
+    """Docker where an engine answers, else processes; ours. A ``mount_base`` in one of the two is that of both."""
+
+    docker: DockerExecutorConfig | None = None
+    process: ProcessExecutorConfig | None = None
 
 
 class ExecutorConfig(Variants, frozen=True, kw_only=True, rename=None):
@@ -78,10 +103,27 @@ class ExecutorConfig(Variants, frozen=True, kw_only=True, rename=None):
     docker: DockerExecutorConfig | UnsetType = UNSET
     unix_socket: UnixSocketExecutorConfig | UnsetType = UNSET
     process: ProcessExecutorConfig | UnsetType = UNSET
+    auto: AutoExecutorConfig | UnsetType = UNSET
+
+
+class RuntimeConfig(Variants, frozen=True, kw_only=True, rename=None):
+    """What runs an external executor's backends."""
+
+    docker: DockerExecutorConfig | UnsetType = UNSET
+    process: ProcessExecutorConfig | UnsetType = UNSET
+    auto: AutoExecutorConfig | UnsetType = UNSET
+
+
+class BackendsConfig(_Config, frozen=True, kw_only=True):
+    """What is the same for all kinds of backends; ours."""
+
+    log_limit_bytes: Annotated[int, msgspec.Meta(ge=100_000)] = 10 * 1024 * 1024
+    soft_terminate_grace_seconds: PositiveSeconds = timing.SOFT_TERMINATE_GRACE_S
+    startup_timeout_seconds: PositiveSeconds = timing.STARTUP_TIMEOUT_S
 
 
 class DroneConfig(_Config, frozen=True, kw_only=True):
-    """A drone. ``cleanup_min_age`` is what 0.5.5 insists on and ignores; ``terminate_on_exit`` and
+    """A drone. ``cleanup_min_age`` is what 0.5.5 insists on and ignores; ``terminate_on_exit``, ``backends`` and
     ``controller_key_file`` are ours.
     """
 
@@ -93,22 +135,32 @@ class DroneConfig(_Config, frozen=True, kw_only=True):
     ip: str = "127.0.0.1"
     db_path: str | None = None
     executor_config: ExecutorConfig | None = None
+    backends: BackendsConfig | None = None
     terminate_on_exit: bool | None = None
     cleanup_min_age: Seconds | None = None
 
 
+class ExecutorComponentConfig(_Config, frozen=True, kw_only=True):
+    """An external executor, which listens at the Unix socket ``socket_path``; ours."""
+
+    socket_path: str
+    executor_config: RuntimeConfig | None = None
+    backends: BackendsConfig | None = None
+
+
 class PortConfig(_Config, frozen=True, kw_only=True):
-    """Where a proxy listens; with ``https_port`` it serves TLS."""
+    """Where a proxy listens; with ``https_port`` it serves TLS. ``host`` is ours."""
 
     http_port: UInt16
     https_port: UInt16 | None = None
+    host: str | None = None
 
 
 class EabKeypair(_Config, frozen=True, kw_only=True):
-    """An external account binding; the key is base64url."""
+    """An external account binding. ``key`` is base64url; without it, it is in ``PLANE_ACME_EAB_HMAC_KEY``."""
 
     key_id: str
-    key: str
+    key: str | None = None
 
     def __repr__(self) -> str:
         return f"EabKeypair(key_id={self.key_id!r}, key=…)"
@@ -124,8 +176,26 @@ class AcmeConfig(_Config, frozen=True, kw_only=True):
     name_server: str | None = None
 
 
+class ProxyTimeoutsConfig(_Config, frozen=True, kw_only=True):
+    """How long a proxy waits, in seconds; see `plane.settings.ProxyLimits`."""
+
+    head: PositiveSeconds = _TIMEOUTS.head_s
+    idle: PositiveSeconds = _TIMEOUTS.idle_s
+    connect: PositiveSeconds = _TIMEOUTS.connect_s
+    body: PositiveSeconds = _TIMEOUTS.body_s
+
+
+class HttpLimitsConfig(_Config, frozen=True, kw_only=True):
+    """How large the parts of a request may be; see `plane.decisions.http_limits`."""
+
+    head_bytes: Positive = DEFAULT_LIMITS.head_bytes
+    target_bytes: Positive = DEFAULT_LIMITS.target_bytes
+    header_fields: Positive = DEFAULT_LIMITS.fields
+    chunk_line_bytes: Positive = DEFAULT_LIMITS.chunk_line_bytes
+
+
 class ProxyConfig(_Config, frozen=True, kw_only=True):
-    """A proxy. ``controller_key_file``, ``trusted_proxies`` and ``proxy_protocol`` are ours."""
+    """A proxy. What stands behind ``root_redirect_url``, and ``controller_key_file``, are ours."""
 
     controller_url: str
     controller_key_file: str | None = None
@@ -135,24 +205,37 @@ class ProxyConfig(_Config, frozen=True, kw_only=True):
     port_config: PortConfig | None = None
     acme_config: AcmeConfig | None = None
     root_redirect_url: str | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    workers: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
+    metrics_port: Annotated[int, msgspec.Meta(ge=1, le=65_535)] | None = None
+    metrics_host: str | None = None
+    waiting_page: bool = False
+    timeouts: ProxyTimeoutsConfig | None = None
+    http_limits: HttpLimitsConfig | None = None
     trusted_proxies: list[str] | None = None
-    proxy_protocol: bool | None = None
+    proxy_protocol: bool = False
 
 
 class DnsConfig(_Config, frozen=True, kw_only=True):
-    """A DNS server. ``controller_key_file`` is ours."""
+    """A DNS server. ``controller_key_file`` and ``hosts`` are ours.
+
+    Without ``zone``, ``_acme-challenge.{cluster}`` of any cluster is answered, for tests.
+    """
 
     controller_url: str
     controller_key_file: str | None = None
     name: str | None = None
     port: UInt16 = 53
     zone: str | None = None
+    hosts: list[str] | None = None
 
 
 class RunConfig(Variants, frozen=True, kw_only=True):
-    """``{"Controller": {…}}``, ``{"Drone": {…}}``, ``{"Proxy": {…}}`` or ``{"Dns": {…}}``."""
+    """``{"Controller": {…}}``, ``{"Drone": {…}}``, ``{"Proxy": {…}}``, ``{"Dns": {…}}`` or ``{"Executor": {…}}``."""
 
     controller: ControllerConfig | UnsetType = UNSET
     drone: DroneConfig | UnsetType = UNSET
     proxy: ProxyConfig | UnsetType = UNSET
     dns: DnsConfig | UnsetType = UNSET
+    executor: ExecutorComponentConfig | UnsetType = UNSET
