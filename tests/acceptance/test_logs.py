@@ -175,9 +175,25 @@ async def test_a_backend_that_writes_faster_than_it_is_read_does_not_make_a_read
             async with asyncio.timeout(20), aiohttp.ClientSession() as http, http.get(url) as response:
                 rows = (await response.text()).splitlines()
             assert 3 <= len(rows) <= most
+            if query == "?after=0":
+                # What there was, and no line that came after.
+                assert len(rows) == 40
         finally:
             flood.cancel()
             await asyncio.wait([flood])
+
+
+def test_the_last_lines_of_a_backend_that_writes_all_the_time_end(adopting: Cluster) -> None:
+    flood = WRITER.replace("time.sleep(0.02)", "time.sleep(0.0002)").replace('"line", number', '"x" * 300, number')
+    backend = adopting.spawn("k", CODE=flood)["backend_id"]
+    adopting.until_status(backend, "ready")
+    # Both controllers: the drone is connected to one of them.
+    for controller in (0, 1):
+        until(lambda: len(lines(adopting, backend, "?tail=200")) == 200)
+        for tail in (1, 100):
+            began = time.monotonic()
+            assert len(lines(adopting, backend, f"?tail={tail}", controller=controller)) == tail
+            assert time.monotonic() - began < 10
 
 
 async def write_without_end(drone: FakeNode) -> None:

@@ -21,6 +21,7 @@ from plane.controller.query import flag, number
 from plane.database import backends, log_requests
 from plane.database.notifications import Overflowed
 from plane.decisions.access import Role
+from plane.decisions.log_reading import BoundedReading
 from plane.identity import random_name
 from plane.protocol import codec
 from plane.protocol.errors import ApiErrorKind, ApiFailure, MessageError
@@ -57,7 +58,7 @@ async def _logs(request: web.Request) -> web.StreamResponse:
         raise no_such_backend()
     if after is None and tail is None:
         tail = DEFAULT_TAIL
-    pages = _pages(context, found[1], backend_id, after, tail, follow=follow)
+    pages = (_followed_pages if follow else _present_pages)(context, found[1], backend_id, after, tail)
     # Before anything is sent an error still has a status of its own.
     first = await anext(pages)
     media = EVENT_STREAM if as_events else f"{TEXT}; charset=utf-8"
@@ -79,31 +80,37 @@ async def _logs(request: web.Request) -> web.StreamResponse:
     return response
 
 
-async def _pages(
-    context: Context, drone_id: int, backend_id: str, after: int | None, tail: int | None, *, follow: bool
+async def _present_pages(
+    context: Context, drone_id: int, backend_id: str, after: int | None, tail: int | None
 ) -> AsyncGenerator[LogPage, None]:
-    """Yield page after page, until the backend has ended; without ``follow``, until the end of what there is now.
+    """Yield page after page, until the end of what there was at first.
 
     Raises:
         ApiFailure: the drone does not answer, or has no logs.
     """
-    wait_s = FOLLOW_WAIT_S if follow else 0.0
+    reading = BoundedReading(tail)
     page = await _page(context, drone_id, backend_id, after, tail, 0.0)
-    yield page
-    # A backend may write faster than its output is read: without an end, such a reading would have none.
-    end_ns, wanted = None, tail
-    while not page.ended and (page.lines or follow):
-        if page.lines:
-            after = page.lines[-1].time_ns
-        if not follow:
-            if wanted is not None and (wanted := wanted - len(page.lines)) <= 0:
-                return
-            if end_ns is None:
-                end_ns = await _newest(context, drone_id, backend_id)
-            if after is None or after >= end_ns:
-                return
+    yield LogPage(reading.take(page.lines), page.ended)
+    if not page.ended and not reading.has_ended:
+        reading.end_ns = await _newest(context, drone_id, backend_id)
+    while not page.ended and not reading.has_ended:
+        page = await _page(context, drone_id, backend_id, page.lines[-1].time_ns, None, 0.0)
+        yield LogPage(reading.take(page.lines), page.ended)
+
+
+async def _followed_pages(
+    context: Context, drone_id: int, backend_id: str, after: int | None, tail: int | None
+) -> AsyncGenerator[LogPage, None]:
+    """Yield page after page, as lines come, until the backend has ended; raises as `_present_pages`."""
+    wait_s = 0.0
+    while True:
         page = await _page(context, drone_id, backend_id, after, None if after is not None else tail, wait_s)
         yield page
+        if page.ended:
+            return
+        if page.lines:
+            after = page.lines[-1].time_ns
+        wait_s = FOLLOW_WAIT_S
 
 
 async def _newest(context: Context, drone_id: int, backend_id: str) -> int:
