@@ -271,7 +271,19 @@ def test_each_backend_has_a_home_of_its_own_that_ends_with_it(cluster: Cluster, 
     assert ".local" in listed
     assert not Path(temporary).exists()
     until(lambda: not Path(home).exists())
-    assert said(cluster, "echo $HOME", isolation=isolation, env={"HOME": "/elsewhere"}) == "/elsewhere"
+    own = said(cluster, "echo $HOME $XDG_CACHE_HOME", isolation=isolation, env={"HOME": "/elsewhere"})
+    assert own == "/elsewhere /elsewhere/.cache"
+
+
+@pytest.mark.parametrize("isolation", ["none", "bubblewrap"])
+def test_the_folders_of_a_user_are_its_own_and_can_be_written(cluster: Cluster, isolation: str) -> None:
+    # As JupyterLab and code editors do: sockets in the runtime folder, the rest in folders that they make.
+    script = """
+    touch "$XDG_RUNTIME_DIR/socket" "$TMPDIR/x" && for folder in CONFIG CACHE DATA STATE; do
+        eval "path=\\$XDG_${folder}_HOME"; mkdir -p "$path/app" && touch "$path/app/file" && echo "${path#$HOME/}"
+    done"""
+    output = said(cluster, script.strip(), isolation=isolation)
+    assert output.split() == [".config", ".cache", ".local/share", ".local/state"]
 
 
 def test_an_end_that_isolation_may_have_caused_says_so(cluster: Cluster, tmp_path: Path) -> None:

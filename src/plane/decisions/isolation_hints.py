@@ -7,29 +7,39 @@ from collections.abc import Sequence
 
 __all__ = ["isolation_hint"]
 
-_ABSENT = re.compile(r"no such file|not found|enoent|cannot find|can't open", re.IGNORECASE)
-_READ_ONLY = re.compile(r"read-only file system|erofs", re.IGNORECASE)
-_REFUSED = re.compile(r"permission denied|eacces", re.IGNORECASE)
-_PATH = re.compile(r"/[^\s'\":,;()\[\]]+")
+# The words of libc, dash, Go, Java (jar files, NIO), Node, git and Perl. Tests have a message of each.
+_ABSENT = re.compile(
+    r"no such file|not found|enoent|cannot find|can't open|cannot open|can't cd to|unable to access|nosuchfile|"
+    r"does not exist",
+    re.IGNORECASE,
+)
+_READ_ONLY = re.compile(r"read-only file ?system|readonlyfilesystem|erofs", re.IGNORECASE)
+_REFUSED = re.compile(r"permission denied|eacces|accessdenied", re.IGNORECASE)
+_PATH = re.compile(r"/[^\s'\":,;()\[\]`‘’“”<>]+")
+# A server's log of requests has paths and 404 Not Found, which are about URLs.
+_REQUEST = re.compile(r" HTTP/[0-9]")
 
 
-def isolation_hint(output: str, own: Sequence[str], masked: Sequence[str], *, drops_user: bool) -> str | None:
+def isolation_hint(
+    output: str, own: Sequence[str], masked: Sequence[str], home: str, *, drops_user: bool
+) -> str | None:
     """Return advice for a backend that could not reach a file; None: its output does not look like it.
 
     Args:
         own: folders that each isolated backend has of its own, empty; none: it is not isolated.
         masked: folders of the machine that an empty one replaces.
+        home: that it has of its own, below one of ``own``; what is not there has not been made yet.
         drops_user: it has another user than the drone.
     """
     hints = []
     if own and _READ_ONLY.search(output):
         hints.append(
             "isolation makes the machine's files read-only; write below $HOME or /tmp, which end with the backend, or "
-            "into a mount (executable.mount)"
+            "into a mount (executable.mount), or use isolation none"
         )
-    lines = [line for line in output.splitlines() if _ABSENT.search(line)]
-    paths = [path for line in lines for path in _PATH.findall(line)]
-    hidden = next((path for path in paths if any(path.startswith(f"{folder}/") for folder in (*own, *masked))), None)
+    lines = [line for line in output.splitlines() if _ABSENT.search(line) and not _REQUEST.search(line)]
+    paths = [path.rstrip(".") for line in lines for path in _PATH.findall(line)]
+    hidden = next((path for path in paths if path in masked or _is_below(path, (*own, *masked), home)), None)
     if hidden is not None:
         hints.append(
             f"{hidden} may be one of the machine's files that isolation hides: each backend has {', '.join(own)} of "
@@ -41,3 +51,7 @@ def isolation_hint(output: str, own: Sequence[str], masked: Sequence[str], *, dr
             "--backend-user"
         )
     return "; ".join(hints) or None
+
+
+def _is_below(path: str, folders: Sequence[str], home: str) -> bool:
+    return not f"{path}/".startswith(f"{home}/") and any(path.startswith(f"{folder}/") for folder in folders)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from plane.protocol.spawn import ResourceLimits
 from plane.runtime.backend_files import PRIVATE, FileView
 from plane.runtime.backend_user import UserIds
-from plane.runtime.homes import PRIVATE_HOME
+from plane.runtime.homes import PRIVATE_HOME, PRIVATE_RUNTIME_FOLDER
 from plane.runtime.processes import DRONE_MARK
 
 __all__ = ["DATA_FOLDER", "BubblewrapPlan", "LaunchPlan", "command_line", "supervisor_environment"]
@@ -165,7 +165,7 @@ def _bubblewrap(plan: BubblewrapPlan, whole_plan: LaunchPlan) -> list[str]:
         words += ["--perms", "1777", "--tmpfs", path]
     words += ["--ro-bind-try", "/run/systemd/resolve", "/run/systemd/resolve"]
     # Nobody else is in there, and bubblewrap makes nothing for another user.
-    words += ["--perms", "0777", "--dir", PRIVATE_HOME]
+    words += ["--perms", "0777", "--dir", PRIVATE_HOME, "--perms", "0777", "--dir", PRIVATE_RUNTIME_FOLDER]
     for path in plan.files.masked:
         words += ["--tmpfs", path]
     for path in plan.files.ways():

@@ -259,7 +259,7 @@ class ProcessRuntime:
             folder = self._logs.folder_of(backend_id)
             home = PRIVATE_HOME if bubblewrap else make_home(folder, backend_id, user)
             environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
-            environment |= home_variables(home) | wanted.env
+            environment |= home_variables(home, wanted.env) | wanted.env
             environment |= session_environment(backend_id, port, key, static_token)
             environment[DRONE_MARK] = self._identity
             check_sizes(command, environment)
@@ -405,7 +405,7 @@ class ProcessRuntime:
     def _hint(self, output: str, *, isolated: bool) -> str | None:
         """See `plane.decisions.isolation_hints`."""
         own, masked = (PRIVATE, view_of(self._exposed, (), self._user).masked) if isolated else ((), ())
-        return isolation_hint(output, own, masked, drops_user=self._user is not None)
+        return isolation_hint(output, own, masked, PRIVATE_HOME, drops_user=self._user is not None)
 
     async def wait_for_backend(self, backend_id: str, host: str, port: int) -> None:
         """Return once it answers; see `plane.runtime.base.Runtime.wait_for_backend`."""
