@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import sys
 import time
 from pathlib import Path
 
+import pytest
+
+from harness import real_parts
 from harness.clusters import GRACE_S, Cluster
 
 RISING = ["scheduled", "loading", "starting", "waiting", "ready"]
@@ -24,6 +30,40 @@ def test_soft_lets_a_process_finish(cluster: Cluster) -> None:
     assert history[-1]["exit_error"] is False
     assert history[-1]["termination_kind"] == "soft"
     assert history[-1]["termination_reason"] == "external"
+
+
+# Begins to save when it is asked to stop, which takes less than the grace.
+APP = """
+import http.server, os, signal, time
+def save(*_):
+    print("saving", flush=True)
+    time.sleep(GRACE_S / 2)
+    print("saved", flush=True)
+    os._exit(0)
+signal.signal(signal.SIGTERM, save)
+http.server.test(http.server.SimpleHTTPRequestHandler, port=int(os.environ["PORT"]), bind="127.0.0.1")
+""".replace("GRACE_S", str(GRACE_S))
+START = f'"{sys.executable}" -S -c "$APP"'
+PACKAGE = json.dumps({"scripts": {"start": START}})
+WRAPPERS = {
+    "sh": f"{START}; echo done",
+    "bash": f"exec bash -c 'cd / && {START} && echo done'",
+    "npm": f"mkdir $TMPDIR/app && cd $TMPDIR/app && echo '{PACKAGE}' > package.json && exec npm start",
+}
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_soft_lets_what_a_wrapper_has_started_finish(processes: Cluster, wrapper: str) -> None:
+    if wrapper == "npm" and shutil.which("npm") is None:
+        real_parts.missing("npm")
+    executable = {
+        "command": ["/bin/sh", "-c", WRAPPERS[wrapper]],
+        "env": {"APP": APP, "NPM_CONFIG_UPDATE_NOTIFIER": "false"},
+    }
+    backend = processes.connect(spawn_config={"executable": executable})["backend_id"]
+    history = end(processes, backend, "soft")
+    assert [entry["status"] for entry in history] == [*RISING, "terminating", "terminated"]
+    assert "saved" in processes.call("GET", f"/ctrl/b/{backend}/logs").body.decode()
 
 
 def test_soft_kills_a_stubborn_process_after_the_grace(processes: Cluster) -> None:

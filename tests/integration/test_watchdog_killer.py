@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Collection
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from plane.decisions.deadline_enforcement import QUIET_NS
 from plane.drone.watchdog.killer import ENGINE_GIVEN_UP_NS, Killer
 from plane.identity import random_name
 from plane.runtime.kill_target import ContainerTarget, ProcessTarget
-from plane.runtime.processes import start_time
+from plane.runtime.processes import descendants, is_stopped, start_time
 
 
 def sleeper(backend: str) -> subprocess.Popen[bytes]:
@@ -66,6 +67,39 @@ def test_a_supervisor_is_spared_at_first() -> None:
         killer = Killer()
         killer.kill({backend: target}, 0)
         # The command is killed, and the shell notes that.
+        assert process.wait(10) == 128 + 9
+
+
+def test_a_wrapper_that_is_asked_to_stop_does_not_take_the_time_from_what_it_has_started(tmp_path: Path) -> None:
+    said = tmp_path / "said"
+    app = f"trap 'sleep 0.3; echo saved > {said}; exit' TERM; echo ready > {said}; while true; do sleep 0.05; done"
+    # A supervisor, a wrapper, and the application.
+    command = ["/bin/sh", "-c", '/bin/sh -c "/bin/bash -c \\"\\$APP\\"; true"; exit $?']
+    with subprocess.Popen(command, env={"APP": app, "PATH": "/usr/bin:/bin"}, start_new_session=True) as process:
+        until(lambda: said.exists() and said.read_text() == "ready\n")
+        killer = Killer()
+        killer.ask_to_stop("b", ProcessTarget(pid=process.pid, started_at=start_time(process.pid)))
+        until(lambda: said.read_text() == "saved\n")
+        assert process.poll() is None
+        # It is let go once nothing else runs.
+        looks = 0
+        while process.poll() is None and looks < 500:
+            killer.look_after_stops()
+            time.sleep(0.02)
+            looks += 1
+        assert process.returncode == 128 + 15
+
+
+def test_a_kill_continues_a_supervisor_that_a_soft_end_has_stopped() -> None:
+    backend = random_name()
+    stubborn = ["/bin/sh", "-c", "trap '' TERM; /bin/sh -c 'trap \"\" TERM; while true; do sleep 1; done'; exit"]
+    with subprocess.Popen(stubborn, env={"SESSION_BACKEND_ID": backend}, start_new_session=True) as process:
+        target = ProcessTarget(pid=process.pid, started_at=start_time(process.pid))
+        until(lambda: len(descendants(process.pid)) > 1)
+        killer = Killer()
+        killer.ask_to_stop(backend, target)
+        until(lambda: is_stopped(process.pid))
+        killer.kill({backend: target}, 0)
         assert process.wait(10) == 128 + 9
 
 

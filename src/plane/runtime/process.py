@@ -62,6 +62,7 @@ from plane.runtime.processes import (
 )
 from plane.runtime.readiness import until_it_answers
 from plane.runtime.relays import start_relay
+from plane.runtime.soft_stop import SoftStop, continue_supervisor
 from plane.runtime.spool import open_for_output
 from plane.runtime.starts import Starts
 from plane.runtime.supervised import Supervised, exit_status, port_of, write_port
@@ -73,6 +74,9 @@ PROBE_LIMIT_S = 5.0
 # A process that is killed may have to wait for its disk first.
 KILL_LIMIT_S = 10.0
 KILL_AGAIN_S = 0.5
+# Between looks at what is left of a backend that was asked to stop.
+STOP_POLL_S = 0.01
+LONGEST_STOP_POLL_S = 0.5
 # A relay ends with its backend; one that ends so long before has failed.
 RELAY_ALONE_S = 1.0
 # What of the drone's environment a backend gets; everything else may be secret.
@@ -315,17 +319,19 @@ class ProcessRuntime:
         self._watch_over(backend_id, _Running(process, port, bubblewrap, cgroup, limit, relay))
         log.info("process started", backend=backend_id, pid=process.pid, port=port)
 
-    def _watch_over(self, backend_id: str, running: _Running) -> None:
-        self._running[backend_id] = running
+    def _target(self, backend_id: str, running: _Running) -> ProcessTarget:
         process, groups = running.process, running.cgroup.paths.values() if running.cgroup else ()
-        target = ProcessTarget(
+        return ProcessTarget(
             groups=tuple(map(str, groups)),
             pid=process.pid,
             started_at=process.started_at,
             bubblewrap=running.bubblewrap,
             output=str(self._logs.spool_of(backend_id)),
         )
-        self._listener.located(backend_id, target)
+
+    def _watch_over(self, backend_id: str, running: _Running) -> None:
+        self._running[backend_id] = running
+        self._listener.located(backend_id, self._target(backend_id, running))
         self._logs.follow(backend_id)
         running.tasks.append(asyncio.create_task(self._watch(backend_id, running)))
         if running.relay is not None:
@@ -438,20 +444,28 @@ class ProcessRuntime:
         if hard:
             self._kill(backend_id, running)
         else:
-            self._ask_to_stop(backend_id, running)
-            running.tasks.append(asyncio.create_task(self._kill_after_grace(backend_id, running)))
+            running.tasks.append(asyncio.create_task(self._stop_within_grace(backend_id, running)))
         return True
 
-    def _ask_to_stop(self, backend_id: str, running: _Running) -> None:
-        """SIGTERM for the command alone, as an init system does: it knows how to end its children."""
-        # Supervisors pass no signal on. Below bubblewrap is its init and then the command; below the shell the command.
-        depth = 2 if running.bubblewrap else 1
-        process = running.process
-        if not signal_descendant(process.pid, process.started_at, depth=depth, number=signal.SIGTERM):
+    async def _stop_within_grace(self, backend_id: str, running: _Running) -> None:
+        """SIGTERM for all of it, and SIGKILL for what is left after the grace; see `plane.runtime.soft_stop`."""
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        end = began + self._grace_s
+        stop = SoftStop(self._target(backend_id, running))
+        if not await asyncio.to_thread(stop.begin):
+            # There is no command yet, or no supervisor any more.
             self._kill(backend_id, running)
-
-    async def _kill_after_grace(self, backend_id: str, running: _Running) -> None:
-        await asyncio.sleep(self._grace_s)
+            return
+        is_over = False
+        while (now := clock()) < end:
+            # What ends at once is seen at once; a thousand backends with a long grace are looked at twice a second.
+            wait_s = min(max(STOP_POLL_S, (now - began) / 10), LONGEST_STOP_POLL_S, end - now)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await running.ended.wait()
+                    return
+            is_over = is_over or await asyncio.to_thread(stop.is_over)
         log.warning("process did not end within the grace; it is killed", backend=backend_id)
         self._kill(backend_id, running)
 
@@ -469,6 +483,8 @@ class ProcessRuntime:
         spare = [running.process.pid]
         # Again and again: a supervisor that has just been started may be about to start its command.
         while not running.ended.is_set():
+            # A soft end may have stopped it.
+            continue_supervisor(self._target(backend_id, running))
             if running.cgroup is not None:
                 await asyncio.to_thread(running.cgroup.kill_all, spare)
             await asyncio.to_thread(kill_marked, backend_id, spare=spare)

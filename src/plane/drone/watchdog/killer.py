@@ -10,6 +10,7 @@ from pathlib import Path
 from plane.drone.watchdog.engine_requests import EngineRequests
 from plane.runtime.kill_target import ContainerTarget, KillTarget, ProcessTarget
 from plane.runtime.processes import kill_each, kill_marked, members, signal_descendant, signal_process, start_time
+from plane.runtime.soft_stop import SoftStop
 
 __all__ = ["EnvironmentSearch", "Killer"]
 
@@ -62,16 +63,21 @@ class Killer:
         self._search = EnvironmentSearch()
         # When each backend was first killed.
         self._since_ns: dict[str, int] = {}
+        self._stops: dict[str, SoftStop] = {}
 
-    @staticmethod
-    def ask_to_stop(target: KillTarget | None) -> None:
-        """Send SIGTERM to the backend's command."""
+    def ask_to_stop(self, backend_id: str, target: KillTarget | None) -> None:
+        """Send SIGTERM to the backend's processes; `look_after_stops` does the rest."""
         if isinstance(target, ProcessTarget):
-            # Below bubblewrap is its init and then the command; below the supervising shell is the command.
-            depth = 2 if target.bubblewrap else 1
-            signal_descendant(target.pid, target.started_at, depth=depth, number=signal.SIGTERM)
+            stop = self._stops[backend_id] = SoftStop(target)
+            stop.begin()
         elif isinstance(target, ContainerTarget):
             signal_process(target.pid, target.started_at, signal.SIGTERM)
+
+    def look_after_stops(self) -> None:
+        """Let the supervisors of backends that were asked to stop, and have, note that."""
+        for backend_id, stop in list(self._stops.items()):
+            if stop.is_over():
+                del self._stops[backend_id]
 
     def kill(self, backends: Mapping[str, KillTarget | None], now_ns: int) -> set[str]:
         """Kill all of these backends once; returns those of which something was there, or may have been.
@@ -100,6 +106,7 @@ class Killer:
 
     def forget(self, backend_id: str, target: KillTarget | None) -> None:
         """The backend is not looked at any more."""
+        self._stops.pop(backend_id, None)
         self._since_ns.pop(backend_id, None)
         if isinstance(target, ContainerTarget):
             self._engines.forget(target.engine, target.name)
@@ -113,6 +120,8 @@ def _kill_processes(target: ProcessTarget, spared: set[int], *, spare_supervisor
     killed = False
     if spare_supervisor and start_time(target.pid) == target.started_at:
         spared.add(target.pid)
+        # A soft end may have stopped it.
+        signal_process(target.pid, target.started_at, signal.SIGCONT)
         killed = True
     if target.bubblewrap:
         # The init of its namespace, with which all in it ends.

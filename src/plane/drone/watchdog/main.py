@@ -133,12 +133,13 @@ class Watchdog:
         for backend_id, step in self._table.due(now, drone):
             if step is Step.ASK_TO_STOP:
                 self._say("lease expires and the drone does not act; backend is asked to stop", backend=backend_id)
-                self._killer.ask_to_stop(self._targets.get(backend_id))
+                self._killer.ask_to_stop(backend_id, self._targets.get(backend_id))
                 continue
             if backend_id not in self._killing:
                 self._killing.add(backend_id)
                 self._say("lease expired and the drone did not act; backend is killed", backend=backend_id)
             due[backend_id] = self._targets.get(backend_id)
+        self._killer.look_after_stops()
         if due:
             alive = self._killer.kill(due, now)
             for backend_id in due:

@@ -1,0 +1,216 @@
+"""A soft end asks all processes of a backend, whatever started them, and gives what still runs the grace."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import real_parts
+from plane.dev.demo import visible_folders
+from plane.ownership import end_tasks
+from plane.runtime.base import RuntimeListener
+from plane.runtime.cgroups import Cgroups
+from plane.runtime.log_keeper import LogKeeper
+from plane.runtime.process import ProcessRuntime, bubblewrap_works
+from plane.runtime.processes import is_stopped
+
+LIMIT_S = 20.0
+# Begins to save when it is asked to stop, and needs half a second.
+APP = """
+import os, signal, sys, time
+def save(*_):
+    print("saving", flush=True)
+    time.sleep(0.5)
+    print("saved", flush=True)
+    os._exit(7)
+signal.signal(signal.SIGTERM, save)
+print("ready", flush=True)
+while True:
+    time.sleep(60)
+"""
+PYTHON = f'"{sys.executable}" -S -c'
+
+
+IGNORES = "import signal, time; signal.signal(15, signal.SIG_IGN); print('ready', flush=True); time.sleep(600)"
+STUBBORN = ["/bin/sh", "-c", f'{PYTHON} "{IGNORES}"; true']
+
+
+class Backend:
+    """One backend that has written its first line."""
+
+    def __init__(self, runtime: ProcessRuntime, name: str) -> None:
+        self.runtime = runtime
+        self.name = name
+        self.exits: list[tuple[int | None, str | None]] = []
+
+    async def lines(self) -> list[str]:
+        return [line.text for line in (await self.runtime.read_logs(self.name, None, None, 0.0)).lines]
+
+    async def until(self, condition: Callable[[list[str]], bool]) -> None:
+        async with asyncio.timeout(LIMIT_S):
+            while not condition(await self.lines()):
+                await asyncio.sleep(0.02)
+
+    async def soft_end(self) -> float:
+        """Ask it to stop; returns how long that took."""
+        began = time.monotonic()
+        assert await self.runtime.terminate(self.name, hard=False)
+        await self.exit()
+        return time.monotonic() - began
+
+    async def exit(self) -> None:
+        async with asyncio.timeout(LIMIT_S):
+            while not self.exits:
+                await asyncio.sleep(0.01)
+
+
+@pytest.fixture(params=["supervisor", "control group", "bubblewrap"])
+async def how(request: pytest.FixtureRequest) -> str:
+    kind: str = request.param
+    if kind == "bubblewrap" and not await bubblewrap_works():
+        real_parts.missing("bubblewrap")
+    return kind
+
+
+@asynccontextmanager
+async def started(
+    how: str, folder: Path, command: list[str], grace_s: float = 10.0, **env: str
+) -> AsyncIterator[Backend]:
+    cgroups = Cgroups.detect() if how == "control group" else None
+    if how == "control group" and cgroups is None:
+        pytest.skip("no control groups can be made here")
+    name = f"soft-{time.monotonic_ns()}"
+    listener = RuntimeListener(lambda _, code, message: backend.exits.append((code, message)))
+    runtime = ProcessRuntime(
+        listener,
+        LogKeeper(folder),
+        bubblewrap=how == "bubblewrap",
+        cgroups=cgroups,
+        exposed=visible_folders(),
+        grace_s=grace_s,
+    )
+    backend = Backend(runtime, name)
+    running = asyncio.create_task(runtime.run())
+    try:
+        await runtime.spawn(name, {"command": command, "env": {"APP": APP, **env}}, None, None)
+        await backend.until(lambda lines: "ready" in lines)
+        yield backend
+    finally:
+        await backend.runtime.close(leave_running=False)
+        await end_tasks([running])
+
+
+WRAPPERS = {
+    "none": [sys.executable, "-S", "-c", APP],
+    "sh, a list": ["/bin/sh", "-c", f'{PYTHON} "$APP"; echo the wrapper goes on'],
+    "bash, a folder": ["/bin/bash", "-c", f'cd / && {PYTHON} "$APP" && echo the wrapper goes on'],
+    "sh, in the background": ["/bin/sh", "-c", f'{PYTHON} "$APP" & wait'],
+    "sh, twice": ["/bin/sh", "-c", f"""/bin/sh -c '{PYTHON} "$APP"; true'; true"""],
+    "a session of its own": ["/bin/sh", "-c", f'setsid {PYTHON} "$APP"; true'],
+    "a thread": [
+        *(sys.executable, "-S", "-c"),
+        "import os, subprocess, sys, threading\n"
+        "run = lambda: subprocess.run([sys.executable, '-S', '-c', os.environ['APP']])\n"
+        "thread = threading.Thread(target=run); thread.start(); thread.join()",
+    ],
+}
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+async def test_what_a_wrapper_has_started_is_asked_and_gets_the_grace(how: str, wrapper: str, tmp_path: Path) -> None:
+    async with started(how, tmp_path, WRAPPERS[wrapper]) as backend:
+        took_s = await backend.soft_end()
+        assert "saved" in await backend.lines()
+        assert 0.4 < took_s < 5
+        ((code, _),) = backend.exits
+        # How the command itself ended: the application, or its wrapper by the signal.
+        assert code == (7 if wrapper == "none" else 128 + 15)
+
+
+async def test_what_ignores_it_is_killed_after_the_grace(how: str, tmp_path: Path) -> None:
+    async with started(how, tmp_path, STUBBORN, 1.0) as backend:
+        assert 0.9 < await backend.soft_end() < 5
+        ((code, _),) = backend.exits
+        # With bubblewrap's init everything is killed at once.
+        assert code == (137 if how == "bubblewrap" else 128 + 15)
+
+
+async def test_children_of_this_very_moment_are_asked_too(how: str, tmp_path: Path) -> None:
+    # Each child tells that it was asked; the parent forks as fast as it can, and is asked in the middle of it.
+    forking = """
+import os, signal, sys, time
+def told(*_):
+    os.write(1, b"asked %d\\n" % os.getpid())
+    os._exit(0)
+signal.signal(signal.SIGTERM, told)
+for number in range(300):
+    if os.fork() == 0:
+        time.sleep(600)
+    if number == 100:
+        print("ready", flush=True)
+    time.sleep(0.001)
+print("all", flush=True)
+time.sleep(600)
+"""
+    async with started(how, tmp_path, [sys.executable, "-S", "-c", forking], 5.0) as backend:
+        assert await backend.soft_end() < 4
+        asked = [line for line in await backend.lines() if line.startswith("asked")]
+        assert len(asked) > 100
+        assert len(set(asked)) == len(asked)
+
+
+async def test_what_a_handler_starts_may_do_its_work(how: str, tmp_path: Path) -> None:
+    script = """trap 'sh -c "sleep 0.5; echo saved"; exit 3' TERM; echo ready; while true; do sleep 0.05; done"""
+    async with started(how, tmp_path, ["/bin/bash", "-c", script]) as backend:
+        await backend.soft_end()
+        assert "saved" in await backend.lines()
+        assert backend.exits[0][0] == 3
+
+
+async def test_one_that_was_stopped_is_continued(how: str, tmp_path: Path) -> None:
+    script = f'{PYTHON} "$APP" & sleep 0.5; kill -STOP $!; echo stopped; wait'
+    async with started(how, tmp_path, ["/bin/sh", "-c", script]) as backend:
+        await backend.until(lambda lines: "stopped" in lines)
+        assert await backend.soft_end() < 5
+        assert "saved" in await backend.lines()
+
+
+async def test_a_hard_end_does_not_wait_for_the_grace(how: str, tmp_path: Path) -> None:
+    async with started(how, tmp_path, STUBBORN) as backend:
+        assert await backend.runtime.terminate(backend.name, hard=False)
+        await asyncio.sleep(0.3)
+        began = time.monotonic()
+        assert await backend.runtime.terminate(backend.name, hard=True)
+        await backend.exit()
+        assert time.monotonic() - began < 5
+
+
+async def test_the_next_process_of_the_drone_goes_on_with_a_soft_end(how: str, tmp_path: Path) -> None:
+    """The drone was killed after it had asked: the backend's supervisor is stopped, and the backend ends meanwhile."""
+    async with started(how, tmp_path, WRAPPERS["none"]) as backend:
+        handle: Any = backend.runtime.handle(backend.name)
+        former = backend.runtime
+        assert await former.terminate(backend.name, hard=False)
+        await backend.until(lambda lines: "saving" in lines)
+        await former.close(leave_running=True)
+        exits: list[int | None] = []
+        listener = RuntimeListener(lambda _, code, message: exits.append(code))
+        cgroups = Cgroups.detect() if how == "control group" else None
+        runtime = ProcessRuntime(listener, LogKeeper(tmp_path), bubblewrap=how == "bubblewrap", cgroups=cgroups)
+        backend.runtime = runtime
+        await asyncio.sleep(0.8)
+        assert is_stopped(handle["pid"]) is (how != "bubblewrap")
+        found = await runtime.adopt(backend.name, handle)
+        assert found.running
+        assert await runtime.terminate(backend.name, hard=False)
+        async with asyncio.timeout(LIMIT_S):
+            while not exits:
+                await asyncio.sleep(0.01)
+        assert exits == [7]
