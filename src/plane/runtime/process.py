@@ -65,7 +65,7 @@ from plane.runtime.relays import start_relay
 from plane.runtime.soft_stop import SoftStop, continue_supervisor
 from plane.runtime.spool import open_for_output
 from plane.runtime.starts import Starts
-from plane.runtime.supervised import Supervised, exit_status, port_of, write_port
+from plane.runtime.supervised import Supervised, exit_status, port_of, some_exit, write_port
 from plane.timing import SOFT_TERMINATE_GRACE_S, STARTUP_TIMEOUT_S
 
 __all__ = ["ProcessRuntime", "bubblewrap_works"]
@@ -75,7 +75,7 @@ PROBE_LIMIT_S = 5.0
 KILL_LIMIT_S = 10.0
 KILL_AGAIN_S = 0.5
 # Between looks at what is left of a backend that was asked to stop.
-STOP_POLL_S = 0.01
+STOP_POLL_S = 0.05
 LONGEST_STOP_POLL_S = 0.5
 # A relay ends with its backend; one that ends so long before has failed.
 RELAY_ALONE_S = 1.0
@@ -458,14 +458,16 @@ class ProcessRuntime:
             self._kill(backend_id, running)
             return
         is_over = False
-        while (now := clock()) < end:
-            # What ends at once is seen at once; a thousand backends with a long grace are looked at twice a second.
-            wait_s = min(max(STOP_POLL_S, (now - began) / 10), LONGEST_STOP_POLL_S, end - now)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(wait_s):
-                    await running.ended.wait()
-                    return
-            is_over = is_over or await asyncio.to_thread(stop.is_over)
+        # Cancelled when the backend has ended.
+        with some_exit(stop.asked) as exited:
+            while (now := clock()) < end:
+                # Some may have been started later: looked for ever less often.
+                wait_s = min(max(STOP_POLL_S, (now - began) / 10), LONGEST_STOP_POLL_S, end - now)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(wait_s):
+                        await exited.wait()
+                exited.clear()
+                is_over = is_over or await asyncio.to_thread(stop.is_over)
         log.warning("process did not end within the grace; it is killed", backend=backend_id)
         self._kill(backend_id, running)
 

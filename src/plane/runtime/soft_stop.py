@@ -44,9 +44,14 @@ _Process: TypeAlias = tuple[int, int]
 
 
 class SoftStop:
-    """The soft end of one backend's processes."""
+    """The soft end of one backend's processes.
+
+    Attributes:
+        asked: ids of the processes that `begin` has asked.
+    """
 
     def __init__(self, target: ProcessTarget) -> None:
+        self.asked: list[int] = []
         self._target = target
 
     def begin(self) -> bool:
@@ -68,6 +73,7 @@ class SoftStop:
         # The youngest first: a parent that waits for stopped children, as sudo does, finds none.
         for process in sorted(asked, key=lambda each: (each[1], each[0]), reverse=True):
             signal_process(*process, signal.SIGCONT)
+        self.asked = [pid for pid, _ in asked]
         # One that has just ended is a zombie: its supervisor is stopped.
         return bool(asked) or len(descendants(supervisor[0])) > 1
 

@@ -14,14 +14,19 @@ import asyncio
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 from plane.protocol import codec
 from plane.protocol.errors import MessageError
 from plane.runtime.processes import start_time
 
-__all__ = ["Supervised", "exit_status", "port_of", "write_port"]
+__all__ = ["Supervised", "exit_status", "port_of", "some_exit", "write_port"]
+
+# Of one backend's processes; each takes a descriptor.
+WATCHED_EXITS = 32
 
 
 class Supervised:
@@ -117,6 +122,35 @@ class Supervised:
             self._ended.set_result(self._child.wait())
         else:
             self._ended.set_result(None if self._status_file is None else exit_status(self._status_file))
+
+
+@contextmanager
+def some_exit(pids: Collection[int]) -> Iterator[asyncio.Event]:
+    """Yield an event that is set whenever one of these processes has ended; of many, the first ones are watched."""
+    loop = asyncio.get_running_loop()
+    event = asyncio.Event()
+    pidfds: set[int] = set()
+
+    def ended(pidfd: int) -> None:
+        event.set()
+        loop.remove_reader(pidfd)
+        pidfds.discard(pidfd)
+        os.close(pidfd)
+
+    try:
+        for pid in islice(pids, WATCHED_EXITS):
+            try:
+                pidfd = os.pidfd_open(pid)
+            except OSError:
+                event.set()
+                continue
+            pidfds.add(pidfd)
+            loop.add_reader(pidfd, ended, pidfd)
+        yield event
+    finally:
+        for pidfd in pidfds:
+            loop.remove_reader(pidfd)
+            os.close(pidfd)
 
 
 def exit_status(file: Path) -> int | None:
