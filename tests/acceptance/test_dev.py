@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -154,3 +156,18 @@ def test_backends_see_nothing_of_the_cluster(tmp_path: Path) -> None:
         assert "exited with code 3" in message
         assert "seen" not in message, message
         assert "PG_VERSION" not in message
+
+
+def test_a_program_below_tmp_is_explained_and_can_be_exposed(tmp_path: Path) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="plane-test-"))
+    program = folder / "program"
+    program.write_text("#!/bin/sh\necho it runs\nexit 9\n")
+    program.chmod(0o755)
+    folder.chmod(0o755)
+    try:
+        for options, says in (((), "--expose"), (("--expose", str(folder)), "it runs")):
+            with dev_cluster(tmp_path, "--runtime", "process", *options) as cluster:
+                backend = cluster.connect(spawn_config={"executable": {"command": [str(program)]}})["backend_id"]
+                assert says in cluster.until_status(backend, "terminated")["message"]
+    finally:
+        shutil.rmtree(folder)

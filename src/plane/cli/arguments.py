@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,6 +26,7 @@ from plane.protocol.names import (
 __all__ = [
     "cluster_name",
     "controller_name",
+    "exposed_paths",
     "host_argument",
     "http_url",
     "ip_address",
@@ -144,3 +146,15 @@ def trusted_networks(texts: Sequence[str], *, proxy_protocol: bool) -> tuple[Net
         return parse_networks(texts)
     except ValueError as error:
         raise ConfigurationError(f"--trusted-proxies: {error}; write a network as 10.0.0.0/8, or an address") from None
+
+
+def exposed_paths(paths: Sequence[Path]) -> tuple[Path, ...]:
+    """The absolute paths of what ``--expose`` names.
+
+    Raises:
+        ConfigurationError: one is not there, with which no isolated process could start.
+    """
+    for path in paths:
+        if not path.exists():
+            raise ConfigurationError(f"--expose: {path} does not exist")
+    return tuple(path.absolute() for path in paths)

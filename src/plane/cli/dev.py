@@ -13,6 +13,7 @@ from cyclopts import Parameter, validators
 from rich.console import Console
 from rich.table import Table
 
+from plane.cli.arguments import exposed_paths
 from plane.cli.logs import set_up_logs
 from plane.cli.serving import until_stopped
 from plane.protocol import codec
@@ -37,6 +38,7 @@ def dev(
     runtime: RuntimeKind = RuntimeKind.AUTO,
     db: str | None = None,
     docker_socket: Path = Path("/var/run/docker.sock"),
+    expose: Annotated[tuple[Path, ...], Parameter(negative=(), show_default=False)] = (),
 ) -> None:
     """Run a whole cluster in this process: database, controller, drone, proxy. Ctrl-C ends it.
 
@@ -60,6 +62,9 @@ def dev(
         PostgreSQL 14 or newer to use instead of the embedded one, as postgresql://USER@HOST:PORT/NAME.
     docker_socket
         Unix socket of the Docker engine.
+    expose
+        Folder below /tmp, /var/tmp, /run or a private home that isolated processes can read, such as a checkout there;
+        may be given several times.
     """
     from plane.dev.cluster import DevSettings
 
@@ -73,6 +78,7 @@ def dev(
         runtime=runtime,
         db=db,
         docker_socket=docker_socket,
+        expose=exposed_paths(expose),
     )
     uvloop.run(_run(settings))
 

@@ -15,6 +15,7 @@ from plane.cli.acme_arguments import acme_settings
 from plane.cli.arguments import (
     cluster_name,
     controller_name,
+    exposed_paths,
     host_argument,
     http_url,
     ip_address,
@@ -157,7 +158,10 @@ def _runtime(config: ExecutorConfig | RuntimeConfig | None, file: Path, key_file
             settings["docker_socket"] = Path(docker.socket)
     if process is not None:
         hide = tuple(map(Path, process.hide or ()))
-        settings |= {"expose": tuple(map(Path, process.expose or ())), "backend_user": process.backend_user}
+        settings |= {
+            "expose": exposed_paths(list(map(Path, process.expose or ()))),
+            "backend_user": process.backend_user,
+        }
         if process.backend_ports is not None:
             settings["backend_ports"] = parse_port_range(process.backend_ports)
     return {**settings, "hide": (*hide, file.resolve(), *key_files(key_file))}

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter, validators
 
 from plane import timing
-from plane.cli.arguments import json_object
+from plane.cli.arguments import exposed_paths, json_object
 from plane.decisions.port_choice import parse_port_range
 from plane.settings import RuntimeKind
 
@@ -92,7 +92,7 @@ class RuntimeOptions:
             "mount_base": self.mount_base,
             "auto_prune_images": self.auto_prune_images,
             "auto_prune_containers_older_than_s": self.auto_prune_containers_older_than_seconds,
-            "expose": self.expose,
+            "expose": exposed_paths(self.expose),
             "hide": self.hide,
             "backend_user": self.backend_user,
             "backend_ports": None if self.backend_ports is None else parse_port_range(self.backend_ports),

@@ -58,6 +58,7 @@ class DevSettings:
         runtime: ``AUTO`` runs processes, and containers in pool "docker" where an engine answers.
         db: a PostgreSQL to use instead of the embedded one.
         docker_socket: path of the engine's Unix socket.
+        expose: folders that isolated processes can read although they are below a private one, such as /tmp.
     """
 
     data_dir: Path
@@ -67,6 +68,7 @@ class DevSettings:
     runtime: RuntimeKind = RuntimeKind.AUTO
     db: str | None = field(default=None, repr=False)
     docker_socket: Path = Path("/var/run/docker.sock")
+    expose: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,7 +198,7 @@ async def _drones(
             terminate_on_exit=True,
             runtime=kind,
             docker_socket=settings.docker_socket,
-            expose=visible_folders(),
+            expose=(*visible_folders(), *settings.expose),
             # The database may lie elsewhere, and belong to the user that backends have too.
             hide=(folder, *((folder / "postgres" / entry).resolve().parent for entry in ("data", "socket"))),
             backend_user=user,

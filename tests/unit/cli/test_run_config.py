@@ -49,7 +49,7 @@ DOCKER = {
     "cleanup_min_age": 60,
     "socket": "/d.sock",
 }
-PROCESS = {"expose": ["/e"], "hide": ["/h"], "backend_user": "u", "backend_ports": "20000-20010"}
+PROCESS = {"expose": ["/etc"], "hide": ["/h"], "backend_user": "u", "backend_ports": "20000-20010"}
 BACKENDS = {"log_limit_bytes": 200_000, "soft_terminate_grace_seconds": 7, "startup_timeout_seconds": 8}
 RUNTIME: dict[str, Any] = {
     "docker_socket": Path("/d.sock"),
@@ -58,7 +58,7 @@ RUNTIME: dict[str, Any] = {
     "mount_base": Path("/m"),
     "auto_prune_images": True,
     "auto_prune_containers_older_than_s": 60.0,
-    "expose": (Path("/e"),),
+    "expose": (Path("/etc"),),
     "hide": (Path("/h"), FILE),
     "backend_user": "u",
     "backend_ports": PortRange(20_000, 20_010),
@@ -336,6 +336,10 @@ TLS = {"http_port": 80, "https_port": 443}
         (
             {"Drone": {**NODE, "executor_config": {"process": {"backend_ports": "9-1"}}}},
             "backend_ports: '9-1' is no range",
+        ),
+        (
+            {"Drone": {**NODE, "executor_config": {"process": {"expose": ["/no/such"]}}}},
+            "executor_config.process.expose: /no/such does not exist",
         ),
         (
             {"Drone": {**NODE, "executor_config": {"auto": {"docker": DOCKER, "process": {"mount_base": "/n"}}}}},
