@@ -84,7 +84,7 @@ def test_a_wrapper_that_is_asked_to_stop_does_not_take_the_time_from_what_it_has
         # It is let go once nothing else runs.
         looks = 0
         while process.poll() is None and looks < 500:
-            killer.look_after_stops()
+            killer.check_stops()
             time.sleep(0.02)
             looks += 1
         assert process.returncode == 128 + 15

@@ -457,7 +457,7 @@ class ProcessRuntime:
             # There is no command yet, or no supervisor any more.
             self._kill(backend_id, running)
             return
-        is_over = False
+        has_ended = False
         # Cancelled when the backend has ended.
         with some_exit(stop.asked) as exited:
             while (now := clock()) < end:
@@ -467,7 +467,7 @@ class ProcessRuntime:
                     async with asyncio.timeout(wait_s):
                         await exited.wait()
                 exited.clear()
-                is_over = is_over or await asyncio.to_thread(stop.is_over)
+                has_ended = has_ended or await asyncio.to_thread(stop.has_ended)
         log.warning("process did not end within the grace; it is killed", backend=backend_id)
         self._kill(backend_id, running)
 

@@ -7,7 +7,7 @@ command ended. In bubblewrap that is the init of the namespace, with whose end t
 
 All processes are stopped before any of them is asked: none forks, ends or changes its parent while the others are
 looked for. So each that is there is asked once, and what their handlers start then is left to do its work. A wrapper
-has its SIGTERM before it could begin its next command.
+has its SIGTERM before it could begin its next command (docs/decisions/0016-soft-end.md).
 
 Used by `process`, and by the drone's watchdog, so only the standard library here, as there. Each call takes from a
 fraction of a millisecond to `STOP_TIMEOUT_S`.
@@ -77,7 +77,7 @@ class SoftStop:
         # One that has just ended is a zombie: its supervisor is stopped.
         return bool(asked) or len(descendants(supervisor[0])) > 1
 
-    def is_over(self) -> bool:
+    def has_ended(self) -> bool:
         """Return whether nothing but supervisors runs any more; then their last one is continued."""
         # Twice: a process that changes its parent while all are looked at may be missed once.
         if self._processes() or self._processes():

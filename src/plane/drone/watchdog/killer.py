@@ -66,17 +66,17 @@ class Killer:
         self._stops: dict[str, SoftStop] = {}
 
     def ask_to_stop(self, backend_id: str, target: KillTarget | None) -> None:
-        """Send SIGTERM to the backend's processes; `look_after_stops` does the rest."""
+        """Send SIGTERM to the backend's processes; `check_stops` does the rest."""
         if isinstance(target, ProcessTarget):
             stop = self._stops[backend_id] = SoftStop(target)
             stop.begin()
         elif isinstance(target, ContainerTarget):
             signal_process(target.pid, target.started_at, signal.SIGTERM)
 
-    def look_after_stops(self) -> None:
+    def check_stops(self) -> None:
         """Let the supervisors of backends that were asked to stop, and have, note that."""
         for backend_id, stop in list(self._stops.items()):
-            if stop.is_over():
+            if stop.has_ended():
                 del self._stops[backend_id]
 
     def kill(self, backends: Mapping[str, KillTarget | None], now_ns: int) -> set[str]:

@@ -139,7 +139,7 @@ class Watchdog:
                 self._killing.add(backend_id)
                 self._say("lease expired and the drone did not act; backend is killed", backend=backend_id)
             due[backend_id] = self._targets.get(backend_id)
-        self._killer.look_after_stops()
+        self._killer.check_stops()
         if due:
             alive = self._killer.kill(due, now)
             for backend_id in due:
