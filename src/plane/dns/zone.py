@@ -49,7 +49,7 @@ class Zone:
     """A zone by name; None: no zone, each ``_acme-challenge.{cluster}`` is answered (for tests).
 
     Raises:
-        ValueError: not a domain name.
+        ValueError: not a domain name, or the root, for which an empty text stands.
     """
 
     def __init__(self, name: str | None) -> None:
@@ -57,6 +57,8 @@ class Zone:
             self.origin = None if name is None else dns.name.from_text(name)
         except dns.exception.DNSException as error:
             raise ValueError(str(error)) from None
+        if self.origin == dns.name.root:
+            raise ValueError("it is the root of all names; name the zone that is delegated to this server")
 
     def cluster_of(self, name: dns.name.Name) -> str | None:
         """The cluster that ``name`` is about, in lower case; None if it is outside the zone."""

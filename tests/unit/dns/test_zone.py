@@ -94,6 +94,12 @@ def test_a_type_without_records_inside_the_zone_has_no_data_and_says_whose_zone_
     assert soa.ttl == soa[0].minimum == ANSWER_TTL_S
 
 
+@pytest.mark.parametrize("name", ["", ".", "a..b", "x" * 64])
+def test_what_can_be_no_zone_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        Zone(name)
+
+
 @pytest.mark.parametrize("kind", ["SOA", "NS"])
 def test_the_zone_s_own_records_are_there(kind: str) -> None:
     (record,) = answered(query("Acme.example", kind).to_wire()).answer
