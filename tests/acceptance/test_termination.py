@@ -68,11 +68,13 @@ def test_soft_lets_what_a_wrapper_has_started_finish(processes: Cluster, wrapper
 
 def test_soft_kills_a_stubborn_process_after_the_grace(processes: Cluster) -> None:
     backend = processes.spawn("k", MODE="stubborn")["backend_id"]
+    processes.until_status(backend, "ready")
+    # By this clock: the times of states are those at which the database heard of them, which a busy disk delays.
+    began = time.monotonic()
     history = end(processes, backend, "soft")
+    assert time.monotonic() - began >= GRACE_S - 0.1
     assert [entry["status"] for entry in history] == [*RISING, "terminating", "terminated"]
     assert history[-1]["exit_error"] is True
-    took_s = (int(str(history[-1]["time"])) - int(str(history[-2]["time"]))) / 1000
-    assert took_s >= GRACE_S - 0.1
 
 
 def test_hard_does_not_wait(cluster: Cluster) -> None:
