@@ -121,12 +121,16 @@ def _children(pid: int) -> list[int]:
     """The children of all threads of a process: each thread has those that it has made."""
     children: list[int] = []
     try:
-        for thread in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208 - names, not paths
+        threads = os.listdir(f"/proc/{pid}/task")  # noqa: PTH208 - names, not paths
+    except OSError:
+        return children
+    for thread in threads:
+        try:
             with open(f"/proc/{pid}/task/{thread}/children") as file:  # noqa: PTH123 - a third of pathlib's time
                 children += map(int, file.read().split())
-    except OSError:
-        # It, or the thread, has just ended.
-        pass
+        except OSError:
+            # The thread has just ended; its children are another's.
+            continue
     return children
 
 
