@@ -87,8 +87,8 @@ def start_time(pid: int) -> int:
 
 
 def is_stopped(pid: int) -> bool:
-    """Whether the process was stopped by a signal."""
-    return _state(pid)[0] == "T"
+    """Whether the process was stopped, by a signal or by a debugger."""
+    return _state(pid)[0] in ("T", "t")
 
 
 def is_alive(pid: int) -> bool:

@@ -10,13 +10,14 @@ looked for. So each that is there is asked once, and what their handlers start t
 has its SIGTERM before it could begin its next command (docs/decisions/0016-soft-end.md).
 
 Used by `process`, and by the drone's watchdog, so only the standard library here, as there. Each call takes from a
-fraction of a millisecond to `STOP_TIMEOUT_S`.
+fraction of a millisecond to a few `STOP_TIMEOUT_S`.
 """
 
 from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import TypeAlias
 
@@ -33,7 +34,7 @@ from plane.runtime.processes import (
 
 __all__ = ["SoftStop", "continue_supervisor"]
 
-# For a process to take note of a SIGSTOP.
+# For processes to take note of a SIGSTOP.
 STOP_TIMEOUT_S = 0.1
 STOP_POLL_S = 0.0005
 # A process may fork before it is stopped; its child is found in the next round.
@@ -59,14 +60,13 @@ class SoftStop:
         supervisor = _last_supervisor(self._target)
         if supervisor is None:
             return False
-        _stop(*supervisor)
+        _stop([supervisor])
         asked: set[_Process] = set()
         for _ in range(ROUNDS):
             found = self._processes() - asked
             if not found:
                 break
-            for process in found:
-                signal_process(*process, signal.SIGSTOP)
+            _stop(found)
             asked |= found
         for process in asked:
             signal_process(*process, signal.SIGTERM)
@@ -113,9 +113,14 @@ def _last_supervisor(target: ProcessTarget) -> _Process | None:
     return None if init is None else (init, start_time(init))
 
 
-def _stop(pid: int, started_at: int) -> None:
-    """Stop a process; returns once it is."""
-    signal_process(pid, started_at, signal.SIGSTOP)
+def _stop(processes: Collection[_Process]) -> None:
+    """Stop processes; returns once they are. One in the middle of a fork completes it first, and has a child then."""
+    for process in processes:
+        signal_process(*process, signal.SIGSTOP)
     end = time.monotonic() + STOP_TIMEOUT_S
-    while not is_stopped(pid) and time.monotonic() < end:
-        time.sleep(STOP_POLL_S)
+    running = [pid for pid, _ in processes]
+    # One that waits for a child of its own to start a program (vfork) cannot be stopped before the child has.
+    while running and time.monotonic() < end:
+        running = [pid for pid in running if is_alive(pid) and not is_stopped(pid)]
+        if running:
+            time.sleep(STOP_POLL_S)
