@@ -7,6 +7,7 @@ since strict resolvers give up a name server that answers NOTIMP. A name outside
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import dns.exception
@@ -156,8 +157,14 @@ def _no_data(query: dns.message.Message, origin: dns.name.Name | None) -> dns.me
     """An answer that the name has nothing of this type, which the zone's SOA lets resolvers remember."""
     response = _answer(query, dns.rcode.NOERROR)
     if origin is not None:
-        response.authority.append(_apex_record(origin, dns.rdatatype.SOA, NO_DATA_TTL_S))
+        response.authority.append(_no_data_soa(origin))
     return response
+
+
+@functools.cache
+def _no_data_soa(origin: dns.name.Name) -> dns.rrset.RRset:
+    # Made once for each zone, of which a server has one: reading the text takes longer than the rest of a response.
+    return _apex_record(origin, dns.rdatatype.SOA, NO_DATA_TTL_S)
 
 
 def _apex_record(origin: dns.name.Name, rdtype: dns.rdatatype.RdataType, ttl_s: int) -> dns.rrset.RRset:
