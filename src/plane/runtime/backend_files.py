@@ -14,6 +14,7 @@ __all__ = ["PRIVATE", "FileView", "can_execute", "first_impassable_folder", "vie
 
 # Folders that each isolated backend has of its own, empty.
 PRIVATE = ("/tmp", "/var/tmp", "/run")  # noqa: S108
+GROUP_AND_OTHERS = 0o077
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class FileView:
     Attributes:
         masked: folders that the backend's user may not enter, and that are replaced by an empty one.
         exposed: folders that are shown although they are below a private or a masked one.
-        hidden: files (True) and folders that cannot be read.
+        hidden: files (True) and folders that cannot be read, although modes may allow it.
     """
 
     masked: Sequence[str] = ()
@@ -62,10 +63,26 @@ def view_of(exposed: Iterable[Path], hidden: Iterable[Path], user: UserIds | Non
     view = FileView(masked, [str(path) for path in exposed if _is_below(path, covering)])
     there: dict[str, bool] = {}
     for path in sorted(hidden):
-        # What is below a hidden folder is gone already.
-        if view.shows(path) and path.exists() and not _is_below(path, there):
+        # What is below a hidden folder is gone already. Each mount takes a fifth of a millisecond of a start.
+        if view.shows(path) and path.exists() and not _is_below(path, there) and not _is_closed_to(path, user, view):
             there[str(path)] = path.is_file()
     return FileView(view.masked, view.exposed, there)
+
+
+def _is_closed_to(path: Path, user: UserIds | None, view: FileView) -> bool:
+    """Return whether modes alone keep the user from what is there: it, or a folder on the way, is its owner's only.
+
+    Where group and others have no permission an access control list gives none either, acl(5).
+    """
+    if user is None:
+        return False
+    # What is exposed is reached by a mount.
+    shown = next((Path(folder) for folder in view.exposed if path.is_relative_to(folder)), None)
+    try:
+        modes = [_mode(each) for each in (path, *path.parents) if shown is None or each.is_relative_to(shown)]
+    except OSError:
+        return False
+    return any(mode.uid != user.uid and mode.mode & GROUP_AND_OTHERS == 0 for mode in modes)
 
 
 def first_impassable_folder(path: Path, user: UserIds, below: Path | None = None) -> Path | None:

@@ -69,3 +69,14 @@ def test_what_is_hidden_is_hidden_below_an_exposed_folder_too(home: Path) -> Non
     view = view_of([home / "code"], hidden, OTHER)
     assert view.hidden == {str(home / "code/data"): False, str(home / "code/keys"): True}
     assert not view.shows(home / "code/data/store")
+
+
+def test_what_its_modes_hide_already_needs_no_mount_unless_it_is_exposed(home: Path) -> None:
+    """The home lets nobody else pass."""
+    (home / "store").touch()
+    (home / "code/own").touch(mode=0o600)
+    (home / "code/all").touch(mode=0o644)
+    hidden = [home / "store", home / "code/own", home / "code/all"]
+    assert view_of([], hidden, OTHER).hidden == {}
+    assert view_of([home / "code"], hidden, OTHER).hidden == {str(home / "code/all"): True}
+    assert view_of([], hidden, None).hidden == dict.fromkeys(map(str, sorted(hidden)), True)
