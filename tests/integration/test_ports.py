@@ -26,6 +26,7 @@ from plane.runtime.listeners import foreign_listener
 from plane.runtime.log_keeper import LogKeeper
 from plane.runtime.ports import Ports
 from plane.runtime.process import ProcessRuntime, bubblewrap_works
+from plane.runtime.processes import marked_ports
 from plane.timing import PORT_SHORTEST_REST_S
 
 LIMIT_S = 30.0
@@ -112,6 +113,10 @@ async def test_the_port_of_a_backend_that_was_left_and_is_ended_rests_too(tmp_pa
     backend = f"leftover-{os.getpid()}"
     former = ProcessRuntime(RuntimeListener(lambda *_: None), LogKeeper(tmp_path), bubblewrap=False, ports=ports)
     await former.spawn(backend, SLEEP, None, None)
+    # In the middle of its execve(2) a process has no environment to be found by.
+    async with asyncio.timeout(10):
+        while not marked_ports(backend):
+            await asyncio.sleep(0.01)
     await former.close(leave_running=True)
     # It has run for long.
     if files == "kept":
