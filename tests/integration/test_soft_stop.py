@@ -151,17 +151,18 @@ def told(*_):
     os._exit(0)
 signal.signal(signal.SIGTERM, told)
 for number in range(300):
-    # Python forgets a signal that comes while it sets a new child up; the kernel keeps one that is blocked.
+    # Python forgets a signal that comes while it sets a new child up, and sleeps on if one comes just before it begins
+    # to; the kernel keeps one that is blocked.
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-    child = os.fork()
+    if os.fork() == 0:
+        signal.sigwait([signal.SIGTERM])
+        told()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
-    if child == 0:
-        time.sleep(600)
     if number == 100:
         print("ready", flush=True)
     time.sleep(0.001)
-print("all", flush=True)
-time.sleep(600)
+while True:
+    time.sleep(0.001)
 """
     async with started(how, tmp_path, [sys.executable, "-S", "-c", forking], 5.0) as backend:
         assert await backend.soft_end() < 4
