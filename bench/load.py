@@ -15,7 +15,7 @@ _LENGTH = re.compile(rb"\r\ncontent-length: (\d+)", re.I)
 
 def http_post(path: str, body: bytes) -> bytes:
     """A request with a JSON body, as it is sent."""
-    head = f"POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
     return head.encode() + b"\r\n\r\n" + body
 
 
@@ -92,7 +92,7 @@ class Watcher(asyncio.Protocol):
     async def open(cls, host: str, port: int, backend: str) -> Watcher:
         """A stream that has been asked for."""
         _, watcher = await asyncio.get_running_loop().create_connection(cls, host, port)
-        watcher._transport.write(f"GET /pub/b/{backend}/status-stream HTTP/1.1\r\nHost: bench\r\n\r\n".encode())
+        watcher._transport.write(f"GET /pub/b/{backend}/status-stream HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         return watcher
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -56,7 +56,7 @@ class StreamReaders:
 @contextmanager
 def stream_readers(port: int, path: str, count: int) -> Iterator[StreamReaders]:
     """So many readers of the stream at ``path``."""
-    request = f"GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n".encode()
+    request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
     connections = []
     try:
         for _ in range(count):
