@@ -27,6 +27,7 @@ from bench.load import HttpClient
 from bench.processes import BenchFailed, within
 from bench.slow_disk import SLOWER_BY_MS, postgres_on_a_slow_disk
 from plane.database.embedded_postgres import embedded_postgres
+from plane.protocol.backend_state import BackendStatus
 
 # Of any row: far above what it takes on a busy machine.
 ROW_LIMIT_S = 300.0
@@ -74,6 +75,14 @@ async def burst(bench: Bench, drones: list[BenchDrone]) -> float:
 
 async def heartbeats(bench: Bench, drones: list[BenchDrone], seconds: float) -> None:
     """Drones of 100 backends each: heartbeats every 5 s, renewals every 30 s."""
+    # Nobody renews what the other rows have left: the controller would be ending it all the time.
+    await bench.sql[0].execute("UPDATE backend_key SET expires_at = now() + interval '1 day'")
+    await bench.sql[0].execute("UPDATE drone SET last_heartbeat = now()")
+    await bench.sql[0].execute(
+        "UPDATE backend b SET last_status = 'terminated', last_status_number = $1 WHERE last_status <> 'terminated'"
+        " AND NOT EXISTS (SELECT FROM backend_key k WHERE k.id = b.id)",
+        BackendStatus.TERMINATED.number,
+    )
     rows = await bench.sql[0].fetch("SELECT id FROM backend_key WHERE namespace = 'filled' LIMIT $1", 100 * len(drones))
     ids = [found["id"] for found in rows]
     tasks = [asyncio.create_task(drone.renew_for_ever(ids[n * 100 : (n + 1) * 100])) for n, drone in enumerate(drones)]
