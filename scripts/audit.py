@@ -1,6 +1,6 @@
 """Are there known vulnerabilities in what is locked? Asks PyPI's advisories about ``requirements.lock``.
 
-Where no advisories can be had (offline, or from a mirror that has none) it says so, and does not fail.
+Where no advisories can be had (offline, or from a mirror that has none) it prints that, and does not fail.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from plane.decisions.backend_lifecycle import (
     to_terminating,
 )
 from plane.drone.event_recorder import EventRecorder
+from plane.ownership import end_tasks
 from plane.protocol.addresses import format_socket_address, parse_socket_address
 from plane.protocol.backend_state import (
     BackendState,
@@ -77,7 +78,7 @@ class BackendRunner:
         self._hard_deadline_ns = hard_deadline_ns
         # Bounded by what exists: orders are few, a backend exits once.
         self._transitions: asyncio.Queue[tuple[Transition, asyncio.Event]] = asyncio.Queue()
-        # The recording of `starting`, which goes on while the runtime starts the backend.
+        # The recording of `starting`, which continues while the runtime starts the backend.
         self._recording: asyncio.Task[None] | None = None
         # Why it failed, for people; part of `terminated`.
         self._message: str | None = None
@@ -118,6 +119,16 @@ class BackendRunner:
 
     async def run(self) -> None:
         """Drive the backend to its end; after `begin`."""
+        try:
+            await self._until_terminated()
+        finally:
+            if self._recording is not None:
+                await end_tasks([self._recording])
+        while not self._transitions.empty():
+            self._transitions.get_nowait()[1].set()
+        log.info("backend ended", backend=self.backend_id, message=self._message)
+
+    async def _until_terminated(self) -> None:
         while not isinstance(self.state, Terminated):
             work = asyncio.create_task(self._work())
             try:
@@ -125,9 +136,6 @@ class BackendRunner:
             finally:
                 work.cancel()
                 await asyncio.wait([work])
-        while not self._transitions.empty():
-            self._transitions.get_nowait()[1].set()
-        log.info("backend ended", backend=self.backend_id, message=self._message)
 
     async def _until_risen(self, work: asyncio.Task[BackendState]) -> None:
         """Return once the state has risen, by the work's outcome or by an order or exit; work goes on until then."""

@@ -126,7 +126,7 @@ class EventRecorder:
         """All that were acknowledged meanwhile in one transaction: each takes a sync of the disk."""
         while True:
             await self._may_forget.wait()
-            # A backend's next state must not wait for the sync of this. What is told of twice changes nothing.
+            # A backend's next state must not wait for the sync of this. An event that is sent twice changes nothing.
             await asyncio.sleep(FORGET_AFTER_S)
             self._may_forget.clear()
             event_ids, self._acknowledged = self._acknowledged, []

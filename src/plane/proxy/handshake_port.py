@@ -56,7 +56,7 @@ class HandshakePort:
         self._resume()
 
     def close(self) -> None:
-        """Accept no more. Handshakes under way are the service's, and go on."""
+        """Accept no more connections. Handshakes in progress belong to the service, and continue."""
         self._closed = True
         self._stop_accepting()
         if self._pause is not None:

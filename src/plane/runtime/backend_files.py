@@ -41,6 +41,10 @@ class FileView:
             if str(parent) not in covering and _is_below(parent, covering) and not _is_below(parent, self.exposed)
         )
 
+    def exposed_folder(self, path: Path) -> Path | None:
+        """Return the exposed folder that the path is in, which is reached by a mount; None: it is in none."""
+        return next((Path(folder) for folder in self.exposed if path.is_relative_to(folder)), None)
+
     def shows(self, path: str | Path) -> bool:
         """Return whether a path leads to the same file as outside."""
         path = Path(path)
@@ -76,8 +80,7 @@ def _is_closed_to(path: Path, user: UserIds | None, view: FileView) -> bool:
     """
     if user is None:
         return False
-    # What is exposed is reached by a mount.
-    shown = next((Path(folder) for folder in view.exposed if path.is_relative_to(folder)), None)
+    shown = view.exposed_folder(path)
     try:
         modes = [_mode(each) for each in (path, *path.parents) if shown is None or each.is_relative_to(shown)]
     except OSError:
@@ -107,8 +110,7 @@ def can_execute(program: str, user: UserIds | None, view: FileView | None) -> bo
             return False
         if user is None:
             continue
-        # What is exposed is reached by a mount.
-        shown = next((Path(folder) for folder in view.exposed if path.is_relative_to(folder)), None) if view else None
+        shown = None if view is None else view.exposed_folder(path)
         if first_impassable_folder(path, user, shown) is not None:
             return False
     try:
