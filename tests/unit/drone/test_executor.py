@@ -136,6 +136,23 @@ async def test_a_start_does_not_wait_until_starting_is_stored_but_later_states_d
             assert statuses == [*BackendStatus][: len(statuses)]
 
 
+async def test_a_drone_that_stops_while_starting_is_being_stored_leaves_no_task() -> None:
+    async with open_state_store(None) as store:
+        begun, register = asyncio.Event(), store.register_event
+
+        async def hung(backend: str, state: BackendState, *args: Any, **options: Any) -> int:
+            if state.status is BackendStatus.STARTING:
+                begun.set()
+                await asyncio.Event().wait()
+            return await register(backend, state, *args, **options)
+
+        store.register_event = hung  # type: ignore[assignment, method-assign]
+        async with drone(store) as it:
+            assert await it.spawn("b", it.order()) is True
+            await begun.wait()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
 async def test_names_that_are_none_and_keys_that_are_held() -> None:
     async with drone() as it:
         for name in ("../../etc", "a/b", "UPPER", "x" * 46, ""):
