@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from harness.proxy_world import CLUSTER, LIMIT_S, get, says, status, world
+from harness.proxy_world import CLUSTER, LIMIT_S, World, get, says, status, world
 from plane.settings import ProxyLimits
 
 CHUNKED = (
@@ -14,6 +14,16 @@ CHUNKED = (
     b"2;x=y\r\nok\r\n3\r\n\r\n!\r\n0\r\nX-Sum: 1\r\n\r\n"
 )
 OLD_GET = f"GET /t/ HTTP/1.0\r\nHost: {CLUSTER}\r\nConnection: keep-alive\r\n\r\n".encode()
+
+
+async def whole_response(it: World) -> bytes:
+    """What a client gets for one request, until the proxy closes the connection."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
+    writer.write(get("/t/", "Connection: close"))
+    async with asyncio.timeout(LIMIT_S):
+        response = await reader.read(-1)
+    writer.close()
+    return response
 
 
 @pytest.mark.parametrize("pieces", [1, 1000])
@@ -80,11 +90,7 @@ async def test_what_cannot_become_a_response_is_a_502_though_the_backend_stays(b
             await reader.read(1)
 
         it.exchange = stay
-        reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
-        writer.write(get("/t/", "Connection: close"))
-        async with asyncio.timeout(LIMIT_S):
-            answer = await reader.read(-1)
-        writer.close()
+        answer = await whole_response(it)
         assert b"HTTP/1.1 502 " in answer
 
 
@@ -101,11 +107,7 @@ async def test_a_response_head_that_does_not_go_on_is_a_504_and_a_quiet_backend_
             await reader.read(1)
 
         it.exchange = stop
-        reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
-        writer.write(get("/t/", "Connection: close"))
-        async with asyncio.timeout(LIMIT_S):
-            answer = await reader.read(-1)
-        writer.close()
+        answer = await whole_response(it)
         assert answer.count(b"HTTP/1.1 103 ") == 2
         assert b"HTTP/1.1 504 " in answer
 
