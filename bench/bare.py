@@ -7,15 +7,15 @@ from typing import Any
 
 import asyncpg
 
-from plane.database.connecting import NewBackend, Question, TokenGrant, look_up_keys, reuse_keys, spawn_backends
+from plane.database.connect import NewBackend, Question, TokenGrant, look_up_keys, reuse_keys, spawn_backends
 from plane.database.pool import Transaction
-from plane.decisions.drone_choice import BackendCounts
-from plane.decisions.lease_terms import lease_deadlines
-from plane.identity import random_name, random_token
+from plane.decisions.keys.drone_selection import BackendCounts
+from plane.decisions.keys.lease_deadlines import lease_deadlines
 from plane.protocol.drone_messages import BackendAction, BackendOrder, SpawnOrder
 from plane.protocol.keys import AcquiredKey, KeyConfig
 from plane.protocol.spawn import SpawnConfig
 from plane.protocol.times import DroneTime
+from plane.random_ids import random_name, random_token
 
 __all__ = ["BareClient"]
 

@@ -23,7 +23,7 @@ import asyncpg
 import uvloop
 
 from bench.bare import BareClient
-from plane.identity import random_name
+from plane.random_ids import random_name
 
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "60"))
 PORT, PROXY_PORT = 29180, 29190

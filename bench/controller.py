@@ -26,7 +26,7 @@ from bench.drones import BenchDrone, connected_drones
 from bench.load import HttpClient
 from bench.processes import BenchFailed, within
 from bench.slow_disk import SLOWER_BY_MS, postgres_on_a_slow_disk
-from plane.database.embedded_postgres import embedded_postgres
+from plane.database.embedded.server import embedded_postgres
 from plane.protocol.backend_state import BackendStatus
 
 # Of any row: far above what it takes on a busy machine.

@@ -18,7 +18,7 @@ import asyncpg
 from bench.bare import BareClient
 from bench.load import HttpClient, http_post
 from bench.processes import Server, serving
-from plane.identity import random_name, random_token
+from plane.random_ids import random_name, random_token
 
 __all__ = ["CLIENTS", "CLUSTER", "ROUNDS", "Bench", "apart", "controller", "latencies_ms", "median", "rate", "row"]
 

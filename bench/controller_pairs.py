@@ -14,9 +14,9 @@ from pathlib import Path
 from bench.controller_load import CLIENTS, ROUNDS, Bench, controller, median, rate, row
 from bench.load import HttpClient
 from bench.processes import Server
-from plane.identity import random_name
 from plane.protocol.spawn import ResourceLimits
-from plane.runtime.cgroups import Cgroups
+from plane.random_ids import random_name
+from plane.runtime.process.cgroups import Cgroups
 
 __all__ = ["limited_pair", "pair"]
 

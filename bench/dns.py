@@ -22,7 +22,7 @@ from pathlib import Path
 import dns.message
 import uvloop
 
-from plane.database.embedded_postgres import embedded_postgres
+from plane.database.embedded.server import embedded_postgres
 
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
 SECONDS = float(os.environ.get("BENCH_SECONDS", "3"))

@@ -34,14 +34,12 @@ import uvloop
 
 from plane import timing
 from plane.cli.logs import set_up_logs
+from plane.drone.backend_manager import Executor
 from plane.drone.clock import DroneClock
 from plane.drone.event_recorder import EventRecorder
-from plane.drone.executor import Executor
 from plane.drone.runtime_choice import Owner, make_runtime
 from plane.drone.state_store import StateStore, open_state_store
 from plane.drone.watchdog.supervisor import WatchdogSupervisor
-from plane.identity import random_name
-from plane.ownership import end_tasks
 from plane.protocol import codec
 from plane.protocol.backend_state import BackendStatus, Loading, Terminated
 from plane.protocol.drone_messages import (
@@ -55,11 +53,13 @@ from plane.protocol.drone_messages import (
 from plane.protocol.keys import AcquiredKey, KeyConfig, KeyDeadlines
 from plane.protocol.names import ClusterName, Prefix
 from plane.protocol.times import DroneTime
+from plane.random_ids import random_name
 from plane.runtime.base import RuntimeListener
 from plane.runtime.kill_target import ProcessTarget
-from plane.runtime.log_keeper import DEFAULT_LIMIT_BYTES
+from plane.runtime.logs.collector import DEFAULT_LIMIT_BYTES
 from plane.runtime.readiness import until_it_answers
 from plane.settings import DroneSettings, RuntimeKind
+from plane.tasks import end_tasks
 from plane.transport.controller_url import ControllerUrl
 
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "30"))

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from plane.database.embedded_postgres import embedded_postgres
+from plane.database.embedded.server import embedded_postgres
 
 __all__ = ["SLOWER_BY_MS", "postgres_on_a_slow_disk"]
 

@@ -2,14 +2,14 @@
 
 Map of the package (docs/architecture.md has the rules):
 
-- ``protocol``: what is said. Types of everything that travels; no I/O.
-- ``decisions``: what is decided. Pure functions and small state machines; they are given the time.
-- ``database``: what the controllers remember, in PostgreSQL. ``drone.state_store``: what a drone does, in SQLite.
+- ``protocol``: the types of everything that travels on the wire; no I/O.
+- ``decisions``: rules as pure functions and small state machines, which are given the time.
+- ``database``: what the controllers store in PostgreSQL. ``drone.state_store``: what a drone stores, in SQLite.
 - ``transport``: sockets that carry ``protocol``.
-- ``controller``, ``drone``, ``runtime``, ``proxy``, ``dns``: the shells that do it, one folder per role.
+- ``controller``, ``drone``, ``executor``, ``runtime``, ``proxy``, ``dns``: the shells, one folder per role.
 - ``client``: the control API for applications.
-- ``dev``: all of them in one process. ``cli``: one file per command.
-- ``timing``: every duration. ``settings``: every setting. ``identity``: random names. ``version``.
-- ``ownership``: how tasks are run together and ended. ``open_files``: how many files may be open.
-- ``repeated_warning``: warnings that others can cause as often as they like.
+- ``dev``: all roles in one process. ``cli``: one file per command.
+- ``timing``: every duration. ``settings``: every setting. ``random_ids``: random names and tokens. ``version``.
+- ``tasks``: how tasks are run together and ended. ``fd_limit``: how many files may be open.
+- ``throttled_log``: warnings that a peer can cause as often as it likes.
 """

@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 
 from plane import timing
 from plane.decisions.access import ApiKeys
-from plane.decisions.http_limits import DEFAULT_LIMITS, HttpLimits
-from plane.decisions.port_choice import PortRange
-from plane.decisions.trusted_proxies import Network
+from plane.decisions.backends.port_selection import PortRange
+from plane.decisions.http.limits import DEFAULT_LIMITS, HttpLimits
+from plane.decisions.http.trusted_proxies import Network
 from plane.protocol.names import ClusterName, ControllerName, NodeName
 from plane.transport.controller_url import ControllerUrl
 
@@ -90,7 +90,7 @@ class RuntimeSettings:
             the backends' user may not enter.
         hide: files and folders that isolated processes cannot read: what this program was configured from.
         backend_user: that processes run as which name none, if this program is root. None: see
-            `plane.runtime.backend_user`.
+            `plane.runtime.process.backend_user`.
         backend_ports: where backends that are processes listen. None: the machine's default.
         log_limit_bytes: how much of each backend's output is kept.
         soft_terminate_grace_s: from SIGTERM to SIGKILL.
@@ -179,7 +179,7 @@ class ProxyLimits:
             read. A backend that takes its time to answer is not meant: long polls and event streams are quiet. The same
             limit holds for a tunnel that is half-closed or of which a side does not read.
         peer_lost_s: the kernel closes a connection whose peer does not acknowledge for so long. Must be longer than
-            the keepalive probes of `plane.proxy.lost_peers` take.
+            the keepalive probes of `plane.proxy.data_plane.lost_peers` take.
         sweep_interval_s: how often deadlines are looked at.
     """
 

@@ -22,7 +22,7 @@ import pytest
 from harness.clusters import free_port
 from harness.fake_node import CLUSTER, FakeNode, fake_drone
 from harness.program import program
-from plane.database.embedded_postgres import embedded_postgres
+from plane.database.embedded.server import embedded_postgres
 
 LIMIT_S = 30.0
 CONTROLLERS, CLIENTS, KEYS, OPERATIONS = 3, 16, 20, 500

@@ -14,9 +14,9 @@ import pytest
 from harness.clusters import Cluster, separate_parts, until
 from harness.docker_parts import OwnDocker, Registry, own_docker, own_registry
 from harness.real_parts import pack_python, random_net
-from plane.runtime.docker_engine import DockerEngine
-from plane.runtime.docker_images import DockerImages
-from plane.runtime.docker_pruner import prune_containers
+from plane.runtime.docker.engine import DockerEngine
+from plane.runtime.docker.images import DockerImages
+from plane.runtime.docker.pruner import prune_containers
 
 pytestmark = pytest.mark.xdist_group("docker")
 MOUNTS = "mounts"

@@ -15,7 +15,7 @@ from harness.docker_parts import OwnDocker, own_docker
 from harness.one_drone import OneDrone, one_drone
 from harness.program import Program
 from plane import timing
-from plane.decisions.deadline_enforcement import HARD_MARGIN_NS
+from plane.decisions.backends.deadline_enforcement import HARD_MARGIN_NS
 
 # Leases in this file: the gaps are for a slow machine.
 SHORT_S = (1.0, 4.0, 5.5)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from plane.decisions.usage import CpuClock, container_metrics
+from plane.decisions.backends.resource_usage import CpuClock, container_metrics
 from plane.protocol import codec
 
 SAMPLES = Path(__file__).parent / "docker_stats"

@@ -11,7 +11,7 @@ import pytest
 
 from plane.protocol import codec
 from plane.protocol.backend_state import BackendStatusStreamEntry, state_from_json
-from plane.protocol.connect import ClusterState, ConnectRequest, ConnectResponse, ControllerStatus, DrainResult
+from plane.protocol.control_api import ClusterState, ConnectRequest, ConnectResponse, ControllerStatus, DrainResult
 from plane.protocol.dns_messages import MessageFromDns, MessageToDns
 from plane.protocol.drone_messages import BackendAction, BackendMetrics, MessageFromDrone, MessageToDrone
 from plane.protocol.errors import ApiError

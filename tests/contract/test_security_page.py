@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from plane.decisions.shared_origin import FIELDS, OriginField
+from plane.decisions.http.shared_origin import FIELDS, OriginField
 
 PAGE = (Path(__file__).parents[2] / "docs" / "concepts" / "security.md").read_text()
 

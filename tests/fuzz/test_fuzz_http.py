@@ -19,13 +19,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from plane.decisions.answer_head import UNTIL_CLOSE, InvalidAnswer, read_answer_head
-from plane.decisions.chunk_scanner import ChunkScanner, MalformedChunks
-from plane.decisions.host_names import HostNames
-from plane.decisions.request_head import Refused, RequestReader
-from plane.decisions.request_rewrite import forwarded_head, make_route, origin_form
-from plane.decisions.request_way import ToToken, request_way
-from plane.decisions.shared_origin import DROPPED_FIELDS
+from plane.decisions.http.chunks import ChunkScanner, MalformedChunks
+from plane.decisions.http.request_head import Refused, RequestReader
+from plane.decisions.http.response_head import UNTIL_CLOSE, InvalidAnswer, read_answer_head
+from plane.decisions.http.shared_origin import DROPPED_FIELDS
+from plane.decisions.routing.host_names import HostNames
+from plane.decisions.routing.request_target import ToToken, request_way
+from plane.decisions.routing.rewrite import forwarded_head, make_route, origin_form
 from plane.protocol.proxy_messages import RouteInfo
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "1"))

@@ -22,7 +22,7 @@ import pytest
 from harness.ports import free_port
 from harness.program import Program, program
 from plane.dev.demo import visible_folders
-from plane.runtime.processes import kill_marked
+from plane.runtime.process.procfs import kill_marked
 
 __all__ = [
     "AS_DRONE",

@@ -10,9 +10,9 @@ from typing import Any
 import aiohttp
 
 from harness.fake_node import CLUSTER
-from plane.controller.running import running_controller
-from plane.identity import random_name
+from plane.controller.server import running_controller
 from plane.protocol.names import ClusterName, ControllerName, Prefix
+from plane.random_ids import random_name
 from plane.settings import ControllerSettings
 from plane.timing import FAILOVER_OBJECTION_S
 

@@ -52,7 +52,7 @@ def _arm(step: str) -> None:
 
 
 def _arm_reaper() -> None:
-    from plane.controller import reaper
+    from plane.controller.upkeep import reaper
 
     record_states = vars(reaper)["record_states"]
 

@@ -16,8 +16,8 @@ from aiohttp import WSMsgType, web
 
 from harness.clusters import until
 from harness.fake_node import VERSION
-from plane.identity import random_name
 from plane.protocol.names import Prefix
+from plane.random_ids import random_name
 
 __all__ = ["FakeController", "fake_controller"]
 

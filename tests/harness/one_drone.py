@@ -17,8 +17,8 @@ from harness.enforcers import aged_clock
 from harness.fake_controller import FakeController, fake_controller
 from harness.program import Program, program
 from plane.drone.state_store import open_state_store
-from plane.identity import random_name
 from plane.protocol.names import Prefix
+from plane.random_ids import random_name
 
 __all__ = ["OneDrone", "one_drone"]
 

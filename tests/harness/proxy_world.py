@@ -14,7 +14,7 @@ from aiohttp import web
 from harness.clusters import free_port
 from harness.program import Program, program
 from plane.protocol.names import ClusterName, NodeName
-from plane.proxy.running import RunningProxy, running_proxy
+from plane.proxy.server import RunningProxy, running_proxy
 from plane.proxy.service import ProxyService
 from plane.settings import ProxySettings
 from plane.transport.controller_url import ControllerUrl

@@ -15,9 +15,9 @@ from aiohttp import web
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
-from plane.proxy.account_key import AccountKey
-from plane.proxy.acme_orders import AcmeOrders, OrderFailed, trusted_by
-from plane.proxy.tls import Certificate
+from plane.proxy.certificates.account_key import AccountKey
+from plane.proxy.certificates.acme_orders import AcmeOrders, OrderFailed, trusted_by
+from plane.proxy.certificates.tls import Certificate
 from plane.settings import AcmeSettings
 
 NAME = "plane.test"

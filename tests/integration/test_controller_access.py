@@ -273,7 +273,7 @@ async def test_what_forward_auth_refuses_is_answered_as_recorded(
 
 
 async def test_forward_auth_that_never_answers_is_given_up(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plane.controller.forward_auth.ANSWER_LIMIT_S", 0.2)
+    monkeypatch.setattr("plane.controller.api.forward_auth.ANSWER_LIMIT_S", 0.2)
     # It listens, and nobody ever looks.
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/"

@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 
 from harness.controllers import Api, controller_api
 from harness.fake_node import CLUSTER, fake_drone
-from plane.controller import request_bodies
+from plane.controller.api import request_bodies
 from plane.controller.app import all_endpoints
 
 DEEP = 100_000
@@ -214,7 +214,7 @@ async def test_thousands_of_slow_clients_keep_nobody_waiting(postgres_url: str) 
 
 
 async def test_a_body_that_does_not_come_is_not_waited_for(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plane.controller.request_bodies.BODY_LIMIT_S", 0.2)
+    monkeypatch.setattr("plane.controller.api.request_bodies.BODY_LIMIT_S", 0.2)
     async with world(postgres_url) as api:
         parts = urlsplit(api.base)
         reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
@@ -230,7 +230,7 @@ async def test_a_body_that_does_not_come_is_not_waited_for(postgres_url: str, mo
 async def test_large_bodies_that_do_not_end_are_bounded_all_together(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("plane.controller.request_bodies.ALL_BODIES_LIMIT_BYTES", 1_000_000)
+    monkeypatch.setattr("plane.controller.api.request_bodies.ALL_BODIES_LIMIT_BYTES", 1_000_000)
     head = b"POST /ctrl/connect HTTP/1.1\r\nHost: [::]\r\nContent-Type: application/json\r\n"
     begun = head + b'Content-Length: 500000\r\n\r\n"'
     async with world(postgres_url) as api:

@@ -19,10 +19,11 @@ from structlog.testing import capture_logs
 
 from harness.controllers import Api, controller_api
 from harness.fake_node import CLUSTER, fake_drone
-from plane.controller import connect_lane, running
-from plane.database import connecting
+from plane.controller import server
+from plane.controller.api import connect_fast_path
+from plane.database import connect
 from plane.decisions.access import Role, entry_of
-from plane.decisions.simple_request import SimplePost, read_simple_post
+from plane.decisions.http.fast_path_request import SimplePost, read_simple_post
 
 IMAGE: dict[str, Any] = {"executable": {"image": "example/image"}}
 LIMIT_S = 20
@@ -97,7 +98,7 @@ def verdicts(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
         found.append(request is not None)
         return request
 
-    monkeypatch.setattr(connect_lane, "read_simple_post", read)
+    monkeypatch.setattr(connect_fast_path, "read_simple_post", read)
     return found
 
 
@@ -211,7 +212,7 @@ async def test_a_body_that_comes_after_its_head_is_waited_for_a_while(
         await _until(lambda: verdicts == [True])
         quick.send(body)
         wanted = await quick.answer()
-        monkeypatch.setattr(connect_lane, "BODY_SOON_S", 0.0)
+        monkeypatch.setattr(connect_fast_path, "BODY_SOON_S", 0.0)
         general = _given_to_aiohttp(monkeypatch)
         slow.send(head)
         await _until(lambda: len(general) == 1)
@@ -281,7 +282,7 @@ async def test_a_connection_without_requests_is_closed_after_a_while(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Far longer than a slow machine needs between two of the requests.
-    monkeypatch.setattr(running, "KEEP_ALIVE_S", 2.0)
+    monkeypatch.setattr(server, "KEEP_ALIVE_S", 2.0)
     async with controller_api(postgres_url) as api, raw(api) as silent, raw(api) as used:
         closed = asyncio.create_task(silent.ended())
         while not closed.done():
@@ -297,17 +298,17 @@ async def test_a_connection_without_requests_is_closed_after_a_while(
 async def test_a_client_that_takes_no_answers_is_aiohttps_and_misses_none(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lanes: list[connect_lane.ConnectLane] = []
-    connection_made = connect_lane._Connection.connection_made
+    lanes: list[connect_fast_path.ConnectLane] = []
+    connection_made = connect_fast_path._Connection.connection_made
 
-    def with_small_buffers(self: connect_lane._Connection, transport: asyncio.BaseTransport) -> None:
+    def with_small_buffers(self: connect_fast_path._Connection, transport: asyncio.BaseTransport) -> None:
         connection_made(self, transport)
         lanes.append(self._lane)
         self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
         self._transport.set_write_buffer_limits(high=0)
 
     async with controller_api(postgres_url) as api:
-        monkeypatch.setattr(connect_lane._Connection, "connection_made", with_small_buffers)
+        monkeypatch.setattr(connect_fast_path._Connection, "connection_made", with_small_buffers)
         general = _given_to_aiohttp(monkeypatch)
         where = urlsplit(api.base)
         client = socket.socket()
@@ -329,7 +330,7 @@ async def test_a_client_that_takes_no_answers_is_aiohttps_and_misses_none(
             writer.close()
 
 
-def _counted(lanes: list[connect_lane.ConnectLane], requests: int) -> bool:
+def _counted(lanes: list[connect_fast_path.ConnectLane], requests: int) -> bool:
     return bool(lanes) and lanes[0].instruments.requests["POST", "/ctrl/connect", 400] == requests
 
 
@@ -376,8 +377,8 @@ class _Slow:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, trip: str) -> None:
         self.go_on = asyncio.Event()
         self._asked = asyncio.Event()
-        self._go = getattr(connecting, trip)
-        monkeypatch.setattr(connecting, trip, self._wait_and_go)
+        self._go = getattr(connect, trip)
+        monkeypatch.setattr(connect, trip, self._wait_and_go)
 
     async def _wait_and_go(self, *args: Any) -> Any:
         self._asked.set()

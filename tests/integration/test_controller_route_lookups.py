@@ -9,7 +9,7 @@ import pytest
 
 from harness.controllers import controller_api
 from harness.fake_node import FakeNode, fake_drone, fake_proxy
-from plane.controller import route_lookups
+from plane.controller.nodes import route_lookups
 
 IMAGE: dict[str, Any] = {"executable": {"image": "example/image"}}
 READY = {"status": "ready", "address": "127.0.0.1:4567"}

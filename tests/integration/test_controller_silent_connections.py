@@ -87,7 +87,7 @@ async def test_many_connections_without_a_request_keep_nobody_from_being_served(
 async def test_a_connection_that_is_kept_between_requests_is_not_closed_soon(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("plane.controller.request_deadlines.RequestDeadlines.__init__.__defaults__", (0.3,))
+    monkeypatch.setattr("plane.controller.api.request_deadlines.RequestDeadlines.__init__.__defaults__", (0.3,))
     async with controller_api(postgres_url) as api:
         port = int(api.base.rpartition(":")[2])
         reader, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -12,10 +12,10 @@ import pytest
 
 from harness.controllers import Api, controller_api
 from harness.fake_node import fake_drone, obedient_drone
-from plane.controller.reaper import reap
+from plane.controller.upkeep.reaper import reap
 from plane.database import cleanup
 from plane.database.pool import Database, RowGone, open_database
-from plane.decisions.idle_sweep import SweepCandidate
+from plane.decisions.backends.idle_sweep import SweepCandidate
 
 IMAGE: dict[str, Any] = {"executable": {"image": "example/image"}}
 

@@ -19,8 +19,8 @@ import pytest
 from harness import real_parts
 from harness.controllers import Api, controller_api
 from harness.fake_node import FakeNode, fake_proxy
-from plane.decisions.source_rate import BURST
-from plane.dns.running import running_dns
+from plane.decisions.rate_limiter import BURST
+from plane.dns.server import running_dns
 from plane.protocol.names import NodeName
 from plane.settings import DnsSettings
 from plane.transport.controller_url import ControllerUrl

@@ -13,14 +13,14 @@ import asyncpg
 import pytest
 
 from harness.clusters import until
-from plane.database import embedded_postgres as module
-from plane.database.embedded_postgres import embedded_postgres
+from plane.database.embedded import server as module
+from plane.database.embedded.server import embedded_postgres
 from plane.protocol.errors import ConfigurationError
 
 OWNER = """
 import asyncio, sys
 from pathlib import Path
-from plane.database.embedded_postgres import embedded_postgres
+from plane.database.embedded.server import embedded_postgres
 
 async def main():
     async with embedded_postgres(Path(sys.argv[1])):

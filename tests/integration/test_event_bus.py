@@ -12,9 +12,9 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
-from plane.database import notifications
+from plane.database import event_bus
+from plane.database.event_bus import EventBus, Overflowed
 from plane.database.migrate import migrate
-from plane.database.notifications import EventBus, Overflowed
 from plane.database.pool import open_database
 from plane.protocol.notifications import EVENTS_CHANNEL, METRICS_CHANNEL, EventKind
 
@@ -39,7 +39,7 @@ async def running_bus(url: str) -> AsyncIterator[tuple[EventBus, asyncpg.Connect
             await connection.close()
 
 
-async def next_payload(subscription: notifications.Subscription) -> Any:
+async def next_payload(subscription: event_bus.Subscription) -> Any:
     async with asyncio.timeout(10):
         return (await subscription.next()).payload
 
@@ -95,7 +95,7 @@ async def test_an_event_of_another_shape_keeps_nothing_from_being_read_again(pos
 
 
 async def test_more_than_the_inbox_holds_is_read_again(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(notifications, "INBOX_LIMIT", 10)
+    monkeypatch.setattr(event_bus, "INBOX_LIMIT", 10)
     async with running_bus(postgres_url) as (bus, sql):
         with bus.subscribe(KIND, "a") as events:
             await sql.execute(
@@ -136,10 +136,10 @@ async def test_ids_that_come_again_after_a_failover_are_new_events(postgres_url:
 async def test_a_slow_subscriber_is_dropped_and_the_others_are_not(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notifications, "SUBSCRIPTION_LIMIT", 2)
+    monkeypatch.setattr(event_bus, "SUBSCRIPTION_LIMIT", 2)
     async with running_bus(postgres_url) as (bus, sql):
         with bus.subscribe(KIND, "a") as slow:
-            monkeypatch.setattr(notifications, "SUBSCRIPTION_LIMIT", 100)
+            monkeypatch.setattr(event_bus, "SUBSCRIPTION_LIMIT", 100)
             with bus.subscribe(KIND, "a") as quick:
                 for n in range(4):
                     await sql.execute(EMIT, "a", json.dumps({"n": n}))

@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 
 from harness.enforcers import FakeEnforcer
-from plane.ownership import end_tasks
+from plane.executor.request_handler import SocketExecutor
 from plane.protocol import codec
 from plane.protocol.drone_messages import BackendMetrics
 from plane.protocol.keys import AcquiredKey
 from plane.runtime.base import BackendFailed, RuntimeListener, StartupTimedOut
 from plane.runtime.memory import MemoryRuntime
-from plane.runtime.socket_executor import SocketExecutor
-from plane.runtime.unix_socket import UnixSocketRuntime
-from plane.transport.line_socket import LineServer, serve_lines
+from plane.runtime.remote import UnixSocketRuntime
+from plane.tasks import end_tasks
+from plane.transport.json_lines import LineServer, serve_lines
 
 GOLDEN = Path(__file__).parents[1] / "contract/golden/executor_socket.jsonl"
 RECORDED = [json.loads(line) for line in GOLDEN.read_text().splitlines()]

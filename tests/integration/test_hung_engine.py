@@ -11,10 +11,10 @@ import pytest
 from aiohttp import web
 
 from plane.runtime.base import BackendFailed, RuntimeListener
-from plane.runtime.docker import DockerRuntime
-from plane.runtime.docker_config import ContainerDefaults
-from plane.runtime.docker_engine import DockerEngine, engine_answers
-from plane.runtime.log_keeper import LogKeeper
+from plane.runtime.docker.config import ContainerDefaults
+from plane.runtime.docker.engine import DockerEngine, engine_answers
+from plane.runtime.docker.runtime import DockerRuntime
+from plane.runtime.logs.collector import LogKeeper
 
 LIMIT_S = 0.3
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from plane.runtime.network_relay import Relay
+from plane.runtime.network.relay_program import Relay
 
 LIMIT_S = 20.0
 

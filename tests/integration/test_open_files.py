@@ -7,19 +7,19 @@ import resource
 
 import pytest
 
-from plane import open_files
+from plane import fd_limit
 from plane.runtime.base import RuntimeListener
-from plane.runtime.log_keeper import LogKeeper
-from plane.runtime.process import ProcessRuntime
+from plane.runtime.logs.collector import LogKeeper
+from plane.runtime.process.runtime import ProcessRuntime
 
 
 async def test_a_backend_does_not_inherit_the_raised_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    monkeypatch.setattr(open_files, "_GIVEN", 256)
+    monkeypatch.setattr(fd_limit, "_GIVEN", 256)
     ended: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
     runtime = ProcessRuntime(RuntimeListener(lambda *told: ended.set_result(told[2])), LogKeeper(), bubblewrap=False)
     try:
-        assert open_files.raise_open_files_limit() == before[1]
+        assert fd_limit.raise_open_files_limit() == before[1]
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (before[1], before[1])
         command = ["/bin/sh", "-c", "ulimit -Sn; ulimit -Hn; exit 9"]
         await runtime.spawn("limited", {"command": command}, None, None)

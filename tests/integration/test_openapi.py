@@ -14,8 +14,8 @@ from schemathesis.checks import CHECKS
 
 from harness.controllers import controller_api
 from harness.fake_node import obedient_drone
+from plane.controller.api.openapi import describe
 from plane.controller.app import all_endpoints
-from plane.controller.openapi import describe
 
 # Sockets and endless streams have tests of their own.
 DESCRIPTION = describe([e for e in all_endpoints() if not e.is_socket and e.media == "application/json"])

@@ -19,14 +19,14 @@ import pytest
 from harness import real_parts
 from harness.clusters import BACKEND, until
 from harness.ports import free_port
-from plane.decisions.port_choice import PortRange
+from plane.decisions.backends.port_selection import PortRange
 from plane.dev.demo import visible_folders
 from plane.runtime.base import BackendFailed, RuntimeListener, StartupTimedOut
-from plane.runtime.listeners import foreign_listener
-from plane.runtime.log_keeper import LogKeeper
-from plane.runtime.ports import Ports
-from plane.runtime.process import ProcessRuntime, bubblewrap_works
-from plane.runtime.processes import marked_ports
+from plane.runtime.logs.collector import LogKeeper
+from plane.runtime.network.listeners import foreign_listener
+from plane.runtime.network.ports import Ports
+from plane.runtime.process.procfs import marked_ports
+from plane.runtime.process.runtime import ProcessRuntime, bubblewrap_works
 from plane.timing import PORT_SHORTEST_REST_S
 
 LIMIT_S = 30.0
@@ -131,7 +131,7 @@ async def test_the_port_of_a_backend_that_was_left_and_is_ended_rests_too(tmp_pa
 
 def test_a_port_is_drawn_again_when_it_has_rested(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1_000.0
-    monkeypatch.setattr("plane.runtime.ports.time.monotonic", lambda: now)
+    monkeypatch.setattr("plane.runtime.network.ports.time.monotonic", lambda: now)
     ports = Ports(some_ports(1))
     port, _ = ports.draw()
     ports.release(port)
@@ -202,7 +202,7 @@ def test_a_listener_beside_the_backends_own_is_foreign(source: str, monkeypatch:
         raise OSError
 
     if source == "tables":
-        monkeypatch.setattr("plane.runtime.listeners._diagnosed", unsupported)
+        monkeypatch.setattr("plane.runtime.network.listeners._diagnosed", unsupported)
     # SO_REUSEPORT lets both listen, and the kernel spreads connections over them.
     with socket.socket() as own, contextlib.ExitStack() as stack:
         own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

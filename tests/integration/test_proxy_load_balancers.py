@@ -14,7 +14,7 @@ import pytest
 
 from harness.certificates import Authority
 from harness.proxy_world import CLUSTER, LIMIT_S, World, get, status, world
-from plane.decisions.trusted_proxies import parse_networks
+from plane.decisions.http.trusted_proxies import parse_networks
 from plane.settings import ProxyLimits
 
 # The load balancer connects from there, and everybody else from 127.0.0.1.

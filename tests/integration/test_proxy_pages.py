@@ -11,7 +11,7 @@ import pytest
 
 from harness.clusters import free_port
 from harness.proxy_world import LIMIT_S, get, status, world
-from plane.proxy import limits
+from plane.proxy.data_plane import limits
 
 BROWSER = "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 

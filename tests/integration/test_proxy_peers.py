@@ -8,8 +8,8 @@ import socket
 import pytest
 
 from harness.proxy_world import LIMIT_S, OK, get, says, status, world
-from plane.decisions import route_questions
-from plane.proxy import limits, route_lookup
+from plane.decisions.routing import pending_lookups
+from plane.proxy.data_plane import limits, route_lookup
 from plane.settings import ProxyLimits
 
 BIG = 8_000_000
@@ -180,7 +180,7 @@ async def test_a_client_that_never_reads_its_last_answer_is_cut(monkeypatch: pyt
 
 
 async def test_a_question_that_was_lost_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(route_questions, "ASK_AGAIN_S", 0.2)
+    monkeypatch.setattr(pending_lookups, "ASK_AGAIN_S", 0.2)
     async with world() as it:
         it.silent = True
         reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
@@ -209,7 +209,7 @@ async def test_a_client_that_leaves_takes_its_question_along(monkeypatch: pytest
 
 
 async def test_a_controller_that_goes_away_ends_the_wait_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(route_questions, "DISCONNECTED_LIMIT_S", 0.3)
+    monkeypatch.setattr(pending_lookups, "DISCONNECTED_LIMIT_S", 0.3)
     async with world() as it:
         it.silent = it.gone = True
         reader, writer = await asyncio.open_connection("127.0.0.1", it.port)

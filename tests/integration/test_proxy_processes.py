@@ -14,11 +14,11 @@ from harness import real_parts
 from harness.certificates import Authority
 from harness.program import Program
 from harness.proxy_world import CLUSTER, LIMIT_S, World, get, program_world, status
-from plane.ownership import end_tasks
 from plane.protocol.names import ClusterName, NodeName
-from plane.proxy.entrances import Entrances, bind
-from plane.proxy.workers import Workers
+from plane.proxy.listeners.entry_points import Entrances, bind
+from plane.proxy.processes.workers import Workers
 from plane.settings import ProxySettings
+from plane.tasks import end_tasks
 from plane.transport.controller_url import ControllerUrl
 
 CLOSE = "Connection: close"

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from harness.proxy_world import LIMIT_S, World, get, status, world
-from plane.decisions import route_questions
-from plane.proxy import route_lookup
+from plane.decisions.routing import pending_lookups
+from plane.proxy.data_plane import route_lookup
 
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: raw\r\n\r\n"
 UPGRADE = ("Connection: Upgrade", "Upgrade: raw")
@@ -137,7 +137,7 @@ async def test_a5_a_flood_of_bad_tokens_harms_no_good_one(monkeypatch: pytest.Mo
 
 
 async def test_a23_a_lookup_without_an_answer_is_a_504_and_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(route_questions, "ANSWER_LIMIT_S", 0.3)
+    monkeypatch.setattr(pending_lookups, "ANSWER_LIMIT_S", 0.3)
     monkeypatch.setattr(route_lookup, "LOOK_INTERVAL_S", 0.05)
     async with world() as it:
         it.silent = True
@@ -148,8 +148,8 @@ async def test_a23_a_lookup_without_an_answer_is_a_504_and_is_asked_again(monkey
 
 
 async def test_a10_a_request_in_flight_is_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plane.decisions.connection_monitor.HEARTBEAT_INTERVAL_S", 0.2)
-    monkeypatch.setattr("plane.proxy.connection_keeper.QUIET_CHECK_INTERVAL_S", 0.05)
+    monkeypatch.setattr("plane.decisions.routing.activity_monitor.HEARTBEAT_INTERVAL_S", 0.2)
+    monkeypatch.setattr("plane.proxy.data_plane.keepalive_reporter.QUIET_CHECK_INTERVAL_S", 0.05)
     async with world() as it:
         it.exchange = switch_or_go_on
         async with asyncio.timeout(LIMIT_S):
@@ -200,7 +200,7 @@ async def test_the_token_is_not_in_the_referer_that_the_backend_sees() -> None:
 async def test_the_token_is_shortened_in_the_log(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(route_questions, "ANSWER_LIMIT_S", 0.2)
+    monkeypatch.setattr(pending_lookups, "ANSWER_LIMIT_S", 0.2)
     monkeypatch.setattr(route_lookup, "LOOK_INTERVAL_S", 0.05)
     token = "a-token-that-nobody-may-read-in-a-log"
     async with world() as it:
@@ -239,7 +239,7 @@ async def test_what_ended_while_the_proxy_had_no_controller_is_not_followed_afte
 
 
 async def test_a_lease_without_a_controller_ends_what_routes_are_good_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plane.decisions.route_cache.FOLLOWED_S", 0.5)
+    monkeypatch.setattr("plane.decisions.routing.route_cache.FOLLOWED_S", 0.5)
     async with world() as it:
         async with asyncio.timeout(LIMIT_S):
             reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
@@ -264,7 +264,7 @@ async def test_a_lease_without_a_controller_ends_what_routes_are_good_for(monkey
 
 
 async def test_what_is_open_outlives_the_lease_of_its_route(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plane.decisions.route_cache.FOLLOWED_S", 0.1)
+    monkeypatch.setattr("plane.decisions.routing.route_cache.FOLLOWED_S", 0.1)
     async with world() as it:
         it.exchange = it.switch_and_echo
         async with asyncio.timeout(LIMIT_S):

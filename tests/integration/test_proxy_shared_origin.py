@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.proxy_world import CLUSTER, OK, get, says, status, world
-from plane.decisions.shared_origin import FIELDS
+from plane.decisions.http.shared_origin import FIELDS
 
 ALL_FIELDS = b"".join(f"{field.name.title()}: of-the-backend\r\n".encode() for field in FIELDS)
 RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n" + ALL_FIELDS + b"\r\nok"

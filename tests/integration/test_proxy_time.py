@@ -10,7 +10,7 @@ import socket
 import pytest
 
 from harness.proxy_world import LIMIT_S, OK, World, get, status, world
-from plane.proxy import limits
+from plane.proxy.data_plane import limits
 from plane.settings import ProxyLimits
 
 SHORT = ProxyLimits(body_s=0.3)

@@ -17,7 +17,8 @@ from harness import real_parts
 from harness.certificates import Authority
 from harness.proxy_world import LIMIT_S, World, get, status, world
 from plane.protocol.errors import ConfigurationError
-from plane.proxy import certificate_files, limits
+from plane.proxy.certificates import files
+from plane.proxy.data_plane import limits
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ async def test_both_forms_of_a_certificate_and_both_versions(
 async def test_a_changed_file_is_shown_to_new_connections_and_harms_no_open_one(
     authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(certificate_files, "LOOK_INTERVAL_S", 0.05)
+    monkeypatch.setattr(files, "LOOK_INTERVAL_S", 0.05)
     path = authority.json(authority.issue())
     async with world(https_port=0, cert_path=path) as it:
         reader, writer = await connect(it, authority.client())

@@ -13,7 +13,7 @@ from aiohttp import web
 from cryptography import x509
 
 from harness.clusters import free_port
-from plane.proxy.renewal_info import ask_renewal_info, certificate_id
+from plane.proxy.certificates.renewal_info import ask_renewal_info, certificate_id
 from plane.timing import RENEWAL_INFO_INTERVAL_S, RENEWAL_INFO_SHORTEST_S
 
 AUTHORITY = trustme.CA()

@@ -14,14 +14,14 @@ import pytest
 from harness import real_parts
 from harness.clusters import BACKEND
 from plane.dev.demo import visible_folders
-from plane.ownership import end_tasks
 from plane.runtime.base import BackendFailed, Runtime, RuntimeListener, StartupTimedOut
-from plane.runtime.docker import DockerRuntime
-from plane.runtime.docker_config import ContainerDefaults
-from plane.runtime.docker_engine import engine_answers
-from plane.runtime.log_keeper import LogKeeper
+from plane.runtime.docker.config import ContainerDefaults
+from plane.runtime.docker.engine import engine_answers
+from plane.runtime.docker.runtime import DockerRuntime
+from plane.runtime.logs.collector import LogKeeper
 from plane.runtime.memory import MemoryRuntime
-from plane.runtime.process import ProcessRuntime, bubblewrap_works
+from plane.runtime.process.runtime import ProcessRuntime, bubblewrap_works
+from plane.tasks import end_tasks
 
 LIMIT_S = 20.0
 # What answers does so sooner, also on a busy machine.

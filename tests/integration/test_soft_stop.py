@@ -14,12 +14,12 @@ import pytest
 
 from harness import real_parts
 from plane.dev.demo import visible_folders
-from plane.ownership import end_tasks
 from plane.runtime.base import RuntimeListener
-from plane.runtime.cgroups import Cgroups
-from plane.runtime.log_keeper import LogKeeper
-from plane.runtime.process import ProcessRuntime, bubblewrap_works
-from plane.runtime.processes import is_stopped
+from plane.runtime.logs.collector import LogKeeper
+from plane.runtime.process.cgroups import Cgroups
+from plane.runtime.process.procfs import is_stopped
+from plane.runtime.process.runtime import ProcessRuntime, bubblewrap_works
+from plane.tasks import end_tasks
 
 LIMIT_S = 20.0
 # Begins to save when it is asked to stop, and needs half a second.

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
 from plane.drone.clock import ClockReading
-from plane.drone.running import settled_name
+from plane.drone.server import settled_name
 from plane.drone.state_store import StateStore, UnknownBackend, open_state_store
 from plane.protocol import codec
 from plane.protocol.backend_state import BackendState, Loading, Ready, Scheduled, Terminated

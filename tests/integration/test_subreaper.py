@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-import plane.runtime.subreaper
+import plane.runtime.process.subreaper
 from harness.clusters import until
-from plane.runtime.processes import descendants, kill_each
+from plane.runtime.process.procfs import descendants, kill_each
 
-PROGRAM = plane.runtime.subreaper.__file__
+PROGRAM = plane.runtime.process.subreaper.__file__
 # Leaves its parent, its session and its environment, as a daemon does; writes its id.
 DAEMON = """
 import os, sys, time

@@ -13,8 +13,8 @@ import dns.rdatatype
 import dns.rrset
 import pytest
 
-from plane.proxy import txt_visibility
-from plane.proxy.txt_visibility import until_visible
+from plane.proxy.certificates import dns_propagation
+from plane.proxy.certificates.dns_propagation import until_visible
 
 LIMIT_S = 15.0
 CHALLENGE = "_acme-challenge.plane.test."
@@ -80,24 +80,24 @@ async def test_the_zone_s_own_servers_are_found_through_the_cname(monkeypatch: p
             ("acme.test.", "NS"): ["localhost."],
             (target, "TXT"): ["v"],
         }
-        monkeypatch.setattr(txt_visibility, "DNS_PORT", server.port)
-        monkeypatch.setattr(txt_visibility, "system_resolver", lambda: asking(server))
+        monkeypatch.setattr(dns_propagation, "DNS_PORT", server.port)
+        monkeypatch.setattr(dns_propagation, "system_resolver", lambda: asking(server))
         async with asyncio.timeout(LIMIT_S):
             await until_visible("plane.test", "v", None)
         assert server.asked[-1] == (target, "TXT")
 
 
 async def test_a_value_that_does_not_come_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(txt_visibility, "TXT_VISIBLE_LIMIT_S", 0.3)
+    monkeypatch.setattr(dns_propagation, "TXT_VISIBLE_LIMIT_S", 0.3)
     async with name_server() as server, asyncio.timeout(LIMIT_S):
         await until_visible("plane.test", "v", ("127.0.0.1", server.port))
     assert server.asked
 
 
 async def test_where_no_server_is_found_a_fixed_time_is_waited(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(txt_visibility, "TXT_FIXED_WAIT_S", 0.01)
+    monkeypatch.setattr(dns_propagation, "TXT_FIXED_WAIT_S", 0.01)
     async with name_server() as server:
-        monkeypatch.setattr(txt_visibility, "system_resolver", lambda: asking(server))
+        monkeypatch.setattr(dns_propagation, "system_resolver", lambda: asking(server))
         async with asyncio.timeout(LIMIT_S):
             await until_visible("plane.test", "v", None)
     assert ("plane.test.", "SOA") in server.asked or (CHALLENGE, "SOA") in server.asked

@@ -9,8 +9,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from plane.decisions.access import Role, entry_of, parse_api_keys
-from plane.identity import random_token
 from plane.protocol.errors import ConfigurationError, why
+from plane.random_ids import random_token
 
 __all__ = ["api_key"]
 

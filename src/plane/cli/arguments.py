@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from plane.decisions.request_source import host_name
-from plane.decisions.trusted_proxies import Network, parse_networks
-from plane.identity import random_name
+from plane.decisions.http.request_source import host_name
+from plane.decisions.http.trusted_proxies import Network, parse_networks
 from plane.protocol import codec
 from plane.protocol.errors import ConfigurationError, InvalidName, MessageError, why
 from plane.protocol.names import (
@@ -22,6 +21,7 @@ from plane.protocol.names import (
     check_name,
     parse_cluster_name,
 )
+from plane.random_ids import random_name
 
 __all__ = [
     "cluster_name",

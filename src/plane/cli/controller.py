@@ -61,7 +61,7 @@ def controller(
         Name by which clients reach a controller without keys, beside its IP addresses, localhost and the host of
         --controller-url; may be given several times.
     """
-    from plane.controller.running import running_controller
+    from plane.controller.server import running_controller
 
     serve(
         running_controller(

@@ -43,7 +43,7 @@ def dns(
     name
         Name of this server, ns-…; default random.
     """
-    from plane.dns.running import running_dns
+    from plane.dns.server import running_dns
 
     serve(
         running_dns(

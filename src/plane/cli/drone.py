@@ -52,7 +52,7 @@ def drone(
     executor_socket
         Unix socket of an external executor, to which backends are left; see `plane executor`.
     """
-    from plane.drone.running import running_drone
+    from plane.drone.server import running_drone
 
     runtime = (options or RuntimeOptions()).settings()
     runtime["hide"] = (*runtime.get("hide", ()), *key_files(controller_key_file))

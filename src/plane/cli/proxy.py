@@ -17,7 +17,7 @@ from plane.cli.arguments import cluster_name, node_name, trusted_networks
 from plane.cli.certificate_options import check_certificate_options
 from plane.cli.controller_access import KeyFileOption, controller_access
 from plane.cli.serving import Running, serve
-from plane.decisions.http_limits import DEFAULT_LIMITS, HttpLimits
+from plane.decisions.http.limits import DEFAULT_LIMITS, HttpLimits
 from plane.protocol.names import Prefix
 from plane.settings import ProxyLimits, ProxySettings
 
@@ -168,7 +168,7 @@ def proxy(
 async def proxy_component(settings: ProxySettings) -> AsyncIterator[Running]:
     """A proxy while the block runs, with its worker processes and its hot restart on SIGUSR2."""
     from plane.cli.proxy_worker import COMMAND
-    from plane.proxy.running import running_proxy
+    from plane.proxy.server import running_proxy
 
     command = [sys.executable, *sys.orig_argv[1:]]
     async with running_proxy(settings, worker_command=COMMAND, successor_command=command) as proxy:

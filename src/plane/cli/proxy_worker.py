@@ -1,4 +1,4 @@
-"""The program of a proxy's worker; started by `plane.proxy.workers`, with the descriptor of its link as argument."""
+"""The program of a proxy's worker; `plane.proxy.processes.workers` starts it with the descriptor of its link."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import uvloop
 from plane.cli.logs import print_uncaught, set_up_logs
 from plane.decisions.redaction import redacted
 from plane.protocol.errors import PlaneError
-from plane.proxy.worker import receive_order, run_worker
+from plane.proxy.processes.worker import receive_order, run_worker
 
 __all__ = ["COMMAND", "main"]
 

@@ -56,19 +56,19 @@ def _component(settings: Settings) -> AbstractAsyncContextManager[Running]:
     # Each loads what it needs.
     match settings:
         case ControllerSettings():
-            from plane.controller.running import running_controller
+            from plane.controller.server import running_controller
 
             return running_controller(settings)
         case DroneSettings():
-            from plane.drone.running import running_drone
+            from plane.drone.server import running_drone
 
             return running_drone(settings)
         case DnsSettings():
-            from plane.dns.running import running_dns
+            from plane.dns.server import running_dns
 
             return running_dns(settings)
         case ExecutorSettings():
-            from plane.drone.executor_running import running_executor
+            from plane.executor.server import running_executor
 
             return running_executor(settings)
         case _:

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from plane import timing
-from plane.decisions.http_limits import DEFAULT_LIMITS
+from plane.decisions.http.limits import DEFAULT_LIMITS
 from plane.protocol.codec import UInt16, Variants
 from plane.settings import ProxyLimits
 
@@ -186,7 +186,7 @@ class ProxyTimeoutsConfig(_Config, frozen=True, kw_only=True):
 
 
 class HttpLimitsConfig(_Config, frozen=True, kw_only=True):
-    """How large the parts of a request may be; see `plane.decisions.http_limits`."""
+    """How large the parts of a request may be; see `plane.decisions.http.limits`."""
 
     head_bytes: Positive = DEFAULT_LIMITS.head_bytes
     target_bytes: Positive = DEFAULT_LIMITS.target_bytes

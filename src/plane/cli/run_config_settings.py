@@ -41,8 +41,8 @@ from plane.cli.run_config_file import (
     RunConfig,
     RuntimeConfig,
 )
-from plane.decisions.http_limits import HttpLimits
-from plane.decisions.port_choice import parse_port_range
+from plane.decisions.backends.port_selection import parse_port_range
+from plane.decisions.http.limits import HttpLimits
 from plane.protocol.addresses import parse_socket_address
 from plane.protocol.errors import ConfigurationError, MessageError
 from plane.protocol.names import Prefix

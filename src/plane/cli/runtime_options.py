@@ -10,7 +10,7 @@ from cyclopts import Parameter, validators
 
 from plane import timing
 from plane.cli.arguments import exposed_paths, json_object
-from plane.decisions.port_choice import parse_port_range
+from plane.decisions.backends.port_selection import parse_port_range
 from plane.settings import RuntimeKind
 
 __all__ = ["RuntimeOptions"]

@@ -21,7 +21,7 @@ from plane.client.errors import (
     UnexpectedAnswer,
 )
 from plane.protocol.backend_state import BackendStatus, BackendStatusStreamEntry, TerminationKind, TerminationReason
-from plane.protocol.connect import ClusterState, ConnectResponse
+from plane.protocol.control_api import ClusterState, ConnectResponse
 from plane.protocol.errors import ApiErrorKind
 from plane.protocol.keys import KeyConfig
 from plane.protocol.spawn import DockerExecutable, ProcessExecutable, PullPolicy, ResourceLimits, SpawnConfig

@@ -1,6 +1,6 @@
 """`AsyncPlane`: the control API for programs on asyncio.
 
-Sends what `calls` says, and again where `plane.decisions.call_retry` allows it.
+Sends what `calls` says, and again where `plane.decisions.retry_policy` allows it.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from plane.client import calls
 from plane.client.calls import Call, OutputLine
 from plane.client.controller_key import found_key, read_key_file
 from plane.client.errors import BackendEnded, CallFailed, ControllerUnreachable, UnexpectedAnswer
-from plane.decisions import call_retry
+from plane.decisions import retry_policy
 from plane.decisions.reconnect_backoff import ReconnectBackoff
 from plane.protocol.backend_state import BackendStatus, BackendStatusStreamEntry
-from plane.protocol.connect import BackendUsage, ClusterState, ConnectRequest, ConnectResponse, ControllerStatus
+from plane.protocol.control_api import BackendUsage, ClusterState, ConnectRequest, ConnectResponse, ControllerStatus
 from plane.protocol.inspection import BackendDetail, BackendList, NodeList
 from plane.protocol.keys import KeyConfig
 from plane.protocol.spawn import SpawnConfig
@@ -270,19 +270,19 @@ class AsyncPlane:
                             call.method, self._url.http(call.path), data=content, headers=headers
                         ) as answer:
                             body = await answer.read()
-                        if not (call_retry.is_passing(answer.status) and self._may_repeat(call, attempt, sent=True)):
+                        if not (retry_policy.is_passing(answer.status) and self._may_repeat(call, attempt, sent=True)):
                             return calls.read_answer(call, answer.status, body)
                     except _UNREACHABLE as error:
                         sent = not isinstance(error, aiohttp.ClientConnectorError)
                         if not self._may_repeat(call, attempt, sent=sent):
                             raise self._unreachable(error, sent=sent) from error
                     attempt += 1
-                    await asyncio.sleep(call_retry.wait_before(attempt, random.random()))  # noqa: S311 - spreads load
+                    await asyncio.sleep(retry_policy.wait_before(attempt, random.random()))  # noqa: S311 - spreads load
         except TimeoutError as error:
             raise self._unreachable(error, sent=True) from error
 
     def _may_repeat(self, call: Call[Any], attempt: int, *, sent: bool) -> bool:
-        return call_retry.may_repeat(attempt, repeatable=call.repeatable, sent=sent)
+        return retry_policy.may_repeat(attempt, repeatable=call.repeatable, sent=sent)
 
     def _unreachable(self, error: BaseException, *, sent: bool) -> ControllerUnreachable:
         match error:
@@ -305,7 +305,7 @@ class AsyncPlane:
         timeout = aiohttp.ClientTimeout(sock_connect=CONNECT_LIMIT_S, sock_read=STREAM_SILENCE_LIMIT_S)
         async with self._session().get(self._url.http(path), headers=headers, timeout=timeout) as answer:
             if answer.status != 200:
-                if call_retry.is_passing(answer.status) or answer.status == 500:
+                if retry_policy.is_passing(answer.status) or answer.status == 500:
                     raise _TryAgain
                 raise calls.refusal(answer.status, await answer.read())
             reader = EventStreamReader()

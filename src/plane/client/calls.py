@@ -11,7 +11,7 @@ import msgspec
 from plane.client.errors import CallRefused, UnexpectedAnswer
 from plane.protocol import codec
 from plane.protocol.backend_state import BackendStatusStreamEntry
-from plane.protocol.connect import (
+from plane.protocol.control_api import (
     BackendUsage,
     ClusterState,
     ConnectRequest,

@@ -7,25 +7,25 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from plane.controller.access import ROLES, admit
-from plane.controller.answers import add_cors_headers, answer_errors, answer_preflight
-from plane.controller.backend_api import BACKEND_ENDPOINTS
-from plane.controller.backend_logs import LOG_ENDPOINTS
-from plane.controller.cluster_api import CLUSTER_ENDPOINTS
-from plane.controller.connect_api import CONNECT_ENDPOINTS
+from plane.controller.api.auth import ROLES, admit
+from plane.controller.api.backends import BACKEND_ENDPOINTS
+from plane.controller.api.cluster import CLUSTER_ENDPOINTS
+from plane.controller.api.connect import CONNECT_ENDPOINTS
+from plane.controller.api.endpoints import Endpoint, Handler
+from plane.controller.api.front_page import FRONT_PAGE_HANDLERS, front_page_routes
+from plane.controller.api.health import HEALTH_ENDPOINTS
+from plane.controller.api.inspection import INSPECTION_ENDPOINTS
+from plane.controller.api.logs import LOG_ENDPOINTS
+from plane.controller.api.metrics import METRICS_ENDPOINTS
+from plane.controller.api.openapi import describe
+from plane.controller.api.prometheus import INSTRUMENTS, PROMETHEUS_ENDPOINTS, Instruments, count_requests
+from plane.controller.api.responses import add_cors_headers, answer_errors, answer_preflight
+from plane.controller.api.revocation import REVOCATION_ENDPOINTS
+from plane.controller.api.status_stream import STATUS_STREAM_ENDPOINTS
 from plane.controller.context import CONTEXT, Context
-from plane.controller.dns_socket import DNS_SOCKET_ENDPOINTS
-from plane.controller.drone_socket import DRONE_SOCKET_ENDPOINTS
-from plane.controller.endpoints import Endpoint, Handler
-from plane.controller.front_page import FRONT_PAGE_HANDLERS, front_page_routes
-from plane.controller.health_api import HEALTH_ENDPOINTS
-from plane.controller.inspection_api import INSPECTION_ENDPOINTS
-from plane.controller.metrics_api import METRICS_ENDPOINTS
-from plane.controller.openapi import describe
-from plane.controller.prometheus import INSTRUMENTS, PROMETHEUS_ENDPOINTS, Instruments, count_requests
-from plane.controller.proxy_socket import PROXY_SOCKET_ENDPOINTS
-from plane.controller.revocation_api import REVOCATION_ENDPOINTS
-from plane.controller.status_stream import STATUS_STREAM_ENDPOINTS
+from plane.controller.nodes.dns import DNS_SOCKET_ENDPOINTS
+from plane.controller.nodes.drone import DRONE_SOCKET_ENDPOINTS
+from plane.controller.nodes.proxy import PROXY_SOCKET_ENDPOINTS
 from plane.decisions.access import Role
 from plane.protocol import codec
 

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from plane.controller.api_keys import ApiKeyFile
-from plane.controller.forward_auth import ForwardAuth
-from plane.controller.latest_metrics import LatestMetrics
-from plane.controller.open_sockets import OpenSockets
-from plane.controller.open_streams import OpenStreams
-from plane.controller.writes import Writes
-from plane.database.notifications import EventBus
+from plane.controller.api.api_keys import ApiKeyFile
+from plane.controller.api.forward_auth import ForwardAuth
+from plane.controller.api.stream_registry import OpenStreams
+from plane.controller.batched_statements import Writes
+from plane.controller.nodes.metrics_cache import LatestMetrics
+from plane.controller.nodes.node_registry import OpenSockets
+from plane.database.event_bus import EventBus
 from plane.database.pool import Database
 from plane.decisions.access import ApiKeys
-from plane.decisions.request_source import SourceRules
+from plane.decisions.http.request_source import SourceRules
 from plane.settings import ControllerSettings
 
 __all__ = ["CONTEXT", "Context"]

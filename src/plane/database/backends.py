@@ -10,7 +10,7 @@ from msgspec import UNSET
 
 from plane.database.pool import Database, Transaction
 from plane.database.statements import statements
-from plane.decisions.idle_sweep import SweepCandidate
+from plane.decisions.backends.idle_sweep import SweepCandidate
 from plane.protocol import codec
 from plane.protocol.backend_state import BackendState, BackendStatus, Ready, Waiting, state_from_json
 from plane.protocol.drone_messages import BackendMetrics

@@ -1,7 +1,8 @@
 """Many small writes in one statement: what comes in while the last batch is under way makes the next one.
 
-Each answer is given only after its batch's commit, so it means what it would mean alone. `plane.controller.writes`
-has one `Batcher` per kind of write; the statements are in the files of their aggregates.
+Each answer is given only after its batch's commit, so it means what it would mean alone.
+`plane.controller.batched_statements` has one `Batcher` per kind of write; the statements are in the files of their
+aggregates.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Generic, TypeAlias, TypeVar
 import structlog
 
 from plane.database.pool import DatabaseUnavailable
-from plane.ownership import end_tasks, until_one_ends
+from plane.tasks import end_tasks, until_one_ends
 
 __all__ = ["Batcher"]
 

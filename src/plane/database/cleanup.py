@@ -1,6 +1,6 @@
 """Deletes from the database what nobody needs any more. Statements: ``cleanup.sql``.
 
-Called by `plane.controller.cleaner`. Rule: page 3, "Cleanup".
+Called by `plane.controller.upkeep.cleaner`. Rule: page 3, "Cleanup".
 """
 
 from __future__ import annotations

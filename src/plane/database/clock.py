@@ -1,4 +1,4 @@
-"""The database's own clock and timeline. Statements: ``clock.sql``; decided in `plane.decisions.database_clock`."""
+"""The database's own clock and timeline. Statements: ``clock.sql``; decided in `plane.decisions.database.clock`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from plane.database.pool import Database
 from plane.database.statements import statements
-from plane.decisions.database_clock import ClockReading, LastConfirmation
+from plane.decisions.database.clock import ClockReading, LastConfirmation
 from plane.timing import KEY_LEASE_S
 
 __all__ = ["ClockRow", "accept_restart", "confirm", "missing_events", "note_failover", "read", "shift"]

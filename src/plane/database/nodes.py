@@ -11,8 +11,8 @@ import msgspec
 
 from plane.database.pool import Database, Transaction
 from plane.database.statements import statements
-from plane.decisions.drone_registration import RegisteredDrone, may_register, starts_over
-from plane.protocol.connect import ClusterState, DroneState, NodeNameOfKind, NodeState
+from plane.decisions.drones.registration import RegisteredDrone, may_register, starts_over
+from plane.protocol.control_api import ClusterState, DroneState, NodeNameOfKind, NodeState
 from plane.protocol.handshake import DroneIdentity, Handshake, Version
 from plane.protocol.names import NodeKind
 from plane.protocol.times import DroneTime

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 import asyncpg
 import structlog
 
-from plane.ownership import OwnedTasks
 from plane.protocol.errors import ConfigurationError, PlaneError, why
+from plane.tasks import OwnedTasks
 
 __all__ = [
     "CANNOT_CONNECT",

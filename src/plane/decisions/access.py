@@ -1,6 +1,6 @@
 """Who may call the control API? Roles of API keys, what each may do, and the file that names the keys.
 
-`plane.controller.access` asks, for every request; page 7 B, "API keys". A key is random and long, so a plain
+`plane.controller.api.auth` asks, for every request; page 7 B, "API keys". A key is random and long, so a plain
 SHA-256 of it cannot be turned back; the file never holds the key itself.
 """
 

@@ -19,7 +19,7 @@ _RULES = (
     # Passwords in the query of a database's URL, and in libpq's own form.
     (re.compile(r"\b(password|passwd|passfile|sslpassword)(\s*[=:]\s*)[^\s&'\",]+", re.I), rf"\1\2{_GONE}"),
     (re.compile(r"\b(bearer|basic)\s+[^\s'\",]+", re.I), rf"\1 {_GONE}"),
-    # API keys, and tokens of 32 random bytes (`plane.identity`), wherever they stand.
+    # API keys, and tokens of 32 random bytes (`plane.random_ids`), wherever they stand.
     (re.compile(r"\bpk_[\w-]{20,}"), f"pk_{_GONE}"),
     (re.compile(r"(?<![\w-])[\w-]{43}(?![\w-])"), _GONE),
     # PostgreSQL quotes the row, asyncpg the argument.

@@ -16,8 +16,8 @@ import structlog
 
 from plane.client.controller_key import read_key_file
 from plane.client.dev_key import KEY_FILE, URL_FILE, notes_folder
-from plane.identity import random_token
 from plane.protocol.errors import ConfigurationError, why
+from plane.random_ids import random_token
 
 __all__ = ["announced", "kept_key", "new_key"]
 

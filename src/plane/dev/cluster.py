@@ -18,26 +18,26 @@ from pathlib import Path
 
 import aiohttp
 
-from plane.controller.running import RunningController, running_controller
-from plane.database.embedded_postgres import embedded_postgres
+from plane.controller.server import RunningController, running_controller
+from plane.database.embedded.server import embedded_postgres
 from plane.decisions.access import Role, entry_of, parse_api_keys
-from plane.decisions.dev_addresses import IPV4, loopback_hosts
-from plane.decisions.dev_readiness import not_ready
+from plane.decisions.dev.addresses import IPV4, loopback_hosts
+from plane.decisions.dev.readiness import not_ready
 from plane.dev.access_key import announced, kept_key, new_key
 from plane.dev.demo import demo_command, demo_user, visible_folders
 from plane.dev.folder import held_folder
 from plane.dev.ports import held_ports, localhost_address, port_error
-from plane.drone.running import RunningDrone, running_drone
-from plane.ownership import run_together
+from plane.drone.server import RunningDrone, running_drone
 from plane.protocol import codec
 from plane.protocol.addresses import format_socket_address
-from plane.protocol.connect import ClusterState
+from plane.protocol.control_api import ClusterState
 from plane.protocol.errors import ConfigurationError
 from plane.protocol.names import ClusterName, ControllerName, NodeName
-from plane.proxy.running import RunningProxy, running_proxy
-from plane.runtime.docker_engine import engine_answers
-from plane.runtime.process import bubblewrap_works
+from plane.proxy.server import RunningProxy, running_proxy
+from plane.runtime.docker.engine import engine_answers
+from plane.runtime.process.runtime import bubblewrap_works
 from plane.settings import ControllerSettings, DroneSettings, ProxySettings, RuntimeKind
+from plane.tasks import run_together
 from plane.transport.controller_url import ControllerUrl
 
 __all__ = ["DevCluster", "DevSettings", "running_cluster"]

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import plane
-from plane.runtime.backend_files import first_impassable_folder
-from plane.runtime.backend_user import backend_user
+from plane.runtime.process.backend_user import backend_user
+from plane.runtime.process.visible_files import first_impassable_folder
 
 __all__ = ["demo_command", "demo_user", "visible_folders"]
 

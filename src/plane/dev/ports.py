@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from plane.decisions.dev_addresses import IPV4, IPV6, proxy_address
+from plane.decisions.dev.addresses import IPV4, IPV6, proxy_address
 from plane.dev.port_holder import port_holder
 from plane.protocol.errors import ConfigurationError, why_no_port
 

@@ -1,164 +1,134 @@
-"""Answers DNS packets over UDP and TCP. What is answered is decided in `zone`; values come from `questions`.
-
-A query that was answered with a value is answered again from its bytes for a second, without being read: resolvers ask
-the same thing in the same words.
-"""
+"""Starts and stops a DNS server: its sockets, its connection to a controller, and their end in order."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import cast
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import structlog
 
-from plane.decisions.source_rate import SourceRate, network_of
-from plane.dns.questions import Known, Questions
-from plane.dns.zone import AskController, Zone, answer_with, decide, encode
-from plane.ownership import OwnedTasks
-from plane.timing import DNS_TCP_IDLE_LIMIT_S
+from plane.dns.challenge_values import Questions
+from plane.dns.listeners import Answerer, TcpConnection, UdpEndpoint
+from plane.dns.zone import Zone
+from plane.protocol.dns_messages import MessageFromDns, MessageToDns, TxtRecordRequest
+from plane.protocol.errors import ConfigurationError, why_no_port
+from plane.settings import DnsSettings
+from plane.tasks import end_tasks, until_one_ends
+from plane.transport.node_socket import NodeConnector, NodeSocket, SocketClosed
 
-__all__ = ["Answerer", "TcpConnection", "UdpEndpoint"]
+__all__ = ["RunningDns", "running_dns"]
 
-# Queries that wait for the controller; each is a task.
-TASKS_LIMIT = 2_000
-# Answers kept by the bytes of their queries.
-ANSWERS_LIMIT = 10_000
-TCP_CONNECTIONS_LIMIT = 500
+# A burst of five thousand queries, with what the kernel adds to each.
+RECEIVE_BUFFER_BYTES = 4 * 1024 * 1024
 
-Reply = Callable[[bytes], None]
+DnsSocket = NodeSocket[MessageToDns, MessageFromDns]
 
 log = structlog.get_logger("plane.dns")
 
 
-class Answerer:
-    """Answers packets, whatever brought them.
+class RunningDns:
+    """A DNS server that listens. ``port`` is the one it got, of UDP and TCP."""
 
-    Attributes:
-        connections: open TCP connections.
+    def __init__(self, port: int, tasks: list[asyncio.Task[None]]) -> None:
+        self.port = port
+        self._tasks = tasks
+
+    async def wait(self) -> None:
+        """Never returns; raises when a part of the server died."""
+        await until_one_ends(self._tasks)
+
+
+class _Controller:
+    """The server's side of its connection to a controller, present or not."""
+
+    def __init__(self) -> None:
+        self._socket: DnsSocket | None = None
+        self.questions: Questions
+
+    async def ask(self, cluster: str) -> None:
+        """What are the cluster's values?"""
+        if self._socket is None:
+            raise ConnectionError("not connected to a controller")
+        try:
+            await self._socket.send(MessageFromDns(txt_record_request=TxtRecordRequest(cluster)))
+        except SocketClosed as error:
+            raise ConnectionError(str(error)) from error
+
+    async def session(self, socket: DnsSocket) -> None:
+        """Serve one connection to its end."""
+        self._socket = socket
+        try:
+            async for message in socket.messages():
+                self.questions.answered(message.content)
+        finally:
+            self._socket = None
+
+
+@asynccontextmanager
+async def running_dns(settings: DnsSettings) -> AsyncIterator[RunningDns]:
+    """A DNS server that listens while the block runs.
+
+    Raises:
+        ConfigurationError: the zone is none, or the port cannot be used; says why.
     """
-
-    def __init__(self, zone: Zone, questions: Questions) -> None:
-        self._zone = zone
-        self._questions = questions
-        self._rate = SourceRate()
-        self._clock = asyncio.get_running_loop().time
-        self._answers: dict[bytes, tuple[bytes, float]] = {}
-        self._tasks = OwnedTasks(lambda error: log.error("query not answered", exc_info=error))
-        self.connections: set[TcpConnection] = set()
-
-    def serve(self, wire: bytes, source: str, reply: Reply, *, over_udp: bool) -> None:
-        """Answer a packet now, later or never."""
-        if over_udp:
-            kept = self._answers.get(wire[2:])
-            if kept is not None and self._clock() < kept[1]:
-                reply(wire[:2] + kept[0])
-                return
-        decision = decide(self._zone, wire)
-        if decision is None:
-            return
-        if not isinstance(decision, AskController):
-            if self._allows(source):
-                reply(encode(decision, udp_size=decision.payload if over_udp else None))
-            return
-        known = self._questions.known(decision.cluster)
-        if known is not None:
-            if known.values or self._allows(source):
-                self._answer(decision, wire, known, reply, over_udp=over_udp)
-        elif len(self._tasks) < TASKS_LIMIT and self._allows(source):
-            self._tasks.start(self._ask(decision, wire, reply, over_udp=over_udp))
-
-    async def close(self) -> None:
-        """End what is under way."""
-        for connection in list(self.connections):
-            connection.abort()
-        await self._tasks.end()
-
-    def _allows(self, source: str) -> bool:
-        return self._rate.allows(network_of(source), self._clock())
-
-    async def _ask(self, asked: AskController, wire: bytes, reply: Reply, *, over_udp: bool) -> None:
-        self._answer(asked, wire, await self._questions.ask(asked.cluster), reply, over_udp=over_udp)
-
-    def _answer(self, asked: AskController, wire: bytes, known: Known | None, reply: Reply, *, over_udp: bool) -> None:
-        response = answer_with(asked, None if known is None else known.values)
-        size = asked.query.payload if asked.query.edns >= 0 else 0
-        packet = encode(response, udp_size=size if over_udp else None)
-        if over_udp and known is not None and known.values:
-            if len(self._answers) >= ANSWERS_LIMIT:
-                self._answers.clear()
-            self._answers[wire[2:]] = (packet[2:], known.until)
-        reply(packet)
+    try:
+        zone = Zone(settings.zone)
+    except ValueError as error:
+        raise ConfigurationError(f"--zone: {settings.zone!r} is no domain name: {error}") from None
+    controller = _Controller()
+    questions = controller.questions = Questions(controller.ask)
+    connector: NodeConnector[MessageToDns, MessageFromDns] = NodeConnector(
+        settings.controller_url, "/ctrl/dns-socket", settings.name, MessageToDns, controller.session
+    )
+    answerer = Answerer(zone, questions)
+    async with AsyncExitStack() as stack:
+        port = settings.port
+        for host in settings.hosts:
+            port = await _listen(host, port, answerer, stack)
+        tasks = [asyncio.create_task(connector.run(), name="controller connection")]
+        log.info("DNS server listens", name=settings.name, zone=settings.zone, hosts=list(settings.hosts), port=port)
+        try:
+            yield RunningDns(port, tasks)
+        finally:
+            log.info("DNS server stops", name=settings.name)
+            await answerer.close()
+            await end_tasks(tasks)
 
 
-class UdpEndpoint(asyncio.DatagramProtocol):
-    """A UDP socket."""
+async def _listen(host: str, port: int, answerer: Answerer, stack: AsyncExitStack) -> int:
+    """Listen on UDP and TCP; returns the port, which is the given one unless that is 0.
 
-    def __init__(self, answerer: Answerer) -> None:
-        self._answerer = answerer
-        self._transport: asyncio.DatagramTransport
+    Raises:
+        ConfigurationError
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        # IPv4 and IPv6 have sockets of their own, so that each answer leaves from the address that was asked.
+        tcp = stack.enter_context(_bound(socket.SOCK_STREAM, host, port))
+        port = tcp.getsockname()[1]
+        udp = stack.enter_context(_bound(socket.SOCK_DGRAM, host, port))
+    except OSError as error:
+        raise ConfigurationError(f"port {port} on {host} {why_no_port(error)}; choose another with --port") from error
+    udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+    transport, _ = await loop.create_datagram_endpoint(lambda: UdpEndpoint(answerer), sock=udp)
+    stack.callback(transport.close)
+    server = await loop.create_server(lambda: TcpConnection(answerer), sock=tcp)
+    stack.callback(server.close)
+    return port
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports are of no common class.
-        self._transport = cast("asyncio.DatagramTransport", transport)
 
-    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        self._answerer.serve(data, addr[0], lambda packet: self._send(packet, addr), over_udp=True)
-
-    def _send(self, packet: bytes, address: tuple[str, int]) -> None:
-        if not self._transport.is_closing():
-            self._transport.sendto(packet, address)
-
-
-class TcpConnection(asyncio.Protocol):
-    """A TCP connection (RFC 7766): queries with their lengths before them, several if the asker likes."""
-
-    def __init__(self, answerer: Answerer) -> None:
-        self._answerer = answerer
-        self._loop = asyncio.get_running_loop()
-        self._transport: asyncio.Transport
-        self._source = ""
-        self._received = b""
-        self._deadline: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-        peer = transport.get_extra_info("peername")
-        if peer is None or len(self._answerer.connections) >= TCP_CONNECTIONS_LIMIT:
-            self.abort()
-            return
-        self._source = peer[0]
-        self._answerer.connections.add(self)
-        self._wait()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._answerer.connections.discard(self)
-        if self._deadline is not None:
-            self._deadline.cancel()
-
-    def data_received(self, data: bytes) -> None:
-        self._received += data
-        while len(self._received) >= 2 and len(self._received) >= (end := 2 + int.from_bytes(self._received[:2])):
-            wire, self._received = self._received[2:end], self._received[end:]
-            self._wait()
-            self._answerer.serve(wire, self._source, self._send, over_udp=False)
-
-    def pause_writing(self) -> None:
-        # Whoever does not read its answers asks no more.
-        self._transport.pause_reading()
-
-    def resume_writing(self) -> None:
-        self._transport.resume_reading()
-
-    def abort(self) -> None:
-        """Cut the connection."""
-        self._transport.abort()
-
-    def _wait(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-        self._deadline = self._loop.call_later(DNS_TCP_IDLE_LIMIT_S, self.abort)
-
-    def _send(self, packet: bytes) -> None:
-        if not self._transport.is_closing():
-            self._transport.write(len(packet).to_bytes(2) + packet)
+def _bound(kind: socket.SocketKind, host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, kind | socket.SOCK_NONBLOCK)
+    try:
+        if family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if kind == socket.SOCK_STREAM:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+    except OSError:
+        bound.close()
+        raise
+    return bound

@@ -1,4 +1,4 @@
-"""What is a DNS query answered with? Page 5, "DNS", as pure functions on messages; `server` does it.
+"""What is a DNS query answered with? Page 5, "DNS", as pure functions on messages; `dns.listeners` does it.
 
 A controller knows the TXT values inside the zone. SOA and NS of the zone itself are answered here, so that resolvers
 accept the delegation. Another type inside the zone has no data: NOERROR with the zone's SOA (RFC 2308, section 2.2),

@@ -1,7 +1,7 @@
 """Applies the actions that controllers send: in order for each backend, each once, whatever their connection does.
 
 An action whose connection ends is finished all the same: a backend that was half begun would be stored, and never run.
-Owned by `plane.drone.executor`; `plane.drone.agent` brings the actions and sends the acknowledgements.
+Owned by `plane.drone.backend_manager`; `plane.drone.agent` brings the actions and sends the acknowledgements.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from plane.ownership import OwnedTasks
 from plane.protocol.drone_messages import BackendAction
-from plane.repeated_warning import RepeatedWarning
+from plane.tasks import OwnedTasks
+from plane.throttled_log import RepeatedWarning
 
 __all__ = ["ActionQueue"]
 

@@ -12,11 +12,10 @@ import structlog
 from msgspec import UNSET, UnsetType
 
 from plane import timing
+from plane.drone.backend_manager import Executor
 from plane.drone.clock import DroneClock
 from plane.drone.event_recorder import EventRecorder
-from plane.drone.executor import Executor
 from plane.drone.state_store import Listener, StateStore
-from plane.ownership import OwnedTasks, run_together
 from plane.protocol.drone_messages import (
     AckAction,
     AckEvent,
@@ -32,7 +31,8 @@ from plane.protocol.drone_messages import (
 )
 from plane.protocol.handshake import Extension
 from plane.protocol.logs import LogPage, LogsRead, ReadLogs
-from plane.runtime.log_keeper import NoLogs
+from plane.runtime.logs.collector import NoLogs
+from plane.tasks import OwnedTasks, run_together
 from plane.transport.node_socket import NodeSocket, SocketClosed
 
 __all__ = ["Agent"]

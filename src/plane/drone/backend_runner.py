@@ -1,6 +1,6 @@
 """Drives one backend through its life: stores each state, does what it asks for, moves to the next.
 
-What follows what is in `plane.decisions.backend_lifecycle`. A state is stored before it is acted on, but for the
+What follows what is in `plane.decisions.backends.lifecycle`. A state is stored before it is acted on, but for the
 states of its end while the store cannot be written; entering one cancels what the former had under way. The agent
 gives orders; the runtime tells of the exit.
 """
@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import structlog
 
-from plane.decisions.backend_lifecycle import (
+from plane.decisions.backends.lifecycle import (
     LIFECYCLE,
     Work,
     to_hard_terminating,
@@ -20,7 +20,6 @@ from plane.decisions.backend_lifecycle import (
     to_terminating,
 )
 from plane.drone.event_recorder import EventRecorder
-from plane.ownership import end_tasks
 from plane.protocol.addresses import format_socket_address, parse_socket_address
 from plane.protocol.backend_state import (
     BackendState,
@@ -36,6 +35,7 @@ from plane.protocol.backend_state import (
 )
 from plane.protocol.drone_messages import SpawnOrder
 from plane.runtime.base import BackendFailed, Runtime, StartupTimedOut
+from plane.tasks import end_tasks
 
 __all__ = ["BackendRunner"]
 

@@ -2,7 +2,7 @@
 
 What cannot be stored is kept in memory, in order, and stored as soon as that is possible again. So a backend can be
 ended on such a disk: whoever starts something waits for `durable`, whoever ends something does not. `run` is owned by
-`plane.drone.running`.
+`plane.drone.server`.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import structlog
 
 from plane.drone.clock import DroneClock
 from plane.drone.state_store import StateStore
-from plane.ownership import run_together
 from plane.protocol.backend_state import BackendState
 from plane.protocol.drone_messages import SpawnOrder
 from plane.protocol.errors import PlaneError
 from plane.protocol.times import DroneTime
+from plane.tasks import run_together
 
 __all__ = ["EventRecorder", "StoreUnwritable"]
 

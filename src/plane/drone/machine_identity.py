@@ -1,6 +1,6 @@
 """Reads which machine and which state store this drone has, and keeps its random ids in the store.
 
-What makes a drone the same again is decided in `plane.decisions.drone_identity`.
+What makes a drone the same again is decided in `plane.decisions.drones.identity`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import structlog
 
-from plane.decisions.drone_identity import Machine, drone_facts
+from plane.decisions.drones.identity import Machine, drone_facts
 from plane.drone.clock import BOOT_ID
 from plane.drone.state_store import StateStore
 from plane.protocol.handshake import DroneIdentity

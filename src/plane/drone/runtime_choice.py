@@ -10,17 +10,17 @@ from typing import Any
 
 import structlog
 
-from plane.open_files import raise_open_files_limit
+from plane.fd_limit import raise_open_files_limit
 from plane.protocol.errors import ConfigurationError
-from plane.runtime.backend_user import backend_user
 from plane.runtime.base import Runtime, RuntimeListener
-from plane.runtime.cgroups import Cgroups
-from plane.runtime.docker import DockerRuntime
-from plane.runtime.docker_config import ContainerDefaults
-from plane.runtime.docker_engine import DockerEngine, engine_answers
-from plane.runtime.log_keeper import LogKeeper
-from plane.runtime.process import ProcessRuntime, bubblewrap_works
-from plane.runtime.unix_socket import UnixSocketRuntime
+from plane.runtime.docker.config import ContainerDefaults
+from plane.runtime.docker.engine import DockerEngine, engine_answers
+from plane.runtime.docker.runtime import DockerRuntime
+from plane.runtime.logs.collector import LogKeeper
+from plane.runtime.process.backend_user import backend_user
+from plane.runtime.process.cgroups import Cgroups
+from plane.runtime.process.runtime import ProcessRuntime, bubblewrap_works
+from plane.runtime.remote import UnixSocketRuntime
 from plane.settings import DroneSettings, ExecutorSettings, RuntimeKind
 
 __all__ = ["Owner", "make_runtime"]

@@ -1,6 +1,6 @@
 """The state of a backend, as nodes and the database have it, and as the public sees it.
 
-The rules by which one state becomes another are in `plane.decisions.backend_lifecycle`.
+The rules by which one state becomes another are in `plane.decisions.backends.lifecycle`.
 """
 
 from __future__ import annotations

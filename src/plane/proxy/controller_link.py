@@ -17,7 +17,7 @@ from plane.protocol.proxy_messages import (
     MessageFromProxy,
     MessageToProxy,
 )
-from plane.proxy.cert_keeper import CertKeeper
+from plane.proxy.certificates.renewer import CertKeeper
 from plane.settings import ProxySettings
 from plane.transport.node_socket import NodeConnector, NodeSocket, SocketClosed
 

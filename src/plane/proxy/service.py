@@ -7,24 +7,24 @@ from collections.abc import Awaitable, Callable, Iterable
 
 import structlog
 
-from plane.decisions.host_names import HostNames, normal_host
-from plane.decisions.proxy_protocol import ProxyHeader
-from plane.decisions.request_head import RequestReader
-from plane.decisions.request_rewrite import Route
-from plane.decisions.trusted_proxies import TrustedProxies
-from plane.ownership import OwnedTasks
+from plane.decisions.http.proxy_protocol import ProxyHeader
+from plane.decisions.http.request_head import RequestReader
+from plane.decisions.http.trusted_proxies import TrustedProxies
+from plane.decisions.routing.host_names import HostNames, normal_host
+from plane.decisions.routing.rewrite import Route
 from plane.protocol.proxy_messages import BackendRemoved, MessageToProxy, RouteInfoResponse, TokensRevoked
-from plane.proxy.answers import OwnAnswers, server_field
-from plane.proxy.client_connection import ClientConnection
-from plane.proxy.connection_keeper import ConnectionKeeper
-from plane.proxy.entrance import Entrance
-from plane.proxy.limits import CUT_AFTER_S
-from plane.proxy.open_files import PER_CONNECTION, OpenFiles
-from plane.proxy.route_lookup import RouteLookup
-from plane.proxy.tunnels import Tunnels
-from plane.proxy.upstream import UpstreamPool
-from plane.repeated_warning import NamedWarnings
+from plane.proxy.data_plane.client_connection import ClientConnection
+from plane.proxy.data_plane.keepalive_reporter import ConnectionKeeper
+from plane.proxy.data_plane.limits import CUT_AFTER_S
+from plane.proxy.data_plane.responses import OwnAnswers, server_field
+from plane.proxy.data_plane.route_lookup import RouteLookup
+from plane.proxy.data_plane.tunnels import Tunnels
+from plane.proxy.data_plane.upstream import UpstreamPool
+from plane.proxy.listeners.entry_point import Entrance
+from plane.proxy.listeners.fd_budget import PER_CONNECTION, OpenFiles
 from plane.settings import ProxySettings
+from plane.tasks import OwnedTasks
+from plane.throttled_log import NamedWarnings
 
 __all__ = ["ProxyService"]
 

@@ -16,7 +16,8 @@ class ProcessTarget:
 
     Attributes:
         groups: folders of its control group.
-        pid, started_at: its supervisor, and that process's start time (see `plane.runtime.processes.start_time`). 0: it
+        pid, started_at: its supervisor, and that process's start time (see `plane.runtime.process.procfs.start_time`).
+            0: it
             may be starting at this moment, and is found by its control group and its environment.
         bubblewrap: the supervisor is bubblewrap.
         output: the file that it appends its output to.

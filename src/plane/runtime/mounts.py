@@ -1,7 +1,7 @@
 """Makes and opens a backend's folder below the mount base, so that no symbolic link leads out of it (A11 of page 7).
 
-Which path that is, is decided by `plane.decisions.mount_path`. Every part is opened in the folder before it without
-following links; a link inside the base that stays inside is refused too, since it could be changed at any time.
+Which path that is, is decided by `plane.decisions.backends.mount_path`. Every part is opened in the folder before it
+without following links; a link inside the base that stays inside is refused too, since it could be changed at any time.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import structlog
 
-from plane.decisions.mount_path import MountRefused, mount_path
+from plane.decisions.backends.mount_path import MountRefused, mount_path
 from plane.protocol.keys import AcquiredKey
 from plane.runtime.base import BackendFailed
 

@@ -2,7 +2,7 @@
 
 Probes start close together and back off, so a fast backend is seen at once and a slow one is left in peace. There is
 one at a time, and each may take longer than the one before if that had no answer: a first page may take its time.
-What they may cost, and what they mean, is decided in `plane.decisions.readiness`.
+What they may cost, and what they mean, is decided in `plane.decisions.backends.readiness`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-from plane.decisions.readiness import (
+from plane.decisions.backends.readiness import (
     Probe,
     classify_response,
     more_telling,

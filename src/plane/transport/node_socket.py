@@ -2,7 +2,7 @@
 
 `NodeSocket` is one open connection, seen from either side. `NodeConnector.run` keeps a node connected for as
 long as it is not cancelled, and calls the node's session for each connection; the controller's side is in
-`plane.controller.node_session`.
+`plane.controller.nodes.session`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from plane.decisions.reconnect_backoff import ReconnectBackoff
 from plane.protocol import codec
 from plane.protocol.errors import MessageError, PlaneError, why
 from plane.protocol.handshake import DroneIdentity, Extension, Handshake
-from plane.repeated_warning import RepeatedWarning
+from plane.throttled_log import RepeatedWarning
 from plane.transport.controller_url import ControllerUrl
 from plane.version import this_version
 

@@ -11,8 +11,8 @@ import pytest
 FAILS = """
 import asyncio, functools, logging, sys, structlog
 from plane.cli.logs import print_uncaught, set_up_logs
-from plane.database.connecting import Question, TokenGrant
-from plane.protocol.connect import ConnectRequest, ConnectResponse
+from plane.database.connect import Question, TokenGrant
+from plane.protocol.control_api import ConnectRequest, ConnectResponse
 from plane.protocol.drone_messages import SpawnOrder
 from plane.protocol.keys import KeyConfig
 from plane.protocol.proxy_messages import RouteInfo, RouteInfoResponse, TokensRevoked

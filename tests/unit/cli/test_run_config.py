@@ -14,9 +14,9 @@ from harness.commands import run
 from plane.cli.run_config_file import RunConfig
 from plane.cli.run_config_options import FIELD_OF_OPTION, with_fields
 from plane.cli.run_config_settings import Settings, settings_of
-from plane.decisions.http_limits import HttpLimits
-from plane.decisions.port_choice import PortRange
-from plane.decisions.trusted_proxies import parse_networks
+from plane.decisions.backends.port_selection import PortRange
+from plane.decisions.http.limits import HttpLimits
+from plane.decisions.http.trusted_proxies import parse_networks
 from plane.protocol import codec
 from plane.protocol.errors import ConfigurationError, MessageError
 from plane.protocol.names import ClusterName, ControllerName, NodeName

@@ -7,7 +7,7 @@ import inspect
 import pytest
 
 from plane.client import AsyncPlane, CallRefused, Plane, UnexpectedAnswer, calls
-from plane.protocol.connect import ConnectRequest
+from plane.protocol.control_api import ConnectRequest
 from plane.protocol.errors import ApiErrorKind
 from plane.protocol.keys import KeyConfig
 

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plane.decisions.chunk_scanner import ChunkDecoder, ChunkScanner, MalformedChunks
-from plane.decisions.connection_monitor import ConnectionMonitor
-from plane.decisions.host_names import HostNames
-from plane.decisions.idle_sweep import SweepCandidate, sweep
-from plane.decisions.request_head import KNOWN_LIMIT, KNOWN_LIMIT_BYTES, Refused, RequestFields, RequestReader
-from plane.decisions.request_rewrite import forwarded_head, make_route, origin_form, split_target
-from plane.decisions.route_cache import (
+from plane.decisions.backends.idle_sweep import SweepCandidate, sweep
+from plane.decisions.http.chunks import ChunkDecoder, ChunkScanner, MalformedChunks
+from plane.decisions.http.request_head import KNOWN_LIMIT, KNOWN_LIMIT_BYTES, Refused, RequestFields, RequestReader
+from plane.decisions.routing.activity_monitor import ConnectionMonitor
+from plane.decisions.routing.host_names import HostNames
+from plane.decisions.routing.rewrite import forwarded_head, make_route, origin_form, split_target
+from plane.decisions.routing.route_cache import (
     FOLLOWED_S,
     NEGATIVE_LIFETIME_S,
     REMOVED_LIFETIME_S,

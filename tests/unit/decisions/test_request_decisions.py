@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plane.decisions.answer_form import AnswerForm, answer_form, is_navigation
-from plane.decisions.body_patience import Standstill, standstill
-from plane.decisions.host_names import HostNames
-from plane.decisions.http_limits import HttpLimits
-from plane.decisions.referer import without_token
-from plane.decisions.request_body import NO_BODY, RequestBody
-from plane.decisions.request_head import Refused, RequestReader
-from plane.decisions.request_way import ToToken, https_location, request_way
+from plane.decisions.http.error_format import AnswerForm, answer_form, is_navigation
+from plane.decisions.http.limits import HttpLimits
+from plane.decisions.http.request_body import NO_BODY, RequestBody
+from plane.decisions.http.request_head import Refused, RequestReader
+from plane.decisions.http.stall_timeout import Standstill, standstill
+from plane.decisions.routing.host_names import HostNames
+from plane.decisions.routing.referer import without_token
+from plane.decisions.routing.request_target import ToToken, https_location, request_way
 
 CLUSTER = b"plane.example"
 

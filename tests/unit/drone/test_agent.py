@@ -11,11 +11,10 @@ import pytest
 
 from harness.enforcers import FakeEnforcer, aged_clock
 from plane.drone.agent import Agent, DroneSocket
+from plane.drone.backend_manager import Executor
 from plane.drone.event_recorder import EventRecorder
-from plane.drone.executor import Executor
-from plane.drone.key_keeper import KeyKeeper
+from plane.drone.lease_renewer import KeyKeeper
 from plane.drone.state_store import StateStore, open_state_store
-from plane.ownership import end_tasks
 from plane.protocol.backend_state import Ready, TerminationKind, TerminationReason
 from plane.protocol.drone_messages import (
     AckEvent,
@@ -34,6 +33,7 @@ from plane.protocol.handshake import Extension, Handshake, Version
 from plane.protocol.keys import AcquiredKey, KeyConfig, KeyDeadlines
 from plane.runtime.base import RuntimeListener
 from plane.runtime.memory import MemoryRuntime
+from plane.tasks import end_tasks
 
 
 class Socket:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from plane.decisions.key_lease import KeyLease, LeaseAction
-from plane.decisions.lease_terms import foreign_lease, lease_deadlines
+from plane.decisions.keys.lease import KeyLease, LeaseAction
+from plane.decisions.keys.lease_deadlines import foreign_lease, lease_deadlines
 from plane.drone.clock import ClockReading, DroneClock
 from plane.protocol.keys import KeyDeadlines
 from plane.timing import CLOCK_NOTE_INTERVAL_S

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plane.identity import random_name, random_static_token, random_token
 from plane.protocol.addresses import format_socket_address, parse_socket_address
 from plane.protocol.errors import (
     InvalidCharacter,
@@ -28,6 +27,7 @@ from plane.protocol.names import (
     parse_cluster_name,
     parse_node_name,
 )
+from plane.random_ids import random_name, random_static_token, random_token
 
 
 @pytest.mark.parametrize("prefix", list(Prefix))

@@ -7,13 +7,13 @@ from typing import Any, cast
 
 import pytest
 
-from plane.decisions.answer_head import read_answer_head
+from plane.decisions.http.response_head import read_answer_head
 from plane.protocol.names import ClusterName, NodeName
 from plane.protocol.proxy_messages import RouteInfo, RouteInfoResponse
-from plane.proxy.client_connection import ClientConnection
-from plane.proxy.entrance import Entrance
+from plane.proxy.data_plane.client_connection import ClientConnection
+from plane.proxy.data_plane.upstream import UpstreamConnection
+from plane.proxy.listeners.entry_point import Entrance
 from plane.proxy.service import ProxyService
-from plane.proxy.upstream import UpstreamConnection
 from plane.settings import ProxySettings
 from plane.transport.controller_url import ControllerUrl
 

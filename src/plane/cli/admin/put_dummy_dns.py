@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 from plane.cli.admin.options import DEFAULT_CONTROLLER, ControllerOptions
 from plane.cli.arguments import cluster_name
 from plane.cli.output import console
-from plane.identity import random_name
-from plane.ownership import end_tasks
 from plane.protocol.errors import ConfigurationError, PlaneError
 from plane.protocol.names import Prefix
 from plane.protocol.proxy_messages import (
@@ -20,6 +18,8 @@ from plane.protocol.proxy_messages import (
     SetTxtRecord,
     SetTxtRecordRequest,
 )
+from plane.random_ids import random_name
+from plane.tasks import end_tasks
 
 if TYPE_CHECKING:
     from plane.transport.node_socket import NodeSocket

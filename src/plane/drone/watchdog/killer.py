@@ -9,8 +9,8 @@ from pathlib import Path
 
 from plane.drone.watchdog.engine_requests import EngineRequests
 from plane.runtime.kill_target import ContainerTarget, KillTarget, ProcessTarget
-from plane.runtime.processes import kill_each, kill_marked, members, signal_descendant, signal_process, start_time
-from plane.runtime.soft_stop import SoftStop
+from plane.runtime.process.procfs import kill_each, kill_marked, members, signal_descendant, signal_process, start_time
+from plane.runtime.process.soft_stop import SoftStop
 
 __all__ = ["EnvironmentSearch", "Killer"]
 

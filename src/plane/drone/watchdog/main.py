@@ -3,7 +3,7 @@
 The drone sends it the deadlines of its backends over a socket pair (`messages`). It kills each backend whose hard
 deadline passed 3 s ago, whether its drone is dead, stopped, stuck in a system call or slow; while the drone is dead or
 silent it also asks backends to stop at their soft deadlines. What is due is decided in
-`plane.decisions.deadline_enforcement`. It ends when its drone is gone and nothing is left to kill.
+`plane.decisions.backends.deadline_enforcement`. It ends when its drone is gone and nothing is left to kill.
 
 Nothing here may wait for anything but the next message: no disk, no lock, no engine. What could wait (log lines,
 bounding the output of backends while their drone does not) is done by threads of its own.
@@ -25,11 +25,11 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from plane.decisions.deadline_enforcement import DRONE_SILENT_AFTER_NS, DeadlineTable, DroneStatus, Step
+from plane.decisions.backends.deadline_enforcement import DRONE_SILENT_AFTER_NS, DeadlineTable, DroneStatus, Step
 from plane.drone.watchdog.killer import Killer
 from plane.drone.watchdog.messages import Hold, Release, Tick, decode
 from plane.runtime.kill_target import KillTarget, ProcessTarget
-from plane.runtime.spool_bound import bound
+from plane.runtime.logs.capture_limit import bound
 
 __all__ = ["Watchdog", "main"]
 

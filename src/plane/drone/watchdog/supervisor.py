@@ -19,11 +19,11 @@ import structlog
 
 from plane import timing
 from plane.drone.watchdog.messages import Hold, Message, Release, Tick, encode
-from plane.ownership import run_together
 from plane.runtime.base import NotEnforced
 from plane.runtime.kill_target import KillTarget
-from plane.runtime.processes import signal_process, start_time
-from plane.runtime.supervised import Supervised
+from plane.runtime.process.child_process import Supervised
+from plane.runtime.process.procfs import signal_process, start_time
+from plane.tasks import run_together
 
 __all__ = ["WatchdogSupervisor"]
 

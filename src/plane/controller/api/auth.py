@@ -1,0 +1,126 @@
+"""Who gets past the controller's door: no foreign web page, then API keys and forward auth, except to the public API.
+
+Roles are decided in `plane.decisions.access`; each `Endpoint` names the one it needs. Where both ways are configured
+a request must pass both. A middleware of `plane.controller.app`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+
+import structlog
+from aiohttp import web
+
+from plane.controller.api.api_keys import ApiKeyFile
+from plane.controller.api.endpoints import Handler
+from plane.controller.context import CONTEXT
+from plane.decisions.access import ApiKeys, Role, bearer_token
+from plane.decisions.http.request_source import RequestSource, SourceRules, host_name, refusal
+from plane.protocol.errors import ApiErrorKind, ApiFailure
+from plane.settings import ControllerSettings
+
+__all__ = ["ROLES", "admit", "refuse_foreign_pages", "require_role", "source_rules", "warn_if_open"]
+
+ROLES: web.AppKey[Mapping[Handler, Role | None]] = web.AppKey("roles")
+
+# What everybody may call, scripts of any page included.
+PUBLIC_PATHS = "/pub/"
+
+log = structlog.get_logger("plane.controller")
+
+
+@web.middleware
+async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Let a request pass to its handler if its bearer may call it."""
+    context = request.app[CONTEXT]
+    needed = _needed(request)
+    if not request.path.startswith(PUBLIC_PATHS):
+        refuse_foreign_pages(_source(request), context.source_rules, page=needed is None)
+    if needed is None:
+        return await handler(request)
+    if context.api_keys is not None:
+        require_role(context.api_keys, request.headers.get("Authorization"), needed)
+    if context.forward_auth is not None and (refusal := await context.forward_auth.refusal(request)) is not None:
+        return refusal
+    return await handler(request)
+
+
+def _needed(request: web.Request) -> Role | None:
+    """Return the role that a request needs, None for the public API and the front page.
+
+    Only readers get to know what does not exist.
+    """
+    roles = request.app[ROLES]
+    handler = request.match_info.handler
+    if handler in roles:
+        return roles[handler]
+    return None if request.path.startswith(PUBLIC_PATHS) else Role.READ
+
+
+def _source(request: web.Request) -> RequestSource:
+    return RequestSource(*(_joined(request, name) for name in ("Host", "Origin", "Sec-Fetch-Site")))
+
+
+def _joined(request: web.Request, name: str) -> str | None:
+    values = request.headers.getall(name, None)
+    return None if values is None else ",".join(values)
+
+
+def refuse_foreign_pages(source: RequestSource, rules: SourceRules, *, page: bool = False) -> None:
+    """Let a request pass unless a web page of another origin has caused it (`request_source.refusal`).
+
+    Raises:
+        ApiFailure: 403.
+    """
+    if (reason := refusal(source, rules, page=page)) is not None:
+        raise ApiFailure(403, ApiErrorKind.OTHER, reason)
+
+
+def source_rules(settings: ControllerSettings) -> SourceRules:
+    """Return which hosts and origins a controller takes as its own."""
+    return SourceRules(
+        public_url=settings.controller_url,
+        allowed_hosts=frozenset(name for host in settings.allowed_hosts if (name := host_name(host))),
+        checks_host=not _has_keys(settings) and settings.forward_auth is None,
+    )
+
+
+def require_role(keys: ApiKeyFile | ApiKeys, authorization: str | None, needed: Role) -> None:
+    """Let a request with this ``Authorization`` pass if its bearer has the role ``needed``.
+
+    Raises:
+        ApiFailure: 401 no key or an unknown one, 403 another role.
+    """
+    token = bearer_token(authorization)
+    if token is None:
+        raise ApiFailure(401, ApiErrorKind.OTHER, "an API key is needed: send it as `Authorization: Bearer KEY`")
+    key = keys.find(token)
+    if key is None:
+        raise ApiFailure(401, ApiErrorKind.OTHER, "the API key is not, or no longer, one of this controller's")
+    if not key.role.may(needed):
+        raise ApiFailure(
+            403, ApiErrorKind.OTHER, f"the API key {key.name!r} has the role {key.role}; this needs the role {needed}"
+        )
+
+
+def warn_if_open(settings: ControllerSettings) -> None:
+    """Say loudly that everybody who reaches this controller controls the cluster, if that is so."""
+    if _has_keys(settings) or settings.forward_auth is not None or _is_loopback(settings.host):
+        return
+    log.warning(
+        "THE CONTROL API IS OPEN to everybody who reaches this address; close it with --api-key-file or --forward-auth",
+        host=settings.host,
+    )
+
+
+def _has_keys(settings: ControllerSettings) -> bool:
+    """Whether callers of the control API need a key."""
+    return settings.api_key_file is not None or settings.fixed_api_keys is not None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

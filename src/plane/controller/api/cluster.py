@@ -1,0 +1,67 @@
+"""Endpoints about a cluster: its state, and drones that are to get no more backends, or some again (A14)."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from plane.controller.api.endpoints import Endpoint
+from plane.controller.api.responses import json_answer
+from plane.controller.context import CONTEXT
+from plane.database import nodes
+from plane.decisions.access import Role
+from plane.protocol.control_api import ClusterState, DrainResult
+from plane.protocol.errors import ApiErrorKind, ApiFailure
+from plane.protocol.names import parse_cluster_name
+
+__all__ = ["CLUSTER_ENDPOINTS"]
+
+
+async def _state(request: web.Request) -> web.Response:
+    cluster = parse_cluster_name(request.match_info["cluster"])
+    return json_answer(await nodes.cluster_state(request.app[CONTEXT].db, cluster))
+
+
+async def _drain(request: web.Request) -> web.Response:
+    return await _set_draining(request, draining=True)
+
+
+async def _undrain(request: web.Request) -> web.Response:
+    return await _set_draining(request, draining=False)
+
+
+async def _set_draining(request: web.Request, *, draining: bool) -> web.Response:
+    cluster = parse_cluster_name(request.match_info["cluster"])
+    updated = await nodes.set_draining(request.app[CONTEXT].db, cluster, request.match_info["drone"], draining)
+    if updated is None:
+        raise ApiFailure(404, ApiErrorKind.NOT_FOUND, "Drone does not exist")
+    return json_answer(DrainResult(updated=updated))
+
+
+CLUSTER_ENDPOINTS = (
+    Endpoint(
+        method="GET",
+        path="/ctrl/c/{cluster}/state",
+        handle=_state,
+        summary="The connected drones and proxies of a cluster",
+        role=Role.READ,
+        answer=ClusterState,
+    ),
+    Endpoint(
+        method="POST",
+        path="/ctrl/c/{cluster}/d/{drone}/drain",
+        handle=_drain,
+        summary="Give a drone no more backends; those it has live on",
+        role=Role.ADMIN,
+        answer=DrainResult,
+        refusals=(404,),
+    ),
+    Endpoint(
+        method="POST",
+        path="/ctrl/c/{cluster}/d/{drone}/undrain",
+        handle=_undrain,
+        summary="Give a drone backends again",
+        role=Role.ADMIN,
+        answer=DrainResult,
+        refusals=(404,),
+    ),
+)

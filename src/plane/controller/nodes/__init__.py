@@ -1,0 +1,1 @@
+"""The sockets of drones, proxies and DNS servers on the controller."""

@@ -1,0 +1,46 @@
+"""``/ctrl/dns-socket``: what a cluster's ACME challenge is answered with.
+
+Rule: page 3, "DNS socket".
+"""
+
+from __future__ import annotations
+
+from aiohttp import web
+from msgspec import UNSET
+
+from plane.controller.api.endpoints import Endpoint
+from plane.controller.context import Context
+from plane.controller.nodes.session import serve_node
+from plane.database import acme
+from plane.database.nodes import Registration
+from plane.decisions.access import Role
+from plane.protocol.dns_messages import MessageFromDns, MessageToDns, TxtRecordResponse
+from plane.protocol.names import NodeKind
+from plane.transport.node_socket import NodeSocket
+
+__all__ = ["DNS_SOCKET_ENDPOINTS"]
+
+
+async def _handle(request: web.Request) -> web.StreamResponse:
+    """The endpoint."""
+    return await serve_node(request, NodeKind.ACME_DNS_SERVER, MessageFromDns, _serve)
+
+
+async def _serve(context: Context, socket: NodeSocket[MessageFromDns, MessageToDns], _: Registration) -> None:
+    async for message in socket.messages():
+        cluster = message.content.cluster
+        values = await acme.txt_values(context.db, cluster)
+        response = TxtRecordResponse(cluster, values[0] if values else None, other_values=values[1:] or UNSET)
+        await socket.send(MessageToDns(txt_record_response=response))
+
+
+DNS_SOCKET_ENDPOINTS = (
+    Endpoint(
+        method="GET",
+        path="/ctrl/dns-socket",
+        handle=_handle,
+        summary="Where a DNS server connects",
+        role=Role.NODE,
+        is_socket=True,
+    ),
+)

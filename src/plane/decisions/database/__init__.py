@@ -1,0 +1,1 @@
+"""The database's clock and failover, and the files of an embedded server."""

@@ -1,0 +1,1 @@
+"""Which drones are accepted, under which name and address."""

@@ -1,0 +1,107 @@
+"""Is what a client sent one plain POST? Only such a request is served without a general HTTP server.
+
+`plane.controller.api.connect_fast_path` asks. What is unusual in any way is not refused but left to the general server,
+so
+everything here may be narrow: a header that is not known to mean nothing for the answer makes a request unusual.
+Syntax: RFC 9112.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import NamedTuple
+
+from plane.decisions.http.request_source import RequestSource
+
+__all__ = ["HEAD_LIMIT_BYTES", "SimplePost", "read_simple_post"]
+
+# Well below what the general server accepts, so that its limits need not be repeated here.
+HEAD_LIMIT_BYTES = 4096
+# Clients repeat their heads to the byte, but for the length of the body.
+REMEMBERED_HEADS = 512
+
+_FIELD = rb"([A-Za-z-]+): *([!-~][ !-~]*)\r\n"
+_FIELDS = re.compile(_FIELD)
+_HEAD = re.compile(rb"POST (/[a-z/-]+) HTTP/1\.1\r\n((?:" + _FIELD + rb")+)\r\n")
+
+_HOST = re.compile(rb"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+_JSON = re.compile(rb"(?i:application/json(?:; ?charset=utf-8)?)")
+# No sign, no leading zero, below a million.
+_LENGTH = re.compile(rb"[1-9][0-9]{0,5}")
+_KEEP_ALIVE = re.compile(rb"(?i:keep-alive)")
+_ANYTHING = re.compile(rb".+")
+
+_NEEDED = (b"host", b"content-type", b"content-length")
+# By lower-case name: what a field may say. The answer does not depend on those that may say anything, except on the
+# credentials, which are handed on.
+_ALLOWED = {
+    b"host": _HOST,
+    b"content-type": _JSON,
+    b"content-length": _LENGTH,
+    b"connection": _KEEP_ALIVE,
+    b"authorization": _ANYTHING,
+    b"accept": _ANYTHING,
+    b"accept-encoding": _ANYTHING,
+    b"accept-language": _ANYTHING,
+    b"sec-fetch-mode": _ANYTHING,
+    b"user-agent": _ANYTHING,
+}
+
+
+class SimplePost(NamedTuple):
+    """One request to be answered on a connection that stays open.
+
+    Attributes:
+        source: what it says of where it comes from. A request that a browser's page may have caused is not simple.
+        authorization: the header's value.
+        body: empty if nothing of it has come yet; there is always one.
+    """
+
+    path: str
+    source: RequestSource
+    authorization: str | None
+    body: bytes
+
+    def __repr__(self) -> str:
+        return f"SimplePost(path={self.path!r}, {len(self.body)} bytes)"
+
+
+def read_simple_post(data: bytes) -> SimplePost | None:
+    """The request, if ``data`` is its head, alone or with its JSON body, and nothing else; None if it is unusual."""
+    end = data.find(b"\r\n\r\n", 0, HEAD_LIMIT_BYTES)
+    if end < 0:
+        return None
+    end += len(b"\r\n\r\n")
+    head = _read_head(data[:end])
+    if head is None:
+        return None
+    path, source, authorization, length = head
+    body = data[end:]
+    if body and len(body) != length:
+        return None
+    return SimplePost(path, source, authorization, body)
+
+
+@lru_cache(maxsize=REMEMBERED_HEADS)
+def _read_head(data: bytes) -> tuple[str, RequestSource, str | None, int] | None:
+    """Path, source, credentials, and length of the body; None if anything is unusual."""
+    head = _HEAD.fullmatch(data)
+    if head is None:
+        return None
+    fields: dict[bytes, bytes] = {}
+    for name, value in _FIELDS.findall(head[2]):
+        name, value = name.lower(), value.rstrip(b" ")
+        allowed = _ALLOWED.get(name)
+        if allowed is None or name in fields or not allowed.fullmatch(value):
+            return None
+        fields[name] = value
+    if not all(name in fields for name in _NEEDED):
+        return None
+    authorization = fields.get(b"authorization")
+    return (
+        head[1].decode(),
+        RequestSource(fields[b"host"].decode()),
+        None if authorization is None else authorization.decode(),
+        int(fields[b"content-length"]),
+    )

@@ -1,0 +1,89 @@
+"""Which request fields may a client not send? Those that backends take for the proxy's word, in every spelling.
+
+A backend trusts `x-verified-username`, and frameworks take the address, scheme and host of a client from the forwarding
+fields. CGI, WSGI and PHP servers give a field to the application under another name: `-` becomes `_`, and some of them
+replace every character that is neither a letter nor a digit. For them `X.Verified~Username` is `X-Verified-Username`,
+so all separators are alike here. `request_head` removes such fields, `chunks` such trailers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+__all__ = ["FORWARDING_FIELDS", "IDENTITY_FIELDS", "MISSPELT_FIELDS", "PROTECTED_NAME", "is_protected"]
+
+# A name that ends with `*` stands for itself and for all names that continue it after a separator.
+
+# Who the user is. Only the proxy knows.
+IDENTITY_FIELDS = ("x-verified-*",)
+
+# Where the request came from, as far as a proxy on its way can tell (RFC 7239, and what is in use beside it). This
+# proxy sends `x-forwarded-for`, `-proto` and `-prefix`. A client that sent another one could choose its own address.
+FORWARDING_FIELDS = (
+    "forwarded-*",
+    "x-forwarded-*",
+    "x-real-ip",
+    "client-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "true-client-ip",
+    "cf-connecting-ip",
+    "cf-connecting-ipv6",
+    "fastly-client-ip",
+    "x-azure-clientip",
+    "x-envoy-external-address",
+    "x-originating-ip",
+    "x-remote-ip",
+    "x-remote-addr",
+    "x-original-for",
+    "x-original-forwarded-for",
+    "x-original-host",
+    "x-original-method",
+    "x-original-path",
+    "x-original-proto",
+    "x-original-uri",
+    "x-original-url",
+    "x-rewrite-url",
+    "x-host",
+    "x-http-host-override",
+    "x-scheme",
+    "x-script-name",
+    "x-url-scheme",
+    "front-end-https",
+)
+
+# Fields that the proxy reads or removes under their usual name. In another spelling a backend might still obey them:
+# two framings of one message, or `HTTP_PROXY` in the environment of a CGI program.
+MISSPELT_FIELDS = ("content-length", "transfer-encoding", "proxy-*")
+
+_SEPARATOR = r"[!#$%&'*+\-.^_`|~]"
+
+
+def _expression(names: Iterable[Sequence[str]]) -> str:
+    """Return an expression for the names, which are given in words. It tries each first word once."""
+    by_word: dict[str, list[Sequence[str]]] = {}
+    for first, *rest in names:
+        by_word.setdefault(first, []).append(rest)
+    return "(?:" + "|".join(word + _continuation(rests) for word, rests in by_word.items()) + ")"
+
+
+def _continuation(rests: Sequence[Sequence[str]]) -> str:
+    """Return an expression for what may follow a word. It does not backtrack: a name may have 64 KiB."""
+    if ["*"] in rests:
+        return rf"(?:{_SEPARATOR}[^:\r\n]*+)?"
+    longer = [rest for rest in rests if rest]
+    return f"{_SEPARATOR}++{_expression(longer)}" if longer else ""
+
+
+# An expression for a whole name in lower case, before its colon or by itself.
+PROTECTED_NAME = (
+    _expression(name.split("-") for name in (*IDENTITY_FIELDS, *FORWARDING_FIELDS, *MISSPELT_FIELDS)) + r"(?=:|\Z)"
+).encode()
+
+_PROTECTED = re.compile(PROTECTED_NAME, re.IGNORECASE)
+
+
+def is_protected(line: bytes) -> bool:
+    """Return whether a field line, or a name by itself, has a name that a client may not send."""
+    return _PROTECTED.match(line) is not None

@@ -1,0 +1,47 @@
+"""How much of what a client sends belongs to the body of its request?
+
+`plane.proxy.data_plane.client_connection` feeds it. Framing was decided by `request_head`; chunks are followed by
+`chunks`.
+"""
+
+from __future__ import annotations
+
+from plane.decisions.http.chunks import ChunkScanner
+from plane.decisions.http.limits import DEFAULT_LIMITS, HttpLimits
+
+__all__ = ["NO_BODY", "RequestBody"]
+
+
+class RequestBody:
+    """The body of one request.
+
+    Attributes:
+        complete: whether all of it has been taken.
+    """
+
+    __slots__ = ("_left", "_scanner", "complete")
+
+    def __init__(self, length: int | None, limits: HttpLimits = DEFAULT_LIMITS) -> None:
+        """``length`` in bytes, None for chunked."""
+        self._left = length or 0
+        self._scanner = ChunkScanner(limits) if length is None else None
+        self.complete = length == 0
+
+    def take(self, data: bytes) -> tuple[bytes, int]:
+        """What to pass on, and how many bytes of ``data`` belong to the body.
+
+        Raises:
+            MalformedChunks
+        """
+        if self._scanner is not None:
+            passed, taken = self._scanner.feed(data)
+            self.complete = self._scanner.done
+            return passed, taken
+        taken = min(self._left, len(data))
+        self._left -= taken
+        self.complete = self._left == 0
+        return (data if taken == len(data) else data[:taken]), taken
+
+
+# That of most requests. It is complete, so nothing is ever taken for it.
+NO_BODY = RequestBody(0)

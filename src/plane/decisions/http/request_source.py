@@ -1,0 +1,130 @@
+"""Did a foreign web page cause a request to the control API? Host, Origin and Fetch metadata tell.
+
+`plane.controller.api.auth` and `plane.controller.api.connect_fast_path` ask for every request outside of ``/pub``. A
+browser sends requests to loopback and private addresses for any page. Two kinds of them are refused:
+
+- requests with an ``Origin`` that is not the API's own (Fetch, section 3.2; browsers send one with every POST and every
+  WebSocket), or with ``Sec-Fetch-Site: cross-site`` or ``same-site`` (W3C, Fetch Metadata);
+- where nothing else proves who calls, requests for a ``Host`` that is not known. DNS rebinding makes the page and the
+  API one origin to the browser, but under the page's name.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+__all__ = ["RequestSource", "SourceRules", "host_name", "is_known_host", "refusal"]
+
+_AUTHORITY = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^\s:/?#@\[\]]+))(?::([0-9]{0,5}))?")
+_DEFAULT_PORTS = {"http": "80", "https": "443"}
+# Both say that another origin caused the request; "none" is the user, who typed the address.
+_FOREIGN_SITES = frozenset({"cross-site", "same-site"})
+
+
+class RequestSource(NamedTuple):
+    """What a request says of where it comes from: the values of all fields of each name, joined by commas.
+
+    None: there is no such field. Clients that are not browsers send ``Host`` alone.
+    """
+
+    host: str | None
+    origin: str | None = None
+    fetch_site: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRules:
+    """What one controller accepts.
+
+    Attributes:
+        public_url: ``--controller-url``, if it is given.
+        allowed_hosts: further names by which clients reach it (``--allowed-host``).
+        checks_host: neither API keys nor forward auth prove who calls.
+    """
+
+    public_url: str | None = None
+    allowed_hosts: frozenset[str] = field(default_factory=frozenset)
+    checks_host: bool = True
+
+
+# Clients repeat their headers, so few values are read again and again.
+@lru_cache(maxsize=1024)
+def refusal(source: RequestSource, rules: SourceRules, *, page: bool = False) -> str | None:
+    """Return why a request is refused, with what to do; None for one that no foreign page has caused.
+
+    Args:
+        page: the endpoint is there for the API's own page, and has no other protection: the host is checked always.
+    """
+    if source.fetch_site is not None and source.fetch_site.strip().lower() in _FOREIGN_SITES:
+        return f"a web page of another origin sent this request (Sec-Fetch-Site: {source.fetch_site[:20]}); {_INSTEAD}"
+    if source.origin is not None and not _is_own(source.origin, source.host, rules.public_url):
+        return f"a web page of another origin sent this request (Origin: {source.origin[:80]}); {_INSTEAD}"
+    if (rules.checks_host or page) and source.host is not None and not is_known_host(source.host, rules):
+        return (
+            f"the request is for the host {source.host[:80]!r}, which this controller does not know as its own; use "
+            "its IP address, or start it with --allowed-host NAME or --controller-url URL"
+        )
+    return None
+
+
+_INSTEAD = "the control API serves programs and its own pages only: call it from a server"
+
+
+def is_known_host(host: str, rules: SourceRules) -> bool:
+    """Whether a ``Host`` is an IP address, ``localhost``, that of the controller's URL, or one that is allowed."""
+    name = host_name(host)
+    if name is None:
+        return False
+    if name == "localhost" or name in rules.allowed_hosts:
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return rules.public_url is not None and name == host_name(_authority(rules.public_url)[1])
+    return True
+
+
+def host_name(host: str) -> str | None:
+    """Return the name or address in ``HOST[:PORT]``, in lower case, without brackets; None if malformed."""
+    found = _AUTHORITY.fullmatch(host.strip().lower())
+    return None if found is None else found[1] or found[2].rstrip(".") or None
+
+
+def _is_own(origin: str, host: str | None, public_url: str | None) -> bool:
+    """Whether an origin is the one that the request is for, or that of the controller's URL."""
+    scheme, authority = _authority(origin)
+    own = _with_port(scheme, authority)
+    # Without a path, as browsers write it: what is more than that is no origin, or are several.
+    if scheme not in _DEFAULT_PORTS or own is None or origin.lower() != f"{scheme}://{authority.lower()}":
+        return False
+    # A balancer may have ended TLS, so that only the browser knows the scheme.
+    if host is not None and own == _with_port(scheme, host):
+        return True
+    return public_url is not None and (scheme, own) == _of_url(public_url)
+
+
+def _of_url(url: str) -> tuple[str, tuple[str, str] | None]:
+    scheme, authority = _authority(url)
+    return scheme, _with_port(scheme, authority)
+
+
+def _authority(url: str) -> tuple[str, str]:
+    """Scheme and ``HOST[:PORT]`` of a URL, both empty if it is malformed."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "", ""
+    return parts.scheme.lower(), parts.netloc.rpartition("@")[2]
+
+
+def _with_port(scheme: str, authority: str) -> tuple[str, str] | None:
+    name = host_name(authority)
+    found = _AUTHORITY.fullmatch(authority.strip().lower())
+    if name is None or found is None:
+        return None
+    return name, found[3] or _DEFAULT_PORTS.get(scheme, "")

@@ -1,0 +1,123 @@
+"""Reuse, spawn or refuse? What a connect request gets, given what the database said about its key.
+
+The database settles races by its unique constraints; `plane.controller.api.connect` asks it and does what is
+decided here. Rules: page 3, "Connect: get or create"; errors: page 2, "Connect".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+from plane.decisions.keys.connect_validation import check_identity
+from plane.decisions.keys.drone_selection import DroneCandidate
+from plane.protocol.backend_state import BackendStatus
+from plane.protocol.control_api import ConnectRequest
+from plane.protocol.errors import ApiErrorKind, ApiFailure
+from plane.protocol.spawn import SpawnConfig
+
+__all__ = ["HeldKey", "KeyLookup", "Reuse", "Spawn", "TryAgain", "decide", "next_fencing_token"]
+
+
+# Grants begin again after some seconds, or a lease.
+GRANTS_RETRY_AFTER_S = 5
+
+
+class HeldKey(msgspec.Struct, frozen=True):
+    """The row of a key and its backend. ``live``: its lease has not expired, by the database's clock."""
+
+    backend_id: str
+    tag: str
+    live: bool
+    cluster: str
+    status: BackendStatus
+    static_token: str | None
+    subdomain: str | None
+
+
+class KeyLookup(msgspec.Struct, frozen=True):
+    """What the database said: the holder, if any; whether an expired one was removed; the drone that would spawn.
+
+    ``may_grant`` false: after a failover of the database a lost commit may have granted the key already.
+    """
+
+    held: HeldKey | None
+    removed: bool
+    drone: DroneCandidate | None
+    may_grant: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Reuse:
+    """Answer with the backend that holds the key."""
+
+    held: HeldKey
+
+
+@dataclass(frozen=True, slots=True)
+class Spawn:
+    """Start a backend on that drone."""
+
+    config: SpawnConfig
+    cluster: str
+    drone: DroneCandidate
+
+
+@dataclass(frozen=True, slots=True)
+class TryAgain:
+    """The key changed hands meanwhile; look again. ``failure`` is the answer if this happens too often."""
+
+    failure: ApiFailure
+
+
+def decide(request: ConnectRequest, cluster: str | None, lookup: KeyLookup) -> Reuse | Spawn | TryAgain:
+    """What to do for ``request``; ``cluster`` is the one it names, else the controller's default.
+
+    Raises:
+        ApiFailure: the request is refused.
+    """
+    held = lookup.held
+    if held is not None and held.live:
+        tag = request.key.tag if request.key else ""
+        if held.tag != tag:
+            raise ApiFailure(409, ApiErrorKind.KEY_HELD, "Lock is held but tag does not match.")
+        if held.static_token is not None:
+            check_identity(request)
+        return Reuse(held)
+    if held is not None and not lookup.removed:
+        # Renewed between being read and being deleted, or removed by another connect.
+        return TryAgain(ApiFailure(409, ApiErrorKind.FAILED_TO_REMOVE_KEY, "Failed to remove lock."))
+    config = request.spawn_config
+    if config is None:
+        raise ApiFailure(
+            409,
+            ApiErrorKind.KEY_UNHELD_NO_SPAWN_CONFIG,
+            "Lock is unheld but no spawn config was provided.",
+        )
+    if cluster is None:
+        raise ApiFailure(
+            400,
+            ApiErrorKind.NO_CLUSTER_PROVIDED,
+            "No cluster provided, and no default cluster for this controller.",
+        )
+    if not lookup.may_grant:
+        raise ApiFailure(
+            503,
+            ApiErrorKind.FAILED_TO_ACQUIRE_KEY,
+            "The database has failed over: no new key is granted until leases that it may have lost have ended. Retry.",
+            retry_after_s=GRANTS_RETRY_AFTER_S,
+        )
+    if lookup.drone is None:
+        where = f"cluster {cluster!r}, pool {config.pool!r}" if config.pool else f"cluster {cluster!r}"
+        raise ApiFailure(
+            500,
+            ApiErrorKind.NO_DRONE_AVAILABLE,
+            f"No active drone available. None of {where} is connected, ready and not draining.",
+        )
+    return Spawn(config, cluster, lookup.drone)
+
+
+def next_fencing_token(db_now_ms: int, last: int | None) -> int:
+    """The database's time in ms, and above any earlier token of the same key."""
+    return db_now_ms if last is None else max(db_now_ms, last + 1)

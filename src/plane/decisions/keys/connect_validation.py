@@ -1,0 +1,143 @@
+"""Which connect requests are refused before the database is asked: limits on the size and kind of every field.
+
+Called by `plane.controller.api.connect`. The types have been checked by then; a refusal names the field by
+its path. Rows A13 and A20 of page 7.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from plane.protocol import codec
+from plane.protocol.control_api import ConnectRequest
+from plane.protocol.errors import ApiErrorKind, ApiFailure, InvalidName
+from plane.protocol.names import Prefix, check_name, check_subdomain
+from plane.protocol.spawn import SpawnConfig
+
+__all__ = ["check_connect_request", "check_identity"]
+
+# The database's columns.
+TEXT_LIMIT = 255
+# `auth` travels in a header, escaped to ASCII; servers commonly refuse heads of more than 16 KiB in all.
+AUTH_LIMIT_BYTES = 8 * 1024
+# A hundred years: beyond any use, within PostgreSQL's range.
+SECONDS_LIMIT = 100 * 365 * 24 * 3600
+
+# What a header value may have and every proxy passes on: RFC 9110, section 5.5, without obs-text.
+_HEADER_SAFE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e\t]*[\x21-\x7e])?")
+
+
+def _refuse(path: str, reason: str) -> ApiFailure:
+    return ApiFailure(400, ApiErrorKind.OTHER, f"{path}: {reason}")
+
+
+def check_connect_request(request: ConnectRequest) -> None:
+    """Return if the request may be tried.
+
+    Raises:
+        ApiFailure: 400, with the path of the field and what it may be.
+    """
+    if request.key is not None:
+        _check_text("key.name", request.key.name)
+        _check_text("key.namespace", request.key.namespace)
+        _check_text("key.tag", request.key.tag)
+    if request.user is not None:
+        _check_text("user", request.user)
+        if request.user and not _HEADER_SAFE.fullmatch(request.user):
+            raise _refuse(
+                "user",
+                "may have printable ASCII only, since it travels in a header; put other text into `auth`",
+            )
+    if request.auth:
+        _check_json("auth", request.auth)
+        if len(codec.encode(request.auth)) > AUTH_LIMIT_BYTES:
+            raise _refuse("auth", f"at most {AUTH_LIMIT_BYTES} bytes of JSON are allowed")
+    if request.spawn_config is not None:
+        _check_spawn_config(request.spawn_config)
+        if request.spawn_config.use_static_token:
+            check_identity(request)
+
+
+def check_identity(request: ConnectRequest) -> None:
+    """Refuse an identity for a backend with a static token, which all clients share: the backend would not receive it.
+
+    Raises:
+        ApiFailure: 400, with the name of the field.
+    """
+    for name, value in (("user", request.user), ("auth", request.auth)):
+        if value:
+            raise _refuse(
+                name,
+                "cannot be given with a static token (spawn_config.use_static_token), which all clients of the backend "
+                f"share; leave out {name}, or use dynamic tokens",
+            )
+
+
+def _check_spawn_config(config: SpawnConfig) -> None:
+    if config.id is not None:
+        _named("spawn_config.id", lambda name: check_name(name, Prefix.BACKEND), config.id)
+    if config.subdomain is not None:
+        _named("spawn_config.subdomain", check_subdomain, config.subdomain)
+    if config.token_in_cookie is True and config.subdomain is None:
+        raise _refuse("spawn_config.token_in_cookie", "needs `subdomain`: a host of its own that the cookie belongs to")
+    if config.cluster is not None:
+        _check_text("spawn_config.cluster", config.cluster)
+    _check_text("spawn_config.pool", config.pool)
+    _check_seconds("spawn_config.lifetime_limit_seconds", config.lifetime_limit_seconds, least=1)
+    _check_seconds("spawn_config.max_idle_seconds", config.max_idle_seconds, least=0)
+    if not isinstance(config.executable, dict):
+        raise _refuse(
+            "spawn_config.executable",
+            'must be an object, as {"image": "…"} for Docker or {"command": ["…"]} for processes',
+        )
+    _check_json("spawn_config.executable", config.executable)
+    limits = config.executable.get("resource_limits")
+    if isinstance(limits, dict):
+        for name, value in limits.items():
+            if isinstance(value, int | float) and value < 0:
+                raise _refuse(f"spawn_config.executable.resource_limits.{name}", "must not be negative")
+
+
+def _named(path: str, check: Any, value: str) -> None:
+    try:
+        check(value)
+    except InvalidName as error:
+        raise _refuse(path, str(error)) from None
+
+
+def _check_text(path: str, value: str) -> None:
+    if len(value) > TEXT_LIMIT:
+        raise _refuse(path, f"has {len(value)} characters; at most {TEXT_LIMIT} are allowed")
+    if "\0" in value:
+        raise _refuse(path, "must not contain NUL")
+
+
+def _check_seconds(path: str, value: int | None, *, least: int) -> None:
+    if value is not None and not least <= value <= SECONDS_LIMIT:
+        raise _refuse(path, f"must be from {least} to {SECONDS_LIMIT} seconds")
+
+
+def _check_json(path: str, value: Any) -> None:
+    """PostgreSQL's jsonb cannot hold NUL."""
+    if b"\\u0000" not in codec.encode(value):
+        return
+    for where, text in _texts(path, value):
+        if "\0" in text:
+            raise _refuse(where, "must not contain NUL")
+
+
+def _texts(path: str, value: Any) -> Iterator[tuple[str, str]]:
+    """Every string in a JSON value, names of members included, with its path. No recursion: it may be deep."""
+    todo = [(path, value)]
+    while todo:
+        where, item = todo.pop()
+        if isinstance(item, str):
+            yield where, item
+        elif isinstance(item, dict):
+            for name, member in item.items():
+                yield where, name
+                todo.append((f"{where}.{name}", member))
+        elif isinstance(item, list):
+            todo.extend((f"{where}[{index}]", member) for index, member in enumerate(item))

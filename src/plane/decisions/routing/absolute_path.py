@@ -1,0 +1,33 @@
+"""Did an application lead its browser out of its own path? Tells this from a session that has ended.
+
+An application that is served below `/{token}/` and does not know it answers with links to `/lab` or `/@vite/client`.
+Their first segment then stands where a token is expected. `plane.proxy.data_plane.dispatch` asks when it leads nowhere.
+"""
+
+from __future__ import annotations
+
+import re
+
+from plane.decisions.routing.host_names import normal_host
+
+__all__ = ["is_issued_token", "referred_token"]
+
+# Tokens that controllers issue: 32 random bytes in base64url, static ones behind a prefix.
+_ISSUED = re.compile(r"(?:s\.)?[A-Za-z0-9_-]{43}")
+_REFERER = re.compile(rb"https?://([^/?#]*)/([^/?#]+)", re.IGNORECASE)
+
+
+def is_issued_token(segment: str) -> bool:
+    """Return whether a path segment has the form of a token that a controller may have issued."""
+    return _ISSUED.fullmatch(segment) is not None
+
+
+def referred_token(referer: bytes, authority: bytes) -> str | None:
+    """Return the first path segment of a ``Referer`` on the same host; None for another host or no path.
+
+    ``authority`` is the request's ``Host``.
+    """
+    found = _REFERER.match(referer)
+    if found is None or normal_host(found[1].rpartition(b"@")[2]) != normal_host(authority):
+        return None
+    return found[2].decode("latin-1")

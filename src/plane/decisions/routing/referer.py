@@ -1,0 +1,32 @@
+"""What of a browser's `Referer` may a backend see? Not the token: whoever has it is the user.
+
+A page below ``/{token}/`` names itself, token included, in every request that it makes. Asked by `request_head`.
+Where the token is in a cookie, the first segment is the application's own, and stays.
+"""
+
+from __future__ import annotations
+
+import re
+
+from plane.decisions.routing.absolute_path import is_issued_token
+from plane.decisions.routing.host_names import HostNames
+
+__all__ = ["without_token"]
+
+_OURS = re.compile(rb"(https?://([^/?#]*))?/([^/?#]*)", re.IGNORECASE)
+
+
+def without_token(value: bytes, names: HostNames, *, token_in_cookie: bool = False) -> bytes:
+    """``https://{ours}/{token}/rest`` as ``https://{ours}/rest``; an address elsewhere as it is.
+
+    ``token_in_cookie``: only a first segment that has the form of a token is removed.
+    """
+    found = _OURS.match(value)
+    if found is None:
+        return value
+    if found[2] is not None and not names.include(found[2].rpartition(b"@")[2]):
+        return value
+    if token_in_cookie and not is_issued_token(found[3].decode("latin-1")):
+        return value
+    rest = value[found.end() :]
+    return (found[1] or b"") + (rest if rest.startswith(b"/") else b"/" + rest)

@@ -1,0 +1,89 @@
+"""Asks the CA when a certificate is to be renewed (ARI, RFC 9773); `renewer` asks from time to time."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import ssl
+from dataclasses import dataclass
+
+import aiohttp
+import msgspec
+import structlog
+
+from plane.timing import ACME_STEP_LIMIT_S, RENEWAL_INFO_INTERVAL_S, RENEWAL_INFO_SHORTEST_S
+
+__all__ = ["RenewalInfo", "ask_renewal_info", "certificate_id"]
+
+log = structlog.get_logger("plane.proxy")
+
+
+class _Directory(msgspec.Struct, frozen=True, rename="camel"):
+    renewal_info: str | None = None
+
+
+class _Window(msgspec.Struct, frozen=True):
+    start: datetime.datetime
+    end: datetime.datetime
+
+
+class _Answer(msgspec.Struct, frozen=True, rename="camel"):
+    suggested_window: _Window
+
+
+@dataclass(frozen=True, slots=True)
+class RenewalInfo:
+    """``window``: when the CA would like the renewal; None if it says nothing. Ask again in ``ask_again_s``."""
+
+    window: tuple[datetime.datetime, datetime.datetime] | None
+    ask_again_s: float
+
+
+def certificate_id(chain: bytes) -> str | None:
+    """How the CA calls a certificate (RFC 9773, section 4.1); None for one without an authority key identifier."""
+    from cryptography import x509
+
+    leaf = x509.load_pem_x509_certificates(chain)[0]
+    try:
+        issuer = leaf.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
+    except x509.ExtensionNotFound:
+        return None
+    if issuer is None:
+        return None
+    # The DER of a positive integer: a leading zero where the highest bit is set.
+    serial = leaf.serial_number.to_bytes(leaf.serial_number.bit_length() // 8 + 1)
+    return f"{_base64url(issuer)}.{_base64url(serial)}"
+
+
+async def ask_renewal_info(endpoint: str, chain: bytes, context: ssl.SSLContext) -> RenewalInfo:
+    """What the CA of ``endpoint`` says of the certificate; nothing, if it cannot be asked."""
+    silent = RenewalInfo(None, RENEWAL_INFO_INTERVAL_S)
+    name = certificate_id(chain)
+    if name is None:
+        return silent
+    timeout = aiohttp.ClientTimeout(total=ACME_STEP_LIMIT_S)
+    try:
+        connector = aiohttp.TCPConnector(ssl=context)
+        async with aiohttp.ClientSession(timeout=timeout, connector=connector) as http:
+            async with http.get(endpoint) as answer:
+                directory = msgspec.json.decode(await answer.read(), type=_Directory)
+            if directory.renewal_info is None:
+                return silent
+            async with http.get(f"{directory.renewal_info.rstrip('/')}/{name}") as answer:
+                answer.raise_for_status()
+                window = msgspec.json.decode(await answer.read(), type=_Answer).suggested_window
+                return RenewalInfo((window.start, window.end), _ask_again_s(answer.headers.get("Retry-After")))
+    except (aiohttp.ClientError, OSError, TimeoutError, msgspec.MsgspecError) as error:
+        log.info("CA says nothing of renewal", error=str(error) or type(error).__name__)
+        return silent
+
+
+def _ask_again_s(retry_after: str | None) -> float:
+    """The CA's wish, within reason (RFC 9773, section 4.3.2)."""
+    if retry_after is None or not retry_after.isdigit():
+        return RENEWAL_INFO_INTERVAL_S
+    return min(max(float(retry_after), RENEWAL_INFO_SHORTEST_S), RENEWAL_INFO_INTERVAL_S * 4)
+
+
+def _base64url(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()

@@ -1,0 +1,1 @@
+"""Requests, responses and tunnels: what moves bytes between clients and backends."""

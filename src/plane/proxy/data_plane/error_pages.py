@@ -1,0 +1,59 @@
+"""The pages that a person sees when there is nothing else to see: small, self-contained, readable by everyone.
+
+`responses` makes whole answers of them.
+"""
+
+from __future__ import annotations
+
+import html
+
+__all__ = ["error_page", "waiting_page"]
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{title}</title>
+{head}<style>
+body {{ font: 1.125rem/1.5 system-ui, sans-serif; margin: 0; min-height: 100vh; display: grid; place-items: center; }}
+main {{ max-width: 32rem; padding: 2rem; }}
+h1 {{ font-size: 1.5rem; }}
+</style>
+</head>
+<body>
+<main{attributes}>
+<h1>{title}</h1>
+<p>{text}</p>
+{rest}</main>
+</body>
+</html>
+"""
+
+# Asks for the same address; the answer comes when the process is ready, or has failed.
+_WAITING_HEAD = '<noscript><meta http-equiv="refresh" content="5"></noscript>\n'
+_WAITING_SCRIPT = """<script>
+const again = () => fetch(location.href, { method: "HEAD", redirect: "manual", cache: "no-store" })
+  .then(() => location.reload(), () => setTimeout(again, 2000));
+again();
+</script>
+"""
+
+
+def error_page(title: str, text: str) -> bytes:
+    """A page that says what happened (``title``) and what to do about it (``text``)."""
+    filled = _PAGE.format(title=html.escape(title), text=html.escape(text), head="", attributes="", rest="")
+    return filled.encode()
+
+
+def waiting_page() -> bytes:
+    """A page that opens what was asked for as soon as it is there."""
+    text = "This takes a moment. The page opens by itself when it is ready."
+    return _PAGE.format(
+        title="Starting…",
+        text=text,
+        head=_WAITING_HEAD,
+        attributes=' role="status" aria-busy="true"',
+        rest=_WAITING_SCRIPT,
+    ).encode()

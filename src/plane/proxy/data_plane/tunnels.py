@@ -1,0 +1,91 @@
+"""The open tunnels of the proxy: counted for keepalive, and closed when they stall, when the proxy stops, or when their
+token leads nowhere.
+
+`plane.decisions.http.tunnel_timeout` decides which tunnel has a deadline. Only those that have one are looked at by
+`sweep`, so a quiet tunnel costs nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from plane.decisions.routing.rewrite import Route
+from plane.proxy.data_plane.keepalive_reporter import ConnectionKeeper
+from plane.proxy.data_plane.send_queue import unsent_bytes
+from plane.proxy.data_plane.tunnel import Tunnel
+
+__all__ = ["Tunnels"]
+
+log = structlog.get_logger("plane.proxy")
+
+
+class Tunnels:
+    """All tunnels. A tunnel keeps its backend alive until one of its sides is closed.
+
+    Args:
+        now: a monotonic clock, in seconds.
+        timeout_s: how long no byte may be transferred in a tunnel that has a deadline.
+    """
+
+    def __init__(self, keeper: ConnectionKeeper, now: Callable[[], float], timeout_s: float) -> None:
+        self._keeper = keeper
+        self._now = now
+        self._timeout_s = timeout_s
+        self._open: set[Tunnel] = set()
+        self._limited: set[Tunnel] = set()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def begin(self, client: asyncio.Transport, backend: asyncio.Transport, route: Route) -> Tunnel:
+        """Start a tunnel between two transports; the caller reports what has happened to them before."""
+        tunnel = Tunnel(client, backend, route, self, self._timeout_s)
+        self._open.add(tunnel)
+        return tunnel
+
+    # From the tunnels.
+
+    def now(self) -> float:
+        """Return the time, in seconds of a monotonic clock."""
+        return self._now()
+
+    def deadline_changed(self, tunnel: Tunnel) -> None:
+        """Look at ``tunnel`` in `sweep`, or no longer."""
+        if tunnel.deadline.at is None:
+            self._limited.discard(tunnel)
+        else:
+            self._limited.add(tunnel)
+
+    def side_lost(self, tunnel: Tunnel, *, first: bool) -> None:
+        """A side of ``tunnel`` is closed. The backend is in use until the first one is."""
+        if first:
+            self._keeper.ended(tunnel.route.backend_id)
+        else:
+            self._open.discard(tunnel)
+            self._limited.discard(tunnel)
+
+    # From the service.
+
+    def sweep(self, now: float) -> None:
+        """Close the tunnels whose deadline has expired."""
+        for tunnel in list(self._limited):
+            deadline = tunnel.deadline
+            if deadline.at is None or now < deadline.at:
+                continue
+            if deadline.expired(unsent_bytes(tunnel.client) + unsent_bytes(tunnel.backend), now):
+                log.info("tunnel stalled; closed", backend=tunnel.route.backend_id, reason=deadline.reason)
+                tunnel.abort()
+
+    def cut(self, leads_nowhere: Callable[[Route], bool]) -> int:
+        """Close those whose route leads nowhere any more; return how many."""
+        found = [tunnel for tunnel in self._open if leads_nowhere(tunnel.route)]
+        for tunnel in found:
+            tunnel.abort()
+        return len(found)
+
+    def close(self) -> None:
+        """Close all."""
+        self.cut(lambda _: True)

@@ -1,0 +1,135 @@
+"""The ports of a proxy: plain HTTP, or TLS beside a port that only leads there (page 5, "HTTPS").
+
+`running` opens and closes them. The TLS port is bound at the start, so that one that cannot be had is told at once, and
+listens once there is a certificate.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from plane.protocol.errors import ConfigurationError, why_no_port
+from plane.proxy.certificates.tls import CertificateHolder
+from plane.proxy.data_plane.lost_peers import notice_lost_peer
+from plane.proxy.listeners.entry_point import Entrance
+from plane.proxy.listeners.handshake_port import HandshakePort
+from plane.proxy.service import ProxyService
+
+__all__ = ["Entrances", "bind"]
+
+ACCEPT_BACKLOG = 4096
+
+
+@dataclass
+class Entrances:
+    """The open ports. ``http`` and ``https``: bound sockets; without the latter ``http`` serves, else it redirects."""
+
+    http: Sequence[socket.socket]
+    https: Sequence[socket.socket] = ()
+
+    def __post_init__(self) -> None:
+        self._open: list[asyncio.Server | HandshakePort] = []
+        self._closed = False
+
+    @property
+    def http_port(self) -> int:
+        """The port of plain HTTP."""
+        return int(self.http[0].getsockname()[1])
+
+    @property
+    def https_port(self) -> int | None:
+        """The port of TLS."""
+        return int(self.https[0].getsockname()[1]) if self.https else None
+
+    async def open_http(self, service: ProxyService) -> None:
+        """Accept plain HTTP.
+
+        Raises:
+            ConfigurationError
+        """
+        entrance = Entrance.TO_TLS if self.https else Entrance.HTTP
+        loop = asyncio.get_running_loop()
+        for bound in self.http:
+            # Accepted connections inherit it.
+            notice_lost_peer(bound, service.limits.lost_after_s)
+            try:
+                if service.proxy_protocol:
+                    bound.listen(ACCEPT_BACKLOG)
+                    self._open.append(HandshakePort(bound, service, entrance, None))
+                else:
+                    self._open.append(
+                        await loop.create_server(
+                            lambda: service.new_connection(entrance), sock=bound, backlog=ACCEPT_BACKLOG
+                        )
+                    )
+            except OSError as error:
+                # Another program was faster, between the bind and this.
+                raise ConfigurationError(f"port {self.http_port} {why_no_port(error)}") from error
+
+    async def open_https(self, service: ProxyService, certificates: CertificateHolder) -> None:
+        """Accept TLS once there is a certificate.
+
+        Raises:
+            ConfigurationError
+        """
+        await certificates.available()
+        for bound in self.https:
+            if self._closed:
+                return
+            notice_lost_peer(bound, service.limits.lost_after_s)
+            try:
+                bound.listen(ACCEPT_BACKLOG)
+            except OSError as error:
+                raise ConfigurationError(f"port {self.https_port} {why_no_port(error)}") from error
+            self._open.append(HandshakePort(bound, service, Entrance.TLS, certificates.context))
+
+    def close(self) -> None:
+        """Accept no more."""
+        self._closed = True
+        for port in self._open:
+            port.close()
+        for bound in (*self.http, *self.https):
+            bound.close()
+
+
+def bind(host: str, port: int, flag: str, processes: int = 1) -> list[socket.socket]:
+    """Sockets bound to ``port`` on all addresses of ``host``, one for each process.
+
+    Those of the first process are at 0, ``processes``, … ``flag`` is the option that chose the port.
+
+    Raises:
+        ConfigurationError: the port cannot be used; says why.
+    """
+    bound: list[socket.socket] = []
+    try:
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, _, _, _, address in addresses:
+            # Port 0 is any free one for the first address, and the same one for the others. Also where processes share
+            # a port it is bound once without that: it is not to be shared with another program by mistake.
+            with _socket(family) as alone:
+                alone.bind((address[0], port, *address[2:]))
+                port = alone.getsockname()[1]
+                if processes == 1:
+                    bound.append(alone.dup())
+            for _ in range(processes if processes > 1 else 0):
+                shared = _socket(family)
+                bound.append(shared)
+                shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                shared.bind((address[0], port, *address[2:]))
+    except OSError as error:
+        for listening in bound:
+            listening.close()
+        raise ConfigurationError(f"port {port} on {host} {why_no_port(error)}; choose another with {flag}") from error
+    return bound
+
+
+def _socket(family: socket.AddressFamily) -> socket.socket:
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if family == socket.AF_INET6:
+        listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    listening.setblocking(False)
+    return listening

@@ -1,0 +1,165 @@
+"""One port whose connections begin with something else than HTTP: TLS, the PROXY protocol of a load balancer, or both.
+
+It accepts connections, and counts them from there on, not only from the end of their handshake. A client that connects
+and then says nothing would otherwise hold a file that `service` knows nothing of, and nobody would bound how many do.
+Opened by `entry_points`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+
+import structlog
+
+from plane.decisions.http.proxy_protocol import LARGEST_BYTES, MalformedProxyHeader, ProxyHeader, read_proxy_header
+from plane.decisions.http.trusted_proxies import plain_address
+from plane.proxy.data_plane import limits
+from plane.proxy.listeners.entry_point import Entrance
+from plane.proxy.service import ProxyService
+from plane.throttled_log import RepeatedWarning
+
+__all__ = ["HandshakePort"]
+
+# Connections accepted in a row before others have their turn.
+ACCEPTED_AT_ONCE = 64
+# Accepting failed for want of something of the system's, which does not come back at once.
+PAUSE_S = 1.0
+LOG_INTERVAL_S = 10.0
+
+log = structlog.get_logger("plane.proxy")
+
+
+class HandshakePort:
+    """A listening socket and its connections until they have shaken hands; then they are `ClientConnection`'s.
+
+    Args:
+        entrance: by what the connections come in.
+        context: of TLS. None: plain HTTP, of which only the PROXY header is a handshake.
+    """
+
+    def __init__(
+        self, listening: socket.socket, service: ProxyService, entrance: Entrance, context: ssl.SSLContext | None
+    ) -> None:
+        self._listening = listening
+        self._service = service
+        self._entrance = entrance
+        self._context = context
+        self._no_header = RepeatedWarning(log, "connection of a trusted proxy without a PROXY header; closed")
+        self._loop = asyncio.get_running_loop()
+        self._pause: asyncio.TimerHandle | None = None
+        self._said_full_at = float("-inf")
+        self._accepts = False
+        self._closed = False
+        listening.setblocking(False)
+        self._resume()
+
+    def close(self) -> None:
+        """Accept no more connections. Handshakes in progress belong to the service, and continue."""
+        self._closed = True
+        self._stop_accepting()
+        if self._pause is not None:
+            self._pause.cancel()
+
+    def _accept(self) -> None:
+        for _ in range(ACCEPTED_AT_ONCE):
+            if len(self._service.handshakes) >= limits.HANDSHAKES_LIMIT:
+                # More wait in the kernel's queue, until one of these ends.
+                self._say_full()
+                self._stop_accepting()
+                return
+            try:
+                accepted, address = self._listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                log.error("connections cannot be accepted", error=str(error), again_in_s=PAUSE_S)
+                self._stop_accepting()
+                self._pause = self._loop.call_later(PAUSE_S, self._resume)
+                return
+            if self._service.has_room():
+                shaking = self._service.handshakes.start(self._shake_hands(accepted, address[0]))
+                shaking.add_done_callback(self._resume)
+            else:
+                accepted.close()
+
+    def _say_full(self) -> None:
+        now = self._loop.time()
+        if now - self._said_full_at >= LOG_INTERVAL_S:
+            self._said_full_at = now
+            log.warning("at the limit of TLS handshakes; new connections wait", limit=limits.HANDSHAKES_LIMIT)
+
+    async def _shake_hands(self, accepted: socket.socket, address: str) -> None:
+        accepted.setblocking(False)
+        try:
+            header = await self._read_proxy_header(accepted, address)
+        except (OSError, MalformedProxyHeader) as error:
+            accepted.close()
+            if isinstance(error, MalformedProxyHeader):
+                self._no_header.warn(peer=address, reason=str(error))
+            return
+        except asyncio.CancelledError:
+            accepted.close()
+            raise
+        timeouts = {}
+        if self._context is not None:
+            timeouts["ssl_handshake_timeout"] = limits.HANDSHAKE_LIMIT_S
+            timeouts["ssl_shutdown_timeout"] = limits.TLS_CLOSE_LIMIT_S
+        try:
+            await self._loop.connect_accepted_socket(
+                lambda: self._service.new_connection(self._entrance, header), accepted, ssl=self._context, **timeouts
+            )
+        except OSError as error:
+            # The client's matter: it is gone, too slow, or speaks something else.
+            log.debug("no TLS handshake", error=str(error))
+
+    async def _read_proxy_header(self, accepted: socket.socket, address: str) -> ProxyHeader | None:
+        """Read what a trusted proxy says of its client. None: there is no header, and what comes is the client's.
+
+        No byte after the header is taken: it is HTTP, or TLS.
+
+        Raises:
+            OSError: the peer is gone, or too slow (a `TimeoutError` is one).
+            MalformedProxyHeader
+        """
+        service = self._service
+        if not service.proxy_protocol or (plain_address(address) or "") not in service.trusted_proxies:
+            return None
+        header = b""
+        async with asyncio.timeout(service.limits.head_s):
+            while True:
+                try:
+                    part = accepted.recv(LARGEST_BYTES, socket.MSG_PEEK)
+                except (BlockingIOError, InterruptedError):
+                    await self._readable(accepted)
+                    continue
+                if not part:
+                    raise ConnectionResetError("closed before the end of its PROXY header")
+                found = read_proxy_header(header + part)
+                header += accepted.recv(len(part) if found is None else found.size - len(header))
+                if found is not None:
+                    return found
+
+    async def _readable(self, accepted: socket.socket) -> None:
+        ready = self._loop.create_future()
+
+        def wake() -> None:
+            if not ready.done():
+                ready.set_result(None)
+
+        self._loop.add_reader(accepted, wake)
+        try:
+            await ready
+        finally:
+            self._loop.remove_reader(accepted)
+
+    def _stop_accepting(self) -> None:
+        if self._accepts:
+            self._accepts = False
+            self._loop.remove_reader(self._listening)
+
+    def _resume(self, _: object = None) -> None:
+        if not self._accepts and not self._closed:
+            self._accepts = True
+            self._loop.add_reader(self._listening, self._accept)

@@ -1,0 +1,137 @@
+"""What is the engine asked for, for a backend? Reads the executable, and makes the container's configuration.
+
+Pure but for the mount's folder, which `docker.runtime` opens before. Rules: page 4, "Docker".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from plane.decisions.backends.exec_limits import LARGEST_TOTAL_BYTES, excess
+from plane.protocol.keys import AcquiredKey
+from plane.protocol.spawn import DockerExecutable, Network
+from plane.runtime.base import BackendFailed, check_variables, converted_executable, session_environment
+
+__all__ = [
+    "CLUSTER_LABEL",
+    "DRONE_LABEL",
+    "LABEL",
+    "PORT",
+    "ContainerDefaults",
+    "container_config",
+    "published_port",
+    "read_executable",
+]
+
+LABEL = "dev.plane.backend"
+# Whose it is: several drones may share an engine.
+DRONE_LABEL = "dev.plane.drone"
+# Names repeat between clusters.
+CLUSTER_LABEL = "dev.plane.cluster"
+PORT = 8080
+DEFAULT_CPU_PERIOD_US = 100_000
+DATA_FOLDER = "/plane-data"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerDefaults:
+    """What a drone asks for with every container. ``runtime``: the engine's name of an OCI runtime."""
+
+    drone: str
+    cluster: str
+    runtime: str | None = None
+    log_config: dict[str, Any] | None = None
+
+
+def read_executable(executable: Any) -> DockerExecutable:
+    """The executable, checked.
+
+    Raises:
+        BackendFailed: names the field and what it must be.
+    """
+    if isinstance(executable, dict) and "command" in executable and "image" not in executable:
+        raise BackendFailed(
+            'executable: this drone runs images, not commands; give {"image": "…"}, or use a drone with '
+            "--runtime process"
+        )
+    shape = '{"image": "…", "env": {…}}'
+    wanted = converted_executable(executable, DockerExecutable, shape)
+    if not wanted.image:
+        raise BackendFailed("executable.image: must name an image")
+    check_variables(wanted.env)
+    if wanted.network is Network.NONE and wanted.network_name is not None:
+        raise BackendFailed(
+            "executable.network_name: a container with network none has no other; leave one of them out"
+        )
+    return wanted
+
+
+def container_config(
+    backend_id: str,
+    wanted: DockerExecutable,
+    key: AcquiredKey | None,
+    static_token: str | None,
+    defaults: ContainerDefaults,
+    mount: str | None,
+) -> dict[str, Any]:
+    """Return the body of the engine's "create container".
+
+    Args:
+        mount: the folder of the machine to mount.
+
+    Raises:
+        BackendFailed: the environment is too large.
+    """
+    environment = wanted.env | session_environment(backend_id, PORT, key, static_token)
+    # What the container's own stack limit leaves of it is known to the engine alone.
+    if (reason := excess((), environment, LARGEST_TOTAL_BYTES)) is not None:
+        raise BackendFailed(reason)
+    limits = wanted.resource_limits
+    host: dict[str, Any] = {}
+    if wanted.network is Network.NONE:
+        # Its relay leads to the port, see `plane.runtime.network.relays`.
+        host["NetworkMode"] = "none"
+    else:
+        host["PortBindings"] = {f"{PORT}/tcp": [{"HostIp": "", "HostPort": "0"}]}
+    if limits.memory_limit_bytes is not None:
+        host["Memory"] = limits.memory_limit_bytes
+    if limits.cpu_period is not None or limits.cpu_period_percent is not None:
+        host["CpuPeriod"] = limits.cpu_period or DEFAULT_CPU_PERIOD_US
+        if limits.cpu_period_percent is not None:
+            host["CpuQuota"] = host["CpuPeriod"] * limits.cpu_period_percent // 100
+    if limits.cpu_time_limit is not None:
+        host["Ulimits"] = [{"Name": "cpu", "Soft": limits.cpu_time_limit, "Hard": limits.cpu_time_limit}]
+    if limits.disk_limit_bytes is not None:
+        host["StorageOpt"] = {"size": str(limits.disk_limit_bytes)}
+    if wanted.network_name is not None:
+        host["NetworkMode"] = wanted.network_name
+    if defaults.runtime is not None:
+        host["Runtime"] = defaults.runtime
+    if defaults.log_config is not None:
+        host["LogConfig"] = defaults.log_config
+    if mount is not None:
+        host["Mounts"] = [{"Type": "bind", "Source": mount, "Target": DATA_FOLDER}]
+    return {
+        "Image": wanted.image,
+        "Env": [f"{name}={value}" for name, value in environment.items()],
+        "Labels": {LABEL: "true", DRONE_LABEL: defaults.drone, CLUSTER_LABEL: defaults.cluster},
+        "ExposedPorts": {f"{PORT}/tcp": {}},
+        "HostConfig": host,
+    }
+
+
+def published_port(inspected: dict[str, Any], ip: str | None) -> int | None:
+    """Return the machine's port that leads to a container's, at an address like ``ip``; None if there is none (yet).
+
+    The engine may have given it different ports for IPv4 and IPv6, of which the other may be another container's.
+
+    Args:
+        inspected: what the engine says of the container.
+        ip: the drone's; None: IPv4.
+    """
+    bindings = inspected["NetworkSettings"]["Ports"].get(f"{PORT}/tcp") or []
+    of_family = [binding for binding in bindings if (":" in binding["HostIp"]) == (ip is not None and ":" in ip)]
+    for binding in of_family or bindings:
+        return int(binding["HostPort"])
+    return None

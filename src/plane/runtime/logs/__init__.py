@@ -1,0 +1,1 @@
+"""The output of backends: captured, bounded, and kept in files."""

@@ -1,0 +1,151 @@
+"""A backend's output in files: lines with their times, bounded, in two files of which the older one is dropped.
+
+Each line is ``time_ns text``; times rise, so that "what came after" is found by bisection. Used by `collector`.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from plane.protocol import codec
+from plane.protocol.logs import PAGE_LIMIT_BYTES, LogLine
+
+__all__ = ["LINE_LIMIT_BYTES", "LogFiles", "page_of"]
+
+# A longer line is stored as several.
+LINE_LIMIT_BYTES = 2_000
+# What may be in one line without making it useless to people: everything but control characters.
+_CONTROL = {code: "\N{REPLACEMENT CHARACTER}" for code in (*range(32), 127) if chr(code) not in "\t\x1b"}
+
+
+class LogFiles:
+    """The output of one backend, in ``folder``, at most ``limit_bytes`` of it."""
+
+    def __init__(self, folder: Path, limit_bytes: int) -> None:
+        self._newer = folder / "log"
+        self._older = folder / "log.1"
+        self._half = limit_bytes // 2
+        self._last_ns = self._last_stored_ns()
+        # A crash, or a full disk, may have cut the last row; what comes next must not be taken for its rest.
+        self._may_be_cut = True
+
+    def append(self, lines: Iterable[bytes], times_ns: Iterable[int] | None = None) -> None:
+        """Store lines of output (without their ends), which were written now, or at ``times_ns``."""
+        given = iter(times_ns or ())
+        stored = []
+        for line in lines:
+            for start in range(0, max(1, len(line)), LINE_LIMIT_BYTES):
+                self._last_ns = max(self._last_ns + 1, next(given, None) or time.time_ns())
+                text = line[start : start + LINE_LIMIT_BYTES].decode(errors="replace").rstrip("\r").translate(_CONTROL)
+                stored.append(f"{self._last_ns} {text}\n".encode())
+        cut = self._may_be_cut and not _end_of(self._newer, 1).endswith(b"\n")
+        # Until this one is known to be whole.
+        self._may_be_cut = True
+        with self._newer.open("ab") as file:
+            file.write((b"\n" if cut else b"") + b"".join(stored))
+            size = file.tell()
+        self._may_be_cut = False
+        if size > self._half:
+            self._newer.replace(self._older)
+
+    def read(self, after_ns: int | None, tail: int | None) -> list[LogLine]:
+        """The lines after a time, else the last ``tail`` ones, else all; as many as a page holds."""
+        if after_ns is None:
+            after_ns = 0 if tail is None else self._time_before_last(tail)
+        lines: list[LogLine] = []
+        for path in (self._older, self._newer):
+            # What is read of the older one fills a page if it is not all there is: no line is left out in between.
+            lines += _lines_after(path, after_ns)
+        return page_of(lines)
+
+    def last_text(self, limit_bytes: int) -> str:
+        """The end of the output, for a message."""
+        text = ""
+        for path in (self._older, self._newer):
+            rows = _end_of(path, 2 * limit_bytes).decode(errors="replace").splitlines()
+            text += "".join(row.partition(" ")[2] + "\n" for row in rows)
+        shown = text.encode()[-limit_bytes:].decode(errors="replace")
+        return (shown.split("\n", 1)[1] if len(shown) < len(text) and "\n" in shown else shown).strip()
+
+    def _last_stored_ns(self) -> int:
+        for path in (self._newer, self._older):
+            # A line may have been cut by a full disk or a crash; the one before it is whole.
+            for row in reversed(_end_of(path, 4 * LINE_LIMIT_BYTES).split(b"\n")[1:]):
+                if time_ns := _time_of(row):
+                    return time_ns
+        return 0
+
+    def _time_before_last(self, tail: int) -> int:
+        """The time of the line before the last ``tail`` ones; 0 if there are not more."""
+        if tail <= 0:
+            return self._last_ns
+        rows: list[bytes] = []
+        for path in (self._newer, self._older):
+            rows = [row for row in _end_of(path, self._half + LINE_LIMIT_BYTES).split(b"\n") if row] + rows
+            if len(rows) > tail:
+                return _time_of(rows[-tail - 1])
+        return 0
+
+
+def page_of(lines: Iterable[LogLine]) -> list[LogLine]:
+    """As many of the lines as one answer can carry, and at least one, shortened if need be."""
+    page: list[LogLine] = []
+    size = 0
+    for line in lines:
+        length = len(codec.encode(line)) + 1
+        if not page and length > PAGE_LIMIT_BYTES:
+            # Escapes take up to six bytes for one.
+            return [LogLine(line.time_ns, line.text[: PAGE_LIMIT_BYTES // 7] + "…")]
+        size += length
+        if size > PAGE_LIMIT_BYTES:
+            break
+        page.append(line)
+    return page
+
+
+def _time_of(row: bytes) -> int:
+    """0 for a row that was cut."""
+    time_ns, space, _ = row.partition(b" ")
+    return int(time_ns) if space and time_ns.isdigit() else 0
+
+
+def _end_of(path: Path, limit_bytes: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - limit_bytes))
+            # With the end of the line before, so that the first row is known to be cut or whole.
+            return (b"\n" if size <= limit_bytes else b"") + file.read()
+    except FileNotFoundError:
+        return b""
+
+
+def _lines_after(path: Path, after_ns: int) -> list[LogLine]:
+    """Enough lines of one file after a time to fill a page."""
+    try:
+        with path.open("rb") as file:
+            low, high = 0, file.seek(0, os.SEEK_END)
+            # The first line that begins at or after `high` is later; bisect to within a few lines.
+            while high - low > LINE_LIMIT_BYTES:
+                middle = (low + high) // 2
+                file.seek(middle)
+                file.readline()
+                row = file.readline()
+                if row and _time_of(row) <= after_ns:
+                    low = middle
+                else:
+                    high = middle
+            file.seek(low)
+            if low:
+                file.readline()
+            rows = file.read(4 * LINE_LIMIT_BYTES + PAGE_LIMIT_BYTES + LINE_LIMIT_BYTES).split(b"\n")[:-1]
+    except FileNotFoundError:
+        return []
+    return [
+        LogLine(time_ns, row.partition(b" ")[2].decode(errors="replace"))
+        for row in rows
+        if (time_ns := _time_of(row)) > after_ns
+    ]

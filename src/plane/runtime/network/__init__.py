@@ -1,0 +1,1 @@
+"""The ports of backends, and relays into their network namespaces."""

@@ -1,0 +1,306 @@
+"""Forwards connections to the port of a backend that has a network namespace of its own.
+
+Run as ``python -I -S network_relay.py LISTENER PORT PID STARTED_AT``: a listening socket that is inherited, the
+backend's port, and a process: a container's first, or a supervisor whose first child is in the namespace. Connections
+are accepted outside and made inside, so this process enters the namespace once, gives up its capabilities, and is never
+visible in the backend: a socket from outside that the backend could use would be its way out (connect(2) with
+AF_UNSPEC). It ends with that process, and outlives the drone.
+
+A process for each such backend: nothing but the standard library here, and little of that.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import resource
+import select
+import socket
+import struct
+import sys
+import time
+
+__all__ = ["main"]
+
+NAMESPACE_TIMEOUT_S = 10.0
+NAMESPACE_POLL_S = 0.001
+CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
+NS_GET_USERNS = 0xB701
+PR_SET_NO_NEW_PRIVS = 38
+# struct __user_cap_header_struct of version 3, and two empty __user_cap_data_struct.
+CAP_HEADER, NO_CAPABILITIES = struct.pack("=Ii", 0x20080522, 0), bytes(24)
+# Connections at the same time; more wait in the listener's queue.
+CONNECTION_LIMIT = 2_000
+# For what is no connection.
+OTHER_DESCRIPTORS = 32
+READ_BYTES = 64 * 1024
+# Too many open files, although the limit is below theirs: somebody lowered it meanwhile.
+ACCEPT_PAUSE_S = 0.1
+# RST: a connection that fails on one side must not end cleanly on the other.
+ABORT = struct.pack("ii", 1, 0)
+
+
+class Side:
+    """One of the two sockets of a connection. ``unsent``: what could not be written to it yet."""
+
+    __slots__ = ("closed", "connecting", "events", "has_ended", "peer", "socket", "unsent")
+
+    peer: Side
+
+    def __init__(self, connection: socket.socket, *, connecting: bool = False) -> None:
+        connection.setblocking(False)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self.socket = connection
+        self.connecting = connecting
+        self.unsent = b""
+        # It sends nothing more.
+        self.has_ended = False
+        self.closed = False
+        # What epoll watches it for; 0: not at all, since a socket that hangs up would be reported all the time.
+        self.events = 0
+
+    def wanted(self) -> int:
+        """Return what to watch it for: reading waits until the peer has taken what was read before."""
+        if self.connecting or self.peer.connecting:
+            return select.EPOLLOUT if self.connecting else 0
+        reads = select.EPOLLIN if not self.has_ended and not self.peer.unsent else 0
+        return reads | (select.EPOLLOUT if self.unsent else 0)
+
+
+class Relay:
+    """Forwards between a listener and a port of this process's network namespace."""
+
+    def __init__(self, listener: socket.socket, port: int, supervisor: int) -> None:
+        self._listener = listener
+        self._port = port
+        self._supervisor = supervisor
+        self._epoll = select.epoll()
+        self._sides: dict[int, Side] = {}
+        self._accepts = False
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = 2 * CONNECTION_LIMIT + OTHER_DESCRIPTORS
+        limit = wanted if hard == resource.RLIM_INFINITY else max(soft, min(hard, wanted))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+        self._limit = min(CONNECTION_LIMIT, (limit - OTHER_DESCRIPTORS) // 2)
+
+    def run(self) -> None:
+        """Forward until the supervisor ends."""
+        self._listener.setblocking(False)
+        self._epoll.register(self._supervisor, select.EPOLLIN)
+        while True:
+            self._watch_listener()
+            for descriptor, events in self._epoll.poll():
+                if descriptor == self._supervisor:
+                    return
+                if descriptor == self._listener.fileno():
+                    self._accept()
+                elif side := self._sides.get(descriptor):
+                    self._handle(side, events)
+
+    def _watch_listener(self) -> None:
+        accepts = len(self._sides) < 2 * self._limit
+        if accepts and not self._accepts:
+            self._epoll.register(self._listener, select.EPOLLIN)
+        elif self._accepts and not accepts:
+            self._epoll.unregister(self._listener)
+        self._accepts = accepts
+
+    def _accept(self) -> None:
+        try:
+            client, _ = self._listener.accept()
+        except (BlockingIOError, ConnectionError):
+            return
+        except OSError:
+            time.sleep(ACCEPT_PAUSE_S)
+            return
+        outside = Side(client)
+        try:
+            inside = self._connect(socket.AF_INET, "127.0.0.1")
+        except OSError:
+            _abort(outside)
+            return
+        self._pair(outside, inside)
+
+    def _connect(self, family: int, host: str) -> Side:
+        it = Side(socket.socket(family, socket.SOCK_STREAM), connecting=True)
+        try:
+            it.socket.connect((host, self._port))
+        except BlockingIOError:
+            pass
+        except OSError:
+            it.socket.close()
+            raise
+        return it
+
+    def _pair(self, outside: Side, inside: Side) -> None:
+        outside.peer, inside.peer = inside, outside
+        for side in (outside, inside):
+            self._sides[side.socket.fileno()] = side
+        self._watch(inside)
+
+    def _handle(self, side: Side, events: int) -> None:
+        try:
+            if side.connecting:
+                self._complete(side)
+            elif events & select.EPOLLERR:
+                raise OSError(side.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), "failed")
+            else:
+                if events & select.EPOLLOUT:
+                    _send(side, side.unsent)
+                if events & (select.EPOLLIN | select.EPOLLHUP) and side.wanted() & select.EPOLLIN:
+                    _forward(side)
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._close(side, abort=True)
+            return
+        peer = side.peer
+        if side.has_ended and peer.has_ended and not side.unsent and not peer.unsent:
+            self._close(side, abort=False)
+            return
+        for each in (side, peer):
+            self._watch(each)
+
+    def _complete(self, inside: Side) -> None:
+        """Continue with a connection that has been made, or try the other protocol's loopback address."""
+        error = inside.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if error == 0:
+            inside.connecting = False
+        elif inside.socket.family == socket.AF_INET:
+            other = self._connect(socket.AF_INET6, "::1")
+            outside = inside.peer
+            self._forget(inside)
+            inside.socket.close()
+            self._pair(outside, other)
+            inside.peer = inside
+            inside.closed = True
+        else:
+            raise OSError(error, "refused")
+
+    def _watch(self, side: Side) -> None:
+        if side.closed:
+            return
+        events, descriptor = side.wanted(), side.socket.fileno()
+        if events and not side.events:
+            self._epoll.register(descriptor, events)
+        elif side.events and not events:
+            self._epoll.unregister(descriptor)
+        elif events != side.events:
+            self._epoll.modify(descriptor, events)
+        side.events = events
+
+    def _forget(self, side: Side) -> None:
+        if side.events:
+            self._epoll.unregister(side.socket.fileno())
+            side.events = 0
+        self._sides.pop(side.socket.fileno(), None)
+
+    def _close(self, side: Side, *, abort: bool) -> None:
+        for each in (side, side.peer):
+            if not each.closed:
+                each.closed = True
+                self._forget(each)
+                if abort:
+                    _abort(each)
+                else:
+                    each.socket.close()
+
+
+def _forward(side: Side) -> None:
+    """Pass on what the side has sent, or that it sends nothing more."""
+    data = side.socket.recv(READ_BYTES)
+    if data:
+        _send(side.peer, data)
+    else:
+        side.has_ended = True
+        _send(side.peer, b"")
+
+
+def _send(side: Side, data: bytes) -> None:
+    """Write, and end the direction if that was the last; what does not fit is kept."""
+    try:
+        side.unsent = data[side.socket.send(data) :] if data else b""
+    except BlockingIOError:
+        side.unsent = data
+    if side.peer.has_ended and not side.unsent:
+        side.socket.shutdown(socket.SHUT_WR)
+
+
+def _abort(side: Side) -> None:
+    side.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABORT)
+    side.socket.close()
+
+
+def main(arguments: list[str]) -> int:
+    """Run the relay; returns 1 if there is no such supervisor, or no namespace of its."""
+    descriptor, port, pid, started_at = map(int, arguments)
+    try:
+        supervisor = os.pidfd_open(pid)
+        if _start_time(pid) != started_at:
+            return 1
+        _enter(_namespace_of(pid))
+    except OSError as error:
+        os.write(2, f"network relay of process {pid}: {error}\n".encode())
+        return 1
+    _give_up_capabilities()
+    Relay(socket.socket(fileno=descriptor), port, supervisor).run()
+    return 0
+
+
+def _namespace_of(pid: int) -> int:
+    """Open the network namespace of the process, or else of its first child, which is made with it.
+
+    Raises:
+        OSError: there is none, or it is this process's own.
+    """
+    end = time.monotonic() + NAMESPACE_TIMEOUT_S
+    own = os.stat("/proc/self/ns/net").st_ino  # noqa: PTH116 - pathlib costs 1 MB
+    while time.monotonic() < end:
+        with open(f"/proc/{pid}/task/{pid}/children") as file:  # noqa: PTH123 - as above
+            children = file.read().split()
+        for each in [str(pid), *children[:1]]:
+            namespace = os.open(f"/proc/{each}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            if os.fstat(namespace).st_ino != own:
+                return namespace
+            os.close(namespace)
+        time.sleep(NAMESPACE_POLL_S)
+    raise TimeoutError("it has made no network namespace")
+
+
+def _enter(namespace: int) -> None:
+    """Enter a network namespace, and before it the user namespace that owns it, if that is another.
+
+    Raises:
+        OSError
+    """
+    owner = fcntl.ioctl(namespace, NS_GET_USERNS)
+    if os.fstat(owner).st_ino != os.stat("/proc/self/ns/user").st_ino:  # noqa: PTH116 - as above
+        _set_namespace(owner, CLONE_NEWUSER)
+    _set_namespace(namespace, CLONE_NEWNET)
+    os.close(owner)
+    os.close(namespace)
+
+
+def _set_namespace(descriptor: int, kind: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.setns(descriptor, kind) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"setns: {os.strerror(number)}")
+
+
+def _give_up_capabilities() -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    libc.capset(CAP_HEADER, NO_CAPABILITIES)
+
+
+def _start_time(pid: int) -> int:
+    """As `plane.runtime.process.procfs.start_time`."""
+    with open(f"/proc/{pid}/stat") as stat:  # noqa: PTH123 - as above
+        return int(stat.read().rpartition(")")[2].split()[19])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

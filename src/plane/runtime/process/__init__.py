@@ -1,0 +1,1 @@
+"""Backends as processes of this machine."""

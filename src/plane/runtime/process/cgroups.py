@@ -1,0 +1,228 @@
+"""Control groups for backends that are processes: limits that hold for all their descendants, and what they use.
+
+Version 1 and 2, where this process may make groups below its own. Made, asked and removed by `process.runtime`; that a
+process enters its group before it becomes the backend is up to `launch`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Collection
+from pathlib import Path
+
+import structlog
+
+from plane.protocol.spawn import ResourceLimits
+from plane.runtime.host_usage import Usage, usage_of
+from plane.runtime.process.procfs import kill_each, members
+
+__all__ = ["Cgroup", "Cgroups"]
+
+# A backend that makes more processes and threads than that is broken, or hostile.
+PIDS_LIMIT = 4096
+DEFAULT_CPU_PERIOD_US = 100_000
+# Killing all members, and removing the group once they are gone.
+ROUNDS = 200
+ROUND_S = 0.005
+ABANDONED_S = 60.0
+PREFIX = "plane-"
+# Entering a group of version 1 takes milliseconds for each controller, so a backend enters those that it needs.
+V1_CONTROLLERS = ("memory", "cpu", "pids")
+V2_CONTROLLERS = ("memory", "cpu", "pids")
+
+log = structlog.get_logger("plane.runtime")
+
+
+class Cgroups:
+    """Where groups can be made. ``parents``: by controller for version 1, under "" for version 2."""
+
+    def __init__(self, parents: dict[str, Path]) -> None:
+        self._parents = parents
+
+    @classmethod
+    def detect(cls, proc: Path = Path("/proc/self")) -> Cgroups | None:
+        """What this process may use, or None. All of memory, CPU and number of processes, or nothing."""
+        mounts: dict[str, Path] = {}
+        for line in (proc / "mountinfo").read_text().splitlines():
+            before, _, after = line.partition(" - ")
+            kind, _, options = after.split(" ", 2)
+            root, mount = before.split()[3:5]
+            if root == "/" and kind == "cgroup":
+                mounts |= {name: Path(mount) for name in options.rpartition(" ")[2].split(",")}
+            elif root == "/" and kind == "cgroup2":
+                mounts[""] = Path(mount)
+        own: dict[str, str] = {}
+        for line in (proc / "cgroup").read_text().splitlines():
+            _, names, path = line.split(":", 2)
+            own |= {name: path.lstrip("/") for name in names.split(",")}
+        try:
+            if all(name in mounts and name in own for name in V1_CONTROLLERS):
+                parents = {name: mounts[name] / own[name] for name in V1_CONTROLLERS}
+            elif "" in mounts and "" in own:
+                parents = {"": _delegated(mounts[""] / own[""])}
+            else:
+                return None
+            groups = cls(parents)
+            groups.remove_abandoned()
+            groups.create(f"probe-{os.getpid()}", ResourceLimits()).remove()
+        except OSError as error:
+            log.info("no control groups can be made here", reason=str(error))
+            return None
+        return groups
+
+    def remove_abandoned(self) -> None:
+        """Remove groups without members that a drone which was killed has left. Young ones are about to be entered."""
+        for parent in self._parents.values():
+            for path in parent.glob(f"{PREFIX}*"):
+                with contextlib.suppress(OSError):
+                    if time.time() - path.stat().st_mtime > ABANDONED_S:
+                        path.rmdir()
+
+    def create(self, backend_id: str, limits: ResourceLimits) -> Cgroup:
+        """A group with these limits.
+
+        Raises:
+            OSError: it cannot be made, or a limit is refused.
+        """
+        group = self.group_of(backend_id)
+        needless = set()
+        if limits.memory_limit_bytes is None:
+            needless.add("memory")
+        if limits.cpu_period_percent is None:
+            needless.add("cpu")
+        group = Cgroup({name: path for name, path in group.paths.items() if name not in needless})
+        group.make(limits)
+        return group
+
+    def group_of(self, backend_id: str) -> Cgroup:
+        """The backend's group with all controllers, of which some or all may not be there."""
+        return Cgroup({name: parent / f"{PREFIX}{backend_id}" for name, parent in self._parents.items()})
+
+
+def _delegated(own: Path) -> Path:
+    """Make controllers of version 2 usable below ``own``, which must hold nobody but this process.
+
+    Raises:
+        OSError: they cannot be.
+    """
+    control = own / "cgroup.subtree_control"
+    missing = set(V2_CONTROLLERS) - set(control.read_text().split())
+    if missing:
+        if members(own) not in ([], [os.getpid()]):
+            raise PermissionError(f"{own} holds other processes than this drone; see Delegate= of systemd")
+        leaf = own / "plane-drone"
+        leaf.mkdir(exist_ok=True)
+        (leaf / "cgroup.procs").write_text(str(os.getpid()))
+        control.write_text(" ".join(f"+{name}" for name in sorted(missing)))
+    return own
+
+
+class Cgroup:
+    """One backend's group. ``paths``: its folder by controller; a handle of it for later processes of the drone."""
+
+    def __init__(self, paths: dict[str, Path]) -> None:
+        self.paths = paths
+
+    @property
+    def member_files(self) -> list[str]:
+        """Where a process that has one thread writes 0, itself, to enter."""
+        # Of version 1 a thread moves itself through `tasks` without the lock that whole processes wait for; its id,
+        # though it is its own, is looked up and waited for as anybody's.
+        name = "cgroup.procs" if "" in self.paths else "tasks"
+        return [str(path / name) for path in self.paths.values()]
+
+    def make(self, limits: ResourceLimits) -> None:
+        """Make it, with limits."""
+        for path in self.paths.values():
+            path.mkdir(exist_ok=True)
+        period = limits.cpu_period or DEFAULT_CPU_PERIOD_US
+        percent = limits.cpu_period_percent
+        memory = limits.memory_limit_bytes
+        if "" in self.paths:
+            self._write("", "pids.max", PIDS_LIMIT)
+            if memory is not None:
+                self._write("", "memory.max", memory)
+                self._write_if_there("", "memory.swap.max", 0)
+            if percent is not None:
+                self._write("", "cpu.max", f"{period * percent // 100} {period}")
+            return
+        self._write("pids", "pids.max", PIDS_LIMIT)
+        if memory is not None:
+            self._write("memory", "memory.limit_in_bytes", memory)
+            self._write_if_there("memory", "memory.memsw.limit_in_bytes", memory)
+        if percent is not None:
+            self._write("cpu", "cpu.cfs_period_us", period)
+            self._write("cpu", "cpu.cfs_quota_us", period * percent // 100)
+
+    def _write(self, controller: str, name: str, value: object) -> None:
+        (self.paths[controller] / name).write_text(str(value))
+
+    def _write_if_there(self, controller: str, name: str, value: object) -> None:
+        if (self.paths[controller] / name).exists():
+            self._write(controller, name, value)
+
+    def members(self) -> list[int]:
+        """The processes in it."""
+        return members(self.paths.get("") or self.paths["pids"])
+
+    def kill_all(self, spare: Collection[int] = ()) -> None:
+        """SIGKILL for every member but ``spare``, until there is none: also while they fork."""
+        for _ in range(ROUNDS):
+            found = [pid for pid in self.members() if pid not in spare]
+            if not found:
+                return
+            kill_each(found)
+            time.sleep(ROUND_S)
+
+    def usage(self) -> Usage:
+        """What the members use.
+
+        Raises:
+            OSError: it is gone.
+        """
+        if "" in self.paths:
+            path = self.paths[""]
+            cpu = _pairs(path / "cpu.stat").get("usage_usec", 0) * 1000
+            return Usage(_number(path / "memory.current"), _pairs(path / "memory.stat"), cpu)
+        usage = usage_of(self.members())
+        if memory := self.paths.get("memory"):
+            used, stat = _number(memory / "memory.usage_in_bytes"), _pairs(memory / "memory.stat")
+            usage = Usage(used, stat, usage.cpu_ns)
+        return usage
+
+    def ran_out_of_memory(self) -> bool:
+        """Whether the kernel has killed a member since its memory was at the limit."""
+        path = self.paths.get("") or self.paths.get("memory")
+        if path is None:
+            return False
+        name = "memory.events" if "" in self.paths else "memory.oom_control"
+        try:
+            return _pairs(path / name).get("oom_kill", 0) > 0
+        except OSError:
+            return False
+
+    def remove(self) -> None:
+        """Remove it, once its members are gone."""
+        for path in self.paths.values():
+            for _ in range(ROUNDS):
+                try:
+                    path.rmdir()
+                except FileNotFoundError:
+                    break
+                except OSError:
+                    time.sleep(ROUND_S)
+                else:
+                    break
+            else:
+                log.warning("control group not removed: it still has members", path=str(path))
+
+
+def _number(path: Path) -> int:
+    return int(path.read_text())
+
+
+def _pairs(path: Path) -> dict[str, int]:
+    words = (line.split() for line in path.read_text().splitlines())
+    return {pair[0]: int(pair[1]) for pair in words if len(pair) == 2 and pair[1].isdigit()}

@@ -1,0 +1,41 @@
+"""A drone is the same while its store, its machine and its boot are."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+
+import pytest
+
+from plane.decisions.drones.identity import Machine, drone_facts
+
+HERE = Machine("machine", "boot", "1:2")
+NUMBERS = itertools.count()
+
+
+def facts(stored: Mapping[str, str], machine: Machine, *, clock_continues: bool = True) -> dict[str, str]:
+    return drone_facts(stored, machine, clock_continues=clock_continues, random_id=lambda: f"random-{next(NUMBERS)}")
+
+
+def test_a_restart_is_the_same_instance_with_the_same_clock() -> None:
+    first = facts({}, HERE)
+    assert facts(first, HERE) == first
+
+
+@pytest.mark.parametrize(
+    "elsewhere",
+    [Machine("other", "boot", "1:2"), Machine("machine", "other", "1:2"), Machine("machine", "boot", "1:3")],
+    ids=["another machine", "another boot", "a copy of the store"],
+)
+def test_anything_else_is_another_instance_with_another_clock(elsewhere: Machine) -> None:
+    first = facts({}, HERE)
+    second = facts(first, elsewhere)
+    assert second["instance"] != first["instance"]
+    assert second["clock"] != first["clock"]
+
+
+def test_a_clock_that_began_anew_has_another_id() -> None:
+    first = facts({}, HERE)
+    second = facts(first, HERE, clock_continues=False)
+    assert second["instance"] == first["instance"]
+    assert second["clock"] != first["clock"]

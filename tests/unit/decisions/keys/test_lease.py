@@ -1,0 +1,74 @@
+"""One lease, as a script of times and answers in and actions out (page 4, "Keys"; A2)."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from plane.decisions.keys.lease import KeyLease, LeaseAction
+from plane.decisions.keys.lease_deadlines import lease_deadlines
+from plane.protocol.times import DroneTime
+
+RENEW, SOFT, HARD = LeaseAction.RENEW, LeaseAction.TERMINATE_SOFT, LeaseAction.TERMINATE_HARD
+
+
+def at(seconds: float) -> DroneTime:
+    return DroneTime(0).plus_s(seconds)
+
+
+def lease() -> KeyLease:
+    return KeyLease(lease_deadlines(at(0)))
+
+
+def test_renewed_in_time_it_goes_on() -> None:
+    key = lease()
+    assert key.due(at(29.9)) == []
+    assert key.wake_at() == at(30)
+    assert key.due(at(30)) == [RENEW]
+    assert key.due(at(31)) == []
+    key.renewed(lease_deadlines(at(30)))
+    assert key.due(at(50)) == []
+    assert key.due(at(60)) == [RENEW]
+
+
+def test_a_new_connection_asks_again() -> None:
+    key = lease()
+    assert key.due(at(30)) == [RENEW]
+    key.connected()
+    assert key.due(at(32)) == [RENEW]
+
+
+def test_without_an_answer_it_ends_softly_then_hard_each_once() -> None:
+    key = lease()
+    key.due(at(30))
+    assert key.wake_at() == at(40)
+    assert key.due(at(40)) == [SOFT]
+    assert key.due(at(45)) == []
+    assert key.wake_at() == at(50)
+    assert key.due(at(50)) == [HARD]
+    assert key.due(at(60)) == []
+    assert key.wake_at() is None
+
+
+def test_a2_a_refused_renewal_ends_at_the_deadlines_it_has() -> None:
+    key = lease()
+    key.due(at(30))
+    key.refused()
+    assert key.due(at(39)) == []
+    assert key.due(at(40)) == [SOFT]
+    assert key.due(at(50)) == [HARD]
+
+
+def test_after_a_long_suspend_only_the_hard_end_is_left() -> None:
+    assert lease().due(at(120)) == [HARD]
+
+
+@given(st.lists(st.floats(0, 100), min_size=1, max_size=30))
+def test_no_key_outlives_its_lease_whenever_one_looks(times: list[float]) -> None:
+    key = lease()
+    done = [action for time in sorted(times) for action in key.due(at(time))]
+    if max(times) >= 50:
+        assert HARD in done
+    assert done.count(HARD) <= 1
+    assert done.count(SOFT) <= 1
+    assert done == sorted(done, key=[RENEW, SOFT, HARD].index)

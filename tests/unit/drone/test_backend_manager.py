@@ -1,0 +1,349 @@
+"""Orders that come late, twice, or make no sense; what a former process left. With the runtime that ships as a fake."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from harness.enforcers import FakeEnforcer, aged_clock
+from plane.drone.backend_manager import Executor
+from plane.drone.clock import DroneClock
+from plane.drone.event_recorder import EventRecorder
+from plane.drone.state_store import StateStore, open_state_store
+from plane.protocol.backend_state import (
+    BackendState,
+    BackendStatus,
+    Loading,
+    Ready,
+    Scheduled,
+    Terminated,
+    TerminationKind,
+    TerminationReason,
+)
+from plane.protocol.drone_messages import BackendAction, BackendEvent, BackendOrder, SpawnOrder, TerminateOrder
+from plane.protocol.keys import AcquiredKey, KeyConfig, KeyDeadlines
+from plane.protocol.logs import LogPage
+from plane.runtime.base import Found, RuntimeListener
+from plane.runtime.logs.collector import NothingKept
+from plane.runtime.memory import MemoryRuntime
+from plane.tasks import end_tasks
+
+
+class Drone:
+    """A drone whose backends are in memory."""
+
+    def __init__(self, store: StateStore, clock: DroneClock) -> None:
+        self.clock = clock
+        self.store = store
+        self.recorder = EventRecorder(store, clock)
+        self.enforcer = FakeEnforcer()
+        self.executor = Executor(store, self.recorder, clock, "127.0.0.1", self.enforcer)
+        self.runtime = MemoryRuntime(RuntimeListener(self.executor.exited))
+        self.executor.runtime = self.runtime
+        self.events: list[BackendEvent] = []
+
+    def order(self, key: str = "k", *, seconds_ago: float = 0) -> SpawnOrder:
+        start = self.clock.now().plus_s(-seconds_ago)
+        deadlines = KeyDeadlines(start.plus_s(30), start.plus_s(40), start.plus_s(50))
+        return SpawnOrder({}, AcquiredKey(KeyConfig(key), deadlines, 1))
+
+    async def spawn(self, backend: str, order: SpawnOrder) -> bool:
+        return await self.executor.apply(BackendAction(f"ak-{backend}", backend, 1, BackendOrder(spawn=order)))
+
+    async def terminate(self, backend: str) -> bool:
+        order = TerminateOrder(TerminationKind.SOFT, TerminationReason.EXTERNAL)
+        return await self.executor.apply(BackendAction(f"ak-t{backend}", backend, 1, BackendOrder(terminate=order)))
+
+    def states(self, backend: str) -> list[BackendState]:
+        return [event.state for event in self.events if event.backend_id == backend]
+
+    async def until(self, backend: str, status: BackendStatus) -> None:
+        await until(lambda: any(state.status is status for state in self.states(backend)))
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+@asynccontextmanager
+async def drone(store: StateStore | None = None, clock: DroneClock | None = None) -> AsyncIterator[Drone]:
+    async with open_state_store(None) as own:
+        it = Drone(store or own, clock or aged_clock())
+        it.executor.accepted()
+        await (store or own).register_listener(it.events.append)
+        keys = asyncio.create_task(it.executor.keys.run())
+        try:
+            yield it
+        finally:
+            it.executor.refuse_work()
+            await it.executor.leave_all()
+            await end_tasks([keys])
+
+
+async def test_a_spawn_after_its_soft_deadline_is_refused_and_reported() -> None:
+    async with drone() as it:
+        assert await it.spawn("late", it.order(seconds_ago=41)) is True
+        (state,) = it.states("late")
+        assert isinstance(state, Terminated)
+        assert "nearly over" in str(state.message)
+        assert it.runtime.spawned == []
+
+
+async def test_what_comes_again_does_nothing_twice() -> None:
+    async with drone() as it:
+        order = it.order()
+        for _ in range(3):
+            assert await it.spawn("b", order) is True
+        await it.until("b", BackendStatus.READY)
+        assert it.runtime.spawned == ["b"]
+        for _ in range(3):
+            assert await it.terminate("b") is True
+        await it.until("b", BackendStatus.TERMINATED)
+        assert await it.spawn("b", order) is True
+        assert await it.terminate("b") is True
+        statuses = [state.status.number for state in it.states("b")]
+        assert statuses == sorted(set(statuses))
+        assert it.runtime.spawned == ["b"]
+
+
+async def test_a_start_does_not_wait_until_starting_is_stored_but_later_states_do() -> None:
+    async with open_state_store(None) as store:
+        may_store, register = asyncio.Event(), store.register_event
+
+        async def slow(backend: str, state: BackendState, *args: Any, **options: Any) -> int:
+            if state.status is BackendStatus.STARTING:
+                await may_store.wait()
+            return await register(backend, state, *args, **options)
+
+        store.register_event = slow  # type: ignore[assignment, method-assign]
+        async with drone(store) as it:
+            assert await it.spawn("b", it.order()) is True
+            await until(lambda: it.runtime.spawned)
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert it.states("b")[-1].status is BackendStatus.LOADING
+            may_store.set()
+            await it.until("b", BackendStatus.READY)
+            statuses = [state.status for state in it.states("b")]
+            assert statuses == [*BackendStatus][: len(statuses)]
+
+
+async def test_a_drone_that_stops_while_starting_is_being_stored_leaves_no_task() -> None:
+    async with open_state_store(None) as store:
+        begun, register = asyncio.Event(), store.register_event
+
+        async def hung(backend: str, state: BackendState, *args: Any, **options: Any) -> int:
+            if state.status is BackendStatus.STARTING:
+                begun.set()
+                await asyncio.Event().wait()
+            return await register(backend, state, *args, **options)
+
+        store.register_event = hung  # type: ignore[assignment, method-assign]
+        async with drone(store) as it:
+            assert await it.spawn("b", it.order()) is True
+            await begun.wait()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_names_that_are_none_and_keys_that_are_held() -> None:
+    async with drone() as it:
+        for name in ("../../etc", "a/b", "UPPER", "x" * 46, ""):
+            assert await it.spawn(name, it.order(f"key-{name}")) is True
+            (state,) = it.states(name)
+            assert isinstance(state, Terminated)
+            assert "no backend can be called" in str(state.message)
+        assert await it.spawn("holder", it.order("held"))
+        await it.until("holder", BackendStatus.READY)
+        assert await it.spawn("second", it.order("held")) is True
+        (state,) = it.states("second")
+        assert isinstance(state, Terminated)
+        assert "still held here by backend holder" in str(state.message)
+        assert it.runtime.spawned == ["holder"]
+
+
+async def test_a_drone_that_stops_takes_no_work() -> None:
+    async with drone() as it:
+        it.executor.refuse_work()
+        assert await it.spawn("b", it.order()) is False
+        assert it.events == []
+
+
+async def test_an_unknown_backend_is_lost_once() -> None:
+    async with drone() as it:
+        assert await it.terminate("unknown") is True
+        assert await it.terminate("unknown") is True
+        (state,) = it.states("unknown")
+        assert isinstance(state, Terminated)
+        assert state.reason is TerminationReason.LOST
+
+
+async def test_a8_keys_are_resumed_and_what_has_expired_meanwhile_ends() -> None:
+    async with open_state_store(None) as store:
+        clock = aged_clock()
+        async with drone(store, clock) as before:
+            fresh, over = before.order("fresh"), before.order("over", seconds_ago=39)
+            assert await before.spawn("fresh", fresh)
+            assert await before.spawn("over", over)
+            for backend in ("fresh", "over"):
+                await before.until(backend, BackendStatus.READY)
+            kept = before.runtime
+        # The new process has the same clock, and finds what the old one left.
+        async with drone(store, DroneClock(clock.reading)) as after:
+            kept._listener = RuntimeListener(after.executor.exited)
+            after.executor.runtime = kept
+            await after.executor.adopt_former_backends()
+            await after.until("over", BackendStatus.TERMINATED)
+            ended = after.states("over")[-1]
+            assert isinstance(ended, Terminated)
+            assert ended.reason is TerminationReason.KEY_EXPIRED
+            assert after.states("fresh")[-1] == Ready(address="127.0.0.1:1")
+            assert await after.terminate("fresh")
+            await after.until("fresh", BackendStatus.TERMINATED)
+
+
+async def test_a8_after_a_boot_what_runs_is_ended_gracefully() -> None:
+    async with open_state_store(None) as store:
+        async with drone(store) as before:
+            assert await before.spawn("b", before.order())
+            await before.until("b", BackendStatus.READY)
+            kept = before.runtime
+            await store.register_event("loading", Loading(), before.clock.now())
+            await store.register_event("scheduled", Scheduled(), before.clock.now())
+        # A clock that began anew: stored deadlines mean nothing to it.
+        async with drone(store, DroneClock()) as after:
+            kept._listener = RuntimeListener(after.executor.exited)
+            after.executor.runtime = kept
+            await after.executor.adopt_former_backends()
+            for backend in ("b", "loading", "scheduled"):
+                await after.until(backend, BackendStatus.TERMINATED)
+            ended = after.states("b")[-1]
+            assert isinstance(ended, Terminated)
+            assert (ended.reason, ended.termination) == (TerminationReason.KEY_EXPIRED, TerminationKind.SOFT)
+
+
+class SlowRuntime(MemoryRuntime):
+    """Prepares and adopts backends only when it may, and knows output of what runs only."""
+
+    def __init__(self, listener: RuntimeListener) -> None:
+        super().__init__(listener)
+        self.may_go_on = asyncio.Event()
+
+    async def prepare(self, executable: Any) -> None:
+        await self.may_go_on.wait()
+
+    async def adopt(self, backend_id: str, handle: Any) -> Found:
+        await self.may_go_on.wait()
+        return await super().adopt(backend_id, handle)
+
+    async def read_logs(self, backend_id: str, after: int | None, tail: int | None, wait_s: float) -> LogPage:
+        if backend_id not in self._running:
+            raise NothingKept("never ran here")
+        return await super().read_logs(backend_id, after, tail, wait_s)
+
+
+async def test_of_a_backend_on_its_way_there_is_no_output_yet() -> None:
+    async with drone() as it:
+        it.runtime = it.executor.runtime = SlowRuntime(RuntimeListener(it.executor.exited))
+        assert await it.spawn("b", it.order())
+        for wait_s in (0, 0.01):
+            page = await it.executor.read_logs("b", None, None, wait_s)
+            assert (page.lines, page.ended) == ([], False)
+        it.runtime.may_go_on.set()
+        await it.until("b", BackendStatus.READY)
+        assert (await it.executor.read_logs("b", None, None, 0)).ended is False
+        it.runtime.exit("b", 0)
+        await until(lambda: "b" not in it.executor._runners)
+        with pytest.raises(NothingKept):
+            await it.executor.read_logs("b", None, None, 0)
+
+
+async def test_output_of_a_former_backend_is_read_once_it_is_known_again() -> None:
+    async with open_state_store(None) as store:
+        clock = aged_clock()
+        async with drone(store, clock) as before:
+            assert await before.spawn("b", before.order())
+            await before.until("b", BackendStatus.READY)
+        async with drone(store, DroneClock(clock.reading)) as after:
+            after.runtime = after.executor.runtime = SlowRuntime(RuntimeListener(after.executor.exited))
+            await after.runtime.spawn("b", {}, None, None)
+            after.runtime.may_go_on.clear()
+            await after.executor.adopt_former_backends()
+            reading = asyncio.create_task(after.executor.read_logs("b", None, None, 0))
+            await asyncio.sleep(0.01)
+            assert not reading.done()
+            after.runtime.may_go_on.set()
+            assert (await reading).ended is False
+
+
+async def test_a_disk_that_hangs_keeps_no_backend_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plane.drone.event_recorder.WRITE_LIMIT_S", 0.05)
+    monkeypatch.setattr("plane.drone.event_recorder.RETRY_S", 0.05)
+    disk_answers = threading.Event()
+    async with drone() as it:
+        recording = asyncio.create_task(it.recorder.run())
+        order = it.order()
+        assert await it.spawn("b", order)
+        await it.until("b", BackendStatus.READY)
+        try:
+            it.store._thread.submit(disk_answers.wait)
+            # Its key's lease is over.
+            now = it.clock.now()
+            it.executor.keys.hold("b", KeyDeadlines(now, now, now))
+            await until(lambda: "b" not in it.runtime._running)
+        finally:
+            disk_answers.set()
+        # What is told twice is told in order.
+        await it.until("b", BackendStatus.TERMINATED)
+        statuses = [state.status.number for state in it.states("b")]
+        assert statuses == sorted(statuses)
+        await end_tasks([recording])
+
+
+async def test_what_a_failing_disk_stored_all_the_same_is_run_when_its_order_comes_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with drone() as it:
+        begin = it.store.begin_backend
+
+        async def fails_afterwards(*args: Any) -> None:
+            await begin(*args)
+            raise sqlite3.OperationalError("disk I/O error")
+
+        monkeypatch.setattr(it.store, "begin_backend", fails_afterwards)
+        order = it.order()
+        assert await it.spawn("b", order) is False
+        assert it.runtime.spawned == []
+        assert await it.spawn("b", order) is True
+        await it.until("b", BackendStatus.READY)
+        assert it.runtime.spawned == ["b"]
+
+
+async def test_a_start_that_a_disk_held_up_past_its_lease_is_not_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    disk_answers = threading.Event()
+    async with drone() as it:
+        start = it.clock.now().plus_s(-39.8)
+        deadlines = KeyDeadlines(start.plus_s(30), start.plus_s(40), start.plus_s(50))
+        order = SpawnOrder({}, AcquiredKey(KeyConfig("k"), deadlines, 1))
+        begin = it.store.begin_backend
+
+        async def begin_slowly(*args: Any) -> None:
+            it.store._thread.submit(disk_answers.wait)
+            await begin(*args)
+
+        monkeypatch.setattr(it.store, "begin_backend", begin_slowly)
+        spawning = asyncio.create_task(it.spawn("b", order))
+        await until(lambda: it.clock.now() >= deadlines.soft_terminate_at)
+        disk_answers.set()
+        assert await spawning is True
+        await it.until("b", BackendStatus.TERMINATED)
+        assert it.runtime.spawned == []
