@@ -49,9 +49,9 @@ class Place:
         self.starts += 1
         self.running_controller = started
 
-    def proxy(self, name: str, *options: str, cert_path: Path | None = None) -> Entrance:
+    def proxy(self, name: str, *options: str, cert_path: Path | None = None) -> EntryPoint:
         assert self.ca is not None
-        entrance = Entrance(free_port(), free_port(), cert_path or self.folder / f"{name}.json")
+        entrance = EntryPoint(free_port(), free_port(), cert_path or self.folder / f"{name}.json")
         arguments = [
             *("proxy", "--controller-url", self.url, "--cluster", CLUSTER, "--name", f"px-{name}"),
             *("--host", "127.0.0.1", "--https", "--http-port", str(entrance.http), "--https-port", str(entrance.https)),
@@ -70,7 +70,7 @@ class Place:
 
 
 @dataclass
-class Entrance:
+class EntryPoint:
     """A proxy's ports and its certificate's file."""
 
     http: int

@@ -19,7 +19,7 @@ async def test_a_backend_does_not_inherit_the_raised_limit(monkeypatch: pytest.M
     ended: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
     runtime = ProcessRuntime(RuntimeListener(lambda *told: ended.set_result(told[2])), LogKeeper(), bubblewrap=False)
     try:
-        assert fd_limit.raise_open_files_limit() == before[1]
+        assert fd_limit.raise_fd_limit() == before[1]
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (before[1], before[1])
         command = ["/bin/sh", "-c", "ulimit -Sn; ulimit -Hn; exit 9"]
         await runtime.spawn("limited", {"command": command}, None, None)

@@ -15,7 +15,7 @@ from harness.certificates import Authority
 from harness.program import Program
 from harness.proxy_world import CLUSTER, LIMIT_S, World, get, program_world, status
 from plane.protocol.names import ClusterName, NodeName
-from plane.proxy.listeners.entry_points import Entrances, bind
+from plane.proxy.listeners.entry_points import EntryPoints, bind
 from plane.proxy.processes.workers import Workers
 from plane.settings import ProxySettings
 from plane.tasks import end_tasks
@@ -78,7 +78,7 @@ async def test_a_worker_that_cannot_start_is_started_again_after_growing_waits(
         host="127.0.0.1",
         http_port=0,
     )
-    entrances = Entrances(bind("127.0.0.1", 0, "--http-port"))
+    entrances = EntryPoints(bind("127.0.0.1", 0, "--http-port"))
     running = asyncio.create_task(Workers(settings, ["false"], entrances, say).run())
     said = ""
     try:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from plane.protocol.dns_messages import TxtRecordResponse
-from plane.timing import TXT_ANSWER_LIMIT_S, TXT_REMEMBERED_S
+from plane.timing import TXT_CACHE_TTL_S, TXT_RESPONSE_TIMEOUT_S
 
 __all__ = ["Known", "Questions"]
 
@@ -49,7 +49,7 @@ class Questions:
             return None
         answer = self._waiting[cluster] = asyncio.get_running_loop().create_future()
         try:
-            async with asyncio.timeout(TXT_ANSWER_LIMIT_S):
+            async with asyncio.timeout(TXT_RESPONSE_TIMEOUT_S):
                 await self._send(cluster)
                 return await asyncio.shield(answer)
         except OSError:
@@ -65,7 +65,7 @@ class Questions:
         """The controller has answered."""
         if len(self._remembered) >= REMEMBERED_LIMIT:
             self._remembered.clear()
-        known = self._remembered[response.cluster] = Known(response.values, self._clock() + TXT_REMEMBERED_S)
+        known = self._remembered[response.cluster] = Known(response.values, self._clock() + TXT_CACHE_TTL_S)
         answer = self._waiting.get(response.cluster)
         if answer is not None and not answer.done():
             answer.set_result(known)

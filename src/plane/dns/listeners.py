@@ -16,7 +16,7 @@ from plane.decisions.rate_limiter import SourceRate, network_of
 from plane.dns.challenge_values import Known, Questions
 from plane.dns.zone import AskController, Zone, answer_with, decide, encode
 from plane.tasks import OwnedTasks
-from plane.timing import DNS_TCP_IDLE_LIMIT_S
+from plane.timing import DNS_TCP_IDLE_TIMEOUT_S
 
 __all__ = ["Answerer", "TcpConnection", "UdpEndpoint"]
 
@@ -157,7 +157,7 @@ class TcpConnection(asyncio.Protocol):
     def _wait(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
-        self._deadline = self._loop.call_later(DNS_TCP_IDLE_LIMIT_S, self.abort)
+        self._deadline = self._loop.call_later(DNS_TCP_IDLE_TIMEOUT_S, self.abort)
 
     def _send(self, packet: bytes) -> None:
         if not self._transport.is_closing():

@@ -329,11 +329,11 @@ class Executor:
                 if renewed := self.keys.take_renewed():
                     await self._store.renewed(renewed)
                 if loop.time() >= next_note:
-                    next_note = loop.time() + timing.CLOCK_NOTE_INTERVAL_S
+                    next_note = loop.time() + timing.CLOCK_STORE_INTERVAL_S
                     await self._store.keep_facts({"clock_last_ms": str(self._clock.now().ms)})
                 if loop.time() >= next_look:
-                    next_look = loop.time() + timing.ENDED_LOOK_INTERVAL_S
-                    if forgotten := await self._store.forget_ended(self._clock.now(), timing.ENDED_KEPT_S):
+                    next_look = loop.time() + timing.ENDED_CLEANUP_INTERVAL_S
+                    if forgotten := await self._store.forget_ended(self._clock.now(), timing.ENDED_RETENTION_S):
                         log.info("ended backends forgotten", count=len(forgotten))
             except sqlite3.Error as error:
                 log.warning("the state store cannot be written; deadlines are stored later", error=str(error))

@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from plane.fd_limit import raise_open_files_limit
+from plane.fd_limit import raise_fd_limit
 from plane.protocol.errors import ConfigurationError
 from plane.runtime.base import Runtime, RuntimeListener
 from plane.runtime.docker.config import ContainerDefaults
@@ -58,7 +58,7 @@ async def make_runtime(settings: DroneSettings | ExecutorSettings, owner: Owner,
     if kind is RuntimeKind.AUTO and not answers and settings.docker_socket.exists():
         log.warning("no Docker engine answers; backends will be processes", docker_socket=str(settings.docker_socket))
     # Each backend needs two or three here, so the usual limit of 1,024 would end at 400 of them.
-    raise_open_files_limit()
+    raise_fd_limit()
     logs = LogKeeper(settings.backends_folder, settings.log_limit_bytes)
     make = _docker if answers else _processes
     return await make(settings, owner, listener, logs)

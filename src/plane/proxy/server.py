@@ -13,7 +13,7 @@ from plane.protocol.proxy_messages import MessageFromProxy, RouteInfoRequest
 from plane.proxy.certificates.renewer import CertKeeper
 from plane.proxy.certificates.tls import CertificateHolder
 from plane.proxy.controller_link import ControllerLink
-from plane.proxy.listeners.entry_points import Entrances, bind
+from plane.proxy.listeners.entry_points import EntryPoints, bind
 from plane.proxy.listeners.serving import certificate_files, serving
 from plane.proxy.processes.hot_restart import Handover, predecessor
 from plane.proxy.processes.workers import Workers
@@ -37,7 +37,7 @@ class RunningProxy:
 
     def __init__(
         self,
-        entrances: Entrances,
+        entrances: EntryPoints,
         service: ProxyService | None,
         tasks: list[asyncio.Task[None]],
         handover: Handover | None,
@@ -81,7 +81,7 @@ async def running_proxy(
             raise ConfigurationError("workers read the ordered certificate from a file: --workers needs --cert-path")
         link.cert_keeper = CertKeeper(settings.acme, settings.cluster, certificates, files, link.ask_about_certificate)
     before = predecessor()
-    entrances = Entrances(before.http, before.https) if before is not None else _bind(settings)
+    entrances = EntryPoints(before.http, before.https) if before is not None else _bind(settings)
     connection = _Connection(link)
     handover = Handover(successor_command, entrances, connection.leave) if successor_command else None
     tasks: list[asyncio.Task[None]] = []
@@ -158,19 +158,19 @@ def _service(settings: ProxySettings, link: ControllerLink) -> ProxyService:
     return service
 
 
-def _bind(settings: ProxySettings) -> Entrances:
+def _bind(settings: ProxySettings) -> EntryPoints:
     http = bind(settings.host, settings.http_port, "--http-port", settings.workers)
     if settings.https_port is None:
-        return Entrances(http)
+        return EntryPoints(http)
     try:
-        return Entrances(http, bind(settings.host, settings.https_port, "--https-port", settings.workers))
+        return EntryPoints(http, bind(settings.host, settings.https_port, "--https-port", settings.workers))
     except ConfigurationError:
         for bound in http:
             bound.close()
         raise
 
 
-def _log_start(settings: ProxySettings, entrances: Entrances) -> None:
+def _log_start(settings: ProxySettings, entrances: EntryPoints) -> None:
     log.info(
         "proxy listens",
         name=settings.name,

@@ -170,7 +170,7 @@ class Runtime(Protocol):
         """A part of what a backend has written: the lines after the time ``after``, else the last ``tail``, else all.
 
         If there is none yet, waits up to ``wait_s`` for the first. What has ended is kept for
-        `plane.timing.ENDED_KEPT_S`.
+        `plane.timing.ENDED_RETENTION_S`.
 
         Raises:
             NoLogs: nothing can be read of it; says why.

@@ -21,7 +21,7 @@ from plane.decisions.backends.readiness import (
 )
 from plane.protocol.addresses import format_socket_address
 from plane.runtime.base import StartupTimedOut
-from plane.timing import READINESS_FIRST_TRY_S
+from plane.timing import READINESS_FIRST_ATTEMPT_TIMEOUT_S
 
 __all__ = ["until_it_answers"]
 
@@ -34,7 +34,7 @@ async def until_it_answers(
     limit_s: float,
     foreign_listener: Callable[[], Awaitable[str | None]] | None = None,
     *,
-    first_try_s: float = READINESS_FIRST_TRY_S,
+    first_try_s: float = READINESS_FIRST_ATTEMPT_TIMEOUT_S,
 ) -> None:
     """Return once ``HEAD /`` is answered with anything that begins with ``HTTP/``, by a process of the backend's own.
 

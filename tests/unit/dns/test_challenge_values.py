@@ -49,7 +49,7 @@ async def test_nobody_to_ask_is_known_at_once_to_all() -> None:
 
 
 async def test_no_answer_is_waited_for_for_so_long_and_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "TXT_ANSWER_LIMIT_S", 0.05)
+    monkeypatch.setattr(module, "TXT_RESPONSE_TIMEOUT_S", 0.05)
     controller = Controller()
     questions = Questions(controller.ask)
     async with asyncio.timeout(LIMIT_S):
@@ -79,6 +79,6 @@ async def test_what_is_remembered_is_forgotten_in_time_and_bounded(monkeypatch: 
         questions.answered(TxtRecordResponse(str(number), "v"))
     assert questions.known("0") is None
     assert values(questions.known(str(REMEMBERED_LIMIT))) == ("v",)
-    monkeypatch.setattr(module, "TXT_REMEMBERED_S", 0.0)
+    monkeypatch.setattr(module, "TXT_CACHE_TTL_S", 0.0)
     questions.answered(TxtRecordResponse("c", "v"))
     assert questions.known("c") is None

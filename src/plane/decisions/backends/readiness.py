@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 
-from plane.timing import READINESS_FIRST_DELAY_S, READINESS_LONGEST_TRY_S, READINESS_MAX_DELAY_S
+from plane.timing import READINESS_FIRST_DELAY_S, READINESS_MAX_ATTEMPT_TIMEOUT_S, READINESS_MAX_DELAY_S
 
 __all__ = ["Probe", "classify_response", "more_telling", "next_delay_s", "next_try_limit_s", "not_ready_message"]
 
@@ -43,7 +43,7 @@ def next_delay_s(delay_s: float | None) -> float:
 
 def next_try_limit_s(limit_s: float, probe: Probe, first_s: float) -> float:
     """Return how long the next probe may take: longer after one that was accepted and had no answer in time."""
-    return min(limit_s * TRY_FACTOR, READINESS_LONGEST_TRY_S) if probe is Probe.SILENT else first_s
+    return min(limit_s * TRY_FACTOR, READINESS_MAX_ATTEMPT_TIMEOUT_S) if probe is Probe.SILENT else first_s
 
 
 def classify_response(received: bytes, *, ended: bool) -> Probe | None:

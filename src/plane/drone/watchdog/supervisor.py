@@ -181,7 +181,7 @@ class WatchdogSupervisor:
             self._take_place(self._place, watchdog)
         while True:
             await asyncio.sleep(timing.WATCHDOG_TICK_INTERVAL_S)
-            await self._see_answer(timing.WATCHDOG_SILENT_AFTER_S)
+            await self._see_answer(timing.WATCHDOG_TIMEOUT_S)
 
     async def _see_answer(self, timeout_s: float) -> None:
         try:

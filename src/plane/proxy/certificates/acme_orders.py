@@ -18,7 +18,7 @@ from plane.protocol.errors import ConfigurationError, PlaneError, why
 from plane.proxy.certificates.account_key import AccountKey
 from plane.proxy.certificates.tls import Certificate, read_certificate
 from plane.settings import AcmeSettings
-from plane.timing import ACME_POLL_INTERVAL_S, ACME_STEP_LIMIT_S
+from plane.timing import ACME_POLL_INTERVAL_S, ACME_STEP_TIMEOUT_S
 
 if TYPE_CHECKING:
     import aioacme
@@ -132,7 +132,7 @@ class AcmeOrders:
             case aioacme.AcmeError():
                 return OrderFailed(f"the CA refused {step}: {_problems(error)}")
             case TimeoutError():
-                return OrderFailed(f"the CA took longer than {ACME_STEP_LIMIT_S:.0f} s, at {step}")
+                return OrderFailed(f"the CA took longer than {ACME_STEP_TIMEOUT_S:.0f} s, at {step}")
             case httpx.HTTPStatusError():
                 status = error.response.status_code
                 return OrderFailed(
@@ -168,7 +168,7 @@ class _Order:
         import aioacme
 
         client = self._client
-        async with asyncio.timeout(ACME_STEP_LIMIT_S):
+        async with asyncio.timeout(ACME_STEP_TIMEOUT_S):
             await client.get_terms_of_service()
             self.step = _Step.ACCOUNT
             account = await client.get_account()
@@ -183,7 +183,7 @@ class _Order:
             await self._authorize(uri)
         key, request = _new_key_and_request(names)
         self.step = _Step.FINALIZATION
-        async with asyncio.timeout(ACME_STEP_LIMIT_S):
+        async with asyncio.timeout(ACME_STEP_TIMEOUT_S):
             order = await client.finalize_order(order.finalize, request)
             while order.status is aioacme.OrderStatus.processing or order.status is aioacme.OrderStatus.ready:
                 await asyncio.sleep(ACME_POLL_INTERVAL_S)
@@ -199,7 +199,7 @@ class _Order:
 
         client = self._client
         self.step = _Step.AUTHORIZATION
-        async with asyncio.timeout(ACME_STEP_LIMIT_S):
+        async with asyncio.timeout(ACME_STEP_TIMEOUT_S):
             authorization = await client.get_authorization(uri)
         if authorization.status is aioacme.AuthorizationStatus.valid:
             return
@@ -208,7 +208,7 @@ class _Order:
             raise OrderFailed(f"the CA offers no DNS challenge for {authorization.identifier.value}")
         await self._set_txt(client.get_dns_challenge_validation(challenge.token))
         self.step = _Step.CHALLENGE
-        async with asyncio.timeout(ACME_STEP_LIMIT_S):
+        async with asyncio.timeout(ACME_STEP_TIMEOUT_S):
             await client.answer_challenge(challenge.url)
             self.step = _Step.VALIDATION
             authorization = await client.get_authorization(uri)

@@ -19,7 +19,7 @@ import dns.rdatatype
 import dns.resolver
 import structlog
 
-from plane.timing import TXT_FIXED_WAIT_S, TXT_LOOK_INTERVAL_S, TXT_LOOK_LIMIT_S, TXT_VISIBLE_LIMIT_S
+from plane.timing import TXT_FIXED_WAIT_S, TXT_POLL_INTERVAL_S, TXT_QUERY_TIMEOUT_S, TXT_VISIBLE_TIMEOUT_S
 
 __all__ = ["system_resolver", "until_visible"]
 
@@ -50,7 +50,7 @@ async def until_visible(cluster_host: str, value: str, asked: tuple[str, int] | 
     """
     name = dns.name.from_text(f"{CHALLENGE_LABEL}.{cluster_host}")
     try:
-        async with asyncio.timeout(TXT_VISIBLE_LIMIT_S):
+        async with asyncio.timeout(TXT_VISIBLE_TIMEOUT_S):
             if asked is not None:
                 servers = [NameServer((asked[0],), asked[1])]
             else:
@@ -105,7 +105,7 @@ async def _until_all_have(servers: list[NameServer], name: dns.name.Name, value:
         has = await asyncio.gather(*(_has(server, name, value) for server in waiting))
         waiting = [server for server, seen in zip(waiting, has, strict=True) if not seen]
         if waiting:
-            await asyncio.sleep(TXT_LOOK_INTERVAL_S)
+            await asyncio.sleep(TXT_POLL_INTERVAL_S)
 
 
 async def _has(server: NameServer, name: dns.name.Name, value: str) -> bool:
@@ -115,7 +115,7 @@ async def _has(server: NameServer, name: dns.name.Name, value: str) -> bool:
 async def _answers(address: str, port: int, name: dns.name.Name, value: str) -> bool:
     query = dns.message.make_query(name, dns.rdatatype.TXT)
     try:
-        response = await dns.asyncquery.udp(query, address, timeout=TXT_LOOK_LIMIT_S, port=port)
+        response = await dns.asyncquery.udp(query, address, timeout=TXT_QUERY_TIMEOUT_S, port=port)
     except (dns.exception.DNSException, OSError):
         return False
     texts = {b"".join(each.strings) for found in response.answer for each in found if hasattr(each, "strings")}

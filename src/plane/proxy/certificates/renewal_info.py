@@ -11,7 +11,7 @@ import aiohttp
 import msgspec
 import structlog
 
-from plane.timing import ACME_STEP_LIMIT_S, RENEWAL_INFO_INTERVAL_S, RENEWAL_INFO_SHORTEST_S
+from plane.timing import ACME_STEP_TIMEOUT_S, RENEWAL_INFO_INTERVAL_S, RENEWAL_INFO_MIN_INTERVAL_S
 
 __all__ = ["RenewalInfo", "ask_renewal_info", "certificate_id"]
 
@@ -61,7 +61,7 @@ async def ask_renewal_info(endpoint: str, chain: bytes, context: ssl.SSLContext)
     name = certificate_id(chain)
     if name is None:
         return silent
-    timeout = aiohttp.ClientTimeout(total=ACME_STEP_LIMIT_S)
+    timeout = aiohttp.ClientTimeout(total=ACME_STEP_TIMEOUT_S)
     try:
         connector = aiohttp.TCPConnector(ssl=context)
         async with aiohttp.ClientSession(timeout=timeout, connector=connector) as http:
@@ -82,7 +82,7 @@ def _ask_again_s(retry_after: str | None) -> float:
     """The CA's wish, within reason (RFC 9773, section 4.3.2)."""
     if retry_after is None or not retry_after.isdigit():
         return RENEWAL_INFO_INTERVAL_S
-    return min(max(float(retry_after), RENEWAL_INFO_SHORTEST_S), RENEWAL_INFO_INTERVAL_S * 4)
+    return min(max(float(retry_after), RENEWAL_INFO_MIN_INTERVAL_S), RENEWAL_INFO_INTERVAL_S * 4)
 
 
 def _base64url(data: bytes) -> str:

@@ -34,7 +34,7 @@ from plane.proxy.certificates.renewal_info import ask_renewal_info
 from plane.proxy.certificates.secret_files import write_private
 from plane.proxy.certificates.tls import Certificate, CertificateHolder, InvalidCertificate
 from plane.settings import AcmeSettings
-from plane.timing import CERTIFICATE_LOOK_INTERVAL_S, CONTROLLER_ANSWER_LIMIT_S
+from plane.timing import CERTIFICATE_POLL_INTERVAL_S, CONTROLLER_RESPONSE_TIMEOUT_S
 
 __all__ = ["CertKeeper"]
 
@@ -101,12 +101,12 @@ class CertKeeper:
         if certificate is not None:
             due_s = await self._due_in_s(certificate)
             if due_s > 0:
-                return min(due_s, CERTIFICATE_LOOK_INTERVAL_S)
+                return min(due_s, CERTIFICATE_POLL_INTERVAL_S)
         wait_s = self._schedule.wait_s(self._clock())
         if wait_s == 0:
             await self._try()
             wait_s = self._schedule.wait_s(self._clock())
-        return min(wait_s, CERTIFICATE_LOOK_INTERVAL_S)
+        return min(wait_s, CERTIFICATE_POLL_INTERVAL_S)
 
     async def _due_in_s(self, certificate: Certificate) -> float:
         if self._chance[0] != certificate.chain:
@@ -198,7 +198,7 @@ class CertKeeper:
         answer: asyncio.Future[CertManagerResponse] = asyncio.get_running_loop().create_future()
         self._answer = answer
         try:
-            async with asyncio.timeout(CONTROLLER_ANSWER_LIMIT_S):
+            async with asyncio.timeout(CONTROLLER_RESPONSE_TIMEOUT_S):
                 await self._send(request)
                 return await answer
         except TimeoutError:

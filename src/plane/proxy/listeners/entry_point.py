@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import enum
 
-__all__ = ["Entrance"]
+__all__ = ["EntryPoint"]
 
 
-class Entrance(enum.Enum):
+class EntryPoint(enum.Enum):
     """``TO_TLS``: a plain one that only leads to the one of TLS."""
 
     HTTP = enum.auto()

@@ -14,17 +14,17 @@ from dataclasses import dataclass
 from plane.protocol.errors import ConfigurationError, why_no_port
 from plane.proxy.certificates.tls import CertificateHolder
 from plane.proxy.data_plane.lost_peers import notice_lost_peer
-from plane.proxy.listeners.entry_point import Entrance
+from plane.proxy.listeners.entry_point import EntryPoint
 from plane.proxy.listeners.handshake_port import HandshakePort
 from plane.proxy.service import ProxyService
 
-__all__ = ["Entrances", "bind"]
+__all__ = ["EntryPoints", "bind"]
 
 ACCEPT_BACKLOG = 4096
 
 
 @dataclass
-class Entrances:
+class EntryPoints:
     """The open ports. ``http`` and ``https``: bound sockets; without the latter ``http`` serves, else it redirects."""
 
     http: Sequence[socket.socket]
@@ -50,7 +50,7 @@ class Entrances:
         Raises:
             ConfigurationError
         """
-        entrance = Entrance.TO_TLS if self.https else Entrance.HTTP
+        entrance = EntryPoint.TO_TLS if self.https else EntryPoint.HTTP
         loop = asyncio.get_running_loop()
         for bound in self.http:
             # Accepted connections inherit it.
@@ -84,7 +84,7 @@ class Entrances:
                 bound.listen(ACCEPT_BACKLOG)
             except OSError as error:
                 raise ConfigurationError(f"port {self.https_port} {why_no_port(error)}") from error
-            self._open.append(HandshakePort(bound, service, Entrance.TLS, certificates.context))
+            self._open.append(HandshakePort(bound, service, EntryPoint.TLS, certificates.context))
 
     def close(self) -> None:
         """Accept no more."""

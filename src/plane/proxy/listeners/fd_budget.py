@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import structlog
 
-from plane.fd_limit import raise_open_files_limit
+from plane.fd_limit import raise_fd_limit
 
-__all__ = ["PER_CONNECTION", "OpenFiles"]
+__all__ = ["PER_CONNECTION", "FdBudget"]
 
 # For the controller's connection, logs, certificate files, and connections that are about to be refused.
 RESERVED = 64
@@ -20,11 +20,11 @@ LOG_INTERVAL_S = 10.0
 log = structlog.get_logger("plane.proxy")
 
 
-class OpenFiles:
+class FdBudget:
     """The limit, raised to what the system allows this process."""
 
     def __init__(self) -> None:
-        self.limit = max(raise_open_files_limit() - RESERVED, PER_CONNECTION)
+        self.limit = max(raise_fd_limit() - RESERVED, PER_CONNECTION)
         self._logged_at = float("-inf")
 
     def has_room(self, used: int, now: float) -> bool:

@@ -16,9 +16,9 @@ import structlog
 from plane.decisions.http.proxy_protocol import LARGEST_BYTES, MalformedProxyHeader, ProxyHeader, read_proxy_header
 from plane.decisions.http.trusted_proxies import plain_address
 from plane.proxy.data_plane import limits
-from plane.proxy.listeners.entry_point import Entrance
+from plane.proxy.listeners.entry_point import EntryPoint
 from plane.proxy.service import ProxyService
-from plane.throttled_log import RepeatedWarning
+from plane.throttled_log import ThrottledWarning
 
 __all__ = ["HandshakePort"]
 
@@ -40,13 +40,13 @@ class HandshakePort:
     """
 
     def __init__(
-        self, listening: socket.socket, service: ProxyService, entrance: Entrance, context: ssl.SSLContext | None
+        self, listening: socket.socket, service: ProxyService, entrance: EntryPoint, context: ssl.SSLContext | None
     ) -> None:
         self._listening = listening
         self._service = service
         self._entrance = entrance
         self._context = context
-        self._no_header = RepeatedWarning(log, "connection of a trusted proxy without a PROXY header; closed")
+        self._no_header = ThrottledWarning(log, "connection of a trusted proxy without a PROXY header; closed")
         self._loop = asyncio.get_running_loop()
         self._pause: asyncio.TimerHandle | None = None
         self._said_full_at = float("-inf")

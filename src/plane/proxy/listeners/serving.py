@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from plane import timing
 from plane.proxy.certificates.files import CertificateFiles
 from plane.proxy.certificates.tls import CertificateHolder
-from plane.proxy.listeners.entry_points import Entrances
+from plane.proxy.listeners.entry_points import EntryPoints
 from plane.proxy.service import ProxyService
 from plane.settings import ProxySettings
 from plane.tasks import end_tasks, run_together
@@ -31,7 +31,7 @@ _NO_CERTIFICATE = "no certificate yet"
 
 @asynccontextmanager
 async def serving(
-    settings: ProxySettings, service: ProxyService, entrances: Entrances, certificates: CertificateHolder
+    settings: ProxySettings, service: ProxyService, entrances: EntryPoints, certificates: CertificateHolder
 ) -> AsyncIterator[list[asyncio.Task[None]]]:
     """Accept connections while the block runs. Yields the tasks, none of which ends before."""
     _keep_large_buffers()
@@ -69,7 +69,7 @@ def certificate_files(settings: ProxySettings) -> CertificateFiles | None:
 
 
 async def _serve_tls(
-    entrances: Entrances, service: ProxyService, certificates: CertificateHolder, files: CertificateFiles | None
+    entrances: EntryPoints, service: ProxyService, certificates: CertificateHolder, files: CertificateFiles | None
 ) -> None:
     """Open the TLS port when there is a certificate, and notice when its files change; until cancelled."""
 

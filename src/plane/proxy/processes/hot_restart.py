@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
-from plane.proxy.listeners.entry_points import Entrances
+from plane.proxy.listeners.entry_points import EntryPoints
 
 __all__ = ["Handover", "Predecessor", "predecessor"]
 
@@ -74,7 +74,7 @@ class Handover:
     """
 
     def __init__(
-        self, command: Sequence[str], entrances: Entrances, leave_controller: Callable[[], Awaitable[None]]
+        self, command: Sequence[str], entrances: EntryPoints, leave_controller: Callable[[], Awaitable[None]]
     ) -> None:
         self._command = command
         self._entrances = entrances

@@ -14,7 +14,7 @@ import structlog
 
 from plane.protocol.proxy_messages import MessageFromProxy, RouteInfoRequest
 from plane.proxy.certificates.tls import CertificateHolder
-from plane.proxy.listeners.entry_points import Entrances
+from plane.proxy.listeners.entry_points import EntryPoints
 from plane.proxy.listeners.serving import certificate_files, serving
 from plane.proxy.processes.worker_link import ToWorker, WorkerLink
 from plane.proxy.service import ProxyService
@@ -85,7 +85,7 @@ async def run_worker(pair: socket.socket, order: Order, stop: asyncio.Event) -> 
     files = certificate_files(order.settings)
     if files is not None:
         files.load(certificates, required=order.settings.acme is None)
-    entrances = Entrances(*([socket.socket(fileno=fd) for fd in fds] for fds in (order.http, order.https)))
+    entrances = EntryPoints(*([socket.socket(fileno=fd) for fd in fds] for fds in (order.http, order.https)))
     async with serving(order.settings, service, entrances, certificates) as tasks:
         ends = [asyncio.create_task(hear()), asyncio.create_task(stop.wait()), *tasks]
         ends.append(asyncio.create_task(connection.watch()))

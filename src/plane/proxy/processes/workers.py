@@ -18,7 +18,7 @@ import structlog
 from plane.decisions.reconnect_backoff import ReconnectBackoff
 from plane.decisions.routing.worker_coalescing import KEEPALIVE_INTERVAL_S, WorkerMerge
 from plane.protocol.proxy_messages import MessageFromProxy, MessageToProxy, RouteInfoRequest, RouteInfoResponse
-from plane.proxy.listeners.entry_points import Entrances
+from plane.proxy.listeners.entry_points import EntryPoints
 from plane.proxy.processes.worker import Order, send_order
 from plane.proxy.processes.worker_link import FromWorker, ToWorker, WorkerLink
 from plane.settings import ProxySettings
@@ -47,7 +47,7 @@ class Workers:
         self,
         settings: ProxySettings,
         command: Sequence[str],
-        entrances: Entrances,
+        entrances: EntryPoints,
         say: Callable[[MessageFromProxy], Awaitable[bool]],
     ) -> None:
         self._settings = settings

@@ -21,7 +21,7 @@ from plane.protocol.errors import PlaneError
 from plane.protocol.logs import LogPage
 from plane.runtime.logs.files import LogFiles
 from plane.runtime.logs.output_capture import READ_BYTES, Spool
-from plane.throttled_log import RepeatedWarning
+from plane.throttled_log import ThrottledWarning
 
 __all__ = ["DEFAULT_LIMIT_BYTES", "LogKeeper", "NoLogs", "NothingKept"]
 
@@ -61,7 +61,7 @@ class LogKeeper:
         self._limit_bytes = limit_bytes
         self._spools: dict[str, Spool] = {}
         self._files: dict[str, LogFiles] = {}
-        self._unreadable = RepeatedWarning(log, "output of a backend cannot be read")
+        self._unreadable = ThrottledWarning(log, "output of a backend cannot be read")
 
     def folders(self) -> Iterator[tuple[Path, float]]:
         """Yield the folders of all backends of which something is kept, and how many seconds ago each changed last."""
@@ -166,7 +166,7 @@ class LogKeeper:
                     # Between two backends that write much, everything else has its turn.
                     await asyncio.sleep(0)
             if time.monotonic() >= next_look:
-                next_look = time.monotonic() + timing.ENDED_LOOK_INTERVAL_S
+                next_look = time.monotonic() + timing.ENDED_CLEANUP_INTERVAL_S
                 self._forget_old()
             await asyncio.sleep(BUSY_INTERVAL_S if busy else LOOK_INTERVAL_S)
 
@@ -186,7 +186,7 @@ class LogKeeper:
     def _forget_old(self) -> None:
         for folder, changed_s_ago in self.folders():
             if (
-                changed_s_ago > timing.ENDED_KEPT_S
+                changed_s_ago > timing.ENDED_RETENTION_S
                 and folder.name not in self._files
                 and folder.name not in self._spools
             ):

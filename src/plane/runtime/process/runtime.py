@@ -27,7 +27,7 @@ from plane import timing
 from plane.decisions.backends.isolation_hints import isolation_hint
 from plane.decisions.backends.port_selection import PortRange
 from plane.decisions.backends.resource_usage import CpuClock, process_metrics
-from plane.fd_limit import given_open_files_limit
+from plane.fd_limit import inherited_fd_limit
 from plane.protocol import codec
 from plane.protocol.backend_state import OUTPUT_MARKER
 from plane.protocol.errors import MessageError
@@ -189,7 +189,7 @@ class ProcessRuntime:
         self._starting = Starts()
         self._ports = Ports(ports or port_range_of_machine())
         for folder, ended_s_ago in logs.folders():
-            if ended_s_ago < timing.PORT_REST_S and (port := port_of(folder / "status")) is not None:
+            if ended_s_ago < timing.PORT_QUARANTINE_S and (port := port_of(folder / "status")) is not None:
                 self._ports.release(port, ended_s_ago)
 
     async def prepare(self, executable: Any) -> None:
@@ -289,7 +289,7 @@ class ProcessRuntime:
                 empties_bounding_set=self._empties_bounding_set,
                 enter=[] if cgroup is None else cgroup.member_files,
                 limits=_rlimits(wanted.resource_limits, in_cgroup=cgroup is not None),
-                open_files=given_open_files_limit(),
+                open_files=inherited_fd_limit(),
                 bubblewrap=None if view is None else _bubblewrap_plan(wanted, status, mount, held, view),
                 reaper=() if bubblewrap or cgroup is not None else SUBREAPER,
                 status_file=str(status_file),
