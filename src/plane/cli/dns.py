@@ -43,10 +43,10 @@ def dns(
     name
         Name of this server, ns-…; default random.
     """
-    from plane.dns.server import running_dns
+    from plane.dns.server import start_dns
 
     serve(
-        running_dns(
+        start_dns(
             DnsSettings(
                 controller_url=controller_access(controller_url, controller_key_file),
                 name=node_name(name, Prefix.ACME_DNS_SERVER),

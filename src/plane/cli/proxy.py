@@ -168,9 +168,9 @@ def proxy(
 async def proxy_component(settings: ProxySettings) -> AsyncIterator[Running]:
     """A proxy while the block runs, with its worker processes and its hot restart on SIGUSR2."""
     from plane.cli.proxy_worker import COMMAND
-    from plane.proxy.server import running_proxy
+    from plane.proxy.server import start_proxy
 
     command = [sys.executable, *sys.orig_argv[1:]]
-    async with running_proxy(settings, worker_command=COMMAND, successor_command=command) as proxy:
+    async with start_proxy(settings, worker_command=COMMAND, successor_command=command) as proxy:
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, proxy.hand_over)
         yield proxy

@@ -64,9 +64,9 @@ def _component(settings: Settings) -> AbstractAsyncContextManager[Running]:
 
             return running_drone(settings)
         case DnsSettings():
-            from plane.dns.server import running_dns
+            from plane.dns.server import start_dns
 
-            return running_dns(settings)
+            return start_dns(settings)
         case ExecutorSettings():
             from plane.executor.server import running_executor
 

@@ -21,12 +21,12 @@ from plane.proxy.service import ProxyService
 from plane.settings import ProxySettings
 from plane.tasks import end_tasks, until_one_ends
 
-__all__ = ["RunningProxy", "running_proxy"]
+__all__ = ["ProxyServer", "start_proxy"]
 
 log = structlog.get_logger("plane.proxy")
 
 
-class RunningProxy:
+class ProxyServer:
     """A proxy that listens.
 
     Attributes:
@@ -59,9 +59,9 @@ class RunningProxy:
 
 
 @asynccontextmanager
-async def running_proxy(
+async def start_proxy(
     settings: ProxySettings, *, worker_command: Sequence[str] = (), successor_command: Sequence[str] = ()
-) -> AsyncIterator[RunningProxy]:
+) -> AsyncIterator[ProxyServer]:
     """A proxy that listens while the block runs.
 
     Args:
@@ -113,7 +113,7 @@ async def running_proxy(
             tasks.append(asyncio.create_task(handover.run(), name="handover"))
             ends.append(tasks[-1])
         try:
-            yield RunningProxy(entrances, service, ends, handover)
+            yield ProxyServer(entrances, service, ends, handover)
         finally:
             log.info("proxy stops", name=settings.name)
 
