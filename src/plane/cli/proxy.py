@@ -172,5 +172,5 @@ async def proxy_component(settings: ProxySettings) -> AsyncIterator[Running]:
 
     command = [sys.executable, *sys.orig_argv[1:]]
     async with start_proxy(settings, worker_command=COMMAND, successor_command=command) as proxy:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, proxy.hand_over)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, proxy.restart)
         yield proxy

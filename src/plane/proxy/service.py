@@ -92,7 +92,7 @@ class ProxyService:
         self.missing.add(_NO_CONTROLLER)
         self.routes.disconnected()
 
-    def hear(self, message: MessageToProxy) -> None:
+    def receive(self, message: MessageToProxy) -> None:
         """An answer, or news of a backend or of tokens."""
         match message.content:
             case RouteInfoResponse() as response:

@@ -35,13 +35,13 @@ async def test_a_proxy_that_is_silent_counts_as_without_a_controller(monkeypatch
     connection = worker._Connection(cast(ProxyService, service))
     watching = asyncio.create_task(connection.watch())
     for _ in range(5):
-        connection.heard()
+        connection.received()
         connection.change(connected=True)
         await asyncio.sleep(0.1)
     # It is said again and again, and told once.
     assert service.told[:1] == ["connected"]
     await until(service, ["connected", "disconnected"])
-    connection.heard()
+    connection.received()
     connection.change(connected=True)
     assert service.told == ["connected", "disconnected", "connected"]
     connection.change(connected=False)
