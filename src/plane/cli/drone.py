@@ -52,12 +52,12 @@ def drone(
     executor_socket
         Unix socket of an external executor that runs the backends; see `plane executor`.
     """
-    from plane.drone.server import running_drone
+    from plane.drone.server import start_drone
 
     runtime = (options or RuntimeOptions()).settings()
     runtime["hide"] = (*runtime.get("hide", ()), *key_files(controller_key_file))
     serve(
-        running_drone(
+        start_drone(
             DroneSettings(
                 controller_url=controller_access(controller_url, controller_key_file),
                 cluster=cluster_name(cluster),

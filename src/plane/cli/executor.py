@@ -19,6 +19,6 @@ def executor(*, socket: Path, options: RuntimeOptions | None = None) -> None:
     socket
         Unix socket to listen on.
     """
-    from plane.executor.server import running_executor
+    from plane.executor.server import start_executor
 
-    serve(running_executor(ExecutorSettings(socket=socket, **(options or RuntimeOptions()).settings())))
+    serve(start_executor(ExecutorSettings(socket=socket, **(options or RuntimeOptions()).settings())))

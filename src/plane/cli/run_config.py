@@ -60,17 +60,17 @@ def _component(settings: Settings) -> AbstractAsyncContextManager[Running]:
 
             return running_controller(settings)
         case DroneSettings():
-            from plane.drone.server import running_drone
+            from plane.drone.server import start_drone
 
-            return running_drone(settings)
+            return start_drone(settings)
         case DnsSettings():
             from plane.dns.server import start_dns
 
             return start_dns(settings)
         case ExecutorSettings():
-            from plane.executor.server import running_executor
+            from plane.executor.server import start_executor
 
-            return running_executor(settings)
+            return start_executor(settings)
         case _:
             from plane.cli.proxy import proxy_component
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from plane.database.pool import Transaction
 from plane.database.statements import statements
-from plane.decisions.backends.lost_drones import Doubtful
+from plane.decisions.backends.lost_drones import SuspectBackend
 from plane.protocol.backend_state import BackendStatus
 from plane.timing import (
     DRONE_LOST_AFTER_S,
@@ -33,7 +33,7 @@ async def try_lock(db: Transaction) -> bool:
     return mine
 
 
-async def doubtful(db: Transaction) -> list[Doubtful]:
+async def doubtful(db: Transaction) -> list[SuspectBackend]:
     """A page of the backends that may be lost or stuck."""
     rows = await db.fetch(
         _SQL["doubtful_backends"],
@@ -45,7 +45,7 @@ async def doubtful(db: Transaction) -> list[Doubtful]:
         TERMINATE_AGAIN_AFTER_S,
     )
     return [
-        Doubtful(
+        SuspectBackend(
             backend_id=row["id"],
             drone_id=row["drone_id"],
             status=BackendStatus(row["last_status"]),
