@@ -20,7 +20,7 @@ from plane.proxy.processes.worker_link import ToWorker, WorkerLink
 from plane.proxy.service import ProxyService
 from plane.settings import ProxySettings
 
-__all__ = ["WorkerConfig", "receive_config", "run_worker", "send_config"]
+__all__ = ["ProxyConnection", "WorkerConfig", "receive_config", "run_worker", "send_config"]
 
 # A proxy reports every second whether it is connected to a controller.
 SILENCE_TIMEOUT_S = 15.0
@@ -69,7 +69,7 @@ async def run_worker(pair: socket.socket, config: WorkerConfig, stop: asyncio.Ev
         await link.drain()
 
     service = ProxyService(config.settings, ask, keep_alive)
-    connection = _Connection(service)
+    connection = ProxyConnection(service)
 
     async def receive() -> None:
         async for message in link.messages():
@@ -96,11 +96,12 @@ async def run_worker(pair: socket.socket, config: WorkerConfig, stop: asyncio.Ev
     link.close()
 
 
-class _Connection:
+class ProxyConnection:
     """Whether the proxy of this worker is connected to a controller. A silent proxy counts as not connected."""
 
-    def __init__(self, service: ProxyService) -> None:
+    def __init__(self, service: ProxyService, *, silence_timeout_s: float = SILENCE_TIMEOUT_S) -> None:
         self._service = service
+        self._silence_timeout_s = silence_timeout_s
         self._clock = asyncio.get_running_loop().time
         self._received_at = self._clock()
         self._connected = False
@@ -122,7 +123,7 @@ class _Connection:
     async def watch(self) -> None:
         """Watch for silence of the proxy, until cancelled: a stopped proxy does not report backends that end."""
         while True:
-            await asyncio.sleep(SILENCE_TIMEOUT_S / 3)
-            if self._clock() - self._received_at > SILENCE_TIMEOUT_S and self._connected:
+            await asyncio.sleep(self._silence_timeout_s / 3)
+            if self._clock() - self._received_at > self._silence_timeout_s and self._connected:
                 log.warning("proxy of this worker is silent; treated as disconnected from the controller")
                 self.change(connected=False)
