@@ -22,6 +22,7 @@ from harness.fake_node import CLUSTER, VERSION
 from harness.program import PLANE
 from plane.decisions.access import Role, entry_of
 from plane.protocol.errors import ConfigurationError
+from plane.settings import ControllerLimits
 
 KEYS = {role: f"key-of-{role}-0123456789" for role in Role}
 STATE = f"/ctrl/c/{CLUSTER}/state"
@@ -140,7 +141,7 @@ async def test_a_controller_that_is_open_beyond_loopback_says_so(
     ):
         async with controller_api(postgres_url, host=host, **settings):
             pass
-        assert ("THE CONTROL API IS OPEN" in capsys.readouterr().out) is warned
+        assert ("control API is open" in capsys.readouterr().out) is warned
 
 
 class AuthServer:
@@ -272,12 +273,12 @@ async def test_what_forward_auth_refuses_is_answered_as_recorded(
         assert caught.value.status == status
 
 
-async def test_forward_auth_that_never_answers_is_given_up(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plane.controller.api.forward_auth.ANSWER_LIMIT_S", 0.2)
+async def test_forward_auth_that_never_answers_is_given_up(postgres_url: str) -> None:
     # It listens, and nobody ever looks.
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
-        async with controller_api(postgres_url, forward_auth=url) as api:
+        limits = ControllerLimits(forward_auth_s=0.2)
+        async with controller_api(postgres_url, forward_auth=url, limits=limits) as api:
             assert await api.call("GET", "/ctrl/status") == (502, "Error forwarding auth.")
 
 

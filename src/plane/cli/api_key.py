@@ -9,7 +9,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from plane.decisions.access import Role, entry_of, parse_api_keys
-from plane.protocol.errors import ConfigurationError, why
+from plane.os_errors import error_reason
+from plane.protocol.errors import ConfigurationError
 from plane.random_ids import random_token
 
 __all__ = ["api_key"]
@@ -66,4 +67,4 @@ def _append(file: Path, entry: str) -> None:
         with file.open("a") as keys:
             keys.write(f"{separator}{entry}\n")
     except (OSError, UnicodeError, ConfigurationError) as error:
-        raise ConfigurationError(f"--file {file}: {why(error)}") from error
+        raise ConfigurationError(f"--file {file}: {error_reason(error)}") from error

@@ -14,8 +14,9 @@ from plane.cli.run_config_file import RunConfig
 from plane.cli.run_config_options import with_fields
 from plane.cli.run_config_settings import Settings, settings_of
 from plane.cli.serving import Running, serve
+from plane.os_errors import error_reason
 from plane.protocol import codec
-from plane.protocol.errors import ConfigurationError, MessageError, why
+from plane.protocol.errors import ConfigurationError, MessageError
 from plane.settings import ControllerSettings, DnsSettings, DroneSettings, ExecutorSettings
 
 __all__ = ["run_config"]
@@ -42,7 +43,7 @@ def run_config(file: Path | None = None, /, *, schema: Annotated[bool, Parameter
     try:
         config = codec.decode(file.read_bytes(), RunConfig)
     except OSError as error:
-        raise ConfigurationError(f"{file} cannot be read: {why(error)}") from None
+        raise ConfigurationError(f"{file} cannot be read: {error_reason(error)}") from None
     except MessageError as error:
         raise ConfigurationError(f"{file}: {error}") from None
     try:
@@ -56,9 +57,9 @@ def _component(settings: Settings) -> AbstractAsyncContextManager[Running]:
     # Each loads what it needs.
     match settings:
         case ControllerSettings():
-            from plane.controller.server import running_controller
+            from plane.controller.server import start_controller
 
-            return running_controller(settings)
+            return start_controller(settings)
         case DroneSettings():
             from plane.drone.server import running_drone
 

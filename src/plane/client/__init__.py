@@ -18,7 +18,7 @@ from plane.client.errors import (
     CallFailed,
     CallRefused,
     ControllerUnreachable,
-    UnexpectedAnswer,
+    UnexpectedResponse,
 )
 from plane.protocol.backend_state import BackendStatus, BackendStatusStreamEntry, TerminationKind, TerminationReason
 from plane.protocol.control_api import ClusterState, ConnectResponse
@@ -51,7 +51,7 @@ __all__ = [
     "SpawnConfig",
     "TerminationKind",
     "TerminationReason",
-    "UnexpectedAnswer",
+    "UnexpectedResponse",
 ]
 
 

@@ -1,6 +1,6 @@
 """`AsyncPlane`: the control API for programs on asyncio.
 
-Sends what `calls` says, and again where `plane.decisions.retry_policy` allows it.
+Sends what `calls` says, and again where `plane.decisions.retry` allows it.
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ import aiohttp
 from plane.client import calls
 from plane.client.calls import Call, OutputLine
 from plane.client.controller_key import found_key, read_key_file
-from plane.client.errors import BackendEnded, CallFailed, ControllerUnreachable, UnexpectedAnswer
-from plane.decisions import retry_policy
-from plane.decisions.reconnect_backoff import ReconnectBackoff
+from plane.client.errors import BackendEnded, CallFailed, ControllerUnreachable, UnexpectedResponse
+from plane.decisions.retry import ReconnectBackoff, is_transient, may_retry, retry_delay
 from plane.protocol.backend_state import BackendStatus, BackendStatusStreamEntry
 from plane.protocol.control_api import BackendUsage, ClusterState, ConnectRequest, ConnectResponse, ControllerStatus
 from plane.protocol.inspection import BackendDetail, BackendList, NodeList
@@ -60,7 +59,7 @@ class AsyncPlane:
         key_file: a file with the API key.
         timeout_s: how long a call may take, its repetitions included.
 
-    Every call raises `ControllerUnreachable`, `CallRefused` or `UnexpectedAnswer`, all of them `CallFailed`.
+    Every call raises `ControllerUnreachable`, `CallRefused` or `UnexpectedResponse`, all of them `CallFailed`.
     """
 
     def __init__(
@@ -230,9 +229,11 @@ class AsyncPlane:
         """The connected drones and proxies of a cluster."""
         return await self._call(calls.cluster_state(cluster))
 
-    async def nodes(self, *, cluster: str | None = None, also_gone: bool = False, limit: int | None = None) -> NodeList:
-        """Drones, proxies and DNS servers; ``also_gone``: also those without a connection. ``limit``: 1 to 1000."""
-        return await self._call(calls.nodes(cluster, also_gone=also_gone, limit=limit))
+    async def nodes(
+        self, *, cluster: str | None = None, include_disconnected: bool = False, limit: int | None = None
+    ) -> NodeList:
+        """Return drones, proxies and DNS servers, only connected ones by default. ``limit``: 1 to 1000."""
+        return await self._call(calls.nodes(cluster, include_disconnected=include_disconnected, limit=limit))
 
     async def drain(self, cluster: str, drone: str) -> bool:
         """Give a drone no more backends. False if it was so already."""
@@ -270,19 +271,19 @@ class AsyncPlane:
                             call.method, self._url.http(call.path), data=content, headers=headers
                         ) as answer:
                             body = await answer.read()
-                        if not (retry_policy.is_passing(answer.status) and self._may_repeat(call, attempt, sent=True)):
+                        if not (is_transient(answer.status) and self._may_retry(call, attempt, sent=True)):
                             return calls.read_answer(call, answer.status, body)
                     except _UNREACHABLE as error:
                         sent = not isinstance(error, aiohttp.ClientConnectorError)
-                        if not self._may_repeat(call, attempt, sent=sent):
+                        if not self._may_retry(call, attempt, sent=sent):
                             raise self._unreachable(error, sent=sent) from error
                     attempt += 1
-                    await asyncio.sleep(retry_policy.wait_before(attempt, random.random()))  # noqa: S311 - spreads load
+                    await asyncio.sleep(retry_delay(attempt, random.random()))  # noqa: S311 - spreads load
         except TimeoutError as error:
             raise self._unreachable(error, sent=True) from error
 
-    def _may_repeat(self, call: Call[Any], attempt: int, *, sent: bool) -> bool:
-        return retry_policy.may_repeat(attempt, repeatable=call.repeatable, sent=sent)
+    def _may_retry(self, call: Call[Any], attempt: int, *, sent: bool) -> bool:
+        return may_retry(attempt, idempotent=call.idempotent, sent=sent)
 
     def _unreachable(self, error: BaseException, *, sent: bool) -> ControllerUnreachable:
         match error:
@@ -305,7 +306,7 @@ class AsyncPlane:
         timeout = aiohttp.ClientTimeout(sock_connect=CONNECT_LIMIT_S, sock_read=STREAM_SILENCE_LIMIT_S)
         async with self._session().get(self._url.http(path), headers=headers, timeout=timeout) as answer:
             if answer.status != 200:
-                if retry_policy.is_passing(answer.status) or answer.status == 500:
+                if is_transient(answer.status) or answer.status == 500:
                     raise _TryAgain
                 raise calls.refusal(answer.status, await answer.read())
             reader = EventStreamReader()
@@ -314,4 +315,4 @@ class AsyncPlane:
                     for event in reader.feed(chunk):
                         yield event
             except EventTooLarge as error:
-                raise UnexpectedAnswer(f"the stream is not what a controller says: {error}") from None
+                raise UnexpectedResponse(f"the stream is not what a controller says: {error}") from None

@@ -8,7 +8,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from plane.client.errors import CallRefused, UnexpectedAnswer
+from plane.client.errors import CallRefused, UnexpectedResponse
 from plane.protocol import codec
 from plane.protocol.backend_state import BackendStatusStreamEntry
 from plane.protocol.control_api import (
@@ -63,14 +63,14 @@ class Call(Generic[T]):
 
     Attributes:
         answer: type of the result; ``is_text``: it is no JSON.
-        repeatable: asking twice does no more than asking once, so it may be sent again.
+        idempotent: asking twice does no more than asking once, so it may be sent again.
     """
 
     method: str
     path: str
     answer: type[T]
     body: Any = None
-    repeatable: bool = True
+    idempotent: bool = True
     is_text: bool = False
 
     @property
@@ -85,7 +85,7 @@ def _part(name: str) -> str:
 
 def connect(request: ConnectRequest) -> Call[ConnectResponse]:
     """The URL of a key's process. Without a key each request is another process, so it is sent once only."""
-    return Call("POST", "/ctrl/connect", ConnectResponse, request, repeatable=request.key is not None)
+    return Call("POST", "/ctrl/connect", ConnectResponse, request, idempotent=request.key is not None)
 
 
 def status(backend: str) -> Call[BackendStatusStreamEntry]:
@@ -136,9 +136,9 @@ def backends(
     return Call("GET", "/ctrl/backends" + _query(asked), BackendList)
 
 
-def nodes(cluster: str | None, *, also_gone: bool, limit: int | None) -> Call[NodeList]:
+def nodes(cluster: str | None, *, include_disconnected: bool, limit: int | None) -> Call[NodeList]:
     """Nodes, connected ones first."""
-    asked = {"cluster": cluster, "all": "true" if also_gone else None, "limit": limit}
+    asked = {"cluster": cluster, "all": "true" if include_disconnected else None, "limit": limit}
     return Call("GET", "/ctrl/nodes" + _query(asked), NodeList)
 
 
@@ -170,7 +170,7 @@ def read_answer(call: Call[T], http_status: int, body: bytes) -> T:
     """The result of ``call``.
 
     Raises:
-        CallRefused, UnexpectedAnswer
+        CallRefused, UnexpectedResponse
     """
     if http_status != 200:
         raise refusal(http_status, body)
@@ -179,7 +179,7 @@ def read_answer(call: Call[T], http_status: int, body: bytes) -> T:
     try:
         return codec.decode(body, call.answer)
     except MessageError as error:
-        raise UnexpectedAnswer(
+        raise UnexpectedResponse(
             f"the answer to {call.method} {call.path} is not what a controller says: {error}"
         ) from None
 
@@ -188,12 +188,12 @@ def read_event(event: ServerSentEvent, kind: type[T]) -> T:
     """What an event of a stream says.
 
     Raises:
-        UnexpectedAnswer
+        UnexpectedResponse
     """
     try:
         return codec.decode(event.data, kind)
     except MessageError as error:
-        raise UnexpectedAnswer(f"the stream is not what a controller says: {error}") from None
+        raise UnexpectedResponse(f"the stream is not what a controller says: {error}") from None
 
 
 def refusal(http_status: int, body: bytes) -> CallRefused:

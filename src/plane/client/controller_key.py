@@ -9,7 +9,8 @@ import os
 from pathlib import Path
 
 from plane.client.dev_key import running_dev_key
-from plane.protocol.errors import ConfigurationError, why
+from plane.os_errors import error_reason
+from plane.protocol.errors import ConfigurationError
 
 __all__ = ["KEY_FILE_VARIABLE", "KEY_VARIABLE", "found_key", "read_key_file"]
 
@@ -45,7 +46,7 @@ def read_key_file(path: Path, named_by: str) -> str:
     try:
         key = path.read_text().strip()
     except (OSError, UnicodeError) as error:
-        raise ConfigurationError(f"{named_by}: {path} cannot be read: {why(error)}") from None
+        raise ConfigurationError(f"{named_by}: {path} cannot be read: {error_reason(error)}") from None
     if not key or any(character.isspace() for character in key):
         raise ConfigurationError(f"{named_by}: {path} must have one line, the API key")
     return key

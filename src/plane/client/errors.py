@@ -5,7 +5,7 @@ from __future__ import annotations
 from plane.protocol.backend_state import BackendStatusStreamEntry
 from plane.protocol.errors import ApiErrorKind, PlaneError
 
-__all__ = ["BackendEnded", "CallFailed", "CallRefused", "ControllerUnreachable", "UnexpectedAnswer"]
+__all__ = ["BackendEnded", "CallFailed", "CallRefused", "ControllerUnreachable", "UnexpectedResponse"]
 
 
 class CallFailed(PlaneError):
@@ -46,7 +46,7 @@ class CallRefused(CallFailed):
         self.error_id = error_id
 
 
-class UnexpectedAnswer(CallFailed):
+class UnexpectedResponse(CallFailed):
     """The answer is none of a controller: another server's, or of a version that is not understood."""
 
 

@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any, Final
 import asyncpg
 import structlog
 
-from plane.protocol.errors import ConfigurationError, PlaneError, why
+from plane.os_errors import error_reason
+from plane.protocol.errors import ConfigurationError, PlaneError
 from plane.tasks import OwnedTasks
 
 __all__ = [
     "CANNOT_CONNECT",
     "Database",
     "DatabaseUnavailable",
-    "RowGone",
+    "ReferencedRowDeleted",
     "Transaction",
     "Unstorable",
     "cannot_connect",
@@ -76,7 +77,7 @@ class DatabaseUnavailable(PlaneError):
     """The database did not answer; what was asked may or may not have been done."""
 
 
-class RowGone(PlaneError):
+class ReferencedRowDeleted(PlaneError):
     """What this refers to, as a backend, was deleted meanwhile. Nothing was done; who looks again finds it gone."""
 
 
@@ -96,7 +97,7 @@ class Database:
         """All rows of one statement.
 
         Raises:
-            DatabaseUnavailable, RowGone, Unstorable
+            DatabaseUnavailable, ReferencedRowDeleted, Unstorable
         """
         async with self._connection() as connection:
             rows: list[asyncpg.Record] = await connection.fetch(statement, *args, timeout=STATEMENT_LIMIT_S)
@@ -106,7 +107,7 @@ class Database:
         """The first row of one statement, if any.
 
         Raises:
-            DatabaseUnavailable, RowGone, Unstorable
+            DatabaseUnavailable, ReferencedRowDeleted, Unstorable
         """
         async with self._connection() as connection:
             row: asyncpg.Record | None = await connection.fetchrow(statement, *args, timeout=STATEMENT_LIMIT_S)
@@ -116,7 +117,7 @@ class Database:
         """Run one statement.
 
         Raises:
-            DatabaseUnavailable, RowGone, Unstorable
+            DatabaseUnavailable, ReferencedRowDeleted, Unstorable
         """
         async with self._connection() as connection:
             await connection.execute(statement, *args, timeout=STATEMENT_LIMIT_S)
@@ -135,7 +136,7 @@ class Database:
         """Several statements, all or nothing.
 
         Raises:
-            DatabaseUnavailable, RowGone, Unstorable
+            DatabaseUnavailable, ReferencedRowDeleted, Unstorable
         """
         async with self._connection() as connection, connection.transaction():
             yield Transaction(connection)
@@ -160,9 +161,9 @@ class Database:
             if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
                 # Another of the URL's hosts has taken over: look for it.
                 await self._pool.expire_connections()
-            raise DatabaseUnavailable(f"the database does not answer: {why(error)}") from error
+            raise DatabaseUnavailable(f"the database does not answer: {error_reason(error)}") from error
         except asyncpg.ForeignKeyViolationError as error:
-            raise RowGone(f"something that this refers to was deleted meanwhile: {error}") from error
+            raise ReferencedRowDeleted(f"something that this refers to was deleted meanwhile: {error}") from error
         except (asyncpg.DataError, UnicodeEncodeError) as error:
             raise Unstorable(f"the database cannot hold this: {error}") from error
 
@@ -192,7 +193,7 @@ CANNOT_CONNECT = (
 def cannot_connect(error: Exception) -> ConfigurationError:
     """What to tell an operator when the first connection fails with one of `CANNOT_CONNECT`."""
     return ConfigurationError(
-        f"cannot connect to the database of --db: {why(error)}. "
+        f"cannot connect to the database of --db: {error_reason(error)}. "
         "It must be a reachable PostgreSQL 14 or newer, as postgresql://USER@HOST:PORT/NAME"
     )
 
@@ -264,7 +265,7 @@ _WHERE_AND_HOW: Final[dict[str, Any]] = {
 
 
 def _not_given_back(error: BaseException) -> None:
-    log.warning("a connection to the database was ended", error=why(error))
+    log.warning("a connection to the database was ended", error=error_reason(error))
 
 
 async def _keep_as_it_is(_: object) -> None:

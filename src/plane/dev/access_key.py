@@ -16,7 +16,8 @@ import structlog
 
 from plane.client.controller_key import read_key_file
 from plane.client.dev_key import KEY_FILE, URL_FILE, notes_folder
-from plane.protocol.errors import ConfigurationError, why
+from plane.os_errors import error_reason
+from plane.protocol.errors import ConfigurationError
 from plane.random_ids import random_token
 
 __all__ = ["announced", "kept_key", "new_key"]
@@ -41,7 +42,7 @@ def kept_key(folder: Path) -> str:
             _replace(path, new_key())
         path.chmod(0o600)
     except OSError as error:
-        raise ConfigurationError(f"--data-dir: cannot write {path}: {why(error)}") from error
+        raise ConfigurationError(f"--data-dir: cannot write {path}: {error_reason(error)}") from error
     return read_key_file(path, "--data-dir")
 
 
@@ -55,7 +56,7 @@ def announced(folder: Path, control_url: str, port: int) -> Iterator[None]:
     try:
         _replace(folder / URL_FILE, control_url)
     except OSError as error:
-        raise ConfigurationError(f"--data-dir: cannot write {folder / URL_FILE}: {why(error)}") from error
+        raise ConfigurationError(f"--data-dir: cannot write {folder / URL_FILE}: {error_reason(error)}") from error
     note = _note(folder, port)
     try:
         yield
@@ -81,7 +82,7 @@ def _note(folder: Path, port: int) -> Path | None:
         notes.mkdir(mode=0o700, parents=True, exist_ok=True)
         _replace(notes / str(port), str(folder))
     except OSError as error:
-        log.info("API key is found from the data folder's parent only", folder=str(notes), error=why(error))
+        log.info("API key is found from the data folder's parent only", folder=str(notes), error=error_reason(error))
         return None
     return notes / str(port)
 

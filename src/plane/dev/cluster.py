@@ -18,7 +18,7 @@ from pathlib import Path
 
 import aiohttp
 
-from plane.controller.server import RunningController, running_controller
+from plane.controller.server import ControllerServer, start_controller
 from plane.database.embedded.server import embedded_postgres
 from plane.decisions.access import Role, entry_of, parse_api_keys
 from plane.decisions.dev.addresses import IPV4, loopback_hosts
@@ -26,6 +26,7 @@ from plane.decisions.dev.readiness import not_ready
 from plane.dev.access_key import announced, kept_key, new_key
 from plane.dev.demo import demo_command, demo_user, visible_folders
 from plane.dev.folder import held_folder
+from plane.dev.front_page import front_page_endpoints
 from plane.dev.ports import held_ports, localhost_address, port_error
 from plane.drone.server import RunningDrone, running_drone
 from plane.protocol import codec
@@ -81,7 +82,7 @@ class DevCluster:
         demo: the demo's argv, None where no drone runs processes.
     """
 
-    controller: RunningController
+    controller: ControllerServer
     drones: dict[str, RunningDrone]
     proxy: RunningProxy
     control_url: str
@@ -121,7 +122,7 @@ async def running_cluster(settings: DevSettings, say: Callable[[str], None]) -> 
         started = time.monotonic()
         key, node_key = kept_key(folder), new_key()
         controller = await stack.enter_async_context(
-            running_controller(
+            start_controller(
                 ControllerSettings(
                     db=db,
                     name=ControllerName("co-dev"),
@@ -132,9 +133,9 @@ async def running_cluster(settings: DevSettings, say: Callable[[str], None]) -> 
                     fixed_api_keys=parse_api_keys(
                         f"{entry_of('dev', Role.ADMIN, key)}\n{entry_of('dev-nodes', Role.NODE, node_key)}"
                     ),
-                    demo_command=demo,
                     owns_database=settings.db is None,
-                )
+                ),
+                endpoints=() if demo is None else front_page_endpoints(demo),
             )
         )
         internal_url = f"http://{IPV4}:{controller.port}"

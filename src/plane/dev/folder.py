@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from plane.client.dev_key import LOCK_FILE
-from plane.protocol.errors import ConfigurationError, why
+from plane.os_errors import error_reason
+from plane.protocol.errors import ConfigurationError
 
 __all__ = ["held_folder"]
 
@@ -29,7 +30,7 @@ def held_folder(path: Path) -> Iterator[Path]:
         # Not truncated on opening: it may name the process that holds the lock.
         descriptor = os.open(path / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise ConfigurationError(f"--data-dir: cannot use {path}: {why(error)}") from error
+        raise ConfigurationError(f"--data-dir: cannot use {path}: {error_reason(error)}") from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

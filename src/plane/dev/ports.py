@@ -9,7 +9,8 @@ from contextlib import ExitStack, contextmanager
 
 from plane.decisions.dev.addresses import IPV4, IPV6, proxy_address
 from plane.dev.port_holder import port_holder
-from plane.protocol.errors import ConfigurationError, why_no_port
+from plane.os_errors import port_error_reason
+from plane.protocol.errors import ConfigurationError
 
 __all__ = ["held_ports", "localhost_address", "port_error"]
 
@@ -41,7 +42,7 @@ def held_ports(*wanted: tuple[str, int, str]) -> Iterator[list[socket.socket]]:
 
 def port_error(error: OSError, address: str, port: int, flag: str) -> str:
     """Return what is wrong with a port, and what to do."""
-    reason = why_no_port(error)
+    reason = port_error_reason(error)
     if error.errno == errno.EADDRINUSE and (holder := port_holder(address, port)) is not None:
         reason = f"is in use by {holder}"
     return f"port {port} on {address} {reason}; choose another with {flag}"

@@ -11,7 +11,8 @@ import structlog
 from plane.drone.runtime_choice import Owner, make_runtime
 from plane.drone.watchdog.supervisor import WatchdogSupervisor
 from plane.executor.request_handler import SocketExecutor
-from plane.protocol.errors import ConfigurationError, why
+from plane.os_errors import error_reason
+from plane.protocol.errors import ConfigurationError
 from plane.runtime.base import BackendFailed, RuntimeListener
 from plane.settings import ExecutorSettings
 from plane.tasks import end_tasks, until_one_ends
@@ -58,7 +59,7 @@ async def running_executor(settings: ExecutorSettings) -> AsyncIterator[RunningE
         try:
             server = await serve_lines(settings.socket, lines)
         except OSError as error:
-            raise ConfigurationError(f"--socket: cannot listen at {settings.socket}: {why(error)}") from error
+            raise ConfigurationError(f"--socket: cannot listen at {settings.socket}: {error_reason(error)}") from error
         tasks = [
             asyncio.create_task(runtime.run(), name="runtime"),
             asyncio.create_task(server.serve_forever(), name="socket"),

@@ -7,7 +7,6 @@ something about it, what.
 from __future__ import annotations
 
 import enum
-import errno
 
 import msgspec
 
@@ -23,8 +22,6 @@ __all__ = [
     "NameTooLong",
     "PlaneError",
     "WrongPrefix",
-    "why",
-    "why_no_port",
 ]
 
 
@@ -135,19 +132,3 @@ class ApiFailure(PlaneError):
         self.status = status
         self.kind = kind
         self.message = message
-
-
-def why(error: BaseException) -> str:
-    """What the system says went wrong, without the number and the path that Python adds."""
-    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
-
-
-def why_no_port(error: OSError) -> str:
-    """Why a port cannot be listened on, to stand behind its name."""
-    match error.errno:
-        case errno.EADDRINUSE:
-            return "is in use by another program"
-        case errno.EACCES:
-            return "is for root only (or CAP_NET_BIND_SERVICE)"
-        case _:
-            return f"cannot be used: {why(error)}"

@@ -21,9 +21,10 @@ from aiohttp import web
 from msgspec import UNSET, UnsetType
 
 from plane import timing
-from plane.decisions.reconnect_backoff import ReconnectBackoff
+from plane.decisions.retry import ReconnectBackoff
+from plane.os_errors import error_reason
 from plane.protocol import codec
-from plane.protocol.errors import MessageError, PlaneError, why
+from plane.protocol.errors import MessageError, PlaneError
 from plane.protocol.handshake import DroneIdentity, Extension, Handshake
 from plane.throttled_log import RepeatedWarning
 from plane.transport.controller_url import ControllerUrl
@@ -126,7 +127,7 @@ class NodeSocket(Generic[In, Out]):
             async with asyncio.timeout(timing.NODE_SEND_LIMIT_S):
                 await self._ws.close(code=code, message=reason)
         except (OSError, RuntimeError) as error:
-            log.info("connection not closed in good order", peer=self.peer.name, error=why(error))
+            log.info("connection not closed in good order", peer=self.peer.name, error=error_reason(error))
 
 
 @contextmanager
@@ -179,14 +180,14 @@ class NodeConnector(Generic[In, Out]):
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=timing.NODE_HANDSHAKE_LIMIT_S)
         async with aiohttp.ClientSession(timeout=timeout, headers=self._url.headers) as http:
             while True:
-                asked_for, reason, refused = False, "", ""
+                graceful, reason, refused = False, "", ""
                 try:
-                    asked_for = await self._one_connection(http, lambda: backoff.connected(clock()))
+                    graceful = await self._one_connection(http, lambda: backoff.connected(clock()))
                 except NodeRefused as error:
                     refused = str(error)
                 except (OSError, TimeoutError, aiohttp.ClientError, PlaneError) as error:
                     reason = _reason(error)
-                wait_s = backoff.ended(clock(), asked_for=asked_for)
+                wait_s = backoff.ended(clock(), graceful=graceful)
                 if refused:
                     log.warning(
                         "controller refuses this node", url=self._url.base, reason=refused, again_in_s=round(wait_s, 1)
@@ -249,4 +250,4 @@ def _reason(error: Exception) -> str:
     # The client's text names its own settings, and the address, which is told anyway.
     if isinstance(error, aiohttp.ClientConnectorError) and error.errno is not None and error.errno > 0:
         return os.strerror(error.errno)
-    return why(error)
+    return error_reason(error)

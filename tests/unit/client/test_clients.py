@@ -6,7 +6,7 @@ import inspect
 
 import pytest
 
-from plane.client import AsyncPlane, CallRefused, Plane, UnexpectedAnswer, calls
+from plane.client import AsyncPlane, CallRefused, Plane, UnexpectedResponse, calls
 from plane.protocol.control_api import ConnectRequest
 from plane.protocol.errors import ApiErrorKind
 from plane.protocol.keys import KeyConfig
@@ -29,8 +29,8 @@ def test_both_clients_have_the_same_methods_with_the_same_arguments() -> None:
 
 
 def test_a_connect_without_key_is_sent_once() -> None:
-    assert not calls.connect(ConnectRequest()).repeatable
-    assert calls.connect(ConnectRequest(key=KeyConfig(name="k"))).repeatable
+    assert not calls.connect(ConnectRequest()).idempotent
+    assert calls.connect(ConnectRequest(key=KeyConfig(name="k"))).idempotent
 
 
 def test_names_cannot_leave_their_part_of_the_path() -> None:
@@ -55,5 +55,5 @@ def test_refusals(status: int, body: bytes, kind: ApiErrorKind, message: str, er
 
 
 def test_an_answer_of_another_server_is_said_to_be_one() -> None:
-    with pytest.raises(UnexpectedAnswer, match="GET /ctrl/status"):
+    with pytest.raises(UnexpectedResponse, match="GET /ctrl/status"):
         calls.read_answer(calls.controller_status(), 200, b"<html>")

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from plane.protocol.errors import ConfigurationError, why
+from plane.os_errors import error_reason
+from plane.protocol.errors import ConfigurationError
 
 __all__ = ["Account", "account_for"]
 
@@ -49,7 +50,7 @@ class Account:
                 check=False,
             )
         except (OSError, subprocess.SubprocessError) as error:
-            return why(error)
+            return error_reason(error)
         return None if done.returncode == 0 else done.stderr.strip() or f"exit status {done.returncode}"
 
     def cannot_enter(self, folder: Path) -> str | None:

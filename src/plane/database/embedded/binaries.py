@@ -27,7 +27,8 @@ import structlog
 
 from plane.database.embedded.account import Account
 from plane.decisions.database.server_folders import COPY_PREFIX, UNFINISHED, leftover_copies, program_candidates
-from plane.protocol.errors import ConfigurationError, why
+from plane.os_errors import error_reason
+from plane.protocol.errors import ConfigurationError
 
 __all__ = ["programs_for"]
 
@@ -79,7 +80,7 @@ def programs_for(account: Account | None) -> Iterator[Path]:
                 try:
                     descriptor = _complete_copy(installed.site, files, copy)
                 except OSError as error:
-                    failure = why(error)
+                    failure = error_reason(error)
                 else:
                     with _closing(descriptor):
                         if (failure := _execution_failure(programs, account)) is None:

@@ -17,7 +17,8 @@ import structlog
 
 from plane.database.embedded.account import Account
 from plane.decisions.database.server_folders import HOME_PREFIX, data_candidates, socket_candidates
-from plane.protocol.errors import ConfigurationError, why
+from plane.os_errors import error_reason
+from plane.protocol.errors import ConfigurationError
 
 __all__ = ["server_home", "serving_pid", "socket_folder"]
 
@@ -102,7 +103,7 @@ def _unusable(folder: Path, account: Account | None) -> str | None:
     try:
         _own_folder(folder, account)
     except (OSError, ConfigurationError) as error:
-        return why(error)
+        return error_reason(error)
     return None if account is None else account.cannot_enter(folder)
 
 

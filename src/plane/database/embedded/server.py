@@ -26,7 +26,8 @@ import structlog
 from plane.database.embedded.account import Account, account_for
 from plane.database.embedded.binaries import programs_for
 from plane.database.embedded.home import server_home, serving_pid, socket_folder
-from plane.protocol.errors import ConfigurationError, why
+from plane.os_errors import error_reason
+from plane.protocol.errors import ConfigurationError
 
 __all__ = ["embedded_postgres"]
 
@@ -111,7 +112,7 @@ def _initialise(place: _Installation) -> None:
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise ConfigurationError(f"the embedded PostgreSQL cannot be set up: {why(error)}") from error
+        raise ConfigurationError(f"the embedded PostgreSQL cannot be set up: {error_reason(error)}") from error
     if done.returncode != 0:
         raise ConfigurationError(f"the embedded PostgreSQL cannot be set up:\n{done.stderr.strip()}")
     unfinished.rename(place.data)
