@@ -40,7 +40,7 @@ from plane.database.event_bus import EventBus
 from plane.database.migrate import migrate
 from plane.database.pool import Database, DatabaseUnavailable, open_database
 from plane.decisions.http.unproven_connections import unproven_limit
-from plane.fd_limit import raise_open_files_limit
+from plane.fd_limit import raise_fd_limit
 from plane.os_errors import port_error_reason
 from plane.protocol.addresses import format_socket_address
 from plane.protocol.errors import ConfigurationError
@@ -214,7 +214,7 @@ async def _serving(app: web.Application, context: Context, listener: socket.sock
     await runner.setup()
     assert runner.server is not None
     loop = asyncio.get_running_loop()
-    deadlines = RequestDeadlines(unproven_limit(raise_open_files_limit()), limits.head_s)
+    deadlines = RequestDeadlines(unproven_limit(raise_fd_limit()), limits.head_s)
     # Like the runner's server would create it, but of another class.
     general = partial(
         HttpConnection,

@@ -26,7 +26,7 @@ from plane.decisions.retry import ReconnectBackoff
 from plane.protocol import codec
 from plane.protocol.errors import MessageError, PlaneError
 from plane.protocol.notifications import EVENTS_CHANNEL, LOGS_CHANNEL, METRICS_CHANNEL, Event, EventKind
-from plane.throttled_log import RepeatedWarning
+from plane.throttled_log import ThrottledWarning
 from plane.timing import EVENT_REPLAY_PAGE
 
 __all__ = ["EventBus", "Overflowed", "Subscription"]
@@ -116,7 +116,7 @@ class EventBus:
         self._last_id: int | None = None
         # In the order of receipt, so that the oldest are dropped first.
         self._seen: OrderedDict[int, datetime.datetime] = OrderedDict()
-        self._undecodable = RepeatedWarning(log, "notification not decoded")
+        self._undecodable = ThrottledWarning(log, "notification not decoded")
         self.listening = asyncio.Event()
         self.received = 0
 

@@ -20,7 +20,7 @@ from plane.protocol.keys import KeyDeadlines
 from plane.protocol.times import DroneTime
 from plane.runtime.base import DeadlineEnforcer
 
-__all__ = ["KeyKeeper"]
+__all__ = ["LeaseRenewer"]
 
 # Timers of the event loop stand still while the machine is suspended, the drone's clock does not.
 LONGEST_SLEEP_S = 1.0
@@ -34,7 +34,7 @@ Extended = Callable[[str, int], None]
 log = structlog.get_logger("plane.drone")
 
 
-class KeyKeeper:
+class LeaseRenewer:
     """The leases of one drone.
 
     Args:
@@ -70,7 +70,7 @@ class KeyKeeper:
         """Return once all deadlines are enforced.
 
         Raises:
-            NotEnforced: nobody confirms that.
+            DeadlinesNotEnforced: nobody confirms that.
         """
         await self._enforcer.confirmed()
 

@@ -17,7 +17,7 @@ from plane.database.pool import DatabaseUnavailable, Unstorable
 from plane.protocol import codec
 from plane.protocol.errors import ApiError, ApiErrorKind, ApiFailure, InvalidClusterName, MessageError
 from plane.random_ids import random_name
-from plane.throttled_log import RepeatedWarning
+from plane.throttled_log import ThrottledWarning
 
 __all__ = [
     "ERROR_RESPONSES",
@@ -81,7 +81,7 @@ class ErrorResponses:
     """Turns exceptions into responses, and logs what operators must know."""
 
     def __init__(self) -> None:
-        self._database_unavailable = RepeatedWarning(log, "database not available")
+        self._database_unavailable = ThrottledWarning(log, "database not available")
 
     def response(self, error: Exception, method: str, path: str) -> web.Response:
         """Return the response to a request that ended with ``error``. Unexpected errors are logged with a traceback."""

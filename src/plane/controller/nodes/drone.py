@@ -26,7 +26,7 @@ from plane.database.backends import StateChange
 from plane.database.event_bus import Subscription
 from plane.database.nodes import DroneHeartbeat, Registration
 from plane.decisions.access import Role
-from plane.decisions.drones.registration import may_register, refusal, starts_over
+from plane.decisions.drones.registration import may_register, orders_are_void, refusal
 from plane.decisions.keys.lease import lease_deadlines
 from plane.protocol import codec
 from plane.protocol.backend_state import BackendState, Terminated, TerminationKind, TerminationReason
@@ -95,7 +95,7 @@ async def _register(context: Context, drone: Handshake, cluster: ClusterName, po
             transaction, NodeKind.DRONE, cluster, drone.name, drone.version, context.settings.name, ip
         )
         await nodes.register_drone(transaction, registration, pool, identity)
-        if starts_over(identity, known):
+        if orders_are_void(identity, known):
             void = await nodes.void_spawns(transaction, registration.node_id)
     for backend in void:
         log.warning("spawn order is void: its drone has another clock or store", backend=backend, drone=drone.name)

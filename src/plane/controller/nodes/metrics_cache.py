@@ -51,7 +51,7 @@ class MetricsCache:
         self._forget_old()
 
     def _forget_old(self) -> None:
-        limit = self._clock() - timing.METRICS_KEPT_S
+        limit = self._clock() - timing.METRICS_RETENTION_S
         while self._latest:
             received_at, _ = next(iter(self._latest.values()))
             if received_at >= limit and len(self._latest) <= MAX_BACKENDS:
