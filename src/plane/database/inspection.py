@@ -16,7 +16,7 @@ from plane.protocol.inspection import BackendDetail, BackendList, BackendSummary
 from plane.protocol.keys import KeyConfig
 from plane.protocol.names import NodeKind
 from plane.protocol.times import DbTime
-from plane.timing import SWEEP_INTERVAL_S
+from plane.timing import MIN_IDLE_S, SWEEP_INTERVAL_S
 
 __all__ = [
     "TerminationCandidate",

@@ -28,13 +28,13 @@ from plane.dev.demo import demo_command, demo_user, visible_folders
 from plane.dev.folder import held_folder
 from plane.dev.front_page import front_page_endpoints
 from plane.dev.ports import held_ports, localhost_address, port_error
-from plane.drone.server import start_drone
+from plane.drone.server import DroneServer, start_drone
 from plane.protocol import codec
 from plane.protocol.addresses import format_socket_address
 from plane.protocol.control_api import ClusterState
 from plane.protocol.errors import ConfigurationError
 from plane.protocol.names import ClusterName, ControllerName, NodeName
-from plane.proxy.server import start_proxy
+from plane.proxy.server import ProxyServer, start_proxy
 from plane.runtime.docker.engine import engine_is_available
 from plane.runtime.process.runtime import bubblewrap_works
 from plane.settings import ControllerSettings, DroneSettings, ProxySettings, RuntimeKind
