@@ -1,4 +1,4 @@
-"""A proxy between a raw client and a raw backend, with a controller that speaks page 2 and obeys the test."""
+"""A proxy between a raw client and a raw backend, with a controller of the protocol that obeys the test."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Exchange = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None
 
 
 class World:
-    """A proxy, a controller of the test's own that speaks page 2, and a backend that does what a test says."""
+    """A proxy, a controller of the test's own, and a backend that does what a test says."""
 
     def __init__(self) -> None:
         self.routes: dict[str, dict[str, Any] | None] = {}
