@@ -23,6 +23,7 @@ from plane.client.errors import BackendEnded, CallFailed, ControllerUnreachable,
 from plane.decisions.retry import ReconnectBackoff, is_transient, may_retry, retry_delay
 from plane.protocol.backend_state import BackendStatus, BackendStatusStreamEntry
 from plane.protocol.control_api import BackendUsage, ClusterState, ConnectRequest, ConnectResponse, ControllerStatus
+from plane.protocol.errors import PlaneError
 from plane.protocol.inspection import BackendDetail, BackendList, NodeList
 from plane.protocol.keys import KeyConfig
 from plane.protocol.spawn import SpawnConfig
@@ -42,11 +43,11 @@ STREAM_SILENCE_LIMIT_S = 45.0
 _UNREACHABLE = (aiohttp.ClientError, OSError, TimeoutError)
 
 
-class _TryAgain(Exception):
-    """No answer for now, though somebody is there."""
+class _Unavailable(PlaneError):
+    """The controller, or a load balancer in front of it, responds that it is temporarily unavailable."""
 
     def __str__(self) -> str:
-        return "it cannot answer now"
+        return "it is temporarily unavailable"
 
 
 class AsyncPlane:
@@ -128,7 +129,7 @@ class AsyncPlane:
         clock = asyncio.get_running_loop().time
         path, last_id = calls.status_stream_path(backend), ""
         while True:
-            with suppress(*_UNREACHABLE, _TryAgain):
+            with suppress(*_UNREACHABLE, _Unavailable):
                 async for event in self._events(path, last_id):
                     entry = calls.read_event(event, BackendStatusStreamEntry)
                     backoff.connected(clock())
@@ -155,7 +156,7 @@ class AsyncPlane:
                     backoff.connected(clock())
                     yield calls.read_event(event, OutputLine)
                     last_id = event.id
-            except (*_UNREACHABLE, _TryAgain) as error:
+            except (*_UNREACHABLE, _Unavailable) as error:
                 if not follow:
                     raise self._unreachable(error, sent=False) from error
             else:
@@ -300,14 +301,14 @@ class AsyncPlane:
         """What one connection brings of a stream, after the event ``last_id`` ("": from the beginning).
 
         Raises:
-            _TryAgain: the controller, or what is before it, cannot answer now.
+            _Unavailable: the controller, or what is before it, cannot answer now.
         """
         headers = {"Accept": "text/event-stream", **({"Last-Event-ID": last_id} if last_id else {})}
         timeout = aiohttp.ClientTimeout(sock_connect=CONNECT_LIMIT_S, sock_read=STREAM_SILENCE_LIMIT_S)
         async with self._session().get(self._url.http(path), headers=headers, timeout=timeout) as answer:
             if answer.status != 200:
                 if is_transient(answer.status) or answer.status == 500:
-                    raise _TryAgain
+                    raise _Unavailable
                 raise calls.refusal(answer.status, await answer.read())
             reader = EventStreamReader()
             try:

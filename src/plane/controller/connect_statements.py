@@ -20,7 +20,7 @@ from plane.decisions.keys.connect_request import KeyLookup
 from plane.decisions.keys.drone_selection import BackendCounts, DroneSelector
 from plane.decisions.keys.lease_cache import LeaseCache
 from plane.protocol.keys import KeyConfig
-from plane.protocol.notifications import Event, ended_backend
+from plane.protocol.notifications import Event, terminated_backend
 from plane.timing import KEY_LEASE_S
 
 __all__ = ["ConnectStatements"]
@@ -87,5 +87,5 @@ class ConnectStatements:
 
     def on_state_event(self, event: Event) -> None:
         """Handle a backend's new state: a terminated backend frees its key."""
-        if (backend := ended_backend(event)) is not None:
+        if (backend := terminated_backend(event)) is not None:
             self._leases.remove_backend(backend)

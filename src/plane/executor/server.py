@@ -49,8 +49,8 @@ async def start_executor(settings: ExecutorSettings) -> AsyncIterator[ExecutorSe
     executor = RequestHandler(watchdog)
     lines = LineServer(executor.answer)
     listener = RuntimeListener(
-        lambda *exited: lines.tell(executor.ended(*exited)),
-        lambda metrics: lines.tell(executor.measured(metrics)),
+        lambda *exited: lines.send_event(executor.ended(*exited)),
+        lambda metrics: lines.send_event(executor.measured(metrics)),
         watchdog.locate,
     )
     owner = Owner(EXECUTOR, str(settings.socket.resolve()))

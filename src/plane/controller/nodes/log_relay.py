@@ -54,7 +54,7 @@ class LogRelay:
             except MessageError as error:
                 log.warning("log request not decoded", error=str(error))
                 continue
-            if self._socket.peer.understands(Extension.LOGS):
+            if self._socket.peer.supports(Extension.LOGS):
                 await self._socket.send(MessageToDrone(read_logs=request))
             else:
                 reason = f"drone {self._socket.peer.name} does not support log requests; read the logs on its machine"

@@ -24,7 +24,7 @@ from plane.protocol import codec
 from plane.protocol.errors import MessageError
 from plane.protocol.handshake import Extension
 from plane.protocol.names import NodeKind
-from plane.protocol.notifications import EventKind, ended_backend
+from plane.protocol.notifications import EventKind, terminated_backend
 from plane.protocol.proxy_messages import (
     BackendRemoved,
     MessageFromProxy,
@@ -90,12 +90,12 @@ def _if_removed(backend_id: str, alive: bool) -> MessageToProxy | None:
 
 async def _send_removals(socket: ProxySocket, states: Subscription) -> None:
     async for event in states:
-        if (backend := ended_backend(event)) is not None:
+        if (backend := terminated_backend(event)) is not None:
             await socket.send(MessageToProxy(backend_removed=BackendRemoved(backend)))
 
 
 async def _send_revocations(socket: ProxySocket, revocations: Subscription, lookups: RouteLookups) -> None:
-    supported = socket.peer.understands(Extension.REVOCATION)
+    supported = socket.peer.supports(Extension.REVOCATION)
     async for event in revocations:
         try:
             revoked = codec.convert(event.payload, TokensRevoked)
