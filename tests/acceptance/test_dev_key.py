@@ -83,7 +83,7 @@ def test_the_key_stays_and_is_not_sent_to_whoever_gets_the_port_next(tmp_path: P
             [
                 str(PLANE.parent / "python"),
                 "-c",
-                f"from plane.client.controller_key import found_key; print(found_key({cluster.control_urls[0]!r}))",
+                f"from plane.client.controller_key import find_key; print(find_key({cluster.control_urls[0]!r}))",
             ],
             cwd=tmp_path,
             capture_output=True,

@@ -21,7 +21,7 @@ from harness.controllers import Api, controller_api
 from harness.fake_node import CLUSTER, fake_drone
 from plane.controller.api import connect_fast_path
 from plane.database import connect
-from plane.decisions.access import Role, entry_of
+from plane.decisions.access import Role, key_entry
 from plane.decisions.http.fast_path_request import SimplePost, read_simple_post
 from plane.settings import ControllerLimits
 
@@ -159,7 +159,7 @@ def _comparable(logs: Any) -> list[dict[str, Any]]:
 
 async def test_roles_are_those_of_aiohttp(postgres_url: str, verdicts: list[bool], tmp_path: Path) -> None:
     keys = tmp_path / "keys"
-    keys.write_text("".join(f"{entry_of(f'the-{role}', role, f'key-of-{role}-0123456789')}\n" for role in Role))
+    keys.write_text("".join(f"{key_entry(f'the-{role}', role, f'key-of-{role}-0123456789')}\n" for role in Role))
     async with controller_api(postgres_url, api_key_file=keys) as api, raw(api) as here, raw(api) as there:
         statuses = []
         for bearer in ("", *(f"Bearer key-of-{role}-0123456789" for role in Role), "Bearer wrong", "Basic x"):
