@@ -15,8 +15,9 @@ from plane.cli.run_config_file import RunConfig
 from plane.cli.run_config_options import with_fields
 from plane.cli.run_config_settings import Settings, settings_of
 from plane.cli.serving import Running, serve
+from plane.os_errors import error_reason
 from plane.protocol import codec
-from plane.protocol.errors import ConfigurationError, MessageError, why
+from plane.protocol.errors import ConfigurationError, MessageError
 from plane.settings import ControllerSettings, DnsSettings, DroneSettings, ExecutorSettings
 
 __all__ = ["read_config", "run_config"]
@@ -60,7 +61,7 @@ def _decode(file: Path) -> RunConfig:
     try:
         return codec.decode(file.read_bytes(), RunConfig)
     except OSError as error:
-        raise ConfigurationError(f"{file} cannot be read: {why(error)}") from None
+        raise ConfigurationError(f"{file} cannot be read: {error_reason(error)}") from None
     except MessageError as error:
         raise ConfigurationError(f"{file}: {error}") from None
 
@@ -79,9 +80,9 @@ def _component(settings: Settings) -> AbstractAsyncContextManager[Running]:
     # Each branch imports only its own component.
     match settings:
         case ControllerSettings():
-            from plane.controller.server import running_controller
+            from plane.controller.server import start_controller
 
-            return running_controller(settings)
+            return start_controller(settings)
         case DroneSettings():
             from plane.drone.server import start_drone
 

@@ -11,7 +11,7 @@ import ipaddress
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from plane.decisions.drones.address import is_loopback
+from plane.protocol.addresses import is_loopback
 
 __all__ = [
     "POOLER_ADVICE",

@@ -13,7 +13,7 @@ import dns.rdatatype
 
 from plane.decisions.diagnosis import Finding, Status, certificate_finding, delegation_finding, passed
 from plane.doctor.machine import local_addresses
-from plane.protocol.errors import why
+from plane.os_errors import error_reason
 from plane.protocol.names import cluster_host
 from plane.proxy.certificates.files import CertificateFiles
 from plane.proxy.certificates.tls import InvalidCertificate
@@ -53,7 +53,7 @@ async def check_controller(url: ControllerUrl, socket_path: str) -> Finding:
     except (aiohttp.ClientError, OSError) as error:
         return Finding(
             Status.FAILED,
-            f"{url.base} cannot be reached: {why(error)}",
+            f"{url.base} cannot be reached: {error_reason(error)}",
             "check --controller-url, that the controller runs and listens on that address, and firewalls",
         )
     if refused:

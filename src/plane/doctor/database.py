@@ -19,7 +19,7 @@ from plane.decisions.diagnosis import (
     version_finding,
 )
 from plane.decisions.redaction import redacted
-from plane.protocol.errors import why
+from plane.os_errors import error_reason
 
 __all__ = ["check_clock", "check_connection", "check_notifications", "check_schema"]
 
@@ -33,10 +33,10 @@ async def check_connection(url: str) -> Finding:
         connection = await connect(url)
     except CANNOT_CONNECT as error:
         if "startup parameter" in str(error):
-            return Finding(Status.FAILED, f"a pooler refuses the connection: {why(error)}", POOLER_ADVICE)
+            return Finding(Status.FAILED, f"a pooler refuses the connection: {error_reason(error)}", POOLER_ADVICE)
         return Finding(
             Status.FAILED,
-            f"cannot connect: {redacted(why(error))}",
+            f"cannot connect: {redacted(error_reason(error))}",
             "check host, port, user, password and database of --db, pg_hba.conf of the server, and firewalls",
         )
     try:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from plane.decisions.diagnosis import Finding, Status, drone_address_finding
 from plane.doctor import cluster, database, machine
-from plane.protocol.errors import why
+from plane.os_errors import error_reason
 from plane.settings import (
     ControllerSettings,
     DnsSettings,
@@ -57,7 +57,7 @@ async def examine(checks: Sequence[Check]) -> AsyncIterator[tuple[str, Finding]]
             )
         except Exception as error:
             finding = Finding(
-                Status.FAILED, f"{type(error).__name__}: {why(error)}", "report it, with the command line"
+                Status.FAILED, f"{type(error).__name__}: {error_reason(error)}", "report it, with the command line"
             )
         if not check.needs_success:
             reachable = finding.status is not Status.FAILED

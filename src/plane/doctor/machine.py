@@ -19,7 +19,7 @@ from plane.decisions.diagnosis import (
     passed,
 )
 from plane.dev.port_holder import port_holder
-from plane.protocol.errors import why, why_no_port
+from plane.os_errors import error_reason, port_error_reason
 from plane.runtime.process.cgroups import Cgroups
 from plane.runtime.process.runtime import BWRAP, bubblewrap_works
 
@@ -85,7 +85,7 @@ async def docker_engine(path: Path, *, required: bool) -> Finding:
         return Finding(status, f"{path} cannot be opened", "run as root, or add this user to the group docker")
     except (aiohttp.ClientError, OSError, ValueError, KeyError) as error:
         return Finding(
-            status, f"the engine at {path} does not respond: {why(error)}", "start it: systemctl start docker"
+            status, f"the engine at {path} does not respond: {error_reason(error)}", "start it: systemctl start docker"
         )
     return passed(f"Docker {version}")
 
@@ -111,7 +111,7 @@ async def port(host: str, number: int, option: str, probe_url: str | None = None
             by = f": {holder}" if holder else ""
             return Finding(
                 Status.FAILED,
-                f"port {number} on {host} {why_no_port(error)}{by}",
+                f"port {number} on {host} {port_error_reason(error)}{by}",
                 f"end that program, or choose another with {option}",
             )
     return passed(f"port {number} on {host} is free")
