@@ -174,13 +174,16 @@ class ProxyLimits:
     Attributes:
         head_s: from the first byte of a request to the end of its head; a new connection is given this for its first.
         idle_s: between two requests of one connection. Browsers close theirs before.
-        connect_s: for a backend to accept a connection (page 5).
-        body_s: without a byte of a body getting on, be it that the client does not send or that one side does not
-            read. A backend that takes its time to answer is not meant: long polls and event streams are quiet. The same
+        connect_s: for a backend to accept a connection.
+        body_s: while bytes of a body could be transferred and are not, because the client does not send or because one
+            side does not read. Waiting for a response does not count: long polls and event streams are quiet. The same
             limit holds for a tunnel that is half-closed or of which a side does not read.
         peer_lost_s: the kernel closes a connection whose peer does not acknowledge for so long. Must be longer than
             the keepalive probes of `plane.proxy.data_plane.lost_peers` take.
-        sweep_interval_s: how often deadlines are looked at.
+        sweep_interval_s: between two checks of all deadlines.
+        half_closed_s, closing_s, linger_s, first_request_s: no options; see
+            `plane.decisions.http.exchange.ExchangeTimeouts`.
+        waiting_page_after_s: no option. A backend that starts within this time shows no waiting page before.
     """
 
     head_s: float = 10.0
@@ -189,6 +192,11 @@ class ProxyLimits:
     body_s: float = 60.0
     peer_lost_s: float = 120.0
     sweep_interval_s: float = 1.0
+    half_closed_s: float = 2.0
+    closing_s: float = 60.0
+    linger_s: float = 2.0
+    first_request_s: float = 1.0
+    waiting_page_after_s: float = 1.0
 
     @property
     def lost_after_s(self) -> float:

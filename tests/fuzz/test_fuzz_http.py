@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 
 from plane.decisions.http.chunks import ChunkScanner, MalformedChunks
 from plane.decisions.http.request_head import Refused, RequestReader
-from plane.decisions.http.response_head import UNTIL_CLOSE, InvalidAnswer, read_answer_head
+from plane.decisions.http.response_head import UNTIL_CLOSE, InvalidResponse, read_response_head
 from plane.decisions.http.shared_origin import DROPPED_FIELDS
 from plane.decisions.routing.host_names import HostNames
-from plane.decisions.routing.request_target import ToToken, request_way
+from plane.decisions.routing.request_target import RouteMatch, match_target
 from plane.decisions.routing.rewrite import forwarded_head, make_route, origin_form
 from plane.protocol.proxy_messages import RouteInfo
 
@@ -181,8 +181,8 @@ def check_request(head: bytes) -> None:
     theirs, length = as_h11_reads_a_request(head + b"\r\n\r\n")
     assert (theirs.method, theirs.target) == (read.method, read.target)
     assert length == read.fields.length
-    way = request_way(target, read.fields.host, CLUSTER)
-    if not isinstance(way, ToToken):
+    way = match_target(target, read.fields.host, CLUSTER)
+    if not isinstance(way, RouteMatch):
         return
     written = forwarded_head(read, target, way.forwarded, ROUTE, CLIENT_FIELDS)
     seen, seen_length = as_h11_reads_a_request(written)
@@ -248,8 +248,8 @@ def scan(body: bytes, size: int) -> int | str:
 def check_answer(head: bytes) -> None:
     """Refused, or of the same length for `h11`; no framing is said twice, and nothing for the whole origin."""
     try:
-        read = read_answer_head(head, to_head_request=False)
-    except InvalidAnswer:
+        read = read_response_head(head, to_head_request=False)
+    except InvalidResponse:
         return
     names = {line.partition(b":")[0].lower() for line in read.fields.split(b"\r\n")}
     assert not names & DROPPED_FIELDS

@@ -11,7 +11,7 @@ import pytest
 
 from harness.clusters import free_port
 from harness.proxy_world import LIMIT_S, get, status, world
-from plane.proxy.data_plane import limits
+from plane.settings import ProxyLimits
 
 BROWSER = "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 
@@ -77,11 +77,8 @@ async def test_ready_says_what_is_missing() -> None:
         assert body_of(answer) == b"not connected to a controller\n"
 
 
-async def test_a_waiting_page_is_shown_to_navigations_that_wait_and_to_nothing_else(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(limits, "WAITING_PAGE_AFTER_S", 0.2)
-    async with world(waiting_page=True) as it:
+async def test_a_waiting_page_is_shown_to_navigations_that_wait_and_to_nothing_else() -> None:
+    async with world(waiting_page=True, limits=ProxyLimits(waiting_page_after_s=0.2)) as it:
         assert status(await it.send(get("/t/", BROWSER, "Connection: close"))) == 200
         it.silent = True
         page = await it.send(get("/starting/", BROWSER, "Connection: close"))

@@ -9,7 +9,7 @@ import pytest
 
 from harness.proxy_world import LIMIT_S, OK, get, says, status, world
 from plane.decisions.routing import pending_lookups
-from plane.proxy.data_plane import limits, route_lookup
+from plane.proxy.data_plane import route_lookup
 from plane.settings import ProxyLimits
 
 BIG = 8_000_000
@@ -124,9 +124,8 @@ async def test_a_client_that_closes_during_a_quiet_answer_ends_the_use() -> None
         assert gone.is_set()
 
 
-async def test_a_client_that_only_half_closes_gets_an_answer_that_keeps_coming(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "HALF_CLOSED_LIMIT_S", 0.5)
-    async with world() as it:
+async def test_a_client_that_only_half_closes_gets_an_answer_that_keeps_coming() -> None:
+    async with world(limits=ProxyLimits(half_closed_s=0.5)) as it:
 
         async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.readuntil(b"\r\n\r\n")
@@ -155,9 +154,8 @@ async def test_half_a_head_is_ended_on_a_used_connection_too() -> None:
         writer.close()
 
 
-async def test_a_client_that_never_reads_its_last_answer_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "CLOSING_LIMIT_S", 0.2)
-    async with world() as it:
+async def test_a_client_that_never_reads_its_last_answer_is_cut() -> None:
+    async with world(limits=ProxyLimits(closing_s=0.2)) as it:
         sent = asyncio.Event()
 
         async def big(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -204,7 +202,7 @@ async def test_a_client_that_leaves_takes_its_question_along(monkeypatch: pytest
                 writer.write(get())
                 await asyncio.sleep(0.1)
                 writer.transport.abort()
-                await asyncio.sleep(limits.HALF_CLOSED_LIMIT_S + 1.5)
+                await asyncio.sleep(ProxyLimits().half_closed_s + 1.5)
         assert set(it.asked) == {"t"}
 
 

@@ -10,7 +10,6 @@ import socket
 import pytest
 
 from harness.proxy_world import LIMIT_S, OK, World, get, status, world
-from plane.proxy.data_plane import limits
 from plane.settings import ProxyLimits
 
 SHORT = ProxyLimits(body_s=0.3)
@@ -237,9 +236,8 @@ async def test_tunnels_get_their_time_and_then_end(monkeypatch: pytest.MonkeyPat
         writer.close()
 
 
-async def test_a_half_closed_client_gets_all_that_it_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "HALF_CLOSED_LIMIT_S", LIMIT_S)
-    async with world() as it:
+async def test_a_half_closed_client_gets_all_that_it_asked_for() -> None:
+    async with world(limits=ProxyLimits(half_closed_s=LIMIT_S)) as it:
 
         async def bodies(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             while True:
@@ -286,9 +284,8 @@ async def test_an_early_answer_reaches_a_client_that_is_still_sending(target: st
         assert b"\r\nConnection: close\r\n" in answer
 
 
-async def test_a_client_that_goes_on_sending_after_its_answer_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "LINGER_LIMIT_S", 0.3)
-    async with world() as it:
+async def test_a_client_that_goes_on_sending_after_its_answer_is_cut() -> None:
+    async with world(limits=ProxyLimits(linger_s=0.3)) as it:
         _, writer = await asyncio.open_connection("127.0.0.1", it.port)
         writer.write(get("/gone/", "Content-Length: 20000000", method="POST"))
 

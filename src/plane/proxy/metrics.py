@@ -32,7 +32,7 @@ class _State(Collector):
         answers = CounterMetricFamily(
             "plane_proxy_answers", "Answers begun, by the class of their status", labels=["status"]
         )
-        for kind, count in enumerate(service.answered):
+        for kind, count in enumerate(service.responses_begun):
             if kind >= 2:
                 answers.add_metric([f"{kind}xx"], count)
         yield answers

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from plane.decisions.backends.idle_sweep import SweepCandidate, sweep
 from plane.decisions.http.chunks import ChunkDecoder, ChunkScanner, MalformedChunks
 from plane.decisions.http.request_head import KNOWN_LIMIT, KNOWN_LIMIT_BYTES, Refused, RequestFields, RequestReader
-from plane.decisions.routing.activity_monitor import ConnectionMonitor
+from plane.decisions.routing.activity_monitor import ActivityMonitor
 from plane.decisions.routing.host_names import HostNames
 from plane.decisions.routing.rewrite import forwarded_head, make_route, origin_form, split_target
 from plane.decisions.routing.route_cache import (
@@ -57,7 +57,7 @@ def test_the_least_recently_used_route_goes_first() -> None:
 
 
 def test_a_tunnel_is_kept_alive_each_interval_and_once_more_when_it_ends() -> None:
-    monitor = ConnectionMonitor()
+    monitor = ActivityMonitor()
     assert monitor.began("b", 0.0) is True
     sent = [now / 2 for now in range(1, 41) if monitor.look(now / 2)]
     assert sent == [HEARTBEAT_INTERVAL_S * number for number in range(1, 5)]
@@ -68,7 +68,7 @@ def test_a_tunnel_is_kept_alive_each_interval_and_once_more_when_it_ends() -> No
 
 
 def test_a_burst_of_requests_is_told_at_once_and_when_it_is_over() -> None:
-    monitor = ConnectionMonitor()
+    monitor = ActivityMonitor()
     told = [monitor.began("b", 0.0) for _ in range(3)]
     assert told == [True, False, False]
     for _ in range(3):

@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plane.decisions.http.error_format import AnswerForm, answer_form, is_navigation
+from plane.decisions.http.error_format import ErrorFormat, error_format, is_navigation
 from plane.decisions.http.limits import HttpLimits
 from plane.decisions.http.request_body import NO_BODY, RequestBody
 from plane.decisions.http.request_head import Refused, RequestReader
-from plane.decisions.http.stall_timeout import Standstill, standstill
+from plane.decisions.http.stall_timeout import StallAction, stall_action
 from plane.decisions.routing.host_names import HostNames
 from plane.decisions.routing.referer import without_token
-from plane.decisions.routing.request_target import ToToken, https_location, request_way
+from plane.decisions.routing.request_target import RouteMatch, https_location, match_target
 
 CLUSTER = b"plane.example"
 
@@ -24,10 +24,10 @@ CLUSTER = b"plane.example"
         (b"/ready", b"anything", "ready"),
         (b"/", b"anything", "root"),
         (b"/?from=mail", CLUSTER, "root"),
-        (b"/t/a?b", CLUSTER, ToToken("t", b"/a?b")),
-        (b"/t", b"sub.PLANE.example:443", ToToken("t", b"/")),
-        (b"/s.t/a", CLUSTER, ToToken("s.t", b"/s.t/a")),
-        (b"/ready/x", CLUSTER, ToToken("ready", b"/x")),
+        (b"/t/a?b", CLUSTER, RouteMatch("t", b"/a?b")),
+        (b"/t", b"sub.PLANE.example:443", RouteMatch("t", b"/")),
+        (b"/s.t/a", CLUSTER, RouteMatch("s.t", b"/s.t/a")),
+        (b"/ready/x", CLUSTER, RouteMatch("ready", b"/x")),
         (b"/t/", b"elsewhere.example", 403),
         (b"/t/", b"notplane.example", 403),
         (b"/t/", b"plane.example:80", 403),
@@ -36,7 +36,7 @@ CLUSTER = b"plane.example"
     ],
 )
 def test_where_a_request_leads(target: bytes, host: bytes, way: object) -> None:
-    assert request_way(target, host, CLUSTER) == way
+    assert match_target(target, host, CLUSTER) == way
 
 
 @pytest.mark.parametrize(
@@ -72,18 +72,18 @@ def test_no_referer_of_ours_keeps_its_token(rest: str, origin: str) -> None:
 @pytest.mark.parametrize(
     ("accept", "form"),
     [
-        (b"text/html,*/*;q=0.8", AnswerForm.PAGE),
-        (b"application/json, TEXT/HTML;q=0.5", AnswerForm.PAGE),
-        (b"text/html;q=0", AnswerForm.JSON),
-        (b"text/html;q=0.000, */*", AnswerForm.JSON),
-        (b"*/*", AnswerForm.JSON),
-        (b"application/json", AnswerForm.JSON),
+        (b"text/html,*/*;q=0.8", ErrorFormat.PAGE),
+        (b"application/json, TEXT/HTML;q=0.5", ErrorFormat.PAGE),
+        (b"text/html;q=0", ErrorFormat.JSON),
+        (b"text/html;q=0.000, */*", ErrorFormat.JSON),
+        (b"*/*", ErrorFormat.JSON),
+        (b"application/json", ErrorFormat.JSON),
     ],
 )
-def test_only_who_names_html_gets_a_page(accept: bytes, form: AnswerForm) -> None:
+def test_only_who_names_html_gets_a_page(accept: bytes, form: ErrorFormat) -> None:
     lines = b"\r\nCookie: text/html\r\naccept: " + accept + b"\r\nX: y"
-    assert answer_form(lines) is form
-    assert is_navigation(b"GET", lines) is (form is AnswerForm.PAGE)
+    assert error_format(lines) is form
+    assert is_navigation(b"GET", lines) is (form is ErrorFormat.PAGE)
     assert not is_navigation(b"POST", lines)
 
 
@@ -110,21 +110,24 @@ def test_limits_are_settings() -> None:
 
 
 @pytest.mark.parametrize(
-    ("with_backend", "begun", "ended", "reads", "verdict"),
+    ("with_backend", "begun", "ended", "reads", "expected"),
     [
-        (True, False, False, True, Standstill.CLIENT_IS_SLOW),
-        (True, False, False, False, Standstill.BACKEND_IS_SLOW),
-        (True, True, False, True, Standstill.CUT),
-        (True, False, True, True, Standstill.CUT),
-        (False, False, False, True, Standstill.CUT),
+        (True, False, False, True, StallAction.CLIENT_IS_SLOW),
+        (True, False, False, False, StallAction.BACKEND_IS_SLOW),
+        (True, True, False, True, StallAction.CUT),
+        (True, False, True, True, StallAction.CUT),
+        (False, False, False, True, StallAction.CUT),
     ],
 )
-def test_who_is_to_blame(*, with_backend: bool, begun: bool, ended: bool, reads: bool, verdict: Standstill) -> None:
-    assert standstill(with_backend=with_backend, answer_begun=begun, client_ended=ended, backend_reads=reads) is verdict
+def test_a_stalled_request_blames_the_side_that_stalls(
+    *, with_backend: bool, begun: bool, ended: bool, reads: bool, expected: StallAction
+) -> None:
+    action = stall_action(with_backend=with_backend, response_begun=begun, client_ended=ended, backend_reads=reads)
+    assert action is expected
 
 
 def test_a_backend_that_stops_within_its_response_head_is_to_blame() -> None:
-    verdict = standstill(
-        with_backend=True, answer_begun=False, client_ended=False, backend_reads=True, response_head_begun=True
+    verdict = stall_action(
+        with_backend=True, response_begun=False, client_ended=False, backend_reads=True, response_head_begun=True
     )
-    assert verdict is Standstill.BACKEND_IS_SLOW
+    assert verdict is StallAction.BACKEND_IS_SLOW

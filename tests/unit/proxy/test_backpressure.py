@@ -7,7 +7,6 @@ from typing import Any, cast
 
 import pytest
 
-from plane.decisions.http.response_head import read_answer_head
 from plane.protocol.names import ClusterName, NodeName
 from plane.protocol.proxy_messages import RouteInfo, RouteInfoResponse
 from plane.proxy.data_plane.client_connection import ClientConnection
@@ -97,7 +96,7 @@ class Scene:
             wire = self.backends[token] = Wire(backend_room)
             wire.protocol = upstream
             upstream.connection_made(cast("asyncio.Transport", wire))
-            upstream.last_head = read_answer_head(OK.partition(b"\r\n\r\n")[0], to_head_request=False)
+            assert upstream.responses.read_head(OK) is not None
             self.service.pool.put(upstream)
 
     def free(self, token: str) -> bool:

@@ -22,10 +22,10 @@ from plane.decisions.http.upstream_keepalive import announced_timeout_s, repeata
 __all__ = [
     "CORS_FIELDS",
     "UNTIL_CLOSE",
-    "AnswerHead",
-    "InvalidAnswer",
+    "InvalidResponse",
+    "ResponseHead",
     "could_become_head",
-    "read_answer_head",
+    "read_response_head",
     "without_chunked_framing",
 ]
 
@@ -53,12 +53,12 @@ CORS_FIELDS = (
 _REFERRER_POLICY = b"\r\nReferrer-Policy: same-origin"
 
 
-class InvalidAnswer(Exception):
+class InvalidResponse(Exception):
     """The backend's answer is no HTTP that may be passed on."""
 
 
 @dataclass(slots=True)
-class AnswerHead:
+class ResponseHead:
     """A checked head. ``fields`` are the field lines to pass on, each begun by CR LF; our defaults are among them,
     but not in an answer before the answer.
 
@@ -94,17 +94,17 @@ def without_chunked_framing(fields: bytes) -> bytes:
     return _CHUNKED_FIELDS.sub(b"", fields)
 
 
-def read_answer_head(head: bytes, *, to_head_request: bool, shares_origin: bool = True) -> AnswerHead:
+def read_response_head(head: bytes, *, to_head_request: bool, shares_origin: bool = True) -> ResponseHead:
     """Read a head, without the empty line at its end.
 
     ``shares_origin``: the backend has no subdomain; see `shared_origin`.
 
     Raises:
-        InvalidAnswer
+        InvalidResponse
     """
     line = _STATUS_LINE.match(head)
     if line is None or not only_allowed_bytes(head) or not fields_are_valid(head[line.end() :]):
-        raise InvalidAnswer("malformed head")
+        raise InvalidResponse("malformed head")
     status = int(line[2])
     http_1_0 = line[1] == b"0"
     # RFC 9110, section 8.6, and RFC 9112, section 6.1: such a response has no body and no framing fields. A client that
@@ -145,7 +145,7 @@ def read_answer_head(head: bytes, *, to_head_request: bool, shares_origin: bool 
     announced = _announced_length(lengths, codings, http_1_0)
     announced_s = announced_timeout_s(keep_alive_field)
     has_body = status >= 200 and status not in (204, 304) and not to_head_request
-    return AnswerHead(
+    return ResponseHead(
         status=status,
         status_line=b"HTTP/1.1" + line[0][8:],
         fields=fields,
@@ -170,10 +170,10 @@ def _is_dropped(name: bytes, *, without_framing: bool, shares_origin: bool) -> b
 
 
 def _announced_length(lengths: list[bytes], codings: list[bytes], http_1_0: bool) -> int | None:
-    """Return the length of a body, as `AnswerHead.length`, if there is a body (RFC 9112, section 6.3)."""
+    """Return the length of a body, as `ResponseHead.length`, if there is a body (RFC 9112, section 6.3)."""
     if codings and (lengths or http_1_0 or codings != [b"chunked"]):
-        raise InvalidAnswer("framing that cannot be trusted")
+        raise InvalidResponse("framing that cannot be trusted")
     length = parse_length(lengths[0]) if lengths else UNTIL_CLOSE
     if length is None or len(lengths) > 1:
-        raise InvalidAnswer("malformed Content-Length")
+        raise InvalidResponse("malformed Content-Length")
     return None if codings else length

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from plane.timing import HEARTBEAT_INTERVAL_S
 
-__all__ = ["ConnectionMonitor"]
+__all__ = ["ActivityMonitor"]
 
 
 @dataclass(slots=True)
@@ -23,7 +23,7 @@ class _Use:
     touched: bool = False
 
 
-class ConnectionMonitor:
+class ActivityMonitor:
     """The use of every backend that this proxy serves. Times in seconds of a monotonic clock."""
 
     def __init__(self) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from plane.timing import STARTUP_TIMEOUT_S
 
-__all__ = ["ANSWER_LIMIT_S", "ASK_AGAIN_S", "DISCONNECTED_LIMIT_S", "QUESTIONS_LIMIT", "RouteQuestions"]
+__all__ = ["ANSWER_LIMIT_S", "ASK_AGAIN_S", "DISCONNECTED_LIMIT_S", "QUESTIONS_LIMIT", "PendingLookups"]
 
 # Questions under way. Fewer than a controller answers at the same time for one proxy.
 QUESTIONS_LIMIT = 8_000
@@ -35,7 +35,7 @@ class _Question:
     waiting: int = 1
 
 
-class RouteQuestions:
+class PendingLookups:
     """Questions by token. Times in seconds of the proxy's monotonic clock.
 
     Args:

@@ -11,18 +11,20 @@ from typing import Literal
 from plane.decisions.routing.host_names import normal_host
 from plane.decisions.routing.rewrite import could_be_token, split_target
 
-__all__ = ["ToToken", "https_location", "request_way"]
+__all__ = ["RouteMatch", "https_location", "match_target"]
 
 
 @dataclass(slots=True)
-class ToToken:
+class RouteMatch:
     """To the backend of ``token``, which gets ``forwarded`` as its target."""
 
     token: str
     forwarded: bytes
 
 
-def request_way(target: bytes, host: bytes, cluster: bytes) -> Literal["ready", "root"] | Literal[403, 410] | ToToken:
+def match_target(
+    target: bytes, host: bytes, cluster: bytes
+) -> Literal["ready", "root"] | Literal[403, 410] | RouteMatch:
     """Where ``target`` leads; a number is the status to answer with. ``cluster`` as by `normal_host`."""
     if target == b"/ready":
         return "ready"
@@ -31,7 +33,7 @@ def request_way(target: bytes, host: bytes, cluster: bytes) -> Literal["ready", 
     if host != cluster and not _belongs_to(normal_host(host), cluster):
         return 403
     token, forwarded = split_target(target)
-    return ToToken(token, forwarded) if could_be_token(token) else 410
+    return RouteMatch(token, forwarded) if could_be_token(token) else 410
 
 
 def _belongs_to(host: bytes, cluster: bytes) -> bool:

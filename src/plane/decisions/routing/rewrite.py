@@ -46,9 +46,9 @@ class Route:
     # The same with the prefix that the proxy removes from the path, if it does.
     path_request_fields: bytes
     # Field lines that the client gets.
-    answer_fields: bytes
+    response_fields: bytes
     # Those of a response for a target without a slash at `slash_at`, after the token.
-    bare_answer_fields: bytes
+    bare_response_fields: bytes
     slash_at: int
     # Whether the backend has no subdomain, and so shares its origin with others.
     shares_origin: bool
@@ -57,7 +57,7 @@ class Route:
     # Whether the first visit moves the token into a cookie (`token_cookie`).
     token_in_cookie: bool
     # Field lines that the client gets where the token is in the cookie.
-    cookie_answer_fields: bytes
+    cookie_response_fields: bytes
 
 
 def make_route(token: str, info: RouteInfo, server_field: bytes) -> Route:
@@ -78,7 +78,7 @@ def make_route(token: str, info: RouteInfo, server_field: bytes) -> Route:
         if not value.isascii() or not all(c == "\t" or c.isprintable() for c in value):
             raise MessageError(f"a value that no header can carry, for {name}")
     accepted = f"{info.subdomain}.{info.cluster}" if info.subdomain else info.cluster
-    answer_fields = f"\r\nx-plane-backend-id: {info.backend_id}".encode() + server_field
+    response_fields = f"\r\nx-plane-backend-id: {info.backend_id}".encode() + server_field
     shares_origin = not info.subdomain
     request_fields = "".join(f"\r\n{name}: {value}" for name, value in fields).encode()
     # A static token stays in the path: there is nothing that the application would have to put before it.
@@ -91,15 +91,15 @@ def make_route(token: str, info: RouteInfo, server_field: bytes) -> Route:
         accepted_host=normal_host(accepted.encode()),
         request_fields=request_fields,
         path_request_fields=request_fields + prefix_field,
-        answer_fields=answer_fields,
-        bare_answer_fields=answer_fields + own_scope(token) if shares_origin else answer_fields,
+        response_fields=response_fields,
+        bare_response_fields=response_fields + own_scope(token) if shares_origin else response_fields,
         slash_at=len(token) + 1,
         shares_origin=shares_origin,
         rewritten_prefix=f"/{token}".encode() if info.rewrite_prefix is True else b"",
         # On a shared origin every backend would get the cookie's requests.
         token_in_cookie=info.token_in_cookie is True and not shares_origin,
         # A shared cache must not give one user's response to another: the address no longer tells them apart.
-        cookie_answer_fields=answer_fields + b"\r\nVary: Cookie",
+        cookie_response_fields=response_fields + b"\r\nVary: Cookie",
     )
 
 

@@ -9,18 +9,18 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-from plane.decisions.routing.activity_monitor import ConnectionMonitor
+from plane.decisions.routing.activity_monitor import ActivityMonitor
 from plane.timing import QUIET_CHECK_INTERVAL_S
 
-__all__ = ["ConnectionKeeper"]
+__all__ = ["KeepaliveReporter"]
 
 
-class ConnectionKeeper:
+class KeepaliveReporter:
     """Keeps the backends in use alive. ``send`` tells the controller of one, or does nothing without a connection."""
 
     def __init__(self, send: Callable[[str], Awaitable[None]]) -> None:
         self._send = send
-        self._monitor = ConnectionMonitor()
+        self._monitor = ActivityMonitor()
         self._new: list[str] = []
         self._wake = asyncio.Event()
         self._clock = asyncio.get_running_loop().time

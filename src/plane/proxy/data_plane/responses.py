@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
-from plane.decisions.http.error_format import AnswerForm
+from plane.decisions.http.error_format import ErrorFormat
 from plane.decisions.http.response_head import CORS_FIELDS
 from plane.protocol import codec
 from plane.proxy.data_plane.error_pages import error_page, waiting_page
 from plane.version import this_version
 
-__all__ = ["OwnAnswers", "server_field"]
+__all__ = ["OwnResponses", "server_field"]
 
 # What happened, and what a person can do about it.
 _TEXTS = {
@@ -51,7 +51,7 @@ def server_field() -> bytes:
     return f"\r\nserver: Plane/{version.version}-{version.git_hash}".encode()
 
 
-class OwnAnswers:
+class OwnResponses:
     """All of them, each written once.
 
     Args:
@@ -62,10 +62,10 @@ class OwnAnswers:
     def __init__(self, server: bytes, root_redirect_url: str | None) -> None:
         self._server = server
         self._root_redirect_url = root_redirect_url
-        self._written: dict[tuple[int, AnswerForm, bool], bytes] = {}
-        self._written_absolute: dict[tuple[int, AnswerForm, bool], bytes] = {}
+        self._written: dict[tuple[int, ErrorFormat, bool], bytes] = {}
+        self._written_absolute: dict[tuple[int, ErrorFormat, bool], bytes] = {}
 
-    def of_status(self, status: int, form: AnswerForm, *, close: bool) -> bytes:
+    def of_status(self, status: int, form: ErrorFormat, *, close: bool) -> bytes:
         """An answer that says what ``status`` means here."""
         known = self._written.get((status, form, close))
         if known is None:
@@ -79,7 +79,7 @@ class OwnAnswers:
         """Whether ``/`` leads somewhere."""
         return self._root_redirect_url is not None
 
-    def of_root(self, form: AnswerForm, *, close: bool, own_host: bool) -> bytes:
+    def of_root(self, form: ErrorFormat, *, close: bool, own_host: bool) -> bytes:
         """To a request for ``/``.
 
         ``own_host``: for the cluster's own name, and not for a subdomain. There the next visit to the same address may
@@ -98,7 +98,7 @@ class OwnAnswers:
         more = b"\r\nLocation: " + location + b"\r\nReferrer-Policy: no-referrer" + cookie_field
         return self._write(302, _TEXT, b"", close, more)
 
-    def absolute_path(self, status: int, form: AnswerForm, *, close: bool) -> bytes:
+    def absolute_path(self, status: int, form: ErrorFormat, *, close: bool) -> bytes:
         """To a path that begins with no token, because an application does not know its own."""
         known = self._written_absolute.get((status, form, close))
         if known is None:
@@ -107,20 +107,20 @@ class OwnAnswers:
             known = self._written_absolute[status, form, close] = self._error(status, form, title, text, members, close)
         return known
 
-    def wrong_host(self, host: str, expected: str, form: AnswerForm, *, close: bool) -> bytes:
+    def wrong_host(self, host: str, expected: str, form: ErrorFormat, *, close: bool) -> bytes:
         """To a request for a name under which the session, or any, is not reached."""
         title, text = _TEXTS[403]
         text = f"This request is for {host}. The right address begins with {expected}. {text}"
         return self._error(403, form, title, text, {"host": host, "expected": expected}, close)
 
-    def other_origin(self, form: AnswerForm, *, close: bool) -> bytes:
+    def other_origin(self, form: ErrorFormat, *, close: bool) -> bytes:
         """To a request with the session's cookie that a page of another origin caused."""
         return self._error(403, form, *_OTHER_ORIGIN, {}, close)
 
     def _error(
-        self, status: int, form: AnswerForm, title: str, text: str, members: dict[str, str], close: bool
+        self, status: int, form: ErrorFormat, title: str, text: str, members: dict[str, str], close: bool
     ) -> bytes:
-        if form is AnswerForm.PAGE:
+        if form is ErrorFormat.PAGE:
             return self._write(status, _HTML, error_page(title[0].upper() + title[1:], text), close)
         body = codec.encode({"status": status, "error": title, **members}) + b"\n"
         return self._write(status, _JSON, body, close)
@@ -146,10 +146,10 @@ class OwnAnswers:
         return b"".join((*fields, b"\r\nContent-Length: %d\r\n\r\n" % len(body), body))
 
 
-def _body_of(status: int, form: AnswerForm) -> tuple[bytes, bytes]:
+def _body_of(status: int, form: ErrorFormat) -> tuple[bytes, bytes]:
     """Type and bytes."""
     title, text = _TEXTS[status]
-    if form is AnswerForm.PAGE:
+    if form is ErrorFormat.PAGE:
         return _HTML, error_page(title[0].upper() + title[1:], text)
     # Page 5: 410 has none. Programs of the original's know it by its status.
     return _JSON, b"" if status == 410 else codec.encode({"status": status, "error": title}) + b"\n"

@@ -16,7 +16,7 @@ from typing import Literal
 
 import structlog
 
-from plane.decisions.routing.pending_lookups import QUESTIONS_LIMIT, RouteQuestions
+from plane.decisions.routing.pending_lookups import QUESTIONS_LIMIT, PendingLookups
 from plane.decisions.routing.rewrite import Route, make_route
 from plane.decisions.routing.route_cache import RouteCache
 from plane.protocol.errors import MessageError
@@ -49,7 +49,7 @@ class RouteLookup:
         self._clock = partial(time.clock_gettime, time.CLOCK_BOOTTIME)
         self._looked_at = self._clock()
         self._too_many = RepeatedWarning(log, "too many tokens are asked for at once; the oldest question has failed")
-        self._questions = RouteQuestions(self._clock(), QUESTIONS_LIMIT)
+        self._questions = PendingLookups(self._clock(), QUESTIONS_LIMIT)
         self._answers: dict[str, asyncio.Future[Route | Literal["failed"] | None]] = {}
         self._to_send: list[str] = []
         self._wake = asyncio.Event()

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import structlog
 
 from plane.decisions.routing.rewrite import Route
-from plane.proxy.data_plane.keepalive_reporter import ConnectionKeeper
+from plane.proxy.data_plane.keepalive_reporter import KeepaliveReporter
 from plane.proxy.data_plane.send_queue import unsent_bytes
 from plane.proxy.data_plane.tunnel import Tunnel
 
@@ -30,8 +30,8 @@ class Tunnels:
         timeout_s: how long no byte may be transferred in a tunnel that has a deadline.
     """
 
-    def __init__(self, keeper: ConnectionKeeper, now: Callable[[], float], timeout_s: float) -> None:
-        self._keeper = keeper
+    def __init__(self, keepalive: KeepaliveReporter, now: Callable[[], float], timeout_s: float) -> None:
+        self._keepalive = keepalive
         self._now = now
         self._timeout_s = timeout_s
         self._open: set[Tunnel] = set()
@@ -62,7 +62,7 @@ class Tunnels:
     def side_lost(self, tunnel: Tunnel, *, first: bool) -> None:
         """A side of ``tunnel`` is closed. The backend is in use until the first one is."""
         if first:
-            self._keeper.ended(tunnel.route.backend_id)
+            self._keepalive.ended(tunnel.route.backend_id)
         else:
             self._open.discard(tunnel)
             self._limited.discard(tunnel)

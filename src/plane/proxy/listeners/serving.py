@@ -36,7 +36,7 @@ async def serving(
     """Accept connections while the block runs. Yields the tasks, none of which ends before."""
     _keep_large_buffers()
     tasks = [
-        asyncio.create_task(service.keeper.run(), name="keepalive"),
+        asyncio.create_task(service.keepalive.run(), name="keepalive"),
         asyncio.create_task(service.routes.run(), name="questions"),
         asyncio.create_task(service.sweep(), name="deadlines"),
     ]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plane.decisions.routing.pending_lookups import ANSWER_LIMIT_S, ASK_AGAIN_S, DISCONNECTED_LIMIT_S, RouteQuestions
+from plane.decisions.routing.pending_lookups import ANSWER_LIMIT_S, ASK_AGAIN_S, DISCONNECTED_LIMIT_S, PendingLookups
 
 NOTHING: tuple[list[str], list[str], list[str]] = ([], [], [])
 
 
 def test_one_question_however_many_wait_and_the_oldest_makes_room() -> None:
-    questions = RouteQuestions(now=0.0, limit=2)
+    questions = PendingLookups(now=0.0, limit=2)
     assert [questions.join(token, 0.0) for token in ("a", "a", "b", "a")] == [True, False, True, False]
     assert questions.make_room() is None
     assert questions.join("c", 0.0) is True
@@ -24,7 +24,7 @@ def test_one_question_however_many_wait_and_the_oldest_makes_room() -> None:
 
 
 def test_without_a_controller_it_fails_soon() -> None:
-    questions = RouteQuestions(now=0.0)
+    questions = PendingLookups(now=0.0)
     questions.join("a", 5.0)
     assert questions.look(5.0 + DISCONNECTED_LIMIT_S - 0.1) == NOTHING
     assert questions.look(5.0 + DISCONNECTED_LIMIT_S) == ([], ["a"], [])
@@ -32,7 +32,7 @@ def test_without_a_controller_it_fails_soon() -> None:
 
 
 def test_a_controller_that_goes_away_meanwhile_makes_it_fail_soon() -> None:
-    questions = RouteQuestions(now=0.0)
+    questions = PendingLookups(now=0.0)
     questions.connected(0.0)
     questions.join("a", 1.0)
     questions.disconnected(3.0)
@@ -41,14 +41,14 @@ def test_a_controller_that_goes_away_meanwhile_makes_it_fail_soon() -> None:
 
 
 def test_it_is_sent_to_the_next_controller_and_waits_on() -> None:
-    questions = RouteQuestions(now=0.0)
+    questions = PendingLookups(now=0.0)
     questions.join("a", 1.0)
     assert questions.connected(2.0) == ["a"]
     assert questions.look(2.0 + DISCONNECTED_LIMIT_S / 2) == NOTHING
 
 
 def test_a23_it_is_asked_again_while_open_and_fails_at_last() -> None:
-    questions = RouteQuestions(now=0.0)
+    questions = PendingLookups(now=0.0)
     questions.connected(0.0)
     questions.join("a", 0.0)
     looks = {now: questions.look(float(now)) for now in range(int(ANSWER_LIMIT_S) + 1)}
@@ -59,7 +59,7 @@ def test_a23_it_is_asked_again_while_open_and_fails_at_last() -> None:
 
 
 def test_what_nobody_waits_for_is_forgotten() -> None:
-    questions = RouteQuestions(now=0.0)
+    questions = PendingLookups(now=0.0)
     questions.connected(0.0)
     for _ in range(2):
         questions.join("a", 0.0)
@@ -77,7 +77,7 @@ STEPS = st.lists(
 
 @given(STEPS)
 def test_whatever_happens_no_question_outlives_its_limit(steps: list[tuple[str, str, float]]) -> None:
-    questions, now = RouteQuestions(now=0.0, limit=3), 0.0
+    questions, now = PendingLookups(now=0.0, limit=3), 0.0
     for step, token, passed in steps:
         now += passed
         match step:

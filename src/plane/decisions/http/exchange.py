@@ -1,0 +1,855 @@
+"""One request and its response, as a state machine: what is read, sent, reused, closed and waited for.
+
+`Exchange` takes events and returns commands; `plane.proxy.data_plane.client_connection` reports the ones and executes
+the others. It serves the requests of one client connection, one after another: a request that comes early waits, and
+reading stops when much waits. `exchange_states` has the states and their transitions.
+
+Times are in seconds of a monotonic clock. `Exchange.deadline` is when `Exchange.deadline_passed` is to be called.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Final, Protocol, TypeAlias
+
+from plane.decisions.http.chunks import MalformedChunks
+from plane.decisions.http.error_format import ErrorFormat, error_format
+from plane.decisions.http.exchange_states import TRANSITIONS, Event, State
+from plane.decisions.http.limits import DEFAULT_LIMITS, HttpLimits
+from plane.decisions.http.request_body import NO_BODY, RequestBody
+from plane.decisions.http.request_head import REPEATABLE, Refused, RequestHead, RequestReader, could_become_request
+from plane.decisions.http.response_head import UNTIL_CLOSE, InvalidResponse, ResponseHead, without_chunked_framing
+from plane.decisions.http.response_reader import ResponseReader
+from plane.decisions.http.stall_timeout import StallAction, stall_action
+from plane.decisions.routing.prefix_rewrite import below_prefix
+from plane.decisions.routing.rewrite import origin_form
+
+__all__ = [
+    "PENDING_LIMIT_BYTES",
+    "Action",
+    "Command",
+    "Connect",
+    "Exchange",
+    "ExchangeTimeouts",
+    "FindBackend",
+    "FinishResponse",
+    "Incident",
+    "Render",
+    "Report",
+    "SendClient",
+    "SendUpstream",
+    "StartResponse",
+    "StartTunnel",
+]
+
+# Bytes of later requests that may wait while one is served.
+PENDING_LIMIT_BYTES: Final = 64 * 1024
+
+# What is on the path of every request, looked up once: the access to a member of an enumeration takes as long as the
+# transition.
+_IDLE, _ROUTING, _CONNECTING, _AWAITING = State.IDLE, State.ROUTING, State.CONNECTING, State.AWAITING
+_CLOSING, _CLOSED = State.CLOSING, State.CLOSED
+_AFTER_REQUEST_HEAD: Final = TRANSITIONS[_IDLE][Event.REQUEST_HEAD]
+_AFTER_BACKEND_FOUND: Final = TRANSITIONS[_ROUTING][Event.BACKEND_FOUND]
+_AFTER_CONNECTED: Final = TRANSITIONS[_CONNECTING][Event.CONNECTED]
+_AFTER_CONNECTED_WITHOUT_BODY: Final = TRANSITIONS[_AFTER_CONNECTED][Event.REQUEST_END]
+_RESPONSE_END: Final = Event.RESPONSE_END
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExchangeTimeouts:
+    """How long an exchange waits, in seconds.
+
+    Attributes:
+        head_s: for the end of a request's head, and for the first request of a connection.
+        idle_s: for the next request.
+        body_s: for a byte of a body, or of a response head that has begun. Waiting for a response does not count.
+        half_closed_s: for a byte of the response to a client that has ended its direction. Most such clients are gone,
+            which only a write shows: with a longer time, a quiet stream would keep its backend in use.
+        closing_s: for the client to take what was written to it before the connection closes.
+        linger_s: for a client that is still sending to notice that it has its response.
+        first_request_s: for the first request of a client that connected just before the proxy stopped.
+    """
+
+    head_s: float
+    idle_s: float
+    body_s: float
+    half_closed_s: float
+    closing_s: float
+    linger_s: float
+    first_request_s: float
+
+
+class Action(enum.Enum):
+    """Commands without data."""
+
+    PAUSE_CLIENT = enum.auto()
+    RESUME_CLIENT = enum.auto()
+    PAUSE_UPSTREAM = enum.auto()
+    RESUME_UPSTREAM = enum.auto()
+    POOL_UPSTREAM = enum.auto()
+    """Another request may use the connection to the backend."""
+    KEEP_UPSTREAM = enum.auto()
+    """Only the next request of this client may use it: bytes that belong to no response may still come."""
+    ABORT_UPSTREAM = enum.auto()
+    SEND_HEAD = enum.auto()
+    """Send the backend the request's head, as it was written when the backend was found."""
+    END = enum.auto()
+    """The exchange is complete, and the connection stays open. All commands below end the exchange too."""
+    CLOSE = enum.auto()
+    """Close the client's connection when everything is written."""
+    LINGER = enum.auto()
+    """End the direction to the client, and discard what it still sends."""
+    ABORT = enum.auto()
+    """Close the client's connection at once."""
+    RESET = enum.auto()
+    """The same so that the client sees an error. An orderly end would mean that the response is complete."""
+    READ_NEXT = enum.auto()
+    """Call `Exchange.read_next` after the commands before this one: they may have paused the client."""
+
+
+class Connect(enum.Enum):
+    """Get a connection to the backend, then call `Exchange.connected` or `Exchange.connect_failed`."""
+
+    REPEATABLE = enum.auto()
+    """A free one may have been closed by the backend: the request is then sent again."""
+    ONCE = enum.auto()
+    """A free one must be known to be open, since the request cannot be sent again."""
+    NEW = enum.auto()
+    """No free one."""
+
+
+# The same for these.
+_SEND_HEAD, _REPEATABLE = Action.SEND_HEAD, Connect.REPEATABLE
+
+
+class Incident(enum.Enum):
+    """What is worth a line in the log."""
+
+    REQUEST_REFUSED = enum.auto()
+    RESPONSE_INVALID = enum.auto()
+    STALLED = enum.auto()
+
+
+@dataclass(slots=True)
+class FindBackend:
+    """Look up the backend, then call `Exchange.backend_found`, `Exchange.local_response` or `Exchange.respond`.
+
+    ``target`` is in origin form.
+    """
+
+    head: RequestHead
+    target: bytes
+
+
+@dataclass(slots=True)
+class SendUpstream:
+    """Send bytes of the request to the backend."""
+
+    data: bytes
+
+
+@dataclass(slots=True)
+class StartResponse:
+    """Send the client a final response's head, and what has come of its body."""
+
+    status: int
+    data: bytes
+
+
+@dataclass(slots=True)
+class FinishResponse:
+    """`StartResponse` with a complete response, `Action.POOL_UPSTREAM`, `Action.END`: most responses in one command."""
+
+    status: int
+    data: bytes
+
+
+@dataclass(slots=True)
+class SendClient:
+    """Send the client a part of the body, or an interim response."""
+
+    data: bytes
+
+
+@dataclass(slots=True)
+class StartTunnel:
+    """Send both sides these bytes, and from then on each what the other one sends."""
+
+    to_client: bytes
+    to_upstream: bytes
+
+
+@dataclass(slots=True)
+class Report:
+    """Log an incident. ``status``: of the response to it, 0 without one."""
+
+    incident: Incident
+    status: int
+    reason: str
+
+
+Command: TypeAlias = (
+    Action | Connect | FindBackend | SendUpstream | StartResponse | FinishResponse | SendClient | StartTunnel | Report
+)
+
+
+class Render(Protocol):
+    """Renders a response of the proxy's own. ``close``: the connection closes after it."""
+
+    def __call__(self, status: int, form: ErrorFormat, /, *, close: bool) -> bytes: ...
+
+
+class Exchange:
+    """The exchanges of one client connection, one after another.
+
+    Args:
+        reader: reads request heads.
+        render: renders a response of the proxy's own.
+        can_half_close: whether either side may end its direction alone; with TLS neither may.
+
+    Attributes:
+        state: see `State`.
+        head: of the request that is being served.
+        deadline: when `deadline_passed` is to be called. None: the wait is not limited.
+        client_paused: the client reads more slowly than its responses come. No further request is begun then.
+        client_ended: the client sends no more.
+        upstream_paused: the backend reads more slowly than the request comes.
+    """
+
+    __slots__ = (
+        "_body",
+        "_can_half_close",
+        "_ends_with_connection",
+        "_head_begun",
+        "_keep_alive",
+        "_limits",
+        "_lingers",
+        "_pending",
+        "_reading_paused",
+        "_render",
+        "_repeatable",
+        "_requests",
+        "_response_fields",
+        "_response_head",
+        "_responses",
+        "_reused",
+        "_rewritten_prefix",
+        "_stopping",
+        "_switch_fields",
+        "_timeouts",
+        "_unsent_bytes",
+        "_upstream_answered",
+        "client_ended",
+        "client_paused",
+        "deadline",
+        "head",
+        "state",
+        "upstream_paused",
+    )
+
+    def __init__(
+        self,
+        reader: RequestReader,
+        render: Render,
+        timeouts: ExchangeTimeouts,
+        *,
+        limits: HttpLimits = DEFAULT_LIMITS,
+        can_half_close: bool = True,
+    ) -> None:
+        self._requests = reader
+        self._render = render
+        self._timeouts = timeouts
+        self._limits = limits
+        self._can_half_close = can_half_close
+        self.state = _IDLE
+        self.head: RequestHead | None = None
+        self.deadline: float | None = None
+        self.client_paused = False
+        self.client_ended = False
+        self.upstream_paused = False
+        # What the client has sent and nobody has read.
+        self._pending = b""
+        # Whether the deadline of an idle connection is that of a head.
+        self._head_begun = True
+        self._keep_alive = True
+        self._body = NO_BODY
+        self._response_fields = self._switch_fields = self._rewritten_prefix = b""
+        # Of the connection to the backend, while there is one.
+        self._responses: ResponseReader | None = None
+        self._reused = False
+        # Whether the request may be sent twice.
+        self._repeatable = False
+        self._upstream_answered = False
+        self._response_head: ResponseHead | None = None
+        # Whether only the end of the connection tells that the response is complete.
+        self._ends_with_connection = False
+        self._reading_paused = False
+        self._lingers = False
+        self._stopping = False
+        # What neither side had taken when the deadline passed last.
+        self._unsent_bytes = 0
+
+    # Events of the client's connection.
+
+    def opened(self, now: float, *, stopping: bool = False) -> list[Command]:
+        """The client has connected. ``stopping``: the proxy stops."""
+        self.deadline = now + self._timeouts.head_s
+        return self.stop(now) if stopping else []
+
+    def client_bytes(self, data: bytes, now: float) -> list[Command]:
+        """The client has sent ``data``."""
+        state = self.state
+        if state is _IDLE:
+            self._pending = self._pending + data if self._pending else data
+            if not self.client_paused:
+                return self.read_next(now)
+        elif state is _CLOSING or state is _CLOSED:
+            return []
+        elif self._responses is not None and not self._body.complete and not self._pending:
+            commands: list[Command] = []
+            self._pass_body(data, commands, now)
+            if not self._pending:
+                return commands
+            if len(self._pending) > PENDING_LIMIT_BYTES:
+                self._pause_client(commands)
+            return commands
+        else:
+            self._pending = self._pending + data if self._pending else data
+        commands = []
+        if len(self._pending) > PENDING_LIMIT_BYTES:
+            self._pause_client(commands)
+        return commands
+
+    def client_eof(self, now: float) -> list[Command]:
+        """The client sends no more. It still gets the response to what it has requested."""
+        self.client_ended = True
+        state = self.state
+        if state is _CLOSED:
+            return []
+        if state is _CLOSING:
+            return [Action.CLOSE]
+        self._restart_deadline(now)
+        if not self._can_half_close:
+            # An end of TLS ends both directions.
+            return self._close_now(now)
+        if state is _IDLE:
+            if self.client_paused and self._pending:
+                return []
+        elif self._body.complete or self._responses is None or self._pending:
+            return []
+        return self._refuse_incomplete(now)
+
+    def client_lost(self) -> list[Command]:
+        """The client's connection is closed."""
+        commands: list[Command] = []
+        self._drop_upstream(commands)
+        if self.state is not _CLOSED:
+            self.state = TRANSITIONS[self.state][Event.CUT]
+        self.deadline = None
+        return commands
+
+    def client_full(self, now: float) -> list[Command]:
+        """The client does not read what was sent to it."""
+        self.client_paused = True
+        self._restart_deadline(now)
+        return [] if self._responses is None else [Action.PAUSE_UPSTREAM]
+
+    def client_drained(self, now: float) -> list[Command]:
+        """The client has read what was sent to it."""
+        self.client_paused = False
+        self._restart_deadline(now)
+        if self._responses is not None:
+            return [Action.RESUME_UPSTREAM]
+        return self.read_next(now)
+
+    def read_next(self, now: float) -> list[Command]:
+        """Begin with the request at the start of what waits, if none is served and the client reads."""
+        if self.state is not _IDLE or self.client_paused:
+            return []
+        data = self._pending
+        # One empty line before a request is allowed (RFC 9112, section 2.2).
+        if data.startswith(b"\r\n"):
+            data = data[2:]
+        end = data.find(b"\r\n\r\n")
+        if end < 0:
+            self._pending = data
+            return self._wait_for_head(now)
+        self._pending = data[end + 4 :]
+        try:
+            head = self._requests.read(data[:end])
+            target = origin_form(head)
+        except Refused as refused:
+            return self._refuse(refused.status, now, str(refused))
+        self.state = _AFTER_REQUEST_HEAD
+        self.deadline = None
+        self.head = head
+        self._response_head = None
+        fields = head.fields
+        length = fields.length
+        self._keep_alive = fields.keep_alive
+        self._body = NO_BODY if length == 0 else RequestBody(length, self._limits)
+        return [FindBackend(head, target)]
+
+    def _wait_for_head(self, now: float) -> list[Command]:
+        part = self._pending
+        if len(part) > self._limits.head_bytes:
+            return self._refuse(431, now)
+        if part and not could_become_request(part):
+            # It would wait for its end until the deadline.
+            return self._refuse(400, now)
+        if self.client_ended:
+            return self._refuse_incomplete(now)
+        if part and not self._head_begun:
+            self._head_begun = True
+            self.deadline = now + self._timeouts.head_s
+        commands: list[Command] = []
+        self._resume_client(commands)
+        return commands
+
+    # Events of the lookup of the backend.
+
+    def backend_found(self, response_fields: bytes, switch_fields: bytes, rewritten_prefix: bytes) -> Connect | None:
+        """The request leads to a backend. Return the command to connect to it, None if nobody waits for it any more.
+
+        ``response_fields`` are added to the response, ``switch_fields`` to a 101. ``rewritten_prefix``: see
+        `prefix_rewrite`; empty where nothing is rewritten.
+        """
+        if self.state is not _ROUTING:
+            return None
+        head = self.head
+        assert head is not None
+        self.state = _AFTER_BACKEND_FOUND
+        self._response_fields = response_fields
+        self._switch_fields = switch_fields
+        self._rewritten_prefix = rewritten_prefix
+        self._repeatable = head.fields.length == 0 and head.method in REPEATABLE
+        return _REPEATABLE if self._repeatable else Connect.ONCE
+
+    def local_response(self, status: int, data: bytes, now: float) -> list[Command]:
+        """Send a complete response of the proxy's own. A HEAD request gets only its head."""
+        if self.state is not _ROUTING and self.state is not _CONNECTING:
+            return []
+        return self._send_local(status, data, [], now)
+
+    def respond(self, status: int, now: float) -> list[Command]:
+        """Send a response that explains ``status``."""
+        return self.local_response(status, self._rendered(status), now)
+
+    def error_format(self) -> ErrorFormat:
+        """Return the format in which the client wants an error."""
+        return ErrorFormat.JSON if self.head is None else error_format(self.head.fields.lines)
+
+    def closes(self) -> bool:
+        """Return whether the connection closes after the response. A body left unread is never read as a request."""
+        return (
+            not self._keep_alive
+            or not self._body.complete
+            or (self.client_ended and not self._pending)
+            or self._stopping
+        )
+
+    def _rendered(self, status: int) -> bytes:
+        return self._render(status, self.error_format(), close=self.closes())
+
+    # Events of the connection to the backend.
+
+    def connected(self, reader: ResponseReader, now: float, *, reused: bool) -> list[Command]:
+        """There is a connection, whose responses ``reader`` reads. ``reused``: it has served a request before."""
+        if self.state is not _CONNECTING:
+            return [Action.ABORT_UPSTREAM]
+        self._responses = reader
+        self._reused = reused
+        self._upstream_answered = False
+        self.upstream_paused = False
+        commands: list[Command] = [_SEND_HEAD]
+        if self._body.complete:
+            self.state = _AFTER_CONNECTED_WITHOUT_BODY
+            if self.client_ended or self.client_paused:
+                self._restart_deadline(now)
+            if self._reading_paused:
+                self._resume_client(commands)
+            return commands
+        self.state = _AFTER_CONNECTED
+        waiting, self._pending = self._pending, b""
+        if waiting and not self._pass_body(waiting, commands, now):
+            return commands
+        if self.client_ended and not self._body.complete:
+            self._drop_upstream(commands)
+            return commands + self._refuse(400, now)
+        self._restart_deadline(now)
+        self._resume_client(commands)
+        return commands
+
+    def connect_failed(self, now: float, *, timed_out: bool) -> list[Command]:
+        """There is no connection to the backend."""
+        return self.respond(504 if timed_out else 502, now)
+
+    def upstream_bytes(self, data: bytes, now: float) -> list[Command]:
+        """The backend has sent ``data``."""
+        reader = self._responses
+        if reader is None:
+            return []
+        if self._response_head is not None:
+            return self._take_body(reader, data, now)
+        self._upstream_answered = True
+        request = self.head
+        assert request is not None
+        commands: list[Command] = []
+        begun_before = reader.head_begun
+        to_head_request = request.method == b"HEAD"
+        try:
+            head = reader.read_head(data, to_head_request=to_head_request)
+            while head is not None and head.status < 200 and head.status != 101:
+                if not request.http_1_0:
+                    # HTTP/1.0 has no interim responses.
+                    commands.append(SendClient(b"".join((head.status_line, head.fields, b"\r\n\r\n"))))
+                begun_before = True
+                head = reader.read_head(reader.rest, to_head_request=to_head_request)
+        except InvalidResponse as error:
+            return self._fail(str(error), commands, now)
+        if head is None:
+            if not reader.head_begun or self.deadline is None:
+                self._restart_deadline(now)
+            return commands
+        if begun_before:
+            self._restart_deadline(now)
+        if head.status == 101:
+            return self._switch(head, reader.rest, commands, now)
+        return self._start_response(reader, head, commands, now)
+
+    def upstream_full(self) -> list[Command]:
+        """The backend does not read what was sent to it."""
+        self.upstream_paused = True
+        commands: list[Command] = []
+        if self._responses is not None:
+            self._pause_client(commands)
+        return commands
+
+    def upstream_drained(self) -> list[Command]:
+        """The backend has read what was sent to it."""
+        self.upstream_paused = False
+        commands: list[Command] = []
+        if self._responses is not None:
+            self._resume_client(commands)
+        return commands
+
+    def upstream_lost(self, now: float, *, orderly: bool) -> list[Command]:
+        """The backend's connection is closed. ``orderly``: by its end, and not by an error."""
+        if self._responses is None:
+            return []
+        self._responses = None
+        response = self._response_head
+        commands: list[Command] = []
+        if response is not None:
+            if response.length == UNTIL_CLOSE and orderly:
+                self._end(self.closes(), commands, now)
+            else:
+                self._cut(commands)
+            return commands
+        if self._repeatable and self._reused and not self._upstream_answered:
+            # The backend closed the free connection before the request reached it.
+            self.state = TRANSITIONS[_AWAITING][Event.STALE]
+            return [Connect.NEW]
+        return self._send_local(502, self._rendered(502), commands, now)
+
+    # Events of time and of the proxy.
+
+    def deadline_passed(self, unsent_bytes: int, now: float) -> list[Command]:
+        """Handle a deadline that has passed.
+
+        ``unsent_bytes``: what both sides together have not taken yet. If it has changed since the last call, a side is
+        slow but reads, and the deadline is postponed.
+        """
+        commands: list[Command] = []
+        if self.state is _CLOSED or self.state is State.TUNNEL:
+            self.deadline = None
+        elif self.state is _IDLE and not self.client_paused:
+            if self._pending:
+                return self._refuse(408, now)
+            self._close(commands, now, still_sending=False)
+        elif unsent_bytes and unsent_bytes != self._unsent_bytes:
+            self._unsent_bytes = unsent_bytes
+            self._restart_deadline(now)
+        else:
+            if self.state is not _IDLE and self.state is not _CLOSING:
+                commands.append(Report(Incident.STALLED, 0, ""))
+            reader = self._responses
+            action = stall_action(
+                with_backend=reader is not None,
+                response_begun=self._response_head is not None,
+                client_ended=self.client_ended,
+                backend_reads=not self.upstream_paused,
+                response_head_begun=reader is not None and reader.head_begun,
+            )
+            self._drop_upstream(commands)
+            if action is StallAction.CUT:
+                self._cut(commands)
+            else:
+                self._send_local(action.value, self._rendered(action.value), commands, now)
+        return commands
+
+    def stop(self, now: float) -> list[Command]:
+        """The proxy stops: close the connection after the response.
+
+        An idle client may have sent a request already, as far as it knows. It is served if it comes soon.
+        """
+        self._stopping = True
+        if self.state is _IDLE:
+            self.deadline = now + self._timeouts.first_request_s
+        return []
+
+    def cut(self) -> list[Command]:
+        """End at once: the proxy has stopped, or the route leads nowhere any more."""
+        commands: list[Command] = []
+        if self.state is not _CLOSED and self.state is not State.TUNNEL:
+            self._drop_upstream(commands)
+            self._ends_with_connection = False
+            self._cut(commands)
+        return commands
+
+    # The request's body.
+
+    def _pass_body(self, data: bytes, commands: list[Command], now: float) -> bool:
+        """Send the backend what belongs to the body, and keep the rest. False: it is malformed, and refused."""
+        try:
+            passed, taken = self._body.take(data)
+        except MalformedChunks as error:
+            self._drop_upstream(commands)
+            if self._response_head is None:
+                commands += self._refuse(400, now, str(error))
+            else:
+                commands.append(Report(Incident.REQUEST_REFUSED, 400, str(error)))
+                self._ends_with_connection = False
+                self._cut(commands)
+            return False
+        if taken < len(data):
+            self._pending = data[taken:]
+        if self._body.complete:
+            self.state = TRANSITIONS[self.state][Event.REQUEST_END]
+        self._restart_deadline(now)
+        commands.append(SendUpstream(passed))
+        return True
+
+    # The response.
+
+    def _start_response(
+        self, reader: ResponseReader, head: ResponseHead, commands: list[Command], now: float
+    ) -> list[Command]:
+        """Send the client the head, with the body if it is complete already."""
+        request = self.head
+        assert request is not None
+        self._response_head = head
+        fields = head.fields
+        length = head.length
+        if request.http_1_0:
+            fields = without_chunked_framing(fields)
+            if length is None:
+                self._keep_alive = False
+                self._ends_with_connection = True
+        if length == UNTIL_CLOSE:
+            self._keep_alive = False
+            self._ends_with_connection = True
+        closes = self.closes()
+        if closes:
+            # What is announced is done, also if the request is complete by then.
+            self._keep_alive = False
+            connection = b"\r\nConnection: close\r\n\r\n"
+        elif request.http_1_0:
+            connection = b"\r\nConnection: keep-alive\r\n\r\n"
+        else:
+            connection = b"\r\n\r\n"
+        if self._rewritten_prefix:
+            fields = below_prefix(fields, self._rewritten_prefix, request.fields.authority)
+        body = reader.rest
+        clean = length == len(body)
+        if not clean and length == 0:
+            body = b""
+        elif not clean:
+            self.state = TRANSITIONS[self.state][Event.RESPONSE_HEAD]
+            whole = b"".join((head.status_line, fields, self._response_fields, connection))
+            commands.append(StartResponse(head.status, whole))
+            reader.begin_body(head, decodes_chunks=request.http_1_0)
+            return commands + self._take_body(reader, body, now) if body else commands
+        whole = b"".join((head.status_line, fields, self._response_fields, connection, body))
+        if (
+            clean
+            and not closes
+            and head.keep_alive
+            and not head.announces_absent_body
+            and not self.upstream_paused
+            and not self.client_paused
+            and not self._pending
+            and not self._reading_paused
+        ):
+            # What `_release` and `_end` would do, as for most responses.
+            self._responses = self.head = None
+            self.state = TRANSITIONS[self.state][_RESPONSE_END]
+            self._head_begun = False
+            self.deadline = now + self._timeouts.idle_s
+            commands.append(FinishResponse(head.status, whole))
+            return commands
+        commands.append(StartResponse(head.status, whole))
+        self._release(head, commands, clean=clean)
+        self._end(closes, commands, now)
+        return commands
+
+    def _take_body(self, reader: ResponseReader, data: bytes, now: float) -> list[Command]:
+        try:
+            passed = reader.read_body(data)
+        except MalformedChunks as error:
+            return self._fail(str(error), [], now)
+        if self.deadline is not None:
+            self._restart_deadline(now)
+        commands: list[Command] = [SendClient(passed)] if passed else []
+        if reader.done:
+            assert self._response_head is not None
+            self._release(self._response_head, commands, clean=reader.clean)
+            self._end(self.closes(), commands, now)
+        return commands
+
+    def _switch(self, head: ResponseHead, early: bytes, commands: list[Command], now: float) -> list[Command]:
+        """Begin a tunnel with the 101 of the backend, if the client has asked for one."""
+        request = self.head
+        assert request is not None
+        if request.fields.upgrade is None:
+            return self._fail("101 that was not asked for", commands, now)
+        upgrade = b"\r\nConnection: Upgrade\r\nUpgrade: " + (head.upgrade or b"")
+        fields = head.fields
+        if self._rewritten_prefix:
+            fields = below_prefix(fields, self._rewritten_prefix, request.fields.authority)
+        waiting, self._pending = self._pending, b""
+        self.state = TRANSITIONS[self.state][Event.UPGRADED]
+        self.deadline = None
+        self._responses = None
+        if not self.client_ended and not self.upstream_paused:
+            self._resume_client(commands)
+        to_client = b"".join((head.status_line, fields, self._switch_fields, upgrade, b"\r\n\r\n", early))
+        commands.append(StartTunnel(to_client, waiting))
+        return commands
+
+    def _release(self, head: ResponseHead, commands: list[Command], *, clean: bool) -> None:
+        """Give the connection to the backend back, unless something is left on it, in either direction."""
+        self._responses = None
+        if not clean or not head.keep_alive or not self._body.complete or self.upstream_paused:
+            # Bytes after the end belong to no response: they are dropped, and the connection is not used again.
+            commands.append(Action.ABORT_UPSTREAM)
+            return
+        if self.client_paused:
+            # The next client is not to wait for this one's reading.
+            commands.append(Action.RESUME_UPSTREAM)
+        # If a body comes after all, it must not be the beginning of another client's response.
+        commands.append(Action.KEEP_UPSTREAM if head.announces_absent_body else Action.POOL_UPSTREAM)
+
+    def _end(self, closes: bool, commands: list[Command], now: float) -> None:
+        """End the exchange, and begin with the next request unless the connection ``closes``."""
+        if closes:
+            self._close(commands, now, still_sending=not self._body.complete)
+            return
+        self.state = TRANSITIONS[self.state][_RESPONSE_END]
+        self.head = None
+        self._head_begun = False
+        self.deadline = now + self._timeouts.idle_s
+        commands.append(Action.END)
+        if self._pending:
+            commands.append(Action.READ_NEXT)
+        elif self._reading_paused and not self.client_paused:
+            self._resume_client(commands)
+
+    # Failures.
+
+    def _send_local(self, status: int, data: bytes, commands: list[Command], now: float) -> list[Command]:
+        assert self.head is not None
+        if self.head.method == b"HEAD":
+            data = data[: data.index(b"\r\n\r\n") + 4]
+        commands.append(StartResponse(status, data))
+        self._end(self.closes(), commands, now)
+        return commands
+
+    def _refuse(self, status: int, now: float, reason: str = "") -> list[Command]:
+        """Refuse a request that is malformed or incomplete, and close."""
+        commands: list[Command] = []
+        if reason:
+            commands.append(Report(Incident.REQUEST_REFUSED, status, reason))
+        commands.append(StartResponse(status, self._render(status, ErrorFormat.JSON, close=True)))
+        self._close(commands, now, still_sending=True)
+        return commands
+
+    def _refuse_incomplete(self, now: float) -> list[Command]:
+        """The client has ended its direction. Refuse a request that is incomplete, unless its response has begun."""
+        if self.state is State.EARLY or (self.state is _IDLE and not self._pending):
+            return self._close_now(now)
+        commands: list[Command] = []
+        self._drop_upstream(commands)
+        return commands + self._refuse(400, now)
+
+    def _fail(self, reason: str, commands: list[Command], now: float) -> list[Command]:
+        """The backend sends what is not HTTP."""
+        commands.append(Report(Incident.RESPONSE_INVALID, 0, reason))
+        self._drop_upstream(commands)
+        if self._response_head is None:
+            return self._send_local(502, self._rendered(502), commands, now)
+        self._cut(commands)
+        return commands
+
+    def _cut(self, commands: list[Command]) -> None:
+        """Close the client's connection at once. A response that has begun stays visibly incomplete."""
+        self.state = TRANSITIONS[self.state][Event.CUT]
+        self.deadline = None
+        commands.append(Action.RESET if self._ends_with_connection else Action.ABORT)
+
+    def _close_now(self, now: float) -> list[Command]:
+        commands: list[Command] = []
+        self._drop_upstream(commands)
+        self._close(commands, now, still_sending=False)
+        return commands
+
+    def _close(self, commands: list[Command], now: float, *, still_sending: bool) -> None:
+        """Read no further request, and close when everything is written.
+
+        A connection that is closed while bytes are unread is reset, and the reset may overtake the response. So one
+        whose client is still sending is closed in our direction alone at first (RFC 9112, section 9.6).
+        """
+        self.state = TRANSITIONS[self.state][Event.LAST_RESPONSE_END]
+        self._pending = b""
+        self._lingers = still_sending and not self.client_ended and self._can_half_close
+        if self._lingers:
+            self._resume_client(commands)
+        commands.append(Action.LINGER if self._lingers else Action.CLOSE)
+        self._restart_deadline(now)
+
+    def _drop_upstream(self, commands: list[Command]) -> None:
+        if self._responses is not None:
+            self._responses = None
+            commands.append(Action.ABORT_UPSTREAM)
+
+    def _pause_client(self, commands: list[Command]) -> None:
+        if not self._reading_paused:
+            self._reading_paused = True
+            commands.append(Action.PAUSE_CLIENT)
+
+    def _resume_client(self, commands: list[Command]) -> None:
+        if self._reading_paused:
+            self._reading_paused = False
+            commands.append(Action.RESUME_CLIENT)
+
+    def _restart_deadline(self, now: float) -> None:
+        """Wait anew: a byte of a body was transferred, or something else is waited for from now on."""
+        timeouts, reader = self._timeouts, self._responses
+        timeout_s: float | None
+        if self.state is _CLOSING:
+            timeout_s = timeouts.linger_s if self._lingers else timeouts.closing_s
+        elif self.client_paused or (reader is not None and not self._body.complete):
+            # A client that has ended its direction is there, or a write will show that it is not.
+            timeout_s = timeouts.closing_s if self.client_ended else timeouts.body_s
+        elif self.state is _IDLE:
+            if self._head_begun:
+                # The deadline is that of a head.
+                return
+            timeout_s = timeouts.idle_s
+        elif self.client_ended:
+            timeout_s = timeouts.half_closed_s
+        else:
+            timeout_s = timeouts.body_s if reader is not None and reader.head_begun else None
+        self.deadline = None if timeout_s is None else now + timeout_s
