@@ -182,7 +182,7 @@ class ProxyLimits:
             the keepalive probes of `plane.proxy.data_plane.lost_peers` take.
         sweep_interval_s: between two checks of all deadlines.
         half_closed_s, closing_s, linger_s, first_request_s: no options; see
-            `plane.decisions.http.exchange.ExchangeTimeouts`.
+            `plane.decisions.http.exchange_timeouts.ExchangeTimeouts`.
         waiting_page_after_s: no option. A backend that starts within this time shows no waiting page before.
     """
 

@@ -184,7 +184,8 @@ def check_request(head: bytes) -> None:
     way = match_target(target, read.fields.host, CLUSTER)
     if not isinstance(way, RouteMatch):
         return
-    written = forwarded_head(read, target, way.forwarded, ROUTE, CLIENT_FIELDS)
+    read.target = target
+    written = forwarded_head(read, way.forwarded, ROUTE, CLIENT_FIELDS)
     seen, seen_length = as_h11_reads_a_request(written)
     assert (seen.method, seen.target, seen_length) == (read.method, way.forwarded, length)
     names = [re.sub(rb"[^a-z0-9]+", b"-", name) for name, _ in seen.headers]

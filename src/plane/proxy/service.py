@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable, Iterable
 
 import structlog
 
-from plane.decisions.http.exchange import ExchangeTimeouts
+from plane.decisions.http.exchange import ExchangeRules
+from plane.decisions.http.exchange_timeouts import ExchangeTimeouts
 from plane.decisions.http.proxy_protocol import ProxyHeader
 from plane.decisions.http.request_head import RequestReader
 from plane.decisions.http.trusted_proxies import TrustedProxies
@@ -67,10 +68,12 @@ class ProxyService:
         self._context = ConnectionContext(
             now=loop.time,
             has_room=self.has_room,
-            reader=RequestReader(names, settings.http_limits),
-            render=responses.of_status,
-            timeouts=_exchange_timeouts(limits),
-            http_limits=settings.http_limits,
+            rules=ExchangeRules(
+                requests=RequestReader(names, settings.http_limits),
+                render=responses.of_status,
+                timeouts=_exchange_timeouts(limits),
+                limits=settings.http_limits,
+            ),
             names=names,
             cluster=cluster,
             trusted_proxies=self.trusted_proxies,

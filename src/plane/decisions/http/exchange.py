@@ -2,20 +2,33 @@
 
 `Exchange` takes events and returns commands; `plane.proxy.data_plane.client_connection` reports the ones and executes
 the others. It serves the requests of one client connection, one after another: a request that comes early waits, and
-reading stops when much waits. `exchange_states` has the states and their transitions.
+reading stops when much waits. `exchange_states` has the states and their transitions, `exchange_commands` what is
+returned, and `exchange_timeouts` how long each state may last.
 
 Times are in seconds of a monotonic clock. `Exchange.deadline` is when `Exchange.deadline_passed` is to be called.
 """
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass
-from typing import Final, Protocol, TypeAlias
+from typing import Final, Protocol
 
 from plane.decisions.http.chunks import MalformedChunks
 from plane.decisions.http.error_format import ErrorFormat, error_format
+from plane.decisions.http.exchange_commands import (
+    Action,
+    Command,
+    Connect,
+    FinishResponse,
+    Incident,
+    Report,
+    SendClient,
+    SendUpstream,
+    StartResponse,
+    StartTunnel,
+)
 from plane.decisions.http.exchange_states import TRANSITIONS, Event, State
+from plane.decisions.http.exchange_timeouts import ExchangeTimeouts
 from plane.decisions.http.limits import DEFAULT_LIMITS, HttpLimits
 from plane.decisions.http.request_body import NO_BODY, RequestBody
 from plane.decisions.http.request_head import REPEATABLE, Refused, RequestHead, RequestReader, could_become_request
@@ -25,23 +38,7 @@ from plane.decisions.http.stall_timeout import StallAction, stall_action
 from plane.decisions.routing.prefix_rewrite import below_prefix
 from plane.decisions.routing.rewrite import origin_form
 
-__all__ = [
-    "PENDING_LIMIT_BYTES",
-    "Action",
-    "Command",
-    "Connect",
-    "Exchange",
-    "ExchangeTimeouts",
-    "FindBackend",
-    "FinishResponse",
-    "Incident",
-    "Render",
-    "Report",
-    "SendClient",
-    "SendUpstream",
-    "StartResponse",
-    "StartTunnel",
-]
+__all__ = ["PENDING_LIMIT_BYTES", "Exchange", "ExchangeRules", "Render"]
 
 # Bytes of later requests that may wait while one is served.
 PENDING_LIMIT_BYTES: Final = 64 * 1024
@@ -49,150 +46,15 @@ PENDING_LIMIT_BYTES: Final = 64 * 1024
 # What is on the path of every request, looked up once: the access to a member of an enumeration takes as long as the
 # transition.
 _IDLE, _ROUTING, _CONNECTING, _AWAITING = State.IDLE, State.ROUTING, State.CONNECTING, State.AWAITING
-_CLOSING, _CLOSED = State.CLOSING, State.CLOSED
+_CLOSING, _CLOSED, _TUNNEL = State.CLOSING, State.CLOSED, State.TUNNEL
+_OVER = (_CLOSING, _CLOSED, _TUNNEL)
 _AFTER_REQUEST_HEAD: Final = TRANSITIONS[_IDLE][Event.REQUEST_HEAD]
 _AFTER_BACKEND_FOUND: Final = TRANSITIONS[_ROUTING][Event.BACKEND_FOUND]
 _AFTER_CONNECTED: Final = TRANSITIONS[_CONNECTING][Event.CONNECTED]
 _AFTER_CONNECTED_WITHOUT_BODY: Final = TRANSITIONS[_AFTER_CONNECTED][Event.REQUEST_END]
-_RESPONSE_END: Final = Event.RESPONSE_END
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExchangeTimeouts:
-    """How long an exchange waits, in seconds.
-
-    Attributes:
-        head_s: for the end of a request's head, and for the first request of a connection.
-        idle_s: for the next request.
-        body_s: for a byte of a body, or of a response head that has begun. Waiting for a response does not count.
-        half_closed_s: for a byte of the response to a client that has ended its direction. Most such clients are gone,
-            which only a write shows: with a longer time, a quiet stream would keep its backend in use.
-        closing_s: for the client to take what was written to it before the connection closes.
-        linger_s: for a client that is still sending to notice that it has its response.
-        first_request_s: for the first request of a client that connected just before the proxy stopped.
-    """
-
-    head_s: float
-    idle_s: float
-    body_s: float
-    half_closed_s: float
-    closing_s: float
-    linger_s: float
-    first_request_s: float
-
-
-class Action(enum.Enum):
-    """Commands without data."""
-
-    PAUSE_CLIENT = enum.auto()
-    RESUME_CLIENT = enum.auto()
-    PAUSE_UPSTREAM = enum.auto()
-    RESUME_UPSTREAM = enum.auto()
-    POOL_UPSTREAM = enum.auto()
-    """Another request may use the connection to the backend."""
-    KEEP_UPSTREAM = enum.auto()
-    """Only the next request of this client may use it: bytes that belong to no response may still come."""
-    ABORT_UPSTREAM = enum.auto()
-    SEND_HEAD = enum.auto()
-    """Send the backend the request's head, as it was written when the backend was found."""
-    END = enum.auto()
-    """The exchange is complete, and the connection stays open. All commands below end the exchange too."""
-    CLOSE = enum.auto()
-    """Close the client's connection when everything is written."""
-    LINGER = enum.auto()
-    """End the direction to the client, and discard what it still sends."""
-    ABORT = enum.auto()
-    """Close the client's connection at once."""
-    RESET = enum.auto()
-    """The same so that the client sees an error. An orderly end would mean that the response is complete."""
-    READ_NEXT = enum.auto()
-    """Call `Exchange.read_next` after the commands before this one: they may have paused the client."""
-
-
-class Connect(enum.Enum):
-    """Get a connection to the backend, then call `Exchange.connected` or `Exchange.connect_failed`."""
-
-    REPEATABLE = enum.auto()
-    """A free one may have been closed by the backend: the request is then sent again."""
-    ONCE = enum.auto()
-    """A free one must be known to be open, since the request cannot be sent again."""
-    NEW = enum.auto()
-    """No free one."""
-
-
-# The same for these.
-_SEND_HEAD, _REPEATABLE = Action.SEND_HEAD, Connect.REPEATABLE
-
-
-class Incident(enum.Enum):
-    """What is worth a line in the log."""
-
-    REQUEST_REFUSED = enum.auto()
-    RESPONSE_INVALID = enum.auto()
-    STALLED = enum.auto()
-
-
-@dataclass(slots=True)
-class FindBackend:
-    """Look up the backend, then call `Exchange.backend_found`, `Exchange.local_response` or `Exchange.respond`.
-
-    ``target`` is in origin form.
-    """
-
-    head: RequestHead
-    target: bytes
-
-
-@dataclass(slots=True)
-class SendUpstream:
-    """Send bytes of the request to the backend."""
-
-    data: bytes
-
-
-@dataclass(slots=True)
-class StartResponse:
-    """Send the client a final response's head, and what has come of its body."""
-
-    status: int
-    data: bytes
-
-
-@dataclass(slots=True)
-class FinishResponse:
-    """`StartResponse` with a complete response, `Action.POOL_UPSTREAM`, `Action.END`: most responses in one command."""
-
-    status: int
-    data: bytes
-
-
-@dataclass(slots=True)
-class SendClient:
-    """Send the client a part of the body, or an interim response."""
-
-    data: bytes
-
-
-@dataclass(slots=True)
-class StartTunnel:
-    """Send both sides these bytes, and from then on each what the other one sends."""
-
-    to_client: bytes
-    to_upstream: bytes
-
-
-@dataclass(slots=True)
-class Report:
-    """Log an incident. ``status``: of the response to it, 0 without one."""
-
-    incident: Incident
-    status: int
-    reason: str
-
-
-Command: TypeAlias = (
-    Action | Connect | FindBackend | SendUpstream | StartResponse | FinishResponse | SendClient | StartTunnel | Report
-)
+_FIND_BACKEND, _SEND_HEAD, _CLOSE, _LINGER = Action.FIND_BACKEND, Action.SEND_HEAD, Action.CLOSE, Action.LINGER
+_REPEATABLE = Connect.REPEATABLE
+_RESPONSE_END, _LAST_RESPONSE_END, _CUT = Event.RESPONSE_END, Event.LAST_RESPONSE_END, Event.CUT
 
 
 class Render(Protocol):
@@ -201,12 +63,25 @@ class Render(Protocol):
     def __call__(self, status: int, form: ErrorFormat, /, *, close: bool) -> bytes: ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExchangeRules:
+    """What all exchanges of a proxy have in common.
+
+    Attributes:
+        requests: reads request heads.
+        render: renders a response of the proxy's own.
+    """
+
+    requests: RequestReader
+    render: Render
+    timeouts: ExchangeTimeouts
+    limits: HttpLimits = DEFAULT_LIMITS
+
+
 class Exchange:
     """The exchanges of one client connection, one after another.
 
     Args:
-        reader: reads request heads.
-        render: renders a response of the proxy's own.
         can_half_close: whether either side may end its direction alone; with TLS neither may.
 
     Attributes:
@@ -224,21 +99,18 @@ class Exchange:
         "_ends_with_connection",
         "_head_begun",
         "_keep_alive",
-        "_limits",
         "_lingers",
         "_pending",
         "_reading_paused",
-        "_render",
         "_repeatable",
-        "_requests",
         "_response_fields",
         "_response_head",
         "_responses",
         "_reused",
         "_rewritten_prefix",
+        "_rules",
         "_stopping",
         "_switch_fields",
-        "_timeouts",
         "_unsent_bytes",
         "_upstream_answered",
         "client_ended",
@@ -249,19 +121,17 @@ class Exchange:
         "upstream_paused",
     )
 
-    def __init__(
-        self,
-        reader: RequestReader,
-        render: Render,
-        timeouts: ExchangeTimeouts,
-        *,
-        limits: HttpLimits = DEFAULT_LIMITS,
-        can_half_close: bool = True,
-    ) -> None:
-        self._requests = reader
-        self._render = render
-        self._timeouts = timeouts
-        self._limits = limits
+    # Of the backend, set by `backend_found`. ``_repeatable``: the request may be sent twice.
+    _response_fields: bytes
+    _switch_fields: bytes
+    _rewritten_prefix: bytes
+    _repeatable: bool
+    # Of the connection to it, set by `connected`.
+    _reused: bool
+    _upstream_answered: bool
+
+    def __init__(self, rules: ExchangeRules, *, can_half_close: bool = True) -> None:
+        self._rules = rules
         self._can_half_close = can_half_close
         self.state = _IDLE
         self.head: RequestHead | None = None
@@ -275,13 +145,8 @@ class Exchange:
         self._head_begun = True
         self._keep_alive = True
         self._body = NO_BODY
-        self._response_fields = self._switch_fields = self._rewritten_prefix = b""
-        # Of the connection to the backend, while there is one.
+        # Reads the connection to the backend, while there is one.
         self._responses: ResponseReader | None = None
-        self._reused = False
-        # Whether the request may be sent twice.
-        self._repeatable = False
-        self._upstream_answered = False
         self._response_head: ResponseHead | None = None
         # Whether only the end of the connection tells that the response is complete.
         self._ends_with_connection = False
@@ -293,10 +158,11 @@ class Exchange:
 
     # Events of the client's connection.
 
-    def opened(self, now: float, *, stopping: bool = False) -> list[Command]:
+    def opened(self, now: float, *, stopping: bool = False) -> None:
         """The client has connected. ``stopping``: the proxy stops."""
-        self.deadline = now + self._timeouts.head_s
-        return self.stop(now) if stopping else []
+        self.deadline = now + self._rules.timeouts.head_s
+        if stopping:
+            self.stop(now)
 
     def client_bytes(self, data: bytes, now: float) -> list[Command]:
         """The client has sent ``data``."""
@@ -305,7 +171,7 @@ class Exchange:
             self._pending = self._pending + data if self._pending else data
             if not self.client_paused:
                 return self.read_next(now)
-        elif state is _CLOSING or state is _CLOSED:
+        elif state in _OVER:
             return []
         elif self._responses is not None and not self._body.complete and not self._pending:
             commands: list[Command] = []
@@ -326,10 +192,8 @@ class Exchange:
         """The client sends no more. It still gets the response to what it has requested."""
         self.client_ended = True
         state = self.state
-        if state is _CLOSED:
-            return []
-        if state is _CLOSING:
-            return [Action.CLOSE]
+        if state in _OVER:
+            return [Action.CLOSE] if state is _CLOSING else []
         self._restart_deadline(now)
         if not self._can_half_close:
             # An end of TLS ends both directions.
@@ -346,7 +210,7 @@ class Exchange:
         commands: list[Command] = []
         self._drop_upstream(commands)
         if self.state is not _CLOSED:
-            self.state = TRANSITIONS[self.state][Event.CUT]
+            self.state = TRANSITIONS[self.state][_CUT]
         self.deadline = None
         return commands
 
@@ -378,8 +242,8 @@ class Exchange:
             return self._wait_for_head(now)
         self._pending = data[end + 4 :]
         try:
-            head = self._requests.read(data[:end])
-            target = origin_form(head)
+            head = self._rules.requests.read(data[:end])
+            head.target = origin_form(head)
         except Refused as refused:
             return self._refuse(refused.status, now, str(refused))
         self.state = _AFTER_REQUEST_HEAD
@@ -389,12 +253,12 @@ class Exchange:
         fields = head.fields
         length = fields.length
         self._keep_alive = fields.keep_alive
-        self._body = NO_BODY if length == 0 else RequestBody(length, self._limits)
-        return [FindBackend(head, target)]
+        self._body = NO_BODY if length == 0 else RequestBody(length, self._rules.limits)
+        return [_FIND_BACKEND]
 
     def _wait_for_head(self, now: float) -> list[Command]:
         part = self._pending
-        if len(part) > self._limits.head_bytes:
+        if len(part) > self._rules.limits.head_bytes:
             return self._refuse(431, now)
         if part and not could_become_request(part):
             # It would wait for its end until the deadline.
@@ -403,7 +267,7 @@ class Exchange:
             return self._refuse_incomplete(now)
         if part and not self._head_begun:
             self._head_begun = True
-            self.deadline = now + self._timeouts.head_s
+            self.deadline = now + self._rules.timeouts.head_s
         commands: list[Command] = []
         self._resume_client(commands)
         return commands
@@ -451,7 +315,7 @@ class Exchange:
         )
 
     def _rendered(self, status: int) -> bytes:
-        return self._render(status, self.error_format(), close=self.closes())
+        return self._rules.render(status, self.error_format(), close=self.closes())
 
     # Events of the connection to the backend.
 
@@ -563,7 +427,7 @@ class Exchange:
         slow but reads, and the deadline is postponed.
         """
         commands: list[Command] = []
-        if self.state is _CLOSED or self.state is State.TUNNEL:
+        if self.state is _CLOSED or self.state is _TUNNEL:
             self.deadline = None
         elif self.state is _IDLE and not self.client_paused:
             if self._pending:
@@ -590,22 +454,20 @@ class Exchange:
                 self._send_local(action.value, self._rendered(action.value), commands, now)
         return commands
 
-    def stop(self, now: float) -> list[Command]:
+    def stop(self, now: float) -> None:
         """The proxy stops: close the connection after the response.
 
         An idle client may have sent a request already, as far as it knows. It is served if it comes soon.
         """
         self._stopping = True
         if self.state is _IDLE:
-            self.deadline = now + self._timeouts.first_request_s
-        return []
+            self.deadline = now + self._rules.timeouts.first_request_s
 
     def cut(self) -> list[Command]:
         """End at once: the proxy has stopped, or the route leads nowhere any more."""
         commands: list[Command] = []
-        if self.state is not _CLOSED and self.state is not State.TUNNEL:
+        if self.state is not _CLOSED and self.state is not _TUNNEL:
             self._drop_upstream(commands)
-            self._ends_with_connection = False
             self._cut(commands)
         return commands
 
@@ -621,7 +483,6 @@ class Exchange:
                 commands += self._refuse(400, now, str(error))
             else:
                 commands.append(Report(Incident.REQUEST_REFUSED, 400, str(error)))
-                self._ends_with_connection = False
                 self._cut(commands)
             return False
         if taken < len(data):
@@ -675,20 +536,23 @@ class Exchange:
         whole = b"".join((head.status_line, fields, self._response_fields, connection, body))
         if (
             clean
-            and not closes
             and head.keep_alive
             and not head.announces_absent_body
+            and self._body.complete
             and not self.upstream_paused
             and not self.client_paused
-            and not self._pending
-            and not self._reading_paused
+            and (closes or not (self._pending or self._reading_paused))
         ):
             # What `_release` and `_end` would do, as for most responses.
-            self._responses = self.head = None
+            self._responses = None
+            commands.append(FinishResponse(head.status, whole))
+            if closes:
+                self._close(commands, now, still_sending=False)
+                return commands
+            self.head = None
             self.state = TRANSITIONS[self.state][_RESPONSE_END]
             self._head_begun = False
-            self.deadline = now + self._timeouts.idle_s
-            commands.append(FinishResponse(head.status, whole))
+            self.deadline = now + self._rules.timeouts.idle_s
             return commands
         commands.append(StartResponse(head.status, whole))
         self._release(head, commands, clean=clean)
@@ -750,7 +614,7 @@ class Exchange:
         self.state = TRANSITIONS[self.state][_RESPONSE_END]
         self.head = None
         self._head_begun = False
-        self.deadline = now + self._timeouts.idle_s
+        self.deadline = now + self._rules.timeouts.idle_s
         commands.append(Action.END)
         if self._pending:
             commands.append(Action.READ_NEXT)
@@ -772,7 +636,7 @@ class Exchange:
         commands: list[Command] = []
         if reason:
             commands.append(Report(Incident.REQUEST_REFUSED, status, reason))
-        commands.append(StartResponse(status, self._render(status, ErrorFormat.JSON, close=True)))
+        commands.append(StartResponse(status, self._rules.render(status, ErrorFormat.JSON, close=True)))
         self._close(commands, now, still_sending=True)
         return commands
 
@@ -795,7 +659,7 @@ class Exchange:
 
     def _cut(self, commands: list[Command]) -> None:
         """Close the client's connection at once. A response that has begun stays visibly incomplete."""
-        self.state = TRANSITIONS[self.state][Event.CUT]
+        self.state = TRANSITIONS[self.state][_CUT]
         self.deadline = None
         commands.append(Action.RESET if self._ends_with_connection else Action.ABORT)
 
@@ -811,12 +675,12 @@ class Exchange:
         A connection that is closed while bytes are unread is reset, and the reset may overtake the response. So one
         whose client is still sending is closed in our direction alone at first (RFC 9112, section 9.6).
         """
-        self.state = TRANSITIONS[self.state][Event.LAST_RESPONSE_END]
+        self.state = TRANSITIONS[self.state][_LAST_RESPONSE_END]
         self._pending = b""
         self._lingers = still_sending and not self.client_ended and self._can_half_close
         if self._lingers:
             self._resume_client(commands)
-        commands.append(Action.LINGER if self._lingers else Action.CLOSE)
+        commands.append(_LINGER if self._lingers else _CLOSE)
         self._restart_deadline(now)
 
     def _drop_upstream(self, commands: list[Command]) -> None:
@@ -836,20 +700,16 @@ class Exchange:
 
     def _restart_deadline(self, now: float) -> None:
         """Wait anew: a byte of a body was transferred, or something else is waited for from now on."""
-        timeouts, reader = self._timeouts, self._responses
-        timeout_s: float | None
-        if self.state is _CLOSING:
-            timeout_s = timeouts.linger_s if self._lingers else timeouts.closing_s
-        elif self.client_paused or (reader is not None and not self._body.complete):
-            # A client that has ended its direction is there, or a write will show that it is not.
-            timeout_s = timeouts.closing_s if self.client_ended else timeouts.body_s
-        elif self.state is _IDLE:
-            if self._head_begun:
-                # The deadline is that of a head.
-                return
-            timeout_s = timeouts.idle_s
-        elif self.client_ended:
-            timeout_s = timeouts.half_closed_s
-        else:
-            timeout_s = timeouts.body_s if reader is not None and reader.head_begun else None
+        if self.state is _IDLE and self._head_begun and not self.client_paused:
+            # The deadline is that of a head.
+            return
+        responses = self._responses
+        timeout_s = self._rules.timeouts.timeout_s(
+            self.state,
+            lingers=self._lingers,
+            client_paused=self.client_paused,
+            client_ended=self.client_ended,
+            sends_body=responses is not None and not self._body.complete,
+            response_head_begun=responses is not None and responses.head_begun,
+        )
         self.deadline = None if timeout_s is None else now + timeout_s

@@ -165,18 +165,19 @@ def split_target(target: bytes) -> tuple[str, bytes]:
 
 def forwarded_head(
     head: RequestHead,
-    original_target: bytes,
     forwarded_target: bytes,
     route: Route,
     client_fields: bytes,
     *,
     by_cookie: bool = False,
 ) -> bytes:
-    """The head that the backend gets, its empty line included.
+    """Return the head that the backend gets, its empty line included.
 
+    ``head``: of the request, with its target in origin form.
     ``client_fields`` are the lines about the client's connection (``x-forwarded-…``), each begun by CR LF.
-    ``by_cookie``: the token is in a cookie, and not in ``original_target``.
+    ``by_cookie``: the token is in a cookie, and not in the request's target.
     """
+    original_target = head.target
     upgrade = head.fields.upgrade
     if upgrade is not None:
         version = b" HTTP/1.1"

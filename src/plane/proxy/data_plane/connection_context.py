@@ -6,9 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from plane.decisions.http.exchange import ExchangeTimeouts, Render
-from plane.decisions.http.limits import HttpLimits
-from plane.decisions.http.request_head import RequestReader
+from plane.decisions.http.exchange import ExchangeRules
 from plane.decisions.http.trusted_proxies import TrustedProxies
 from plane.decisions.routing.host_names import HostNames
 from plane.decisions.routing.rewrite import Route
@@ -55,10 +53,7 @@ class ConnectionContext:
 
     now: Callable[[], float]
     has_room: Callable[[], bool]
-    reader: RequestReader
-    render: Render
-    timeouts: ExchangeTimeouts
-    http_limits: HttpLimits
+    rules: ExchangeRules
     names: HostNames
     cluster: bytes
     trusted_proxies: TrustedProxies

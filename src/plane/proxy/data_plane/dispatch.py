@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 import structlog
 
 from plane.decisions.http.error_format import is_navigation
-from plane.decisions.http.exchange import Connect
+from plane.decisions.http.exchange_commands import Connect
 from plane.decisions.http.request_head import RequestHead
 from plane.decisions.routing.absolute_path import is_issued_token
 from plane.decisions.routing.request_target import RouteMatch, https_location, match_target
@@ -90,7 +90,8 @@ class Dispatcher:
 
     # Finding.
 
-    def find_backend(self, requester: Requester, head: RequestHead, target: bytes) -> None:
+    def find_backend(self, requester: Requester, head: RequestHead) -> None:
+        target = head.target
         if head.fields.token_cookie is not None and requester.entry_point is not _TO_TLS:
             token = head.fields.token_cookie.token(over_tls=requester.visitor.over_tls)
             if token is not None and head.fields.host != self._cluster:
@@ -98,31 +99,30 @@ class Dispatcher:
                 cookie = _CookieMatch(token, target)
                 # A new token in the path goes before the cookie of an older visit.
                 new = (RouteMatch(path_token, forwarded),) if is_issued_token(path_token) else ()
-                self._try(requester, head, target, (*new, cookie))
+                self._try(requester, head, (*new, cookie))
                 return
         match = match_target(target, head.fields.host, self._cluster)
         if isinstance(match, RouteMatch) and requester.entry_point is not _TO_TLS:
             found = self._routes.known(match.token)
             if found is None:
-                requester.run(self._look_up(requester, head, target, (match,)))
+                requester.run(self._look_up(requester, head, (match,)))
             elif found == "gone":
                 self._lost.leads_nowhere(requester, head, match.token)
             elif found == "unconfirmed":
                 # The same for a connection in the pool: its request may reach a process whose key is another's by now.
                 requester.respond(503)
             else:
-                self._forward(requester, head, found, target, match)
+                self._forward(requester, head, found, match)
         else:
-            self._respond_without_token(requester, head, target, match)
+            self._respond_without_token(requester, head, match)
 
     def _respond_without_token(
         self,
         requester: Requester,
         head: RequestHead,
-        target: bytes,
         match: Literal["ready", "root"] | Literal[403, 410] | RouteMatch,
     ) -> None:
-        responses, close = self._responses, requester.closes()
+        responses, close, target = self._responses, requester.closes(), head.target
         if match == "ready":
             requester.respond_with(responses.ready(self._missing, close=close))
         elif requester.entry_point is _TO_TLS:
@@ -138,24 +138,22 @@ class Dispatcher:
         else:
             self._lost.leads_nowhere(requester, head, split_target(target)[0])
 
-    def _try(self, requester: Requester, head: RequestHead, target: bytes, matches: tuple[_Match, ...]) -> None:
+    def _try(self, requester: Requester, head: RequestHead, matches: tuple[_Match, ...]) -> None:
         """Follow the first match that leads somewhere. Without one, respond as for a token that has ended."""
         for index, match in enumerate(matches):
             found = self._routes.known(match.token)
             if found is None:
-                requester.run(self._look_up(requester, head, target, matches[index:]))
+                requester.run(self._look_up(requester, head, matches[index:]))
                 return
             if found == "unconfirmed":
                 requester.respond(503)
                 return
             if isinstance(found, Route) and _is_open(match, found, head):
-                self._forward(requester, head, found, target, match)
+                self._forward(requester, head, found, match)
                 return
         requester.respond(410)
 
-    async def _look_up(
-        self, requester: Requester, head: RequestHead, target: bytes, matches: tuple[_Match, ...]
-    ) -> None:
+    async def _look_up(self, requester: Requester, head: RequestHead, matches: tuple[_Match, ...]) -> None:
         """Ask the controller where the first match leads; those after it are tried if it leads nowhere."""
         match = matches[0]
         shows_page = self._shows_waiting_page and is_navigation(head.method, head.fields.lines)
@@ -169,15 +167,15 @@ class Dispatcher:
                 requester.respond(504)
             return
         if route is not None and _is_open(match, route, head):
-            self._forward(requester, head, route, target, match)
+            self._forward(requester, head, route, match)
         elif len(matches) > 1 or isinstance(match, _CookieMatch):
-            self._try(requester, head, target, matches[1:])
+            self._try(requester, head, matches[1:])
         else:
             self._lost.leads_nowhere(requester, head, match.token)
 
     # Forwarding.
 
-    def _forward(self, requester: Requester, head: RequestHead, route: Route, target: bytes, match: _Match) -> None:
+    def _forward(self, requester: Requester, head: RequestHead, route: Route, match: _Match) -> None:
         if not host_belongs_to(head.fields.host, route.accepted_host):
             self._lost.wrong_host(requester, head, route.accepted_host)
             return
@@ -185,9 +183,10 @@ class Dispatcher:
         by_cookie = False
         if route.token_in_cookie:
             by_cookie = isinstance(match, _CookieMatch)
-            if not self._may_be_forwarded(requester, head, route, target, by_cookie=by_cookie):
+            if not self._may_be_forwarded(requester, head, route, by_cookie=by_cookie):
                 return
-        out = forwarded_head(head, target, match.forwarded, route, requester.visitor.fields, by_cookie=by_cookie)
+        target = head.target
+        out = forwarded_head(head, match.forwarded, route, requester.visitor.fields, by_cookie=by_cookie)
         if by_cookie:
             response_fields = route.cookie_response_fields
         else:
@@ -196,9 +195,7 @@ class Dispatcher:
             response_fields = route.response_fields if has_slash else route.bare_response_fields
         requester.forward(route, out, response_fields, b"" if by_cookie else route.rewritten_prefix)
 
-    def _may_be_forwarded(
-        self, requester: Requester, head: RequestHead, route: Route, target: bytes, *, by_cookie: bool
-    ) -> bool:
+    def _may_be_forwarded(self, requester: Requester, head: RequestHead, route: Route, *, by_cookie: bool) -> bool:
         """Return whether a request to a backend whose token belongs into a cookie is forwarded; else respond.
 
         With the token in the path, what only reads is the first visit. Everything else is forwarded as it is: a
@@ -209,7 +206,7 @@ class Dispatcher:
             if upgrade or head.method not in _READ_ONLY:
                 return True
             field = set_cookie_field(route.token, over_tls=over_tls)
-            location = redirect_target(target, route.token)
+            location = redirect_target(head.target, route.token)
             requester.respond_with(self._responses.first_visit(location, field, close=requester.closes()))
             return False
         cookie = head.fields.token_cookie

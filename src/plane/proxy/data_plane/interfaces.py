@@ -10,7 +10,7 @@ from collections.abc import Coroutine
 from typing import Protocol
 
 from plane.decisions.http.error_format import ErrorFormat
-from plane.decisions.http.exchange import Connect
+from plane.decisions.http.exchange_commands import Connect
 from plane.decisions.http.request_head import RequestHead
 from plane.decisions.http.response_reader import ResponseReader
 from plane.decisions.http.trusted_proxies import Visitor
@@ -99,8 +99,11 @@ class Requester(Protocol):
 class Dispatch(Protocol):
     """Finds backends and connects to them, as the client's connection sees it."""
 
-    def find_backend(self, requester: Requester, head: RequestHead, target: bytes) -> None:
-        """Have ``requester`` forward the request or respond, before this returns unless something is waited for."""
+    def find_backend(self, requester: Requester, head: RequestHead) -> None:
+        """Have ``requester`` forward the request or respond, before this returns unless something is waited for.
+
+        ``head``: of the request; its target is in origin form.
+        """
 
     def connect(self, requester: Requester, route: Route, how: Connect, kept: Upstream | None) -> None:
         """Get ``requester`` a connection. ``kept``: the one that it has kept; it is used or closed."""
