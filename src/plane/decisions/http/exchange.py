@@ -523,7 +523,8 @@ class Exchange:
             connection = b"\r\n\r\n"
         if self._rewritten_prefix:
             fields = below_prefix(fields, self._rewritten_prefix, request.fields.authority)
-        body = reader.rest
+        # Not kept until the next head: a body may be large.
+        body, reader.rest = reader.rest, b""
         clean = length == len(body)
         if not clean and length == 0:
             body = b""
@@ -681,7 +682,8 @@ class Exchange:
         if self._lingers:
             self._resume_client(commands)
         commands.append(_LINGER if self._lingers else _CLOSE)
-        self._restart_deadline(now)
+        timeouts = self._rules.timeouts
+        self.deadline = now + (timeouts.linger_s if self._lingers else timeouts.closing_s)
 
     def _drop_upstream(self, commands: list[Command]) -> None:
         if self._responses is not None:
