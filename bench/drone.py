@@ -34,10 +34,10 @@ import uvloop
 
 from plane import timing
 from plane.cli.logs import set_up_logs
-from plane.drone.backend_manager import Executor
+from plane.drone.backend_manager import BackendManager
 from plane.drone.clock import DroneClock
 from plane.drone.event_recorder import EventRecorder
-from plane.drone.runtime_choice import Owner, make_runtime
+from plane.drone.runtime_choice import Owner, create_runtime
 from plane.drone.state_store import StateStore, open_state_store
 from plane.drone.watchdog.supervisor import WatchdogSupervisor
 from plane.protocol import codec
@@ -57,7 +57,7 @@ from plane.random_ids import random_name
 from plane.runtime.base import RuntimeListener
 from plane.runtime.kill_target import ProcessTarget
 from plane.runtime.logs.collector import DEFAULT_LIMIT_BYTES
-from plane.runtime.readiness import until_it_answers
+from plane.runtime.readiness import wait_until_ready
 from plane.settings import DroneSettings, RuntimeKind
 from plane.tasks import end_tasks
 from plane.transport.controller_url import ControllerUrl
@@ -83,7 +83,7 @@ SERVER_COMMAND = [PYTHON, "-S", "-c", SERVER]
 class Drone:
     """A drone without a controller: orders come from here, events and renewals go here."""
 
-    def __init__(self, executor: Executor, clock: DroneClock) -> None:
+    def __init__(self, executor: BackendManager, clock: DroneClock) -> None:
         self._executor = executor
         self._clock = clock
         self._until: dict[str, asyncio.Future[BackendStatus]] = {}
@@ -126,14 +126,14 @@ async def drone(folder: Path, runtime: RuntimeKind, engine: Path = Path("/nowher
     async with open_state_store(settings.db_path) as store:
         recorder = EventRecorder(store, clock)
         watchdog = WatchdogSupervisor(ends_with_drone=True, output_limit_bytes=DEFAULT_LIMIT_BYTES)
-        executor = Executor(store, recorder, clock, "127.0.0.1", watchdog)
+        executor = BackendManager(store, recorder, clock, "127.0.0.1", watchdog)
         listener = RuntimeListener(executor.exited, located=watchdog.locate)
-        executor.runtime = await make_runtime(settings, Owner("dr-bench", "bench"), listener)
+        executor.runtime = await create_runtime(settings, Owner("dr-bench", "bench"), listener)
         it = Drone(executor, clock)
         await store.register_listener(it.heard)
         executor.accepted()
         executor.keys.connected(it.renew)
-        work = (executor.keys.run(), executor.keep_house(), recorder.run(), executor.runtime.run(), watchdog.run())
+        work = (executor.keys.run(), executor.run_maintenance(), recorder.run(), executor.runtime.run(), watchdog.run())
         tasks = [asyncio.create_task(part) for part in work]
         try:
             yield it
@@ -180,7 +180,7 @@ async def by_hand(engine: Path, image: str) -> float:
     start = time.perf_counter()
     container = (await run("run", "-d", "-p", "0:8080", image)).strip()
     port = int((await run("port", container, "8080")).splitlines()[0].rpartition(":")[2])
-    await until_it_answers("127.0.0.1", port, 30.0)
+    await wait_until_ready("127.0.0.1", port, 30.0)
     took_ms = (time.perf_counter() - start) * 1000
     await run("rm", "-f", container)
     return took_ms
@@ -211,7 +211,7 @@ async def process_by_hand() -> float:
     port = free_port()
     start = time.perf_counter()
     process = subprocess.Popen(SERVER_COMMAND, env={**os.environ, "PORT": str(port)})
-    await until_it_answers("127.0.0.1", port, 30.0)
+    await wait_until_ready("127.0.0.1", port, 30.0)
     took_ms = (time.perf_counter() - start) * 1000
     process.kill()
     process.wait()
@@ -225,7 +225,7 @@ async def bench_readiness(folder: Path) -> None:
             opened: asyncio.Future[float] = asyncio.get_running_loop().create_future()
             port = free_port()
             opening = asyncio.create_task(open_after(port, after_s, opened))
-            await until_it_answers("127.0.0.1", port, 30.0)
+            await wait_until_ready("127.0.0.1", port, 30.0)
             late.append((time.perf_counter() - opened.result()) * 1000)
             server = await opening
             server.close()
@@ -314,9 +314,9 @@ async def bench_start(folder: Path) -> None:
         start = time.perf_counter()
         async with open_state_store(folder / name) as store:
             watchdog = WatchdogSupervisor(ends_with_drone=True, output_limit_bytes=DEFAULT_LIMIT_BYTES)
-            executor = Executor(store, EventRecorder(store, DroneClock()), DroneClock(), "127.0.0.1", watchdog)
-            await executor.adopt_former_backends()
-            await store.forget_ended(DroneTime(0), 3600)
+            executor = BackendManager(store, EventRecorder(store, DroneClock()), DroneClock(), "127.0.0.1", watchdog)
+            await executor.adopt_backends()
+            await store.delete_ended(DroneTime(0), 3600)
             times[name] = (time.perf_counter() - start) * 1000
     print(
         f"start: {times['full.sqlite']:.0f} ms with {STORED} stored backends, {times['empty.sqlite']:.0f} ms with none "

@@ -1,4 +1,4 @@
-"""Samples of an engine's statistics, on both versions of control groups, become the metrics of page 4."""
+"""Samples of an engine's statistics, on both versions of control groups, become `BackendMetrics`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from plane.decisions.backends.resource_usage import CpuClock, container_metrics
+from plane.decisions.backends.resource_usage import CpuCounter, container_metrics
 from plane.protocol import codec
 
 SAMPLES = Path(__file__).parent / "docker_stats"
@@ -45,7 +45,7 @@ SAMPLES = Path(__file__).parent / "docker_stats"
 )
 def test_samples(version: str, expected: dict[str, Any]) -> None:
     samples = json.loads((SAMPLES / f"{version}.json").read_text())
-    clock = CpuClock()
+    clock = CpuCounter()
     assert container_metrics("b", samples["first"], clock) is None
     metrics = container_metrics("b", samples["second"], clock)
     assert metrics is not None

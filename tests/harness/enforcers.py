@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from plane.drone.clock import BOOT_ID, ClockReading, DroneClock
-from plane.runtime.base import NotEnforced
+from plane.runtime.base import DeadlinesNotEnforced
 
 __all__ = ["FakeEnforcer", "aged_clock"]
 
@@ -28,7 +28,7 @@ class FakeEnforcer:
 
     async def confirmed(self) -> None:
         if not self.answers:
-            raise NotEnforced("the fake does not answer")
+            raise DeadlinesNotEnforced("the fake does not answer")
 
 
 def aged_clock() -> DroneClock:

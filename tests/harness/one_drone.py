@@ -94,7 +94,7 @@ class OneDrone:
 async def _store_with_aged_clock(db: Path) -> None:
     """Leases that are shorter than a real one seem to have begun long ago, so the drone's clock must be as old."""
     async with open_state_store(db) as store:
-        await store.keep_clock(aged_clock().reading)
+        await store.store_clock(aged_clock().reading)
 
 
 @contextmanager

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from harness.enforcers import FakeEnforcer
-from plane.executor.request_handler import SocketExecutor
+from plane.executor.request_handler import RequestHandler
 from plane.protocol import codec
 from plane.protocol.drone_messages import BackendMetrics
 from plane.protocol.keys import AcquiredKey
 from plane.runtime.base import BackendFailed, RuntimeListener, StartupTimedOut
 from plane.runtime.memory import MemoryRuntime
-from plane.runtime.remote import UnixSocketRuntime
+from plane.runtime.remote import RemoteRuntime
 from plane.tasks import end_tasks
 from plane.transport.json_lines import LineServer, serve_lines
 
@@ -43,13 +43,13 @@ async def executor(
     path: Path, kind: type[MemoryRuntime] = MemoryRuntime
 ) -> AsyncIterator[tuple[LineServer, MemoryRuntime]]:
     """Ours, with backends in memory."""
-    it = SocketExecutor(FakeEnforcer())
+    it = RequestHandler(FakeEnforcer())
     lines = LineServer(it.answer)
     runtime = kind(
         RuntimeListener(lambda *exited: lines.tell(it.ended(*exited)), lambda metrics: lines.tell(it.measured(metrics)))
     )
     it.runtime = runtime
-    await it.end_orphans()
+    await it.remove_orphans()
     server = await serve_lines(path, lines)
     try:
         yield lines, runtime
@@ -163,12 +163,12 @@ class Script:
 
 
 @asynccontextmanager
-async def scripted(path: Path) -> AsyncIterator[tuple[Script, UnixSocketRuntime, list[Any], list[BackendMetrics]]]:
+async def scripted(path: Path) -> AsyncIterator[tuple[Script, RemoteRuntime, list[Any], list[BackendMetrics]]]:
     script = Script(path)
     server = await asyncio.start_unix_server(script.connected, path)
     exits: list[Any] = []
     measured: list[BackendMetrics] = []
-    runtime = UnixSocketRuntime(RuntimeListener(lambda *told: exits.append(told), measured.append), path)
+    runtime = RemoteRuntime(RuntimeListener(lambda *told: exits.append(told), measured.append), path)
     await runtime.start()
     running = asyncio.create_task(runtime.run())
     try:
@@ -278,9 +278,9 @@ async def test_one_that_must_not_run_is_gone_before_it_is_started_anew(tmp_path:
     exits: list[Any] = []
     async with executor(path, Lingering) as (_, backends):
         for _ in range(2):
-            runtime = UnixSocketRuntime(RuntimeListener(lambda *told: exits.append(told)), path)
+            runtime = RemoteRuntime(RuntimeListener(lambda *told: exits.append(told)), path)
             await runtime.start()
-            await runtime.remove_leftover("b")
+            await runtime.remove_orphan("b")
             assert not backends._running
             await runtime.spawn("b", {"image": "i"}, None, None)
             await runtime.close(leave_running=True)

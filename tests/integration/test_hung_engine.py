@@ -12,9 +12,9 @@ from aiohttp import web
 
 from plane.runtime.base import BackendFailed, RuntimeListener
 from plane.runtime.docker.config import ContainerDefaults
-from plane.runtime.docker.engine import DockerEngine, engine_answers
+from plane.runtime.docker.engine import DockerEngine, engine_is_available
 from plane.runtime.docker.runtime import DockerRuntime
-from plane.runtime.logs.collector import LogKeeper
+from plane.runtime.logs.collector import LogCollector
 
 LIMIT_S = 0.3
 
@@ -58,7 +58,7 @@ async def engine(tmp_path: Path) -> AsyncIterator[Engine]:
 async def docker(engine: Engine, tmp_path: Path) -> AsyncIterator[DockerRuntime]:
     runtime = DockerRuntime(
         RuntimeListener(lambda *told: None),
-        LogKeeper(tmp_path / "logs"),
+        LogCollector(tmp_path / "logs"),
         engine.socket,
         defaults=ContainerDefaults(drone="dr-test", cluster="test"),
         call_limit_s=LIMIT_S,
@@ -73,7 +73,7 @@ async def docker(engine: Engine, tmp_path: Path) -> AsyncIterator[DockerRuntime]
 
 
 async def test_it_is_no_engine_that_answers(engine: Engine) -> None:
-    assert await engine_answers(engine.socket, LIMIT_S) is False
+    assert await engine_is_available(engine.socket, LIMIT_S) is False
     assert engine.asked == ["GET /version"]
 
 

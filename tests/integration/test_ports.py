@@ -22,12 +22,12 @@ from harness.ports import free_port
 from plane.decisions.backends.port_selection import PortRange
 from plane.dev.demo import visible_folders
 from plane.runtime.base import BackendFailed, RuntimeListener, StartupTimedOut
-from plane.runtime.logs.collector import LogKeeper
+from plane.runtime.logs.collector import LogCollector
 from plane.runtime.network.listeners import foreign_listener
 from plane.runtime.network.ports import Ports
 from plane.runtime.process.procfs import marked_ports
 from plane.runtime.process.runtime import ProcessRuntime, bubblewrap_works
-from plane.timing import PORT_SHORTEST_REST_S
+from plane.timing import PORT_MIN_QUARANTINE_S
 
 LIMIT_S = 30.0
 SLEEP = {"command": ["sleep", "60"]}
@@ -51,7 +51,7 @@ async def bubblewrap(request: pytest.FixtureRequest) -> bool:
 @contextlib.asynccontextmanager
 async def runtime(folder: Path | None = None, **options: Any) -> AsyncIterator[ProcessRuntime]:
     listener = RuntimeListener(lambda *_: None)
-    it = ProcessRuntime(listener, LogKeeper(folder), exposed=visible_folders(), **options)
+    it = ProcessRuntime(listener, LogCollector(folder), exposed=visible_folders(), **options)
     try:
         yield it
     finally:
@@ -80,7 +80,9 @@ async def test_a_burst_of_a_hundred_shares_no_port() -> None:
 async def test_a_port_stays_with_its_backend_when_the_drone_is_gone(bubblewrap: bool, tmp_path: Path) -> None:
     ports = some_ports(1)
     backend = f"left-{os.getpid()}"
-    former = ProcessRuntime(RuntimeListener(lambda *_: None), LogKeeper(tmp_path), bubblewrap=bubblewrap, ports=ports)
+    former = ProcessRuntime(
+        RuntimeListener(lambda *_: None), LogCollector(tmp_path), bubblewrap=bubblewrap, ports=ports
+    )
     assert await former.spawn(backend, SLEEP, None, None) == ports.first
     handle = former.handle(backend)
     await former.close(leave_running=True)
@@ -111,7 +113,7 @@ async def test_a_port_stays_with_its_backend_when_the_drone_is_gone(bubblewrap: 
 async def test_the_port_of_a_backend_that_was_left_and_is_ended_rests_too(tmp_path: Path, files: str) -> None:
     ports = some_ports(1)
     backend = f"leftover-{os.getpid()}"
-    former = ProcessRuntime(RuntimeListener(lambda *_: None), LogKeeper(tmp_path), bubblewrap=False, ports=ports)
+    former = ProcessRuntime(RuntimeListener(lambda *_: None), LogCollector(tmp_path), bubblewrap=False, ports=ports)
     await former.spawn(backend, SLEEP, None, None)
     # In the middle of its execve(2) a process has no environment to be found by.
     async with asyncio.timeout(10):
@@ -124,7 +126,7 @@ async def test_the_port_of_a_backend_that_was_left_and_is_ended_rests_too(tmp_pa
     else:
         shutil.rmtree(tmp_path / backend)
     async with runtime(tmp_path, bubblewrap=False, ports=ports) as successor:
-        await successor.remove_leftover(backend)
+        await successor.remove_orphan(backend)
         with pytest.raises(BackendFailed, match="no port"):
             await successor.spawn("next", SLEEP, None, None)
 
@@ -135,7 +137,7 @@ def test_a_port_is_drawn_again_when_it_has_rested(monkeypatch: pytest.MonkeyPatc
     ports = Ports(some_ports(1))
     port, _ = ports.draw()
     ports.release(port)
-    now += PORT_SHORTEST_REST_S - 1
+    now += PORT_MIN_QUARANTINE_S - 1
     with pytest.raises(BackendFailed):
         ports.draw()
     now += 2.0
@@ -158,11 +160,11 @@ def test_a_port_of_another_program_is_left_out() -> None:
 async def test_a_backend_gets_nothing_of_the_hold_in_its_sandbox(tmp_path: Path) -> None:
     if not await bubblewrap_works():
         real_parts.missing("bubblewrap")
-    logs = LogKeeper(tmp_path)
+    logs = LogCollector(tmp_path)
     it = ProcessRuntime(RuntimeListener(lambda *_: None), logs, bubblewrap=True)
     await it.spawn("fds", {"command": ["sh", "-c", "ls -l /proc/self/fd; echo done; sleep 60"]}, None, None)
-    until(lambda: b"done" in logs.spool_of("fds").read_bytes())
-    assert b"socket:" not in logs.spool_of("fds").read_bytes()
+    until(lambda: b"done" in logs.capture_file("fds").read_bytes())
+    assert b"socket:" not in logs.capture_file("fds").read_bytes()
     await it.close(leave_running=False)
 
 

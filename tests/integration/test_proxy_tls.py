@@ -60,7 +60,7 @@ async def test_both_forms_of_a_certificate_and_both_versions(
 async def test_a_changed_file_is_shown_to_new_connections_and_harms_no_open_one(
     authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "LOOK_INTERVAL_S", 0.05)
+    monkeypatch.setattr(files, "POLL_INTERVAL_S", 0.05)
     path = authority.json(authority.issue())
     async with world(https_port=0, cert_path=path) as it:
         reader, writer = await connect(it, authority.client())

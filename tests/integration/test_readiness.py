@@ -13,7 +13,7 @@ import pytest
 
 from harness.ports import free_port
 from plane.runtime.base import StartupTimedOut
-from plane.runtime.readiness import until_it_answers
+from plane.runtime.readiness import wait_until_ready
 
 Handle = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 HOST = "127.0.0.1"
@@ -64,12 +64,12 @@ async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 async def test_what_a_port_does_is_said(handle: Handle, says: str) -> None:
     async with listening(handle) as port:
         with pytest.raises(StartupTimedOut, match=says):
-            await until_it_answers(HOST, port, 0.1, first_try_s=0.02)
+            await wait_until_ready(HOST, port, 0.1, first_try_s=0.02)
 
 
 async def test_a_port_without_a_listener_is_said() -> None:
     with pytest.raises(StartupTimedOut, match="nothing listens on port"):
-        await until_it_answers(HOST, free_port(), 0.1)
+        await wait_until_ready(HOST, free_port(), 0.1)
 
 
 async def test_a_first_page_that_takes_longer_than_a_try_is_waited_for_by_one_probe_at_a_time() -> None:
@@ -90,7 +90,7 @@ async def test_a_first_page_that_takes_longer_than_a_try_is_waited_for_by_one_pr
             task.cancel()
 
     async with listening(slow) as port:
-        await until_it_answers(HOST, port, 10.0, first_try_s=0.05)
+        await wait_until_ready(HOST, port, 10.0, first_try_s=0.05)
     assert most == 1
     # Of 0.05, 0.1, 0.2 and 0.4 s.
     assert asked == 4
@@ -98,7 +98,7 @@ async def test_a_first_page_that_takes_longer_than_a_try_is_waited_for_by_one_pr
 
 async def test_a_fast_backend_is_seen_within_milliseconds() -> None:
     port = free_port()
-    probing = asyncio.create_task(until_it_answers(HOST, port, 10.0))
+    probing = asyncio.create_task(wait_until_ready(HOST, port, 10.0))
     await asyncio.sleep(0.1)
     async with listening(answering(b"HTTP/1.0 200 OK\r\n\r\n"), port):
         began = time.monotonic()

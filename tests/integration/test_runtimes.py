@@ -16,9 +16,9 @@ from harness.clusters import BACKEND
 from plane.dev.demo import visible_folders
 from plane.runtime.base import BackendFailed, Runtime, RuntimeListener, StartupTimedOut
 from plane.runtime.docker.config import ContainerDefaults
-from plane.runtime.docker.engine import engine_answers
+from plane.runtime.docker.engine import engine_is_available
 from plane.runtime.docker.runtime import DockerRuntime
-from plane.runtime.logs.collector import LogKeeper
+from plane.runtime.logs.collector import LogCollector
 from plane.runtime.memory import MemoryRuntime
 from plane.runtime.process.runtime import ProcessRuntime, bubblewrap_works
 from plane.tasks import end_tasks
@@ -72,7 +72,7 @@ async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
             it.image = request.getfixturevalue("docker_image")
             docker = DockerRuntime(
                 RuntimeListener(it.told),
-                LogKeeper(),
+                LogCollector(),
                 request.getfixturevalue("docker_engine"),
                 defaults=ContainerDefaults(drone="dr-test", cluster="test"),
                 grace_s=2.0,
@@ -86,7 +86,7 @@ async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
             bubblewrap = kind == "bubblewrap"
             it.runtime = ProcessRuntime(
                 RuntimeListener(it.told),
-                LogKeeper(),
+                LogCollector(),
                 bubblewrap=bubblewrap,
                 exposed=VISIBLE,
                 grace_s=1.5,
@@ -135,7 +135,7 @@ async def test_one_that_never_listens_and_one_that_is_unknown(subject: Subject) 
     assert await subject.runtime.terminate(backend, hard=True) is True
     await subject.until_exit()
     assert await subject.runtime.terminate("unknown", hard=False) is False
-    await subject.runtime.remove_leftover("unknown")
+    await subject.runtime.remove_orphan("unknown")
 
 
 async def test_a_caller_that_goes_while_it_starts_leaves_nothing(subject: Subject) -> None:
@@ -162,7 +162,7 @@ async def test_what_cannot_run_is_said(subject: Subject) -> None:
 
 
 async def test_an_engine_that_is_not_there(tmp_path: Path) -> None:
-    assert not await engine_answers(tmp_path / "none")
+    assert not await engine_is_available(tmp_path / "none")
 
 
 # Leaves its parent, its session and its environment, as a daemon does, and says which process it is by then.
@@ -187,7 +187,7 @@ def runs(pid: int) -> bool:
 async def test_what_was_daemonized_ends_where_there_is_nothing_but_a_supervisor(tmp_path: Path, how: str) -> None:
     exits: list[str] = []
     runtime = ProcessRuntime(
-        RuntimeListener(lambda *told: exits.append(told[0])), LogKeeper(tmp_path), bubblewrap=False
+        RuntimeListener(lambda *told: exits.append(told[0])), LogCollector(tmp_path), bubblewrap=False
     )
     running = asyncio.create_task(runtime.run())
     backend = f"daemon-{how}-{os.getpid()}"
@@ -202,7 +202,7 @@ async def test_what_was_daemonized_ends_where_there_is_nothing_but_a_supervisor(
             await runtime.terminate(backend, hard=True)
         elif how == "orphaned":
             # As the next process of this drone does, if it knows nothing of the backend.
-            await runtime.remove_leftover(backend)
+            await runtime.remove_orphan(backend)
         while not exits:
             await asyncio.sleep(0.01)
     assert not runs(daemon)
@@ -213,7 +213,7 @@ async def test_what_was_daemonized_ends_where_there_is_nothing_but_a_supervisor(
 async def test_limits_of_processes_hold(tmp_path: Path) -> None:
     exits: list[tuple[str, int | None, str | None]] = []
     listener = RuntimeListener(lambda *told: exits.append(told))
-    runtime = ProcessRuntime(listener, LogKeeper(), bubblewrap=False)
+    runtime = ProcessRuntime(listener, LogCollector(), bubblewrap=False)
     code = "open('big', 'wb').write(b'x' * 10_000_000)"
     executable = {
         "command": [sys.executable, "-c", code],

@@ -15,7 +15,7 @@ import pytest
 from harness import real_parts
 from plane.dev.demo import visible_folders
 from plane.runtime.base import RuntimeListener
-from plane.runtime.logs.collector import LogKeeper
+from plane.runtime.logs.collector import LogCollector
 from plane.runtime.process.cgroups import Cgroups
 from plane.runtime.process.procfs import is_stopped
 from plane.runtime.process.runtime import ProcessRuntime, bubblewrap_works
@@ -90,7 +90,7 @@ async def started(
     listener = RuntimeListener(lambda _, code, message: backend.exits.append((code, message)))
     runtime = ProcessRuntime(
         listener,
-        LogKeeper(folder),
+        LogCollector(folder),
         bubblewrap=how == "bubblewrap",
         cgroups=cgroups,
         exposed=visible_folders(),
@@ -208,7 +208,7 @@ async def test_the_next_process_of_the_drone_goes_on_with_a_soft_end(how: str, t
         exits: list[int | None] = []
         listener = RuntimeListener(lambda _, code, message: exits.append(code))
         cgroups = Cgroups.detect() if how == "control group" else None
-        runtime = ProcessRuntime(listener, LogKeeper(tmp_path), bubblewrap=how == "bubblewrap", cgroups=cgroups)
+        runtime = ProcessRuntime(listener, LogCollector(tmp_path), bubblewrap=how == "bubblewrap", cgroups=cgroups)
         backend.runtime = runtime
         await asyncio.sleep(0.8)
         assert is_stopped(handle["pid"]) is (how != "bubblewrap")

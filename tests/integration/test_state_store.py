@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
 from plane.drone.clock import ClockReading
-from plane.drone.server import settled_name
+from plane.drone.server import resolve_name
 from plane.drone.state_store import StateStore, UnknownBackend, open_state_store
 from plane.protocol import codec
 from plane.protocol.backend_state import BackendState, Loading, Ready, Scheduled, Terminated
@@ -252,8 +252,8 @@ async def test_a8_what_a_restart_needs_is_stored_and_forgotten_at_the_end(tmp_pa
     later = KeyDeadlines(DroneTime(31), DroneTime(32), DroneTime(33))
     async with open_state_store(path) as store:
         assert await store.clock_reading() is None
-        await store.keep_clock(ClockReading("boot", 5))
-        await store.keep_clock(ClockReading("boot", 6))
+        await store.store_clock(ClockReading("boot", 5))
+        await store.store_clock(ClockReading("boot", 6))
         await store.begin_backend("b", [Scheduled()], DroneTime(1), ORDER)
         await store.register_event("b", Ready(address="127.0.0.1:1"), DroneTime(2), handle={"pid": 1})
         await store.renewed({"b": later, "unknown": later})
@@ -292,12 +292,12 @@ async def test_a17_terminated_backends_are_forgotten_once_acknowledged_and_older
         await store.register_event("runs", Ready(address="127.0.0.1:1"), DroneTime(0))
         for name in ("acknowledged", "young"):
             await store.ack_events([ids[name]])
-        assert await store.forget_ended(hour, 3600) == ["acknowledged"]
+        assert await store.delete_ended(hour, 3600) == ["acknowledged"]
         with pytest.raises(UnknownBackend):
             await store.backend_state("acknowledged")
         assert await store.backend_state("told") == ENDED
         await store.ack_events([ids["told"]])
-        assert sorted(await store.forget_ended(hour.plus_s(1), 3600)) == ["told", "young"]
+        assert sorted(await store.delete_ended(hour.plus_s(1), 3600)) == ["told", "young"]
         assert list(await store.active_runs()) == ["runs"]
 
 
@@ -310,8 +310,8 @@ async def test_a17_what_an_original_drone_left_is_forgotten_too(tmp_path: Path) 
             connection.execute("INSERT INTO backend VALUES (?, ?)", row)
     connection.close()
     async with open_state_store(path) as store:
-        assert await store.forget_ended(DroneTime(0), 3600) == []
-        forgotten = await store.forget_ended(DroneTime(3_600_000), 3600)
+        assert await store.delete_ended(DroneTime(0), 3600) == []
+        forgotten = await store.delete_ended(DroneTime(3_600_000), 3600)
         assert len(forgotten) == len(RECORDED["tables"]["backend"]["rows"]) - 1
         run = (await store.active_runs())["k6xqveyu5dhqvw"]
         assert (run.order, run.handle) == (None, None)
@@ -340,12 +340,12 @@ async def test_a18_replay_is_in_the_order_of_events_and_not_of_their_times(tmp_p
 async def test_a_drone_has_a_name_also_where_it_cannot_be_stored(tmp_path: Path) -> None:
     path, other = tmp_path / "drone.sqlite", NodeName("dr-other")
     async with open_state_store(path) as store:
-        name = await settled_name(None, store)
+        name = await resolve_name(None, store)
         assert name.startswith("dr-")
-        assert await settled_name(None, store) == name
+        assert await resolve_name(None, store) == name
         await store._run(lambda: store._connection.execute("PRAGMA query_only = ON"))
-        assert await settled_name(other, store) == other
+        assert await resolve_name(other, store) == other
     async with open_state_store(path) as store:
-        assert await settled_name(None, store) == name
-        assert await settled_name(other, store) == other
-        assert await settled_name(None, store) == other
+        assert await resolve_name(None, store) == name
+        assert await resolve_name(other, store) == other
+        assert await resolve_name(None, store) == other

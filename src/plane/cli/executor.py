@@ -12,13 +12,13 @@ __all__ = ["executor"]
 
 
 def executor(*, socket: Path, options: RuntimeOptions | None = None) -> None:
-    """Run an external executor: runs backends for a drone that is told of its socket.
+    """Run an external executor: it runs backends for a drone, over a Unix socket.
 
     Parameters
     ----------
     socket
-        Unix socket to listen at.
+        Unix socket to listen on.
     """
-    from plane.executor.server import running_executor
+    from plane.executor.server import start_executor
 
-    serve(running_executor(ExecutorSettings(socket=socket, **(options or RuntimeOptions()).settings())))
+    serve(start_executor(ExecutorSettings(socket=socket, **(options or RuntimeOptions()).settings())))

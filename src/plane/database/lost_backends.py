@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 from plane.database.pool import Transaction
 from plane.database.statements import statements
-from plane.decisions.backends.lost_drones import Doubtful
+from plane.decisions.backends.lost_drones import SuspectBackend
 from plane.protocol.backend_state import BackendStatus
 from plane.timing import (
     DRONE_LOST_AFTER_S,
-    END_AGAIN_AFTER_S,
     KEY_GONE_AFTER_S,
     KEY_HARD_TERMINATE_AFTER_S,
     KEY_LEASE_S,
-    SCHEDULED_TOO_LONG_S,
+    SCHEDULED_TIMEOUT_S,
+    TERMINATE_AGAIN_AFTER_S,
 )
 
 __all__ = ["PAGE", "doubtful", "send_again", "try_lock"]
@@ -33,19 +33,19 @@ async def try_lock(db: Transaction) -> bool:
     return mine
 
 
-async def doubtful(db: Transaction) -> list[Doubtful]:
+async def doubtful(db: Transaction) -> list[SuspectBackend]:
     """A page of the backends that may be lost or stuck."""
     rows = await db.fetch(
         _SQL["doubtful_backends"],
         DRONE_LOST_AFTER_S,
-        SCHEDULED_TOO_LONG_S,
+        SCHEDULED_TIMEOUT_S,
         KEY_LEASE_S - KEY_HARD_TERMINATE_AFTER_S,
         PAGE,
         KEY_GONE_AFTER_S,
-        END_AGAIN_AFTER_S,
+        TERMINATE_AGAIN_AFTER_S,
     )
     return [
-        Doubtful(
+        SuspectBackend(
             backend_id=row["id"],
             drone_id=row["drone_id"],
             status=BackendStatus(row["last_status"]),

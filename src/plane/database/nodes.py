@@ -11,7 +11,7 @@ import msgspec
 
 from plane.database.pool import Database, Transaction
 from plane.database.statements import statements
-from plane.decisions.drones.registration import RegisteredDrone, may_register, starts_over
+from plane.decisions.drones.registration import RegisteredDrone, may_register, orders_are_void
 from plane.protocol.control_api import ClusterState, DroneState, NodeNameOfKind, NodeState
 from plane.protocol.handshake import DroneIdentity, Handshake, Version
 from plane.protocol.names import NodeKind
@@ -94,7 +94,7 @@ async def register_drone(
         its = (None,) * 4 if identity is None else msgspec.structs.astuple(identity)
         await transaction.fetch(_SQL["register_drone"], registration.node_id, pool, *its)
         void = []
-        if starts_over(identity, known):
+        if orders_are_void(identity, known):
             void = await transaction.fetch(_SQL["void_spawn_actions"], registration.node_id)
     return RegisteredAnew(registration, [row["backend_id"] for row in void])
 

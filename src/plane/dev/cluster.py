@@ -27,14 +27,14 @@ from plane.dev.access_key import announced, kept_key, new_key
 from plane.dev.demo import demo_command, demo_user, visible_folders
 from plane.dev.folder import held_folder
 from plane.dev.ports import held_ports, localhost_address, port_error
-from plane.drone.server import RunningDrone, running_drone
+from plane.drone.server import DroneServer, start_drone
 from plane.protocol import codec
 from plane.protocol.addresses import format_socket_address
 from plane.protocol.control_api import ClusterState
 from plane.protocol.errors import ConfigurationError
 from plane.protocol.names import ClusterName, ControllerName, NodeName
-from plane.proxy.server import RunningProxy, running_proxy
-from plane.runtime.docker.engine import engine_answers
+from plane.proxy.server import ProxyServer, start_proxy
+from plane.runtime.docker.engine import engine_is_available
 from plane.runtime.process.runtime import bubblewrap_works
 from plane.settings import ControllerSettings, DroneSettings, ProxySettings, RuntimeKind
 from plane.tasks import run_together
@@ -82,8 +82,8 @@ class DevCluster:
     """
 
     controller: RunningController
-    drones: dict[str, RunningDrone]
-    proxy: RunningProxy
+    drones: dict[str, DroneServer]
+    proxy: ProxyServer
     control_url: str
     api_key: str = field(repr=False)
     proxy_url: str
@@ -142,11 +142,11 @@ async def running_cluster(settings: DevSettings, say: Callable[[str], None]) -> 
         drones = {}
         for drone_settings in await _drones(settings, folder, cluster, nodes_url):
             say(f"drone starts ({drone_settings.runtime})")
-            drone = await stack.enter_async_context(running_drone(drone_settings))
+            drone = await stack.enter_async_context(start_drone(drone_settings))
             drones[drone_settings.pool] = drone
         say("proxy starts")
         proxy = await stack.enter_async_context(
-            running_proxy(
+            start_proxy(
                 ProxySettings(
                     controller_url=nodes_url,
                     cluster=cluster,
@@ -185,7 +185,7 @@ async def _drones(
     kinds = {"": settings.runtime}
     if settings.runtime is RuntimeKind.AUTO:
         kinds = {"": RuntimeKind.PROCESS}
-        if await engine_answers(settings.docker_socket):
+        if await engine_is_available(settings.docker_socket):
             kinds["docker"] = RuntimeKind.DOCKER
     user = demo_user(isolated=await bubblewrap_works())
     return [

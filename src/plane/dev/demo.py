@@ -7,7 +7,7 @@ from pathlib import Path
 
 import plane
 from plane.runtime.process.backend_user import backend_user
-from plane.runtime.process.visible_files import first_impassable_folder
+from plane.runtime.process.visible_files import first_inaccessible_folder
 
 __all__ = ["demo_command", "demo_user", "visible_folders"]
 
@@ -23,7 +23,7 @@ def demo_user(*, isolated: bool) -> str | None:
         return None
     for folder in visible_folders():
         # Something in it, so that the folder itself counts.
-        closed = first_impassable_folder(folder.resolve() / "bin", user, folder.resolve() if isolated else None)
+        closed = first_inaccessible_folder(folder.resolve() / "bin", user, folder.resolve() if isolated else None)
         if closed is not None:
             return str(closed.stat().st_uid)
     return None

@@ -13,7 +13,7 @@ import structlog
 
 from plane.protocol.drone_messages import BackendAction
 from plane.tasks import OwnedTasks
-from plane.throttled_log import RepeatedWarning
+from plane.throttled_log import ThrottledWarning
 
 __all__ = ["ActionQueue"]
 
@@ -36,7 +36,7 @@ class ActionQueue:
         self._accepted: set[str] = set()
         # The last action of each backend that is not applied yet.
         self._last: dict[str, asyncio.Task[None]] = {}
-        self._too_many = RepeatedWarning(log, "too many actions at once; they are accepted when they come again")
+        self._too_many = ThrottledWarning(log, "too many actions at once; they are accepted when they come again")
 
     def accept(self, action: BackendAction, acknowledge: Callable[[str], None]) -> None:
         """Apply an action after those before it; then call ``acknowledge`` with its id.

@@ -12,7 +12,7 @@ import structlog
 from msgspec import UNSET, UnsetType
 
 from plane import timing
-from plane.drone.backend_manager import Executor
+from plane.drone.backend_manager import BackendManager
 from plane.drone.clock import DroneClock
 from plane.drone.event_recorder import EventRecorder
 from plane.drone.state_store import Listener, StateStore
@@ -31,7 +31,7 @@ from plane.protocol.drone_messages import (
 )
 from plane.protocol.handshake import Extension
 from plane.protocol.logs import LogPage, LogsRead, ReadLogs
-from plane.runtime.logs.collector import NoLogs
+from plane.runtime.logs.collector import LogsUnavailable
 from plane.tasks import OwnedTasks, run_together
 from plane.transport.node_socket import NodeSocket, SocketClosed
 
@@ -55,7 +55,7 @@ log = structlog.get_logger("plane.drone")
 class Agent:
     """Serves the connections of one drone, one at a time."""
 
-    def __init__(self, store: StateStore, recorder: EventRecorder, executor: Executor, clock: DroneClock) -> None:
+    def __init__(self, store: StateStore, recorder: EventRecorder, executor: BackendManager, clock: DroneClock) -> None:
         self._store = store
         self._recorder = recorder
         self._executor = executor
@@ -71,7 +71,7 @@ class Agent:
         if self._socket is not None and not self._metrics.full():
             self._metrics.put_nowait(metrics)
 
-    async def say_stopping(self) -> None:
+    async def announce_stopping(self) -> None:
         """Tell the controller, if it understands that, that this drone takes no more work (A14)."""
         if self._socket is not None and self._socket.peer.understands(Extension.STOPPING):
             with suppress(SocketClosed):
@@ -166,7 +166,7 @@ class Agent:
                 error = f"{LOG_READERS_LIMIT} readers wait for output of this drone already; try again later"
             else:
                 page = await self._executor.read_logs(request.backend_id, request.after, request.tail, wait_s)
-        except NoLogs as reason:
+        except LogsUnavailable as reason:
             error = str(reason)
         finally:
             self._log_readers -= 1

@@ -1,7 +1,7 @@
 """Applies actions to the backends of this drone.
 
 Owns the actions that are being applied, the runners, the keys and the runtime. `plane.drone.agent` brings the actions.
-Rule: page 4, "Executor".
+Rule: page 4, "BackendManager".
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from functools import partial
 import structlog
 
 from plane import timing
-from plane.decisions.backends.adoption import Adoption, adoption, may_run
+from plane.decisions.backends.adoption import Adoption, adoption, was_started
 from plane.decisions.backends.lifecycle import to_terminated
 from plane.decisions.keys.lease_deadlines import foreign_lease
 from plane.drone.action_queue import ActionQueue
 from plane.drone.backend_runner import BackendRunner
 from plane.drone.clock import DroneClock
 from plane.drone.event_recorder import EventRecorder, StoreUnwritable
-from plane.drone.lease_renewer import KeyKeeper
+from plane.drone.lease_renewer import LeaseRenewer
 from plane.drone.state_store import StateStore, StoredRun, UnknownBackend
 from plane.protocol.backend_state import (
     BackendState,
@@ -35,11 +35,11 @@ from plane.protocol.drone_messages import BackendAction, SpawnOrder, TerminateOr
 from plane.protocol.errors import InvalidName
 from plane.protocol.logs import LogPage
 from plane.protocol.names import Prefix, check_name
-from plane.runtime.base import BackendFailed, DeadlineEnforcer, Found, NotEnforced, Runtime
-from plane.runtime.logs.collector import NothingKept
+from plane.runtime.base import AdoptionResult, BackendFailed, DeadlineEnforcer, DeadlinesNotEnforced, Runtime
+from plane.runtime.logs.collector import LogsNotRetained
 from plane.tasks import OwnedTasks
 
-__all__ = ["Executor"]
+__all__ = ["BackendManager"]
 
 TOO_LATE = "the order to start it came when its key's lease was nearly over; connect again"
 # Between tries to learn from a runtime what it still runs, and between writings of renewed deadlines.
@@ -56,7 +56,7 @@ LOGS_POLL_S = 0.25
 log = structlog.get_logger("plane.drone")
 
 
-class Executor:
+class BackendManager:
     """The backends of one drone. `runtime` is set before anything else is called.
 
     ``enforcer``: kills backends at their hard deadlines should this process not do it.
@@ -67,7 +67,7 @@ class Executor:
     def __init__(
         self, store: StateStore, recorder: EventRecorder, clock: DroneClock, ip: str, enforcer: DeadlineEnforcer
     ) -> None:
-        self.keys = KeyKeeper(clock, self._key_expired, enforcer, self._lease_extended)
+        self.keys = LeaseRenewer(clock, self._key_expired, enforcer, self._lease_extended)
         self.actions = ActionQueue(self.apply)
         self._store = store
         self._recorder = recorder
@@ -88,14 +88,14 @@ class Executor:
         if runner is not None:
             runner.exited(exit_code, message)
 
-    async def end_former_backends(self) -> None:
+    async def terminate_former_backends(self) -> None:
         """End what an earlier process of this drone left running, and record that."""
         for backend_id, run in (await self._store.active_runs()).items():
             log.warning("ending a backend of this drone's former process", backend=backend_id)
-            await self.runtime.remove_leftover(backend_id)
+            await self.runtime.remove_orphan(backend_id)
             await self._recorder.record(backend_id, to_terminated(run.state, message="its drone was restarted"))
 
-    async def adopt_former_backends(self) -> None:
+    async def adopt_backends(self) -> None:
         """Begin to take over what an earlier process of this drone left running."""
         runs = await self._store.active_runs()
         for backend_id, run in runs.items():
@@ -136,11 +136,11 @@ class Executor:
         finally:
             del self._adopting[backend_id]
 
-    async def _look_for(self, backend_id: str, run: StoredRun) -> Found:
-        if may_run(run.state):
+    async def _look_for(self, backend_id: str, run: StoredRun) -> AdoptionResult:
+        if was_started(run.state):
             return await self.runtime.adopt(backend_id, run.handle)
-        await self.runtime.remove_leftover(backend_id)
-        return Found(running=False)
+        await self.runtime.remove_orphan(backend_id)
+        return AdoptionResult(running=False)
 
     async def apply(self, action: BackendAction) -> bool:
         """Apply one action; returns once that is durable. False: not applied, do not acknowledge it.
@@ -179,7 +179,7 @@ class Executor:
                 runner.state = state
         except BaseException as error:
             self._forget(backend_id)
-            if isinstance(error, (NotEnforced, StoreUnwritable)):
+            if isinstance(error, (DeadlinesNotEnforced, StoreUnwritable)):
                 log.warning("order refused for now; it will be sent again", backend=backend_id, error=str(error))
                 return False
             raise
@@ -250,7 +250,7 @@ class Executor:
         if state is None:
             log.warning("told to end a backend that this drone does not know", backend=backend_id)
         if _is_name(backend_id):
-            await self.runtime.remove_leftover(backend_id)
+            await self.runtime.remove_orphan(backend_id)
         lost = Terminated(last_status=Ready(address="").status, reason=TerminationReason.LOST)
         await self._recorder.record(backend_id, lost)
         await self._recorder.durable(backend_id)
@@ -288,7 +288,7 @@ class Executor:
         while True:
             try:
                 known = {*await self._store.active_runs(), *self._runners}
-                if orphans := await self.runtime.end_orphans(known):
+                if orphans := await self.runtime.remove_orphans(known):
                     log.warning("ended backends that are not in this drone's state store", backends=orphans)
                 break
             except BackendFailed as error:
@@ -309,7 +309,7 @@ class Executor:
         while True:
             try:
                 return await self.runtime.read_logs(backend_id, after, tail, max(0.0, end - loop.time()))
-            except NothingKept:
+            except LogsNotRetained:
                 if backend_id not in self._runners:
                     raise
             if loop.time() >= end:
@@ -320,7 +320,7 @@ class Executor:
         if runner := self._runners.get(backend_id):
             self._tasks.start(runner.order_end(kind, TerminationReason.KEY_EXPIRED))
 
-    async def keep_house(self) -> None:
+    async def run_maintenance(self) -> None:
         """Store renewed deadlines, and forget what has ended long ago (A17); until cancelled."""
         next_look = next_note = 0.0
         loop = asyncio.get_running_loop()
@@ -329,11 +329,11 @@ class Executor:
                 if renewed := self.keys.take_renewed():
                     await self._store.renewed(renewed)
                 if loop.time() >= next_note:
-                    next_note = loop.time() + timing.CLOCK_NOTE_INTERVAL_S
-                    await self._store.keep_facts({"clock_last_ms": str(self._clock.now().ms)})
+                    next_note = loop.time() + timing.CLOCK_STORE_INTERVAL_S
+                    await self._store.store_facts({"clock_last_ms": str(self._clock.now().ms)})
                 if loop.time() >= next_look:
-                    next_look = loop.time() + timing.ENDED_LOOK_INTERVAL_S
-                    if forgotten := await self._store.forget_ended(self._clock.now(), timing.ENDED_KEPT_S):
+                    next_look = loop.time() + timing.ENDED_CLEANUP_INTERVAL_S
+                    if forgotten := await self._store.delete_ended(self._clock.now(), timing.ENDED_RETENTION_S):
                         log.info("ended backends forgotten", count=len(forgotten))
             except sqlite3.Error as error:
                 log.warning("the state store cannot be written; deadlines are stored later", error=str(error))

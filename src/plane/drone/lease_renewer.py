@@ -21,7 +21,7 @@ from plane.protocol.keys import KeyDeadlines
 from plane.protocol.times import DroneTime
 from plane.runtime.base import DeadlineEnforcer
 
-__all__ = ["KeyKeeper"]
+__all__ = ["LeaseRenewer"]
 
 # Timers of the event loop stand still while the machine is suspended, the drone's clock does not.
 LONGEST_SLEEP_S = 1.0
@@ -35,7 +35,7 @@ Extended = Callable[[str, int], None]
 log = structlog.get_logger("plane.drone")
 
 
-class KeyKeeper:
+class LeaseRenewer:
     """The leases of one drone.
 
     Args:
@@ -71,7 +71,7 @@ class KeyKeeper:
         """Return once all deadlines are enforced.
 
         Raises:
-            NotEnforced: nobody confirms that.
+            DeadlinesNotEnforced: nobody confirms that.
         """
         await self._enforcer.confirmed()
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import structlog
 
-from plane.decisions.drones.identity import Machine, drone_facts
+from plane.decisions.drones.identity import Machine, identity_facts
 from plane.drone.clock import BOOT_ID
 from plane.drone.state_store import StateStore
 from plane.protocol.handshake import DroneIdentity
@@ -31,14 +31,14 @@ async def drone_identity(store: StateStore, db: Path | None, *, clock_continues:
     And whether it is another instance than the one that used the store before.
     """
     stored = await store.facts()
-    facts = drone_facts(
+    facts = identity_facts(
         stored,
         Machine(_machine_id(), BOOT_ID.read_text().strip(), _file_id(db)),
         clock_continues=clock_continues,
         random_id=lambda: secrets.token_hex(RANDOM_BYTES),
     )
     try:
-        await store.keep_facts(facts)
+        await store.store_facts(facts)
     except sqlite3.Error as error:
         # Backends must be adopted also on a full disk. The next start is another instance then.
         log.warning("the drone's identity is not stored", error=str(error))

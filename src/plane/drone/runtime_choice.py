@@ -10,20 +10,20 @@ from typing import Any
 
 import structlog
 
-from plane.fd_limit import raise_open_files_limit
+from plane.fd_limit import raise_fd_limit
 from plane.protocol.errors import ConfigurationError
 from plane.runtime.base import Runtime, RuntimeListener
 from plane.runtime.docker.config import ContainerDefaults
-from plane.runtime.docker.engine import DockerEngine, engine_answers
+from plane.runtime.docker.engine import DockerEngine, engine_is_available
 from plane.runtime.docker.runtime import DockerRuntime
-from plane.runtime.logs.collector import LogKeeper
+from plane.runtime.logs.collector import LogCollector
 from plane.runtime.process.backend_user import backend_user
 from plane.runtime.process.cgroups import Cgroups
 from plane.runtime.process.runtime import ProcessRuntime, bubblewrap_works
-from plane.runtime.remote import UnixSocketRuntime
+from plane.runtime.remote import RemoteRuntime
 from plane.settings import DroneSettings, ExecutorSettings, RuntimeKind
 
-__all__ = ["Owner", "make_runtime"]
+__all__ = ["Owner", "create_runtime"]
 
 log = structlog.get_logger("plane.drone")
 
@@ -36,20 +36,22 @@ class Owner:
     cluster: str
 
 
-async def make_runtime(settings: DroneSettings | ExecutorSettings, owner: Owner, listener: RuntimeListener) -> Runtime:
+async def create_runtime(
+    settings: DroneSettings | ExecutorSettings, owner: Owner, listener: RuntimeListener
+) -> Runtime:
     """A runtime that has been started. ``owner``: whose backends are its own.
 
     Raises:
         ConfigurationError: what is asked for is not there.
     """
     if isinstance(settings, DroneSettings) and settings.executor_socket is not None:
-        executor = UnixSocketRuntime(listener, settings.executor_socket, startup_limit_s=settings.startup_timeout_s)
+        executor = RemoteRuntime(listener, settings.executor_socket, startup_limit_s=settings.startup_timeout_s)
         await executor.start()
         return executor
     if settings.mount_base is not None and not settings.mount_base.is_dir():
         raise ConfigurationError(f"--mount-base: {settings.mount_base} is no folder; make it, or leave the option out")
     kind = settings.runtime
-    answers = kind is not RuntimeKind.PROCESS and await engine_answers(settings.docker_socket)
+    answers = kind is not RuntimeKind.PROCESS and await engine_is_available(settings.docker_socket)
     if kind is RuntimeKind.DOCKER and not answers:
         raise ConfigurationError(
             f"no Docker engine answers at {settings.docker_socket}; start it, name another socket with "
@@ -58,14 +60,14 @@ async def make_runtime(settings: DroneSettings | ExecutorSettings, owner: Owner,
     if kind is RuntimeKind.AUTO and not answers and settings.docker_socket.exists():
         log.warning("no Docker engine answers; backends will be processes", docker_socket=str(settings.docker_socket))
     # Each backend needs two or three here, so the usual limit of 1,024 would end at 400 of them.
-    raise_open_files_limit()
-    logs = LogKeeper(settings.backends_folder, settings.log_limit_bytes)
+    raise_fd_limit()
+    logs = LogCollector(settings.backends_folder, settings.log_limit_bytes)
     make = _docker if answers else _processes
     return await make(settings, owner, listener, logs)
 
 
 async def _docker(
-    settings: DroneSettings | ExecutorSettings, owner: Owner, listener: RuntimeListener, logs: LogKeeper
+    settings: DroneSettings | ExecutorSettings, owner: Owner, listener: RuntimeListener, logs: LogCollector
 ) -> Runtime:
     runtime = DockerRuntime(
         listener,
@@ -102,7 +104,7 @@ async def _bounded_log_config(settings: DroneSettings | ExecutorSettings) -> dic
 
 
 async def _processes(
-    settings: DroneSettings | ExecutorSettings, owner: Owner, listener: RuntimeListener, logs: LogKeeper
+    settings: DroneSettings | ExecutorSettings, owner: Owner, listener: RuntimeListener, logs: LogCollector
 ) -> Runtime:
     bubblewrap = await bubblewrap_works()
     user = backend_user(settings.backend_user)

@@ -13,11 +13,11 @@ import structlog
 from plane.decisions.drones.address import address_warning
 from plane.decisions.drones.open_controller import open_controller_warning
 from plane.drone.agent import Agent
-from plane.drone.backend_manager import Executor
+from plane.drone.backend_manager import BackendManager
 from plane.drone.clock import DroneClock
 from plane.drone.event_recorder import EventRecorder
 from plane.drone.machine_identity import drone_identity
-from plane.drone.runtime_choice import Owner, make_runtime
+from plane.drone.runtime_choice import Owner, create_runtime
 from plane.drone.state_store import StateStore, open_state_store
 from plane.drone.watchdog.supervisor import WatchdogSupervisor
 from plane.protocol.drone_messages import MessageFromDrone, MessageToDrone
@@ -32,7 +32,7 @@ from plane.settings import DroneSettings
 from plane.tasks import end_tasks, until_one_ends
 from plane.transport.node_socket import NodeConnector
 
-__all__ = ["RunningDrone", "running_drone", "settled_name"]
+__all__ = ["DroneServer", "resolve_name", "start_drone"]
 
 # A drone that ends its backends when it stops gives them this long, then kills them.
 STOP_GRACE_S = 3.0
@@ -43,7 +43,7 @@ POLL_S = 0.02
 log = structlog.get_logger("plane.drone")
 
 
-class RunningDrone:
+class DroneServer:
     """A drone that runs. ``runtime_name`` is what runs its backends."""
 
     def __init__(self, runtime_name: str, tasks: list[asyncio.Task[None]]) -> None:
@@ -56,7 +56,7 @@ class RunningDrone:
 
 
 @asynccontextmanager
-async def running_drone(settings: DroneSettings) -> AsyncIterator[RunningDrone]:
+async def start_drone(settings: DroneSettings) -> AsyncIterator[DroneServer]:
     """A drone that takes work while the block runs.
 
     At its end its backends run on for its next start where `DroneSettings.backends_outlive_it`, else they are ended.
@@ -65,7 +65,7 @@ async def running_drone(settings: DroneSettings) -> AsyncIterator[RunningDrone]:
         ConfigurationError: the state store or the runtime cannot be used; says why.
     """
     async with open_state_store(settings.db_path) as store:
-        name = await settled_name(settings.name, store)
+        name = await resolve_name(settings.name, store)
         clock = await _continued_clock(store)
         identity, is_another = await drone_identity(store, settings.db_path, clock_continues=clock.continues)
         if is_another:
@@ -76,14 +76,14 @@ async def running_drone(settings: DroneSettings) -> AsyncIterator[RunningDrone]:
             output_limit_bytes=settings.log_limit_bytes,
             place=settings.watchdog_place,
         )
-        executor = Executor(store, recorder, clock, settings.ip, watchdog)
+        executor = BackendManager(store, recorder, clock, settings.ip, watchdog)
         agent = Agent(store, recorder, executor, clock)
         listener = RuntimeListener(executor.exited, agent.measured, watchdog.locate)
-        runtime = executor.runtime = await make_runtime(settings, Owner(name, settings.cluster), listener)
+        runtime = executor.runtime = await create_runtime(settings, Owner(name, settings.cluster), listener)
         if settings.backends_outlive_it:
-            await executor.adopt_former_backends()
+            await executor.adopt_backends()
         else:
-            await executor.end_former_backends()
+            await executor.terminate_former_backends()
         query = f"?pool={quote(settings.pool, safe='')}" if settings.pool else ""
         connector: NodeConnector[MessageToDrone, MessageFromDrone] = NodeConnector(
             settings.controller_url,
@@ -97,7 +97,7 @@ async def running_drone(settings: DroneSettings) -> AsyncIterator[RunningDrone]:
         tasks = [
             asyncio.create_task(connector.run(), name="controller connection"),
             asyncio.create_task(executor.keys.run(), name="keys"),
-            asyncio.create_task(executor.keep_house(), name="housekeeping"),
+            asyncio.create_task(executor.run_maintenance(), name="housekeeping"),
             asyncio.create_task(recorder.run(), name="event recorder"),
             asyncio.create_task(runtime.run(), name="runtime"),
             # After the leases of former backends are known: from its start on it is the only watchdog of this store.
@@ -112,10 +112,10 @@ async def running_drone(settings: DroneSettings) -> AsyncIterator[RunningDrone]:
         db = str(settings.db_path or "in memory")
         log.info("drone runs", name=name, cluster=settings.cluster, runtime=runtime.name, db=db)
         try:
-            yield RunningDrone(runtime.name, tasks)
+            yield DroneServer(runtime.name, tasks)
         finally:
             executor.refuse_work()
-            await agent.say_stopping()
+            await agent.announce_stopping()
             if settings.backends_outlive_it:
                 log.info("drone stops; its backends run on", name=name)
                 await executor.leave_all()
@@ -137,8 +137,8 @@ async def _continued_clock(store: StateStore) -> DroneClock:
         last_known=await store.last_time(),
     )
     if not clock.continues:
-        await store.keep_facts({"clock_began_ms": str(clock.began.ms)})
-        await store.keep_clock(clock.reading)
+        await store.store_facts({"clock_began_ms": str(clock.began.ms)})
+        await store.store_clock(clock.reading)
     return clock
 
 
@@ -152,7 +152,7 @@ async def _forget_backends(store: StateStore) -> None:
         ConfigurationError: the store cannot be written.
     """
     try:
-        count = await store.forget_active()
+        count = await store.delete_active()
     except sqlite3.Error as error:
         raise ConfigurationError(
             f"--db: the state store cannot be written; free space, start again: {error}"
@@ -161,7 +161,7 @@ async def _forget_backends(store: StateStore) -> None:
         log.warning("backends of another machine, boot or copy of the state store are not taken over", count=count)
 
 
-async def settled_name(wanted: NodeName | None, store: StateStore) -> NodeName:
+async def resolve_name(wanted: NodeName | None, store: StateStore) -> NodeName:
     """The drone's name from now on: controllers know the backends in its store under it."""
     former = await store.drone_name()
     name = wanted or former or NodeName(random_name(Prefix.DRONE))
@@ -169,7 +169,7 @@ async def settled_name(wanted: NodeName | None, store: StateStore) -> NodeName:
         log.warning("controllers know this state store's backends under another name", former=former, name=name)
     if former != name:
         try:
-            await store.keep_drone_name(name)
+            await store.store_drone_name(name)
         except sqlite3.Error as error:
             # What runs must be taken over also on a full disk.
             log.warning("the drone's name is not stored; give it with --name at the next start", error=str(error))

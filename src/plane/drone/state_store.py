@@ -203,7 +203,7 @@ class StateStore:
         rows = await self._run(partial(self._rows, _ACTIVE_RUNS, str(BackendStatus.TERMINATED)))
         return {backend_id: _stored_run(*columns) for backend_id, *columns in rows}
 
-    async def forget_active(self) -> int:
+    async def delete_active(self) -> int:
         """Forget all backends that are not terminated, with their events; returns how many there were."""
         return await self._run(self._forget_active)
 
@@ -211,24 +211,24 @@ class StateStore:
         """Remember the deadlines of these backends' keys."""
         await self._run(partial(self._store_deadlines, dict(leases)))
 
-    async def forget_ended(self, now: DroneTime, kept_s: float) -> list[str]:
+    async def delete_ended(self, now: DroneTime, kept_s: float) -> list[str]:
         """Forget what ended ``kept_s`` ago and has been acknowledged; returns the backends' ids (A17)."""
         return await self._run(partial(self._forget, now, now.plus_s(-kept_s)))
 
     async def clock_reading(self) -> ClockReading | None:
-        """What `keep_clock` stored last."""
+        """What `store_clock` stored last."""
         rows = await self._run(partial(self._rows, "SELECT boot_id, offset_ns FROM drone_clock"))
         return ClockReading(str(rows[0][0]), int(rows[0][1])) if rows else None
 
-    async def keep_clock(self, reading: ClockReading) -> None:
+    async def store_clock(self, reading: ClockReading) -> None:
         """Remember the drone's clock, in which the stored deadlines are."""
         await self._run(partial(self._replace, "drone_clock", reading.boot_id, reading.offset_ns))
 
     async def facts(self) -> dict[str, str]:
-        """What `keep_facts` stored, by name."""
+        """What `store_facts` stored, by name."""
         return dict(await self._run(partial(self._rows, "SELECT name, value FROM drone_fact")))
 
-    async def keep_facts(self, facts: Mapping[str, str]) -> None:
+    async def store_facts(self, facts: Mapping[str, str]) -> None:
         """Remember facts about the drone; those with other names stay as they are."""
         await self._run(partial(self._store_facts, dict(facts)))
 
@@ -238,11 +238,11 @@ class StateStore:
         return None if rows[0][0] is None else DroneTime(int(rows[0][0]))
 
     async def drone_name(self) -> NodeName | None:
-        """What `keep_drone_name` stored last."""
+        """What `store_drone_name` stored last."""
         rows = await self._run(partial(self._rows, "SELECT name FROM drone_name"))
         return NodeName(rows[0][0]) if rows else None
 
-    async def keep_drone_name(self, name: NodeName) -> None:
+    async def store_drone_name(self, name: NodeName) -> None:
         """Remember under which name controllers know this drone."""
         await self._run(partial(self._replace, "drone_name", name))
 

@@ -34,7 +34,7 @@ from plane.protocol.names import Prefix, check_name, container_name
 from plane.protocol.spawn import DockerExecutable
 from plane.runtime.base import BackendFailed, DeadlineEnforcer, Runtime, StartupTimedOut
 
-__all__ = ["SocketExecutor"]
+__all__ = ["RequestHandler"]
 
 
 # How long a start waits for the end of a former executor's backends.
@@ -47,7 +47,7 @@ ASKED_BEFORE_NS = round((timing.KEY_HARD_TERMINATE_AFTER_S - timing.KEY_SOFT_TER
 log = structlog.get_logger("plane.executor")
 
 
-class SocketExecutor:
+class RequestHandler:
     """Answers requests. ``runtime`` is set before the first one."""
 
     runtime: Runtime
@@ -57,13 +57,13 @@ class SocketExecutor:
         self._spawns: dict[str, asyncio.Task[int]] = {}
         self._orphans_ended = asyncio.Event()
 
-    async def end_orphans(self) -> None:
+    async def remove_orphans(self) -> None:
         """End what a former executor of this socket left running; nothing is started before.
 
         Raises:
             BackendFailed: not known whether there is any.
         """
-        if orphans := await self.runtime.end_orphans(()):
+        if orphans := await self.runtime.remove_orphans(()):
             log.warning("ended backends of this executor's former process", backends=orphans)
         self._orphans_ended.set()
 
@@ -137,7 +137,7 @@ class SocketExecutor:
             if await self.runtime.terminate(backend_id, hard=hard):
                 return TerminateOutcome(ok=True)
             # One that this process did not start.
-            await self.runtime.remove_leftover(backend_id)
+            await self.runtime.remove_orphan(backend_id)
         except BackendFailed as error:
             return TerminateOutcome(err=str(error))
         return TerminateOutcome(ok=False)

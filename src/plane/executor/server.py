@@ -8,16 +8,16 @@ from contextlib import asynccontextmanager
 
 import structlog
 
-from plane.drone.runtime_choice import Owner, make_runtime
+from plane.drone.runtime_choice import Owner, create_runtime
 from plane.drone.watchdog.supervisor import WatchdogSupervisor
-from plane.executor.request_handler import SocketExecutor
+from plane.executor.request_handler import RequestHandler
 from plane.protocol.errors import ConfigurationError, why
 from plane.runtime.base import BackendFailed, RuntimeListener
 from plane.settings import ExecutorSettings
 from plane.tasks import end_tasks, until_one_ends
 from plane.transport.json_lines import LineServer, serve_lines
 
-__all__ = ["RunningExecutor", "running_executor"]
+__all__ = ["ExecutorServer", "start_executor"]
 
 # Its containers are labelled as those of a drone of this name; the cluster in the label is the socket's path.
 EXECUTOR = "executor"
@@ -26,7 +26,7 @@ ORPHANS_RETRY_S = 1.0
 log = structlog.get_logger("plane.executor")
 
 
-class RunningExecutor:
+class ExecutorServer:
     """An executor that runs."""
 
     def __init__(self, tasks: list[asyncio.Task[None]]) -> None:
@@ -38,14 +38,14 @@ class RunningExecutor:
 
 
 @asynccontextmanager
-async def running_executor(settings: ExecutorSettings) -> AsyncIterator[RunningExecutor]:
+async def start_executor(settings: ExecutorSettings) -> AsyncIterator[ExecutorServer]:
     """An executor that listens while the block runs; at its end its backends are ended.
 
     Raises:
         ConfigurationError: the socket or the runtime cannot be used; says why.
     """
     watchdog = WatchdogSupervisor(ends_with_drone=True, output_limit_bytes=settings.log_limit_bytes)
-    executor = SocketExecutor(watchdog)
+    executor = RequestHandler(watchdog)
     lines = LineServer(executor.answer)
     listener = RuntimeListener(
         lambda *exited: lines.tell(executor.ended(*exited)),
@@ -53,7 +53,7 @@ async def running_executor(settings: ExecutorSettings) -> AsyncIterator[RunningE
         watchdog.locate,
     )
     owner = Owner(EXECUTOR, str(settings.socket.resolve()))
-    runtime = executor.runtime = await make_runtime(settings, owner, listener)
+    runtime = executor.runtime = await create_runtime(settings, owner, listener)
     try:
         try:
             server = await serve_lines(settings.socket, lines)
@@ -67,7 +67,7 @@ async def running_executor(settings: ExecutorSettings) -> AsyncIterator[RunningE
         ]
         log.info("executor listens", path=str(settings.socket), runtime=runtime.name)
         try:
-            yield RunningExecutor(tasks)
+            yield ExecutorServer(tasks)
         finally:
             await end_tasks(tasks)
             settings.socket.unlink(missing_ok=True)
@@ -75,11 +75,11 @@ async def running_executor(settings: ExecutorSettings) -> AsyncIterator[RunningE
         await runtime.close(leave_running=False)
 
 
-async def _end_orphans(executor: SocketExecutor) -> None:
+async def _end_orphans(executor: RequestHandler) -> None:
     """End what a former executor of the socket left, however often that takes; only now, since the socket is ours."""
     while True:
         try:
-            await executor.end_orphans()
+            await executor.remove_orphans()
             break
         except BackendFailed as error:
             log.warning("cannot look for a former executor's backends; trying again", error=str(error))

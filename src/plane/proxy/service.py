@@ -24,8 +24,8 @@ from plane.proxy.data_plane.responses import OwnResponses, server_field
 from plane.proxy.data_plane.route_lookup import RouteLookup
 from plane.proxy.data_plane.tunnels import Tunnels
 from plane.proxy.data_plane.upstream import UpstreamPool
-from plane.proxy.listeners.entry_point import Entrance
-from plane.proxy.listeners.fd_budget import PER_CONNECTION, OpenFiles
+from plane.proxy.listeners.entry_point import EntryPoint
+from plane.proxy.listeners.fd_budget import PER_CONNECTION, FdBudget
 from plane.settings import ProxyLimits, ProxySettings
 from plane.tasks import OwnedTasks
 
@@ -54,7 +54,7 @@ class ProxyService:
         self.trusted_proxies = TrustedProxies(settings.trusted_proxies)
         self.proxy_protocol = settings.proxy_protocol
         self._now = loop.time
-        self.open_files = OpenFiles()
+        self.open_files = FdBudget()
         # Timers of backends that have ended; `drain` ends them.
         self._cuts: dict[str, asyncio.TimerHandle] = {}
         self.routes = RouteLookup(ask, server)
@@ -96,12 +96,12 @@ class ProxyService:
         """Responses begun, by the first digit of their status."""
         return self._context.responses_begun
 
-    def new_connection(self, entrance: Entrance, header: ProxyHeader | None = None) -> ClientConnection:
+    def new_connection(self, entry_point: EntryPoint, header: ProxyHeader | None = None) -> ClientConnection:
         """Return the protocol of a connection.
 
         ``header``: what a trusted proxy said at its start, with ``--proxy-protocol``.
         """
-        return ClientConnection(self._context, entrance, header)
+        return ClientConnection(self._context, entry_point, header)
 
     # From the controller, or from the proxy whose worker this is.
 
@@ -116,7 +116,7 @@ class ProxyService:
         self.missing.add(_NO_CONTROLLER)
         self.routes.disconnected()
 
-    def hear(self, message: MessageToProxy) -> None:
+    def receive(self, message: MessageToProxy) -> None:
         """An answer, or news of a backend or of tokens."""
         match message.content:
             case RouteInfoResponse() as response:

@@ -15,19 +15,19 @@ from plane.protocol.logs import LogPage
 from plane.runtime.kill_target import KillTarget
 
 __all__ = [
+    "AdoptionResult",
     "BackendFailed",
     "DeadlineEnforcer",
+    "DeadlinesNotEnforced",
     "ExitListener",
-    "Found",
     "LocationListener",
     "MetricsListener",
-    "NotEnforced",
     "Runtime",
     "RuntimeListener",
     "StartupTimedOut",
     "check_deadline",
-    "check_variables",
-    "converted_executable",
+    "check_variable_names",
+    "parse_executable",
     "session_environment",
 ]
 
@@ -54,7 +54,7 @@ class RuntimeListener:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class AdoptionResult:
     """What there is of a backend that a former process of this drone started.
 
     ``exit_code`` (None if unknown) and ``message`` tell how one that does not run has ended.
@@ -69,7 +69,7 @@ class BackendFailed(PlaneError):
     """A backend cannot be prepared, started or ended. The text is for people, and says what to do."""
 
 
-class NotEnforced(PlaneError):
+class DeadlinesNotEnforced(PlaneError):
     """No watchdog answers at the moment, so nothing may be started: nobody else would enforce its lease."""
 
 
@@ -90,7 +90,7 @@ class DeadlineEnforcer(Protocol):
         """Return once all that was held until now is enforced.
 
         Raises:
-            NotEnforced
+            DeadlinesNotEnforced
         """
 
 
@@ -129,7 +129,7 @@ class Runtime(Protocol):
     def handle(self, backend_id: str) -> Any:
         """What `adopt` needs, besides the id, to find a running backend again: JSON, or None for nothing."""
 
-    async def adopt(self, backend_id: str, handle: Any) -> Found:
+    async def adopt(self, backend_id: str, handle: Any) -> AdoptionResult:
         """Take over a backend that a former process of this drone started; from then on its exit is told.
 
         Raises:
@@ -152,14 +152,14 @@ class Runtime(Protocol):
             BackendFailed: not known whether it runs; try again.
         """
 
-    async def remove_leftover(self, backend_id: str) -> None:
+    async def remove_orphan(self, backend_id: str) -> None:
         """Make sure that nothing runs of a backend that another process of this drone may have started.
 
         Raises:
             BackendFailed
         """
 
-    async def end_orphans(self, known: Collection[str]) -> list[str]:
+    async def remove_orphans(self, known: Collection[str]) -> list[str]:
         """End everything that carries this drone's identity and is of no backend in ``known``; returns their ids.
 
         Raises:
@@ -170,11 +170,11 @@ class Runtime(Protocol):
         """A part of what a backend has written: the lines after the time ``after``, else the last ``tail``, else all.
 
         If there is none yet, waits up to ``wait_s`` for the first. What has ended is kept for
-        `plane.timing.ENDED_KEPT_S`.
+        `plane.timing.ENDED_RETENTION_S`.
 
         Raises:
-            NoLogs: nothing can be read of it; says why.
-            NothingKept: since it has not begun here, or ended longer ago.
+            LogsUnavailable: nothing can be read of it; says why.
+            LogsNotRetained: since it has not begun here, or ended longer ago.
         """
 
     async def run(self) -> None:
@@ -207,7 +207,7 @@ def session_environment(
     return variables
 
 
-def converted_executable(executable: Any, kind: type[T], shape: str) -> T:
+def parse_executable(executable: Any, kind: type[T], shape: str) -> T:
     """The executable as ``kind``; ``shape`` shows people what it should look like.
 
     Raises:
@@ -220,7 +220,7 @@ def converted_executable(executable: Any, kind: type[T], shape: str) -> T:
         raise BackendFailed(f"executable{path}: {error.reason}; the shape is {shape}") from None
 
 
-def check_variables(env: Mapping[str, str]) -> None:
+def check_variable_names(env: Mapping[str, str]) -> None:
     """Refuse what cannot be the name of a variable.
 
     Raises:

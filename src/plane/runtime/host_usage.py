@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Usage", "machine_cpu_ns", "machine_memory_bytes", "usage_of"]
+__all__ = ["Usage", "host_cpu_ns", "host_memory_bytes", "process_usage"]
 
 _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -22,19 +22,19 @@ class Usage:
     cpu_ns: int
 
 
-def machine_cpu_ns() -> int:
+def host_cpu_ns() -> int:
     """CPU time that all processes have used since the machine's start, idle time included, as Docker counts it."""
     # user nice system idle iowait irq softirq steal; the guests' times are part of the first two.
     ticks = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
     return sum(map(int, ticks)) * _TICK_NS
 
 
-def machine_memory_bytes() -> int:
+def host_memory_bytes() -> int:
     """How much memory there is."""
     return os.sysconf("SC_PHYS_PAGES") * _PAGE_BYTES
 
 
-def usage_of(pids: Iterable[int]) -> Usage:
+def process_usage(pids: Iterable[int]) -> Usage:
     """What these processes use together; those that are gone use nothing.
 
     CPU time of what has ended counts once its parent has waited for it. Resident pages that are shared are counted for

@@ -8,7 +8,7 @@ from typing import Any
 
 from plane.protocol.keys import AcquiredKey
 from plane.protocol.logs import LogPage
-from plane.runtime.base import BackendFailed, Found, RuntimeListener, StartupTimedOut, check_deadline
+from plane.runtime.base import AdoptionResult, BackendFailed, RuntimeListener, StartupTimedOut, check_deadline
 
 __all__ = ["MemoryRuntime"]
 
@@ -48,9 +48,9 @@ class MemoryRuntime:
     def handle(self, backend_id: str) -> Any:
         """Nothing outlives this process."""
 
-    async def adopt(self, backend_id: str, handle: Any) -> Found:
+    async def adopt(self, backend_id: str, handle: Any) -> AdoptionResult:
         """Finds what still runs in it, which is only there if the drone, but not this runtime, began anew."""
-        return Found(running=backend_id in self._running)
+        return AdoptionResult(running=backend_id in self._running)
 
     async def wait_for_backend(self, backend_id: str, host: str, port: int) -> None:
         """Ready at once, unless the executable says otherwise."""
@@ -76,13 +76,13 @@ class MemoryRuntime:
         if self._running.pop(backend_id, None) is not None:
             self._listener.exited(backend_id, code, message)
 
-    async def remove_leftover(self, backend_id: str) -> None:
+    async def remove_orphan(self, backend_id: str) -> None:
         """Nothing outlives this process."""
 
     def extend(self, backend_id: str, hard_deadline_ns: int) -> None:
         """The drone's own deadlines are enough for what is in its memory."""
 
-    async def end_orphans(self, known: Collection[str]) -> list[str]:
+    async def remove_orphans(self, known: Collection[str]) -> list[str]:
         """Nothing outlives this process."""
         return []
 

@@ -16,14 +16,14 @@ from plane.decisions.backends.mount_path import MountRefused, mount_path
 from plane.protocol.keys import AcquiredKey
 from plane.runtime.base import BackendFailed
 
-__all__ = ["opened_mount", "real_path"]
+__all__ = ["open_mount", "real_path"]
 
 _FLAGS = os.O_PATH | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
 
 log = structlog.get_logger("plane.runtime")
 
 
-def opened_mount(
+def open_mount(
     base: Path | None, mount: bool | str | None, key: AcquiredKey | None, owner: int | None = None
 ) -> int | None:
     """A descriptor (O_PATH) of the folder to mount, which is made (0755) if it is not there; None: nothing is mounted.

@@ -14,27 +14,27 @@ from contextlib import suppress
 from plane.decisions.backends.readiness import (
     Probe,
     classify_response,
-    more_telling,
+    more_informative,
     next_delay_s,
-    next_try_limit_s,
+    next_probe_timeout_s,
     not_ready_message,
 )
 from plane.protocol.addresses import format_socket_address
 from plane.runtime.base import StartupTimedOut
-from plane.timing import READINESS_FIRST_TRY_S
+from plane.timing import READINESS_FIRST_ATTEMPT_TIMEOUT_S
 
-__all__ = ["until_it_answers"]
+__all__ = ["wait_until_ready"]
 
 READ_BYTES = 1024
 
 
-async def until_it_answers(
+async def wait_until_ready(
     host: str,
     port: int,
     limit_s: float,
     foreign_listener: Callable[[], Awaitable[str | None]] | None = None,
     *,
-    first_try_s: float = READINESS_FIRST_TRY_S,
+    first_try_s: float = READINESS_FIRST_ATTEMPT_TIMEOUT_S,
 ) -> None:
     """Return once ``HEAD /`` is answered with anything that begins with ``HTTP/``, by a process of the backend's own.
 
@@ -50,14 +50,14 @@ async def until_it_answers(
     try_s, delay_s, foreign, probe = first_try_s, None, None, None
     while True:
         left_s = min(try_s, end - clock())
-        probe = more_telling(probe, await _probe(host, port, left_s), left_s, first_try_s)
+        probe = more_informative(probe, await _probe(host, port, left_s), left_s, first_try_s)
         if probe is Probe.READY:
             foreign = None if foreign_listener is None else await foreign_listener()
             if foreign is None:
                 return
         if clock() >= end:
             break
-        try_s = next_try_limit_s(try_s, probe, first_try_s)
+        try_s = next_probe_timeout_s(try_s, probe, first_try_s)
         delay_s = next_delay_s(delay_s)
         await asyncio.sleep(min(delay_s, end - clock()))
     if probe is Probe.READY and foreign is not None:

@@ -31,14 +31,14 @@ from plane.protocol.executor_messages import (
 )
 from plane.protocol.keys import AcquiredKey
 from plane.protocol.logs import LogPage
-from plane.runtime.base import BackendFailed, Found, RuntimeListener, StartupTimedOut, check_deadline
+from plane.runtime.base import AdoptionResult, BackendFailed, RuntimeListener, StartupTimedOut, check_deadline
 from plane.runtime.docker.config import read_executable
-from plane.runtime.logs.collector import NoLogs
+from plane.runtime.logs.collector import LogsUnavailable
 from plane.tasks import OwnedTasks
 from plane.timing import STARTUP_TIMEOUT_S
 from plane.transport.json_lines import LineClient, LineLost
 
-__all__ = ["UnixSocketRuntime"]
+__all__ = ["RemoteRuntime"]
 
 PREPARE_LIMIT_S = 1800.0
 CALL_LIMIT_S = 60.0
@@ -64,7 +64,7 @@ class _Handle(msgspec.Struct, frozen=True):
     enforces_deadline: bool = False
 
 
-class UnixSocketRuntime:
+class RemoteRuntime:
     """Asks an executor. `start` before anything else.
 
     Args:
@@ -160,8 +160,8 @@ class UnixSocketRuntime:
                 return
             await asyncio.sleep(RETRY_S)
 
-    async def end_orphans(self, known: Collection[str]) -> list[str]:
-        """The executor ends what a former one left; see `plane.runtime.base.Runtime.end_orphans`."""
+    async def remove_orphans(self, known: Collection[str]) -> list[str]:
+        """The executor ends what a former one left; see `plane.runtime.base.Runtime.remove_orphans`."""
         return []
 
     def handle(self, backend_id: str) -> Any:
@@ -169,25 +169,25 @@ class UnixSocketRuntime:
         port = self._running.get(backend_id)
         return codec.to_builtins(_Handle(port, backend_id in self._enforced)) if port else None
 
-    async def adopt(self, backend_id: str, handle: Any) -> Found:
+    async def adopt(self, backend_id: str, handle: Any) -> AdoptionResult:
         """See whether it listens still; see `plane.runtime.base.Runtime.adopt`."""
         # The executor keeps what it could not tell, and tells it to the first who connects.
         await asyncio.sleep(EARLY_WAIT_S)
         try:
             known = codec.convert(handle, _Handle)
         except MessageError:
-            await self.remove_leftover(backend_id)
-            return Found(running=False)
+            await self.remove_orphan(backend_id)
+            return AdoptionResult(running=False)
         if await _listens(known.port) and backend_id not in self._early:
             self._running[backend_id] = known.port
             if known.enforces_deadline:
                 # Not known here until the next renewal, which comes before it.
                 self._enforced[backend_id] = 0
-            return Found(running=True)
-        await self.remove_leftover(backend_id)
+            return AdoptionResult(running=True)
+        await self.remove_orphan(backend_id)
         ended = self._early.pop(backend_id, None)
         code = None if ended is None else ended.exit_code
-        return Found(running=False, exit_code=code, message=None if ended is None else _message(code))
+        return AdoptionResult(running=False, exit_code=code, message=None if ended is None else _message(code))
 
     async def wait_for_backend(self, backend_id: str, host: str, port: int) -> None:
         """Leave the waiting to the executor; see `plane.runtime.base.Runtime.wait_for_backend`."""
@@ -223,7 +223,7 @@ class UnixSocketRuntime:
     async def _ask_to_end(self, backend_id: str, *, hard: bool) -> TerminateOutcome:
         return await self._ask(ExecutorRequest(terminate=(backend_id, hard)), CALL_LIMIT_S, TerminateOutcome)
 
-    async def remove_leftover(self, backend_id: str) -> None:
+    async def remove_orphan(self, backend_id: str) -> None:
         """Have it killed, if it runs, and return when it does not: its end must not be taken for a later one's."""
         try:
             for _ in range(KILL_LOOKS):
@@ -238,7 +238,7 @@ class UnixSocketRuntime:
         """Kill what must not run, however often that takes."""
         while True:
             try:
-                await self.remove_leftover(backend_id)
+                await self.remove_orphan(backend_id)
             except BackendFailed as error:
                 log.warning("cannot end backend; trying again", backend=backend_id, error=str(error))
                 await asyncio.sleep(RETRY_S)
@@ -247,7 +247,9 @@ class UnixSocketRuntime:
 
     async def read_logs(self, backend_id: str, after: int | None, tail: int | None, wait_s: float) -> LogPage:
         """The protocol has no output; see `plane.runtime.base.Runtime.read_logs`."""
-        raise NoLogs("this drone leaves backends to an external executor, which keeps their output; look there")
+        raise LogsUnavailable(
+            "this drone leaves backends to an external executor, which keeps their output; look there"
+        )
 
     async def run(self) -> None:
         """Measuring and pruning is the executor's."""
@@ -258,7 +260,7 @@ class UnixSocketRuntime:
         if not leave_running:
             for backend_id in list(self._running):
                 try:
-                    await self.remove_leftover(backend_id)
+                    await self.remove_orphan(backend_id)
                 except BackendFailed as error:
                     log.warning("backend not ended", backend=backend_id, error=str(error))
         await self._tasks.end()

@@ -11,9 +11,9 @@ import pytest
 
 from harness.enforcers import FakeEnforcer, aged_clock
 from plane.drone.agent import Agent, DroneSocket
-from plane.drone.backend_manager import Executor
+from plane.drone.backend_manager import BackendManager
 from plane.drone.event_recorder import EventRecorder
-from plane.drone.lease_renewer import KeyKeeper
+from plane.drone.lease_renewer import LeaseRenewer
 from plane.drone.state_store import StateStore, open_state_store
 from plane.protocol.backend_state import Ready, TerminationKind, TerminationReason
 from plane.protocol.drone_messages import (
@@ -55,7 +55,7 @@ class Socket:
         return [content.action_id for content in self.heard if type(content).__name__ == "AckAction"]
 
 
-class SlowExecutor(Executor):
+class SlowBackendManager(BackendManager):
     """Notes when each action begins and ends, and lets a test decide when."""
 
     def __init__(self, *args: Any) -> None:
@@ -85,7 +85,7 @@ async def test_a9_in_order_per_backend_and_each_once() -> None:
     async with open_state_store(None) as store:
         clock = aged_clock()
         recorder = EventRecorder(store, clock)
-        executor = SlowExecutor(store, recorder, clock, "127.0.0.1", FakeEnforcer())
+        executor = SlowBackendManager(store, recorder, clock, "127.0.0.1", FakeEnforcer())
         agent, socket = Agent(store, recorder, executor, clock), Socket()
         session = asyncio.create_task(agent.session(cast(DroneSocket, socket)))
         for action, backend in (("1", "a"), ("2", "a"), ("3", "b"), ("1", "a"), ("4", "a")):
@@ -113,11 +113,11 @@ async def test_a14_a_drone_that_stops_says_so_only_to_who_understands() -> None:
         async with open_state_store(None) as store:
             clock = aged_clock()
             recorder = EventRecorder(store, clock)
-            executor = Executor(store, recorder, clock, "127.0.0.1", FakeEnforcer())
+            executor = BackendManager(store, recorder, clock, "127.0.0.1", FakeEnforcer())
             agent, socket = Agent(store, recorder, executor, clock), Socket(*extensions)
             session = asyncio.create_task(agent.session(cast(DroneSocket, socket)))
             await until(lambda socket=socket: socket.heard)
-            await agent.say_stopping()
+            await agent.announce_stopping()
             assert (Stopping() in socket.heard) is bool(extensions)
             socket.to_say.put_nowait(None)
             await session
@@ -136,9 +136,9 @@ async def test_a_controller_that_takes_nothing_keeps_no_deadline_waiting() -> No
     async with open_state_store(None) as store:
         clock = aged_clock()
         recorder = EventRecorder(store, clock)
-        executor = Executor(store, recorder, clock, "127.0.0.1", FakeEnforcer())
+        executor = BackendManager(store, recorder, clock, "127.0.0.1", FakeEnforcer())
         ended: list[tuple[str, TerminationKind]] = []
-        executor.keys = KeyKeeper(
+        executor.keys = LeaseRenewer(
             clock, lambda backend, kind: ended.append((backend, kind)), FakeEnforcer(), lambda backend, at: None
         )
         agent, socket = Agent(store, recorder, executor, clock), Stalled()
@@ -159,7 +159,7 @@ async def test_a_disk_that_hangs_keeps_no_answer_of_the_controller_waiting() -> 
     async with open_state_store(None) as store:
         clock = aged_clock()
         recorder = EventRecorder(store, clock)
-        executor = Executor(store, recorder, clock, "127.0.0.1", FakeEnforcer())
+        executor = BackendManager(store, recorder, clock, "127.0.0.1", FakeEnforcer())
         agent, socket = Agent(store, recorder, executor, clock), Socket()
         now = clock.now()
         executor.keys.hold("b", KeyDeadlines(now, now.plus_s(3600), now.plus_s(3600)))
@@ -194,11 +194,11 @@ def spawn(action: str, backend: str, order: SpawnOrder) -> MessageToDrone:
 async def test_a_broken_connection_and_a_disk_that_hangs_leave_no_half_begun_backend(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("plane.timing.NODE_SEND_LIMIT_S", 0.05)
+    monkeypatch.setattr("plane.timing.NODE_SEND_TIMEOUT_S", 0.05)
     async with open_state_store(None) as store:
         clock = aged_clock()
         recorder = EventRecorder(store, clock)
-        executor = Executor(store, recorder, clock, "127.0.0.1", FakeEnforcer())
+        executor = BackendManager(store, recorder, clock, "127.0.0.1", FakeEnforcer())
         runtime = executor.runtime = MemoryRuntime(RuntimeListener(executor.exited))
         agent, first, second = Agent(store, recorder, executor, clock), Socket(), Socket()
         now = clock.now()

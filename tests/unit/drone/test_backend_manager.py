@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from harness.enforcers import FakeEnforcer, aged_clock
-from plane.drone.backend_manager import Executor
+from plane.drone.backend_manager import BackendManager
 from plane.drone.clock import DroneClock
 from plane.drone.event_recorder import EventRecorder
 from plane.drone.state_store import StateStore, open_state_store
@@ -29,8 +29,8 @@ from plane.protocol.backend_state import (
 from plane.protocol.drone_messages import BackendAction, BackendEvent, BackendOrder, SpawnOrder, TerminateOrder
 from plane.protocol.keys import AcquiredKey, KeyConfig, KeyDeadlines
 from plane.protocol.logs import LogPage
-from plane.runtime.base import Found, RuntimeListener
-from plane.runtime.logs.collector import NothingKept
+from plane.runtime.base import AdoptionResult, RuntimeListener
+from plane.runtime.logs.collector import LogsNotRetained
 from plane.runtime.memory import MemoryRuntime
 from plane.tasks import end_tasks
 
@@ -43,7 +43,7 @@ class Drone:
         self.store = store
         self.recorder = EventRecorder(store, clock)
         self.enforcer = FakeEnforcer()
-        self.executor = Executor(store, self.recorder, clock, "127.0.0.1", self.enforcer)
+        self.executor = BackendManager(store, self.recorder, clock, "127.0.0.1", self.enforcer)
         self.runtime = MemoryRuntime(RuntimeListener(self.executor.exited))
         self.executor.runtime = self.runtime
         self.events: list[BackendEvent] = []
@@ -199,7 +199,7 @@ async def test_a8_keys_are_resumed_and_what_has_expired_meanwhile_ends() -> None
         async with drone(store, DroneClock(clock.reading)) as after:
             kept._listener = RuntimeListener(after.executor.exited)
             after.executor.runtime = kept
-            await after.executor.adopt_former_backends()
+            await after.executor.adopt_backends()
             await after.until("over", BackendStatus.TERMINATED)
             ended = after.states("over")[-1]
             assert isinstance(ended, Terminated)
@@ -221,7 +221,7 @@ async def test_a8_after_a_boot_what_runs_is_ended_gracefully() -> None:
         async with drone(store, DroneClock()) as after:
             kept._listener = RuntimeListener(after.executor.exited)
             after.executor.runtime = kept
-            await after.executor.adopt_former_backends()
+            await after.executor.adopt_backends()
             for backend in ("b", "loading", "scheduled"):
                 await after.until(backend, BackendStatus.TERMINATED)
             ended = after.states("b")[-1]
@@ -239,13 +239,13 @@ class SlowRuntime(MemoryRuntime):
     async def prepare(self, executable: Any) -> None:
         await self.may_go_on.wait()
 
-    async def adopt(self, backend_id: str, handle: Any) -> Found:
+    async def adopt(self, backend_id: str, handle: Any) -> AdoptionResult:
         await self.may_go_on.wait()
         return await super().adopt(backend_id, handle)
 
     async def read_logs(self, backend_id: str, after: int | None, tail: int | None, wait_s: float) -> LogPage:
         if backend_id not in self._running:
-            raise NothingKept("never ran here")
+            raise LogsNotRetained("never ran here")
         return await super().read_logs(backend_id, after, tail, wait_s)
 
 
@@ -261,7 +261,7 @@ async def test_of_a_backend_on_its_way_there_is_no_output_yet() -> None:
         assert (await it.executor.read_logs("b", None, None, 0)).ended is False
         it.runtime.exit("b", 0)
         await until(lambda: "b" not in it.executor._runners)
-        with pytest.raises(NothingKept):
+        with pytest.raises(LogsNotRetained):
             await it.executor.read_logs("b", None, None, 0)
 
 
@@ -275,7 +275,7 @@ async def test_output_of_a_former_backend_is_read_once_it_is_known_again() -> No
             after.runtime = after.executor.runtime = SlowRuntime(RuntimeListener(after.executor.exited))
             await after.runtime.spawn("b", {}, None, None)
             after.runtime.may_go_on.clear()
-            await after.executor.adopt_former_backends()
+            await after.executor.adopt_backends()
             reading = asyncio.create_task(after.executor.read_logs("b", None, None, 0))
             await asyncio.sleep(0.01)
             assert not reading.done()

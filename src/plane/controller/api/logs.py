@@ -21,7 +21,7 @@ from plane.controller.context import CONTEXT, Context
 from plane.database import backends, log_requests
 from plane.database.event_bus import Overflowed
 from plane.decisions.access import Role
-from plane.decisions.backends.log_selection import BoundedReading
+from plane.decisions.backends.log_selection import BoundedLogRead
 from plane.protocol import codec
 from plane.protocol.errors import ApiErrorKind, ApiFailure, MessageError
 from plane.protocol.logs import LogLine, LogPage, LogsRead, ReadLogs
@@ -88,7 +88,7 @@ async def _present_pages(
     Raises:
         ApiFailure: the drone does not answer, or has no logs.
     """
-    reading = BoundedReading(tail)
+    reading = BoundedLogRead(tail)
     page = await _page(context, drone_id, backend_id, after, tail, 0.0)
     yield LogPage(reading.take(page.lines), page.ended)
     if not page.ended and not reading.has_ended:

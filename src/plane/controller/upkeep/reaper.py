@@ -14,7 +14,7 @@ from plane.controller.termination import order_termination
 from plane.database import lost_backends
 from plane.database.backends import StateChange, record_states
 from plane.database.pool import Database, DatabaseUnavailable
-from plane.decisions.backends.lost_drones import Verdict, judge, lost
+from plane.decisions.backends.lost_drones import ReapAction, classify, lost
 from plane.protocol.backend_state import TerminationKind, TerminationReason
 
 __all__ = ["reap", "reap_for_ever"]
@@ -43,10 +43,10 @@ async def reap(db: Database) -> int:
     async with db.transaction() as transaction:
         if not await lost_backends.try_lock(transaction):
             return 0
-        judged = [(backend, judge(backend)) for backend in await lost_backends.doubtful(transaction)]
-        given_up = [backend for backend, verdict in judged if verdict is Verdict.LOST]
-        to_end = [backend for backend, verdict in judged if verdict is Verdict.END]
-        stuck = [backend for backend, verdict in judged if verdict is Verdict.SEND_AGAIN]
+        judged = [(backend, classify(backend)) for backend in await lost_backends.doubtful(transaction)]
+        given_up = [backend for backend, verdict in judged if verdict is ReapAction.LOST]
+        to_end = [backend for backend, verdict in judged if verdict is ReapAction.END]
+        stuck = [backend for backend, verdict in judged if verdict is ReapAction.SEND_AGAIN]
         if given_up:
             await record_states(transaction, [StateChange(backend.backend_id, lost(backend)) for backend in given_up])
         if stuck:

@@ -9,7 +9,7 @@ import enum
 
 from plane.protocol.backend_state import BackendState, BackendStatus
 
-__all__ = ["Adoption", "adoption", "may_run"]
+__all__ = ["Adoption", "adoption", "was_started"]
 
 
 class Adoption(enum.Enum):
@@ -21,7 +21,7 @@ class Adoption(enum.Enum):
     ENDED = "nothing of it runs: it is terminated"
 
 
-def may_run(state: BackendState) -> bool:
+def was_started(state: BackendState) -> bool:
     """Whether a process had been started for certain, so that the runtime is asked for it."""
     return state.status.number >= BackendStatus.WAITING.number
 
@@ -33,7 +33,7 @@ def adoption(state: BackendState, *, running: bool, lease_known: bool) -> Adopti
         running: its process was found.
         lease_known: its order is stored, and the drone's clock, in which its key's deadlines are, has not begun anew.
     """
-    if not may_run(state):
+    if not was_started(state):
         return Adoption.START_OVER if lease_known else Adoption.ENDED
     if not running:
         return Adoption.ENDED

@@ -9,7 +9,7 @@ import stat
 from collections.abc import Iterable
 from typing import NamedTuple
 
-__all__ = ["FolderMode", "first_impassable", "may_execute"]
+__all__ = ["FolderMode", "first_inaccessible", "may_execute"]
 
 
 class FolderMode(NamedTuple):
@@ -20,7 +20,7 @@ class FolderMode(NamedTuple):
     mode: int
 
 
-def first_impassable(folders: Iterable[FolderMode], uid: int, gid: int) -> int | None:
+def first_inaccessible(folders: Iterable[FolderMode], uid: int, gid: int) -> int | None:
     """Return the index of the first folder that does not let the user pass; None: it may pass all."""
     return next((index for index, folder in enumerate(folders) if not may_execute(folder, uid, gid)), None)
 

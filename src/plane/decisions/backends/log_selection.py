@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from plane.protocol.logs import LogLine
 
-__all__ = ["BoundedReading"]
+__all__ = ["BoundedLogRead"]
 
 
-class BoundedReading:
+class BoundedLogRead:
     """One reading.
 
     Args:

@@ -9,13 +9,13 @@ import enum
 from dataclasses import dataclass
 
 from plane.protocol.backend_state import BackendStatus, Terminated, TerminationReason
-from plane.timing import DRONE_LOST_AFTER_S, SCHEDULED_TOO_LONG_S, UNENDED_LOST_AFTER_S
+from plane.timing import DRONE_LOST_AFTER_S, SCHEDULED_TIMEOUT_S, UNTERMINATED_LOST_AFTER_S
 
-__all__ = ["Doubtful", "Verdict", "judge", "lost"]
+__all__ = ["ReapAction", "SuspectBackend", "classify", "lost"]
 
 
 @dataclass(frozen=True, slots=True)
-class Doubtful:
+class SuspectBackend:
     """A backend that is not terminated, and what may be wrong with it.
 
     Attributes:
@@ -38,7 +38,7 @@ class Doubtful:
     end_ordered_s: float | None = None
 
 
-class Verdict(enum.Enum):
+class ReapAction(enum.Enum):
     """What becomes of a doubtful backend.
 
     ``LOST``: it is terminated, and its key is free. ``SEND_AGAIN``: its drone gets the spawn action once more.
@@ -52,26 +52,26 @@ class Verdict(enum.Enum):
     WAIT = enum.auto()
 
 
-def judge(backend: Doubtful) -> Verdict:
+def classify(backend: SuspectBackend) -> ReapAction:
     """What becomes of ``backend``.
 
     A drone that lives has ended what is past its key's hard deadline by itself, so the key may be given away.
     """
     if backend.drone_silent_s > DRONE_LOST_AFTER_S:
-        return Verdict.LOST
-    scheduled_too_long = backend.status is BackendStatus.SCHEDULED and backend.in_status_s > SCHEDULED_TOO_LONG_S
+        return ReapAction.LOST
+    scheduled_too_long = backend.status is BackendStatus.SCHEDULED and backend.in_status_s > SCHEDULED_TIMEOUT_S
     if scheduled_too_long and backend.past_hard_deadline:
-        return Verdict.LOST
+        return ReapAction.LOST
     if backend.key_gone:
-        unended = backend.end_ordered_s is not None and backend.end_ordered_s > UNENDED_LOST_AFTER_S
-        return Verdict.LOST if unended else Verdict.END
+        unended = backend.end_ordered_s is not None and backend.end_ordered_s > UNTERMINATED_LOST_AFTER_S
+        return ReapAction.LOST if unended else ReapAction.END
     if not scheduled_too_long:
-        return Verdict.WAIT
+        return ReapAction.WAIT
     # What is not acknowledged is sent again by the controller of its drone anyway.
-    return Verdict.SEND_AGAIN if backend.spawn_acknowledged else Verdict.WAIT
+    return ReapAction.SEND_AGAIN if backend.spawn_acknowledged else ReapAction.WAIT
 
 
-def lost(backend: Doubtful) -> Terminated:
+def lost(backend: SuspectBackend) -> Terminated:
     """The state of a backend that is given up, with the reason in words (A21)."""
     if backend.drone_silent_s > DRONE_LOST_AFTER_S:
         why = f"its drone has not been heard of for {backend.drone_silent_s:.0f} s"

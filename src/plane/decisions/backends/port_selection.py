@@ -10,7 +10,7 @@ from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 
 from plane.protocol.errors import ConfigurationError
-from plane.timing import PORT_REST_S, PORT_SHORTEST_REST_S
+from plane.timing import PORT_MIN_QUARANTINE_S, PORT_QUARANTINE_S
 
 __all__ = ["PortRange", "default_port_range", "parse_port_range", "port_candidates"]
 
@@ -67,7 +67,7 @@ def port_candidates(
 ) -> Iterator[int]:
     """Yield the ports to try, best first: those that do not rest, in a circle beginning behind ``after``.
 
-    They are followed by those that have rested longest, if that was `PORT_SHORTEST_REST_S` at least.
+    They are followed by those that have rested longest, if that was `PORT_MIN_QUARANTINE_S` at least.
 
     Args:
         in_use: ports of living backends.
@@ -78,11 +78,11 @@ def port_candidates(
     for offset in range(count):
         port = ports.first + (begin + offset) % count
         ended = ended_at.get(port)
-        if port not in in_use and (ended is None or now - ended >= PORT_REST_S):
+        if port not in in_use and (ended is None or now - ended >= PORT_QUARANTINE_S):
             yield port
     resting = [
         (ended, port)
         for port, ended in ended_at.items()
-        if ports.first <= port <= ports.last and PORT_SHORTEST_REST_S <= now - ended < PORT_REST_S
+        if ports.first <= port <= ports.last and PORT_MIN_QUARANTINE_S <= now - ended < PORT_QUARANTINE_S
     ]
     yield from (port for _, port in sorted(resting) if port not in in_use)

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import enum
 
-from plane.timing import READINESS_FIRST_DELAY_S, READINESS_LONGEST_TRY_S, READINESS_MAX_DELAY_S
+from plane.timing import READINESS_FIRST_DELAY_S, READINESS_MAX_ATTEMPT_TIMEOUT_S, READINESS_MAX_DELAY_S
 
-__all__ = ["Probe", "classify_response", "more_telling", "next_delay_s", "next_try_limit_s", "not_ready_message"]
+__all__ = [
+    "Probe",
+    "classify_response",
+    "more_informative",
+    "next_delay_s",
+    "next_probe_timeout_s",
+    "not_ready_message",
+]
 
 # A backend that needs 400 ms is seen within 10 ms, one that needs a second within 22 ms.
 DELAY_FACTOR = 1.02
@@ -41,9 +48,9 @@ def next_delay_s(delay_s: float | None) -> float:
     return READINESS_FIRST_DELAY_S if delay_s is None else min(delay_s * DELAY_FACTOR, READINESS_MAX_DELAY_S)
 
 
-def next_try_limit_s(limit_s: float, probe: Probe, first_s: float) -> float:
+def next_probe_timeout_s(limit_s: float, probe: Probe, first_s: float) -> float:
     """Return how long the next probe may take: longer after one that was accepted and had no answer in time."""
-    return min(limit_s * TRY_FACTOR, READINESS_LONGEST_TRY_S) if probe is Probe.SILENT else first_s
+    return min(limit_s * TRY_FACTOR, READINESS_MAX_ATTEMPT_TIMEOUT_S) if probe is Probe.SILENT else first_s
 
 
 def classify_response(received: bytes, *, ended: bool) -> Probe | None:
@@ -69,7 +76,7 @@ def classify_response(received: bytes, *, ended: bool) -> Probe | None:
     return Probe.NOT_HTTP
 
 
-def more_telling(former: Probe | None, last: Probe, last_limit_s: float, first_s: float) -> Probe:
+def more_informative(former: Probe | None, last: Probe, last_limit_s: float, first_s: float) -> Probe:
     """Return which of two probes says more: at the deadline the last one may have had no time to meet anything."""
     had_no_time = last in (Probe.SILENT, Probe.UNREACHABLE) and last_limit_s < first_s / 10
     return last if former is None or not had_no_time else former

@@ -11,7 +11,7 @@ from typing import Any
 
 from plane.protocol.drone_messages import BackendMetrics
 
-__all__ = ["CpuClock", "container_metrics", "process_metrics"]
+__all__ = ["CpuCounter", "container_metrics", "process_metrics"]
 
 # What mem_total is made of.
 V1_TOTAL = ("total_rss", "total_cache")
@@ -19,7 +19,7 @@ V2_TOTAL = ("anon", "file", "kernel_stack", "sock", "slab")
 
 
 @dataclass(slots=True)
-class CpuClock:
+class CpuCounter:
     """Remembers the last readings of one backend's CPU time and of the whole system's, in nanoseconds."""
 
     _own_ns: int | None = None
@@ -34,7 +34,7 @@ class CpuClock:
         return max(0, own_ns - before[0]), max(0, system_ns - before[1])
 
 
-def container_metrics(backend_id: str, sample: Mapping[str, Any], clock: CpuClock) -> BackendMetrics | None:
+def container_metrics(backend_id: str, sample: Mapping[str, Any], clock: CpuCounter) -> BackendMetrics | None:
     """From one sample of Docker's statistics; None if it is the first one, or of a container that does not run."""
     memory = sample.get("memory_stats") or {}
     cpu = sample.get("cpu_stats") or {}

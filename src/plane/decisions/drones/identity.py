@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-__all__ = ["Machine", "drone_facts"]
+__all__ = ["Machine", "identity_facts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Machine:
     store: str
 
 
-def drone_facts(
+def identity_facts(
     stored: Mapping[str, str], machine: Machine, *, clock_continues: bool, random_id: Callable[[], str]
 ) -> dict[str, str]:
     """Return the facts to store: ``instance`` and ``clock`` are random ids that stay while they mean the same thing.

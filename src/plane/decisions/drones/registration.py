@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from plane.protocol.handshake import DroneIdentity
 from plane.timing import UNHEALTHY_AFTER_S
 
-__all__ = ["RegisteredDrone", "may_register", "refusal", "starts_over"]
+__all__ = ["RegisteredDrone", "may_register", "orders_are_void", "refusal"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def may_register(new: DroneIdentity | None, known: RegisteredDrone | None) -> bo
     return same_boot and bool(new.boot_id) and known.disconnected
 
 
-def starts_over(new: DroneIdentity | None, known: RegisteredDrone | None) -> bool:
+def orders_are_void(new: DroneIdentity | None, known: RegisteredDrone | None) -> bool:
     """Whether orders to spawn that wait for the drone are void: their deadlines are of another clock, or store."""
     if new is None or known is None or known.identity is None:
         return False

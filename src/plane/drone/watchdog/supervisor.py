@@ -19,9 +19,9 @@ import structlog
 
 from plane import timing
 from plane.drone.watchdog.messages import Hold, Message, Release, Tick, encode
-from plane.runtime.base import NotEnforced
+from plane.runtime.base import DeadlinesNotEnforced
 from plane.runtime.kill_target import KillTarget
-from plane.runtime.process.child_process import Supervised
+from plane.runtime.process.child_process import ChildProcess
 from plane.runtime.process.procfs import signal_process, start_time
 from plane.tasks import run_together
 
@@ -94,7 +94,7 @@ class WatchdogSupervisor:
         """Return once the watchdog has confirmed all that it was to be sent until now.
 
         Raises:
-            NotEnforced: it did not within the timeout.
+            DeadlinesNotEnforced: it did not within the timeout.
         """
         self._sent_ticks += 1
         wanted = self._sent_ticks
@@ -103,7 +103,7 @@ class WatchdogSupervisor:
             async with asyncio.timeout(timeout_s), self._answered:
                 await self._answered.wait_for(lambda: self._answered_ticks >= wanted)
         except TimeoutError:
-            raise NotEnforced("the watchdog does not answer; another one is started") from None
+            raise DeadlinesNotEnforced("the watchdog does not answer; another one is started") from None
 
     async def run(self) -> None:
         """Have a watchdog until cancelled."""
@@ -128,7 +128,7 @@ class WatchdogSupervisor:
             ours.setblocking(False)
             with theirs:
                 command = [sys.executable, "-P", "-m", "plane.drone.watchdog.main", str(theirs.fileno())]
-                watchdog = Supervised.start(
+                watchdog = ChildProcess.start(
                     [*command, *self._arguments], env=os.environ, output=STDERR, inherited=(theirs.fileno(),), cwd="/"
                 )
             try:
@@ -148,7 +148,7 @@ class WatchdogSupervisor:
             else:
                 log.error("watchdog ended; another is started")
             finally:
-                watchdog.stop_watching()
+                watchdog.detach()
 
     async def _send(self, connection: socket.socket) -> None:
         loop, last_tick = asyncio.get_running_loop(), 0
@@ -174,27 +174,27 @@ class WatchdogSupervisor:
                     self._answered_ticks = max(self._answered_ticks, int(line))
                     self._answered.notify_all()
 
-    async def _tick(self, watchdog: Supervised) -> None:
+    async def _tick(self, watchdog: ChildProcess) -> None:
         """See that the watchdog answers; then end the one that a former process of this drone has left."""
         await self._see_answer(timing.WATCHDOG_START_TIMEOUT_S)
         if self._place is not None:
             self._take_place(self._place, watchdog)
         while True:
             await asyncio.sleep(timing.WATCHDOG_TICK_INTERVAL_S)
-            await self._see_answer(timing.WATCHDOG_SILENT_AFTER_S)
+            await self._see_answer(timing.WATCHDOG_TIMEOUT_S)
 
     async def _see_answer(self, timeout_s: float) -> None:
         try:
             await self.confirmed(timeout_s)
-        except NotEnforced:
+        except DeadlinesNotEnforced:
             # This process may have been stopped itself: then the answer is there, and is read now.
             try:
                 await self.confirmed(timing.WATCHDOG_TICK_INTERVAL_S)
-            except NotEnforced:
+            except DeadlinesNotEnforced:
                 raise _Silent from None
 
     @staticmethod
-    def _take_place(place: Path, watchdog: Supervised) -> None:
+    def _take_place(place: Path, watchdog: ChildProcess) -> None:
         """End the watchdog that is named by ``place``, and have it name this one.
 
         It is a symbolic link whose target is a process id and start time: made and read at once, also on a full disk.
@@ -211,7 +211,7 @@ class _Silent(Exception):
     """The watchdog does not answer."""
 
 
-async def _end(watchdog: Supervised) -> None:
+async def _end(watchdog: ChildProcess) -> None:
     """Kill a watchdog. One that hangs in the kernel is left; it is killed as soon as it returns from there."""
     watchdog.send_signal(signal.SIGKILL)
     with contextlib.suppress(TimeoutError):
@@ -219,7 +219,7 @@ async def _end(watchdog: Supervised) -> None:
             await watchdog.wait()
 
 
-async def _until_ended(watchdog: Supervised) -> None:
+async def _until_ended(watchdog: ChildProcess) -> None:
     await watchdog.wait()
 
 

@@ -37,13 +37,13 @@ from plane.decisions.routing.rewrite import Route
 from plane.proxy.data_plane.connection_context import ConnectionContext
 from plane.proxy.data_plane.interfaces import Upstream
 from plane.proxy.data_plane.send_queue import unsent_bytes
-from plane.proxy.listeners.entry_point import Entrance
+from plane.proxy.listeners.entry_point import EntryPoint
 
 __all__ = ["ClientConnection"]
 
 _UNKNOWN_VISITOR = direct_visitor("unknown", over_tls=False)
 # On the path of every request; the access to a member of an enumeration takes longer than what is done with it.
-_TLS, _TO_TLS = Entrance.TLS, Entrance.TO_TLS
+_TLS, _TO_TLS = EntryPoint.TLS, EntryPoint.TO_TLS
 _FIND_BACKEND, _SEND_HEAD, _CLOSE = Action.FIND_BACKEND, Action.SEND_HEAD, Action.CLOSE
 
 # On, for no time: closing drops what is not sent, and resets the connection (socket(7), SO_LINGER).
@@ -83,7 +83,7 @@ class ClientConnection(asyncio.Protocol):
         "visitor",
     )
 
-    def __init__(self, context: ConnectionContext, entry_point: Entrance, header: ProxyHeader | None) -> None:
+    def __init__(self, context: ConnectionContext, entry_point: EntryPoint, header: ProxyHeader | None) -> None:
         self._context = context
         self._now = context.now
         self._exchange = Exchange(context.rules, can_half_close=entry_point is not _TLS)
@@ -131,7 +131,7 @@ class ClientConnection(asyncio.Protocol):
     def _choose_entry_point(self) -> None:
         """Serve here what came by TLS to a trusted proxy: a redirect would only lead to the same place."""
         if self._redirects_to_tls:
-            self.entry_point = Entrance.HTTP if self.visitor.over_tls else Entrance.TO_TLS
+            self.entry_point = EntryPoint.HTTP if self.visitor.over_tls else EntryPoint.TO_TLS
 
     # Events of the client's transport.
 

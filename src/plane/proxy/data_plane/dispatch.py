@@ -24,14 +24,14 @@ from plane.proxy.data_plane.lost_requests import LostRequests
 from plane.proxy.data_plane.responses import OwnResponses
 from plane.proxy.data_plane.route_lookup import RouteLookup
 from plane.proxy.data_plane.upstream import UpstreamPool
-from plane.proxy.listeners.entry_point import Entrance
+from plane.proxy.listeners.entry_point import EntryPoint
 
 __all__ = ["Dispatcher"]
 
 _SLASH = ord("/")
 _READ_ONLY = frozenset((b"GET", b"HEAD"))
 # On the path of every request; the access to a member of an enumeration takes longer than the comparison.
-_NEW, _REPEATABLE, _TO_TLS = Connect.NEW, Connect.REPEATABLE, Entrance.TO_TLS
+_NEW, _REPEATABLE, _TO_TLS = Connect.NEW, Connect.REPEATABLE, EntryPoint.TO_TLS
 
 log = structlog.get_logger("plane.proxy")
 

@@ -15,7 +15,7 @@ from plane.decisions.http.request_head import RequestHead
 from plane.decisions.http.response_reader import ResponseReader
 from plane.decisions.http.trusted_proxies import Visitor
 from plane.decisions.routing.rewrite import Route
-from plane.proxy.listeners.entry_point import Entrance
+from plane.proxy.listeners.entry_point import EntryPoint
 
 __all__ = ["Dispatch", "Requester", "Upstream", "UpstreamUser"]
 
@@ -65,7 +65,7 @@ class Upstream(Protocol):
 class Requester(Protocol):
     """The client's connection, as the dispatch of its request sees it."""
 
-    entry_point: Entrance
+    entry_point: EntryPoint
     visitor: Visitor
 
     def error_format(self) -> ErrorFormat:

@@ -13,7 +13,7 @@ from plane.decisions.routing.rewrite import Route
 from plane.proxy.data_plane.interfaces import Requester
 from plane.proxy.data_plane.responses import OwnResponses
 from plane.proxy.data_plane.route_lookup import RouteLookup
-from plane.throttled_log import NamedWarnings
+from plane.throttled_log import ThrottledWarnings
 
 __all__ = ["LostRequests"]
 
@@ -36,8 +36,8 @@ class LostRequests:
     def __init__(self, routes: RouteLookup, responses: OwnResponses) -> None:
         self._routes = routes
         self._responses = responses
-        self._absolute_paths = NamedWarnings(log, "application used an absolute path")
-        self._wrong_hosts = NamedWarnings(log, "request for a host that is not the session's")
+        self._absolute_paths = ThrottledWarnings(log, "application used an absolute path")
+        self._wrong_hosts = ThrottledWarnings(log, "request for a host that is not the session's")
 
     def wrong_host(self, requester: Requester, head: RequestHead, expected: bytes) -> None:
         """Respond to a request for the wrong host; ``expected`` is the host of the session, or of all sessions."""

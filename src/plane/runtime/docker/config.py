@@ -11,7 +11,7 @@ from typing import Any
 from plane.decisions.backends.exec_limits import LARGEST_TOTAL_BYTES, excess
 from plane.protocol.keys import AcquiredKey
 from plane.protocol.spawn import DockerExecutable, Network
-from plane.runtime.base import BackendFailed, check_variables, converted_executable, session_environment
+from plane.runtime.base import BackendFailed, check_variable_names, parse_executable, session_environment
 
 __all__ = [
     "CLUSTER_LABEL",
@@ -56,10 +56,10 @@ def read_executable(executable: Any) -> DockerExecutable:
             "--runtime process"
         )
     shape = '{"image": "…", "env": {…}}'
-    wanted = converted_executable(executable, DockerExecutable, shape)
+    wanted = parse_executable(executable, DockerExecutable, shape)
     if not wanted.image:
         raise BackendFailed("executable.image: must name an image")
-    check_variables(wanted.env)
+    check_variable_names(wanted.env)
     if wanted.network is Network.NONE and wanted.network_name is not None:
         raise BackendFailed(
             "executable.network_name: a container with network none has no other; leave one of them out"

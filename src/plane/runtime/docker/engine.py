@@ -18,7 +18,7 @@ import aiohttp
 
 from plane.runtime.base import BackendFailed
 
-__all__ = ["CALL_LIMIT_S", "DockerEngine", "EngineRefused", "engine_answers", "parse_time_ns"]
+__all__ = ["CALL_LIMIT_S", "DockerEngine", "EngineRefused", "engine_is_available", "parse_time_ns"]
 
 # Calls other than pulls and stops.
 CALL_LIMIT_S = 30.0
@@ -35,7 +35,7 @@ class EngineRefused(BackendFailed):
         self.status = status
 
 
-async def engine_answers(socket: Path, limit_s: float = CALL_LIMIT_S) -> bool:
+async def engine_is_available(socket: Path, limit_s: float = CALL_LIMIT_S) -> bool:
     """Whether a Docker engine answers at that Unix socket."""
     if not socket.is_socket():
         return False

@@ -21,13 +21,13 @@ import structlog
 from plane import timing
 from plane.decisions.backends.exec_limits import container_exec_hint
 from plane.decisions.backends.port_selection import PortRange
-from plane.decisions.backends.resource_usage import CpuClock, container_metrics
+from plane.decisions.backends.resource_usage import CpuCounter, container_metrics
 from plane.protocol.backend_state import OUTPUT_MARKER
 from plane.protocol.keys import AcquiredKey
 from plane.protocol.logs import LogPage
 from plane.protocol.names import container_name
 from plane.protocol.spawn import DockerExecutable, Network
-from plane.runtime.base import BackendFailed, Found, RuntimeListener, check_deadline
+from plane.runtime.base import AdoptionResult, BackendFailed, RuntimeListener, check_deadline
 from plane.runtime.docker.config import (
     CLUSTER_LABEL,
     DRONE_LABEL,
@@ -44,13 +44,13 @@ from plane.runtime.docker.logs import container_lines
 from plane.runtime.docker.pruner import prune_containers
 from plane.runtime.in_flight_starts import Starts
 from plane.runtime.kill_target import ContainerTarget
-from plane.runtime.logs.collector import LogKeeper, NoLogs
+from plane.runtime.logs.collector import LogCollector, LogsUnavailable
 from plane.runtime.logs.files import page_of
-from plane.runtime.mounts import opened_mount, real_path
+from plane.runtime.mounts import open_mount, real_path
 from plane.runtime.network.ports import Ports, port_range_of_machine
 from plane.runtime.network.relays import ContainerRelays
 from plane.runtime.process.procfs import start_time
-from plane.runtime.readiness import until_it_answers
+from plane.runtime.readiness import wait_until_ready
 from plane.tasks import OwnedTasks
 from plane.timing import SOFT_TERMINATE_GRACE_S, STARTUP_TIMEOUT_S
 
@@ -97,7 +97,7 @@ class DockerRuntime:
     def __init__(
         self,
         listener: RuntimeListener,
-        logs: LogKeeper,
+        logs: LogCollector,
         socket: Path,
         *,
         defaults: ContainerDefaults,
@@ -124,7 +124,7 @@ class DockerRuntime:
         self._grace_s = grace_s
         self._startup_limit_s = startup_limit_s
         # Containers whose exit has not been told yet, with the CPU time that was told last.
-        self._running: dict[str, CpuClock] = {}
+        self._running: dict[str, CpuCounter] = {}
         self._starting = Starts()
         # Those of them whose output is being kept; until it is, readers get it from the engine.
         self._ending: set[str] = set()
@@ -174,7 +174,7 @@ class DockerRuntime:
         not_after_ns: int | None,
     ) -> int:
         self._listener.located(backend_id, self._target(backend_id))
-        folder = opened_mount(self._mount_base, wanted.mount, key)
+        folder = open_mount(self._mount_base, wanted.mount, key)
         name = container_name(backend_id)
         try:
             mount = None if folder is None else real_path(folder)
@@ -182,7 +182,7 @@ class DockerRuntime:
             await self._engine.call(
                 "create the container", "POST", "containers/create", params={"name": name}, json=config
             )
-            self._running[backend_id] = CpuClock()
+            self._running[backend_id] = CpuCounter()
             check_deadline(not_after_ns)
             await self._engine.call("start the container", "POST", f"containers/{name}/start")
             inspected, port = await self._published(name, has_network=wanted.network is not Network.NONE)
@@ -238,21 +238,21 @@ class DockerRuntime:
         """The container's name says it all, but for a relay; see `plane.runtime.base.Runtime.handle`."""
         return self._relays.handle(backend_id)
 
-    async def adopt(self, backend_id: str, handle: Any) -> Found:
+    async def adopt(self, backend_id: str, handle: Any) -> AdoptionResult:
         """Find the container again; see `plane.runtime.base.Runtime.adopt`."""
         self._listener.located(backend_id, self._target(backend_id))
         found = await self._engine.inspect(container_name(backend_id))
         if found is None:
-            return Found(running=False, message="its container was removed while its drone was restarted")
+            return AdoptionResult(running=False, message="its container was removed while its drone was restarted")
         if found["State"]["Status"] in ("exited", "dead", "created"):
             message = _message(found["State"], await self._keep_output(backend_id))
-            await self.remove_leftover(backend_id)
-            return Found(running=False, exit_code=found["State"]["ExitCode"], message=message)
-        self._running[backend_id] = CpuClock()
+            await self.remove_orphan(backend_id)
+            return AdoptionResult(running=False, exit_code=found["State"]["ExitCode"], message=message)
+        self._running[backend_id] = CpuCounter()
         self._listener.located(backend_id, self._target(backend_id, found))
         if not self._relays.adopt(backend_id, handle):
             self._tasks.start(self._relay_lost(backend_id))
-        return Found(running=True)
+        return AdoptionResult(running=True)
 
     def _target(self, backend_id: str, inspected: dict[str, Any] | None = None) -> ContainerTarget:
         """Where its processes are. ``inspected``: what the engine says of the container that runs."""
@@ -261,7 +261,7 @@ class DockerRuntime:
 
     async def wait_for_backend(self, backend_id: str, host: str, port: int) -> None:
         """Return once it answers; see `plane.runtime.base.Runtime.wait_for_backend`."""
-        await until_it_answers(host, port, self._startup_limit_s)
+        await wait_until_ready(host, port, self._startup_limit_s)
 
     async def terminate(self, backend_id: str, *, hard: bool) -> bool:
         """End the container; see `plane.runtime.base.Runtime.terminate`."""
@@ -304,12 +304,12 @@ class DockerRuntime:
             raise
         return True
 
-    async def remove_leftover(self, backend_id: str) -> None:
+    async def remove_orphan(self, backend_id: str) -> None:
         """Remove the backend's container, running or not."""
         await self._engine.remove(container_name(backend_id), force=True)
 
-    async def end_orphans(self, known: Collection[str]) -> list[str]:
-        """Remove the containers with this drone's labels; see `plane.runtime.base.Runtime.end_orphans`."""
+    async def remove_orphans(self, known: Collection[str]) -> list[str]:
+        """Remove the containers with this drone's labels; see `plane.runtime.base.Runtime.remove_orphans`."""
         labels = [f"{DRONE_LABEL}={self._defaults.drone}", f"{CLUSTER_LABEL}={self._defaults.cluster}"]
         params = {"filters": json.dumps({"label": [LABEL, *labels]}), "all": "true"}
         listed = await self._engine.call("list containers", "GET", "containers/json", params=params)
@@ -322,7 +322,7 @@ class DockerRuntime:
     async def _remove_doomed(self) -> None:
         for backend_id in list(self._doomed):
             try:
-                await self.remove_leftover(backend_id)
+                await self.remove_orphan(backend_id)
             except BackendFailed as error:
                 log.warning("container not removed; trying again", backend=backend_id, error=str(error))
             else:
@@ -338,9 +338,9 @@ class DockerRuntime:
             except EngineRefused as error:
                 if error.status == 404:
                     break
-                raise NoLogs(str(error)) from error
+                raise LogsUnavailable(str(error)) from error
             except BackendFailed as error:
-                raise NoLogs(str(error)) from error
+                raise LogsUnavailable(str(error)) from error
             if lines or time.monotonic() >= end:
                 return LogPage(page_of(lines), ended=False)
             await asyncio.sleep(LOGS_POLL_S)
@@ -422,7 +422,7 @@ class DockerRuntime:
         if not leave_running:
             for backend_id in list(self._running):
                 try:
-                    await self.remove_leftover(backend_id)
+                    await self.remove_orphan(backend_id)
                 except BackendFailed as error:
                     log.warning("container not removed", backend=backend_id, error=str(error))
         await self._tasks.end()

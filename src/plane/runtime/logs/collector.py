@@ -20,10 +20,10 @@ from plane import timing
 from plane.protocol.errors import PlaneError
 from plane.protocol.logs import LogPage
 from plane.runtime.logs.files import LogFiles
-from plane.runtime.logs.output_capture import READ_BYTES, Spool
-from plane.throttled_log import RepeatedWarning
+from plane.runtime.logs.output_capture import READ_BYTES, OutputCapture
+from plane.throttled_log import ThrottledWarning
 
-__all__ = ["DEFAULT_LIMIT_BYTES", "LogKeeper", "NoLogs", "NothingKept"]
+__all__ = ["DEFAULT_LIMIT_BYTES", "LogCollector", "LogsNotRetained", "LogsUnavailable"]
 
 # Of one backend's output.
 DEFAULT_LIMIT_BYTES = 10 * 1024 * 1024
@@ -38,15 +38,15 @@ LAST_READS = 2 * DEFAULT_LIMIT_BYTES // READ_BYTES
 log = structlog.get_logger("plane.runtime")
 
 
-class NoLogs(PlaneError):
+class LogsUnavailable(PlaneError):
     """There is no output to read; the text says why."""
 
 
-class NothingKept(NoLogs):
+class LogsNotRetained(LogsUnavailable):
     """The backend has not begun here, or ended long ago."""
 
 
-class LogKeeper:
+class LogCollector:
     """The output of one drone's backends.
 
     Args:
@@ -59,9 +59,9 @@ class LogKeeper:
         self._folder = folder or Path(tempfile.mkdtemp(prefix="plane-drone-"))
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._limit_bytes = limit_bytes
-        self._spools: dict[str, Spool] = {}
+        self._spools: dict[str, OutputCapture] = {}
         self._files: dict[str, LogFiles] = {}
-        self._unreadable = RepeatedWarning(log, "output of a backend cannot be read")
+        self._unreadable = ThrottledWarning(log, "output of a backend cannot be read")
 
     def folders(self) -> Iterator[tuple[Path, float]]:
         """Yield the folders of all backends of which something is kept, and how many seconds ago each changed last."""
@@ -74,23 +74,23 @@ class LogKeeper:
             with contextlib.suppress(OSError):
                 yield folder, time.time() - folder.stat().st_mtime
 
-    def kept_folder(self, backend_id: str) -> Path:
+    def folder_path(self, backend_id: str) -> Path:
         """The backend's folder, which need not be there."""
         return self._folder / backend_id
 
-    def folder_of(self, backend_id: str) -> Path:
+    def ensure_folder(self, backend_id: str) -> Path:
         """The backend's folder, which is made if it is not there."""
-        folder = self.kept_folder(backend_id)
+        folder = self.folder_path(backend_id)
         folder.mkdir(mode=0o700, exist_ok=True)
         return folder
 
-    def spool_of(self, backend_id: str) -> Path:
+    def capture_file(self, backend_id: str) -> Path:
         """Where the backend's process writes its output."""
-        return self.folder_of(backend_id) / "spool"
+        return self.ensure_folder(backend_id) / "spool"
 
     def follow(self, backend_id: str) -> None:
         """Begin to take what the process writes to its spool."""
-        self._spools[backend_id] = Spool(self.spool_of(backend_id), self._limit_bytes)
+        self._spools[backend_id] = OutputCapture(self.capture_file(backend_id), self._limit_bytes)
 
     def finish(self, backend_id: str) -> str:
         """Take the last output of a process that has ended; returns the end of it."""
@@ -101,7 +101,7 @@ class LogKeeper:
                         break
                     self._store(backend_id, spool.read())
                 self._store(backend_id, spool.read(to_the_end=True))
-                self.spool_of(backend_id).unlink(missing_ok=True)
+                self.capture_file(backend_id).unlink(missing_ok=True)
             except OSError as error:
                 self._unreadable.warn(backend=backend_id, error=str(error))
             finally:
@@ -115,7 +115,7 @@ class LogKeeper:
         """
         try:
             text = self._files_of(backend_id).last_text(SHOWN_BYTES)
-            os.utime(self.folder_of(backend_id))
+            os.utime(self.ensure_folder(backend_id))
         except OSError as error:
             self._unreadable.warn(backend=backend_id, error=str(error))
             text = ""
@@ -135,7 +135,7 @@ class LogKeeper:
     def _files_of(self, backend_id: str) -> LogFiles:
         files = self._files.get(backend_id)
         if files is None:
-            files = self._files[backend_id] = LogFiles(self.folder_of(backend_id), self._limit_bytes)
+            files = self._files[backend_id] = LogFiles(self.ensure_folder(backend_id), self._limit_bytes)
         return files
 
     async def read(self, backend_id: str, after: int | None, tail: int | None, wait_s: float) -> LogPage:
@@ -143,7 +143,9 @@ class LogKeeper:
         folder = self._folder / backend_id
         # An id comes from elsewhere, and may be no name.
         if folder.parent != self._folder or backend_id == ".." or not folder.is_dir():
-            raise NothingKept(f"no output of {backend_id} is kept: it never ran here, or ended more than an hour ago")
+            raise LogsNotRetained(
+                f"no output of {backend_id} is kept: it never ran here, or ended more than an hour ago"
+            )
         files = self._files.get(backend_id) or LogFiles(folder, self._limit_bytes)
         end = asyncio.get_running_loop().time() + wait_s
         while True:
@@ -166,7 +168,7 @@ class LogKeeper:
                     # Between two backends that write much, everything else has its turn.
                     await asyncio.sleep(0)
             if time.monotonic() >= next_look:
-                next_look = time.monotonic() + timing.ENDED_LOOK_INTERVAL_S
+                next_look = time.monotonic() + timing.ENDED_CLEANUP_INTERVAL_S
                 self._forget_old()
             await asyncio.sleep(BUSY_INTERVAL_S if busy else LOOK_INTERVAL_S)
 
@@ -186,7 +188,7 @@ class LogKeeper:
     def _forget_old(self) -> None:
         for folder, changed_s_ago in self.folders():
             if (
-                changed_s_ago > timing.ENDED_KEPT_S
+                changed_s_ago > timing.ENDED_RETENTION_S
                 and folder.name not in self._files
                 and folder.name not in self._spools
             ):

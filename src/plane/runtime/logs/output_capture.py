@@ -11,7 +11,7 @@ from pathlib import Path
 
 from plane.runtime.logs.capture_limit import punch
 
-__all__ = ["Spool", "open_for_output"]
+__all__ = ["OutputCapture", "open_for_output"]
 
 READ_BYTES = 128 * 1024
 # An unfinished line this long is handed out as it is.
@@ -26,7 +26,7 @@ def open_for_output(path: Path, owner: int | None = None) -> int:
     return descriptor
 
 
-class Spool:
+class OutputCapture:
     """The reader's side.
 
     Args:

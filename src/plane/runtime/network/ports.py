@@ -21,7 +21,7 @@ import structlog
 
 from plane.decisions.backends.port_selection import PortRange, default_port_range, port_candidates
 from plane.runtime.base import BackendFailed
-from plane.timing import PORT_REST_S
+from plane.timing import PORT_QUARANTINE_S
 
 __all__ = ["Ports", "listening_socket", "port_range_of_machine"]
 
@@ -99,7 +99,7 @@ class Ports:
     def expire(self) -> None:
         """Free the ports that have rested; to be called every few seconds."""
         now = time.monotonic()
-        for port in [port for port, ended in self._ended_at.items() if now - ended >= PORT_REST_S]:
+        for port in [port for port, ended in self._ended_at.items() if now - ended >= PORT_QUARANTINE_S]:
             del self._ended_at[port]
             _close(self._resting.pop(port, None))
         for port in list(self._resting)[: max(0, len(self._resting) - HELD_RESTING_LIMIT)]:

@@ -18,7 +18,7 @@ from plane.protocol.errors import MessageError
 from plane.runtime.base import BackendFailed
 from plane.runtime.network import relay_program
 from plane.runtime.network.ports import Ports, listening_socket
-from plane.runtime.process.child_process import Supervised
+from plane.runtime.process.child_process import ChildProcess
 from plane.tasks import OwnedTasks
 
 __all__ = ["ContainerRelays", "start_relay"]
@@ -30,7 +30,7 @@ log = structlog.get_logger("plane.runtime")
 
 def start_relay(
     listener: int, port: int, pid: int, started_at: int, env: Mapping[str, str], held: Sequence[int] = ()
-) -> Supervised:
+) -> ChildProcess:
     """Start a relay from a listening socket to a port in the network namespace of a process, or of its first child.
 
     Args:
@@ -42,7 +42,7 @@ def start_relay(
     """
     output = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     try:
-        return Supervised.start(
+        return ChildProcess.start(
             [*RELAY, *map(str, (listener, port, pid, started_at))],
             env=env,
             output=output,
@@ -74,7 +74,7 @@ class ContainerRelays:
         self._ip = ip
         self._lost = lost
         # Of containers that have not ended.
-        self._relays: dict[str, tuple[Supervised, int]] = {}
+        self._relays: dict[str, tuple[ChildProcess, int]] = {}
         self._tasks = OwnedTasks(lambda error: log.error("watching a network relay failed", exc_info=error))
 
     def start(self, backend_id: str, container_port: int, pid: int, started_at: int) -> int:
@@ -116,7 +116,7 @@ class ContainerRelays:
         except MessageError:
             return False
         self._ports.adopt(known.port)
-        relay = Supervised.adopt(known.pid, known.started_at, None)
+        relay = ChildProcess.adopt(known.pid, known.started_at, None)
         if relay is None:
             self._ports.release(known.port)
             return False
@@ -137,14 +137,14 @@ class ContainerRelays:
         await self._tasks.end()
         self._ports.close()
 
-    def _watch(self, backend_id: str, relay: Supervised, port: int) -> None:
+    def _watch(self, backend_id: str, relay: ChildProcess, port: int) -> None:
         self._relays[backend_id] = relay, port
         self._tasks.start(self._until_it_ends(backend_id, relay))
 
-    async def _until_it_ends(self, backend_id: str, relay: Supervised) -> None:
+    async def _until_it_ends(self, backend_id: str, relay: ChildProcess) -> None:
         try:
             await relay.wait()
         finally:
-            relay.stop_watching()
+            relay.detach()
         if backend_id in self._relays:
             await self._lost(backend_id)

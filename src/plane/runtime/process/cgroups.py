@@ -15,7 +15,7 @@ from pathlib import Path
 import structlog
 
 from plane.protocol.spawn import ResourceLimits
-from plane.runtime.host_usage import Usage, usage_of
+from plane.runtime.host_usage import Usage, process_usage
 from plane.runtime.process.procfs import kill_each, members
 
 __all__ = ["Cgroup", "Cgroups"]
@@ -186,7 +186,7 @@ class Cgroup:
             path = self.paths[""]
             cpu = _pairs(path / "cpu.stat").get("usage_usec", 0) * 1000
             return Usage(_number(path / "memory.current"), _pairs(path / "memory.stat"), cpu)
-        usage = usage_of(self.members())
+        usage = process_usage(self.members())
         if memory := self.paths.get("memory"):
             used, stat = _number(memory / "memory.usage_in_bytes"), _pairs(memory / "memory.stat")
             usage = Usage(used, stat, usage.cpu_ns)

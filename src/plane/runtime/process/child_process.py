@@ -23,13 +23,13 @@ from plane.protocol import codec
 from plane.protocol.errors import MessageError
 from plane.runtime.process.procfs import start_time
 
-__all__ = ["Supervised", "exit_status", "port_of", "some_exit", "write_port"]
+__all__ = ["ChildProcess", "any_exit", "read_exit_status", "read_port", "write_port"]
 
 # Of one backend's processes; each takes a descriptor.
 WATCHED_EXITS = 32
 
 
-class Supervised:
+class ChildProcess:
     """A running supervisor. `start` and `adopt` make one."""
 
     def __init__(self, pid: int, pidfd: int, child: subprocess.Popen[bytes] | None, status_file: Path | None) -> None:
@@ -51,7 +51,7 @@ class Supervised:
         inherited: Sequence[int],
         cwd: str,
         stdin: int = subprocess.DEVNULL,
-    ) -> Supervised:
+    ) -> ChildProcess:
         """Start ``command`` in a session of its own.
 
         Args:
@@ -77,7 +77,7 @@ class Supervised:
         return cls(child.pid, os.pidfd_open(child.pid), child, None)
 
     @classmethod
-    def adopt(cls, pid: int, started_at: int, status_file: Path | None) -> Supervised | None:
+    def adopt(cls, pid: int, started_at: int, status_file: Path | None) -> ChildProcess | None:
         """The process with that id, if it runs and started at that time, else None.
 
         Args:
@@ -97,7 +97,7 @@ class Supervised:
         """The exit status, once it has ended; -n for signal n; None if it is not known."""
         return await asyncio.shield(self._ended)
 
-    def stop_watching(self) -> None:
+    def detach(self) -> None:
         """Leave the process to itself."""
         if not self._ended.done():
             asyncio.get_running_loop().remove_reader(self._pidfd)
@@ -121,11 +121,11 @@ class Supervised:
         if self._child is not None:
             self._ended.set_result(self._child.wait())
         else:
-            self._ended.set_result(None if self._status_file is None else exit_status(self._status_file))
+            self._ended.set_result(None if self._status_file is None else read_exit_status(self._status_file))
 
 
 @contextmanager
-def some_exit(pids: Collection[int]) -> Iterator[asyncio.Event]:
+def any_exit(pids: Collection[int]) -> Iterator[asyncio.Event]:
     """Yield an event that is set whenever one of these processes has ended; of many, the first ones are watched."""
     loop = asyncio.get_running_loop()
     event = asyncio.Event()
@@ -153,7 +153,7 @@ def some_exit(pids: Collection[int]) -> Iterator[asyncio.Event]:
             os.close(pidfd)
 
 
-def exit_status(file: Path) -> int | None:
+def read_exit_status(file: Path) -> int | None:
     """What a supervisor wrote last about its command's end; None if it wrote nothing of it."""
     return _last_number(file, "exit-code")
 
@@ -163,7 +163,7 @@ def write_port(status: int, port: int) -> None:
     os.write(status, codec.encode({"port": port}) + b"\n")
 
 
-def port_of(file: Path) -> int | None:
+def read_port(file: Path) -> int | None:
     """Return the port that `write_port` noted; None if there is none."""
     return _last_number(file, "port")
 

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from plane.protocol.spawn import Isolation, Network, ProcessExecutable
-from plane.runtime.base import BackendFailed, check_variables, converted_executable
+from plane.runtime.base import BackendFailed, check_variable_names, parse_executable
 from plane.runtime.process.backend_user import UserIds
 from plane.runtime.process.environment import check_names
 from plane.runtime.process.visible_files import PRIVATE, FileView, can_execute
 
-__all__ = ["found_command", "is_isolated", "read_executable"]
+__all__ = ["is_isolated", "read_executable", "resolve_command"]
 
 
 def read_executable(executable: Any, *, bubblewrap: bool, shares_of_cpu: bool, mounts: bool) -> ProcessExecutable:
@@ -36,10 +36,10 @@ def read_executable(executable: Any, *, bubblewrap: bool, shares_of_cpu: bool, m
             "or use a drone with Docker"
         )
     shape = '{"command": ["program", "argument", …], "env": {…}, "cwd": "/folder"}'
-    wanted = converted_executable(executable, ProcessExecutable, shape)
+    wanted = parse_executable(executable, ProcessExecutable, shape)
     if not wanted.command or not wanted.command[0]:
         raise BackendFailed("executable.command: must name a program and its arguments")
-    check_variables(wanted.env)
+    check_variable_names(wanted.env)
     check_names(wanted.env)
     if wanted.isolation is Isolation.BUBBLEWRAP and not bubblewrap:
         raise BackendFailed(
@@ -69,7 +69,7 @@ def is_isolated(wanted: ProcessExecutable, *, bubblewrap: bool) -> bool:
     return bubblewrap if wanted.isolation is None else wanted.isolation is Isolation.BUBBLEWRAP
 
 
-def found_command(wanted: ProcessExecutable, user: UserIds | None, view: FileView | None) -> list[str]:
+def resolve_command(wanted: ProcessExecutable, user: UserIds | None, view: FileView | None) -> list[str]:
     """argv with the program's path, which is the first that the backend may execute.
 
     Args:

@@ -26,30 +26,30 @@ import structlog
 from plane import timing
 from plane.decisions.backends.isolation_hints import isolation_hint
 from plane.decisions.backends.port_selection import PortRange
-from plane.decisions.backends.resource_usage import CpuClock, process_metrics
-from plane.fd_limit import given_open_files_limit
+from plane.decisions.backends.resource_usage import CpuCounter, process_metrics
+from plane.fd_limit import inherited_fd_limit
 from plane.protocol import codec
 from plane.protocol.backend_state import OUTPUT_MARKER
 from plane.protocol.errors import MessageError
 from plane.protocol.keys import AcquiredKey
 from plane.protocol.logs import LogPage
 from plane.protocol.spawn import Network, ProcessExecutable, ResourceLimits
-from plane.runtime.base import BackendFailed, Found, RuntimeListener, check_deadline, session_environment
-from plane.runtime.host_usage import machine_cpu_ns, machine_memory_bytes, usage_of
+from plane.runtime.base import AdoptionResult, BackendFailed, RuntimeListener, check_deadline, session_environment
+from plane.runtime.host_usage import host_cpu_ns, host_memory_bytes, process_usage
 from plane.runtime.in_flight_starts import Starts
 from plane.runtime.kill_target import ProcessTarget
-from plane.runtime.logs.collector import LogKeeper
+from plane.runtime.logs.collector import LogCollector
 from plane.runtime.logs.output_capture import open_for_output
-from plane.runtime.mounts import opened_mount
+from plane.runtime.mounts import open_mount
 from plane.runtime.network.listeners import foreign_listener
 from plane.runtime.network.ports import Ports, listening_socket, port_range_of_machine
 from plane.runtime.network.relays import start_relay
 from plane.runtime.process import subreaper
 from plane.runtime.process.backend_user import UserIds, may_drop_bounding_set, user_ids
 from plane.runtime.process.cgroups import Cgroup, Cgroups
-from plane.runtime.process.child_process import Supervised, exit_status, port_of, some_exit, write_port
+from plane.runtime.process.child_process import ChildProcess, any_exit, read_exit_status, read_port, write_port
 from plane.runtime.process.environment import check_sizes, open_environment
-from plane.runtime.process.executable import found_command, is_isolated, read_executable
+from plane.runtime.process.executable import is_isolated, read_executable, resolve_command
 from plane.runtime.process.handle import ProcessHandle
 from plane.runtime.process.homes import PRIVATE_HOME, home_variables, make_home, remove_home
 from plane.runtime.process.launch import BubblewrapPlan, LaunchPlan, command_line, supervisor_environment
@@ -65,7 +65,7 @@ from plane.runtime.process.procfs import (
 )
 from plane.runtime.process.soft_stop import SoftStop, continue_supervisor
 from plane.runtime.process.visible_files import PRIVATE, FileView, view_of
-from plane.runtime.readiness import until_it_answers
+from plane.runtime.readiness import wait_until_ready
 from plane.timing import SOFT_TERMINATE_GRACE_S, STARTUP_TIMEOUT_S
 
 __all__ = ["ProcessRuntime", "bubblewrap_works"]
@@ -94,15 +94,15 @@ log = structlog.get_logger("plane.runtime")
 class _Running:
     """One backend's process; ``ended`` is set once nothing of it runs any more."""
 
-    process: Supervised
+    process: ChildProcess
     # None: a former version of this drone chose it.
     port: int | None
     bubblewrap: bool
     cgroup: Cgroup | None
     memory_limit_bytes: int | None
     # To its network namespace, if it has one; see `plane.runtime.network.relay_program`.
-    relay: Supervised | None = None
-    cpu: CpuClock = field(default_factory=CpuClock)
+    relay: ChildProcess | None = None
+    cpu: CpuCounter = field(default_factory=CpuCounter)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
@@ -158,7 +158,7 @@ class ProcessRuntime:
     def __init__(
         self,
         listener: RuntimeListener,
-        logs: LogKeeper,
+        logs: LogCollector,
         *,
         bubblewrap: bool,
         cgroups: Cgroups | None = None,
@@ -189,7 +189,7 @@ class ProcessRuntime:
         self._starting = Starts()
         self._ports = Ports(ports or port_range_of_machine())
         for folder, ended_s_ago in logs.folders():
-            if ended_s_ago < timing.PORT_REST_S and (port := port_of(folder / "status")) is not None:
+            if ended_s_ago < timing.PORT_QUARANTINE_S and (port := read_port(folder / "status")) is not None:
                 self._ports.release(port, ended_s_ago)
 
     async def prepare(self, executable: Any) -> None:
@@ -205,7 +205,7 @@ class ProcessRuntime:
         user = user_ids(wanted.user, self._user)
         isolated = is_isolated(wanted, bubblewrap=self._bubblewrap)
         view = view_of(self._exposed, self._hidden, user) if isolated else None
-        return found_command(wanted, user, view), user, view
+        return resolve_command(wanted, user, view), user, view
 
     async def spawn(
         self,
@@ -240,7 +240,7 @@ class ProcessRuntime:
             await self._start_at(port, held, backend_id, wanted, key, static_token, not_after_ns)
         except BaseException:
             self._ports.release(port)
-            remove_home(self._logs.kept_folder(backend_id))
+            remove_home(self._logs.folder_path(backend_id))
             raise
         return port
 
@@ -256,11 +256,11 @@ class ProcessRuntime:
     ) -> None:
         command, user, view = self._found(wanted)
         bubblewrap = view is not None
-        mount = opened_mount(self._mount_base, wanted.mount, key, None if user is None else user.uid)
+        mount = open_mount(self._mount_base, wanted.mount, key, None if user is None else user.uid)
         cgroup = None
         descriptors = [] if mount is None else [mount]
         try:
-            folder = self._logs.folder_of(backend_id)
+            folder = self._logs.ensure_folder(backend_id)
             home = PRIVATE_HOME if bubblewrap else make_home(folder, backend_id, user)
             environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
             environment |= home_variables(home, wanted.env) | wanted.env
@@ -279,7 +279,7 @@ class ProcessRuntime:
             status_file.unlink(missing_ok=True)
             status = os.open(status_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
             write_port(status, port)
-            spool = self._logs.spool_of(backend_id)
+            spool = self._logs.capture_file(backend_id)
             output = open_for_output(spool, None if user is None else user.uid)
             descriptors += [status, output]
             plan = LaunchPlan(
@@ -289,7 +289,7 @@ class ProcessRuntime:
                 empties_bounding_set=self._empties_bounding_set,
                 enter=[] if cgroup is None else cgroup.member_files,
                 limits=_rlimits(wanted.resource_limits, in_cgroup=cgroup is not None),
-                open_files=given_open_files_limit(),
+                open_files=inherited_fd_limit(),
                 bubblewrap=None if view is None else _bubblewrap_plan(wanted, status, mount, held, view),
                 reaper=() if bubblewrap or cgroup is not None else SUBREAPER,
                 status_file=str(status_file),
@@ -299,7 +299,7 @@ class ProcessRuntime:
             groups = () if cgroup is None else tuple(map(str, cgroup.paths.values()))
             self._listener.located(backend_id, ProcessTarget(groups, bubblewrap=bubblewrap, output=str(spool)))
             inherited = [held] if not bubblewrap else [held, status] if mount is None else [held, status, mount]
-            process = Supervised.start(
+            process = ChildProcess.start(
                 command_line(plan),
                 env=supervisor_environment(os.environ, environment),
                 stdin=variables,
@@ -326,7 +326,7 @@ class ProcessRuntime:
             pid=process.pid,
             started_at=process.started_at,
             bubblewrap=running.bubblewrap,
-            output=str(self._logs.spool_of(backend_id)),
+            output=str(self._logs.capture_file(backend_id)),
         )
 
     def _watch_over(self, backend_id: str, running: _Running) -> None:
@@ -337,7 +337,7 @@ class ProcessRuntime:
         if running.relay is not None:
             running.tasks.append(asyncio.create_task(self._end_with_relay(backend_id, running, running.relay)))
 
-    async def _end_with_relay(self, backend_id: str, running: _Running, relay: Supervised) -> None:
+    async def _end_with_relay(self, backend_id: str, running: _Running, relay: ChildProcess) -> None:
         """Kill a backend that nobody can reach any more."""
         await relay.wait()
         try:
@@ -348,7 +348,7 @@ class ProcessRuntime:
             self._kill(backend_id, running)
 
     def _status_file(self, backend_id: str) -> Path:
-        return self._logs.folder_of(backend_id) / "status"
+        return self._logs.ensure_folder(backend_id) / "status"
 
     def _wanted(self, executable: Any) -> ProcessExecutable:
         return read_executable(
@@ -371,22 +371,22 @@ class ProcessRuntime:
             ProcessHandle(process.pid, process.started_at, running.bubblewrap, limit, relay, paths)
         )
 
-    async def adopt(self, backend_id: str, handle: Any) -> Found:
+    async def adopt(self, backend_id: str, handle: Any) -> AdoptionResult:
         """Find the process again; see `plane.runtime.base.Runtime.adopt`."""
         try:
             known = codec.convert(handle, ProcessHandle)
         except MessageError:
-            await self.remove_leftover(backend_id)
-            return Found(running=False)
+            await self.remove_orphan(backend_id)
+            return AdoptionResult(running=False)
         groups = tuple(known.cgroup.values())
         self._listener.located(backend_id, ProcessTarget(groups, known.pid, known.started_at, known.bubblewrap))
         cgroup = Cgroup({name: Path(path) for name, path in known.cgroup.items()}) if known.cgroup else None
         status_file = self._status_file(backend_id)
-        process = Supervised.adopt(known.pid, known.started_at, status_file)
-        port = port_of(status_file)
-        spooled = self._logs.spool_of(backend_id).exists()
+        process = ChildProcess.adopt(known.pid, known.started_at, status_file)
+        port = read_port(status_file)
+        spooled = self._logs.capture_file(backend_id).exists()
         if process is not None and spooled:
-            relay = None if known.relay is None else Supervised.adopt(*known.relay, status_file)
+            relay = None if known.relay is None else ChildProcess.adopt(*known.relay, status_file)
             running = _Running(process, port, known.bubblewrap, cgroup, known.memory_limit_bytes, relay)
             if port is not None:
                 self._ports.adopt(port)
@@ -394,19 +394,19 @@ class ProcessRuntime:
             if known.relay is not None and relay is None:
                 log.error("network relay ended; its backend is killed", backend=backend_id)
                 self._kill(backend_id, running)
-            return Found(running=True)
+            return AdoptionResult(running=True)
         if process is not None:
-            process.stop_watching()
+            process.detach()
         out_of_memory = await self._clear_up(backend_id, cgroup)
         if port is not None:
             self._ports.release(port)
-        status = exit_status(status_file)
+        status = read_exit_status(status_file)
         code = None if status is None else _exit_code(status)
         if spooled:
             self._logs.follow(backend_id)
         output = self._logs.finish(backend_id)
         message = _message(code, output, out_of_memory, self._hint(output, isolated=known.bubblewrap))
-        return Found(running=False, exit_code=code, message=message)
+        return AdoptionResult(running=False, exit_code=code, message=message)
 
     def _hint(self, output: str, *, isolated: bool) -> str | None:
         """See `plane.decisions.backends.isolation_hints`."""
@@ -419,7 +419,7 @@ class ProcessRuntime:
         async def foreign() -> str | None:
             return await asyncio.to_thread(self._foreign_listener, backend_id, port)
 
-        await until_it_answers(host, port, self._startup_limit_s, foreign)
+        await wait_until_ready(host, port, self._startup_limit_s, foreign)
 
     def _foreign_listener(self, backend_id: str, port: int) -> str | None:
         """Which process that is not the backend's listens on its port."""
@@ -459,7 +459,7 @@ class ProcessRuntime:
             return
         has_ended = False
         # Cancelled when the backend has ended.
-        with some_exit(stop.asked) as exited:
+        with any_exit(stop.asked) as exited:
             while (now := clock()) < end:
                 # Some may have been started later: looked for ever less often.
                 wait_s = min(max(STOP_POLL_S, (now - began) / 10), LONGEST_STOP_POLL_S, end - now)
@@ -525,13 +525,13 @@ class ProcessRuntime:
         await asyncio.to_thread(kill_marked, backend_id)
         if cgroup is not None:
             await asyncio.to_thread(cgroup.remove)
-        await asyncio.to_thread(remove_home, self._logs.kept_folder(backend_id))
+        await asyncio.to_thread(remove_home, self._logs.folder_path(backend_id))
         return out_of_memory
 
-    async def remove_leftover(self, backend_id: str) -> None:
+    async def remove_orphan(self, backend_id: str) -> None:
         """Kill whatever is in the backend's control group or carries its id in its environment."""
         cgroup = None if self._cgroups is None else self._cgroups.group_of(backend_id)
-        port = port_of(self._logs.kept_folder(backend_id) / "status")
+        port = read_port(self._logs.folder_path(backend_id) / "status")
         # Of an orphan whose files are lost, as its process knows it: its row may say that it is ready there.
         ports = await asyncio.to_thread(marked_ports, backend_id) if port is None else {port}
         await self._clear_up(backend_id, cgroup)
@@ -539,13 +539,13 @@ class ProcessRuntime:
             if not self._ports.is_in_use(port):
                 self._ports.release(port)
 
-    async def end_orphans(self, known: Collection[str]) -> list[str]:
-        """Kill the processes that carry this drone's identity; see `plane.runtime.base.Runtime.end_orphans`."""
+    async def remove_orphans(self, known: Collection[str]) -> list[str]:
+        """Kill the processes that carry this drone's identity; see `plane.runtime.base.Runtime.remove_orphans`."""
         if not self._identity:
             return []
         orphans = await asyncio.to_thread(marked_backends, self._identity) - set(known)
         for backend_id in orphans:
-            await self.remove_leftover(backend_id)
+            await self.remove_orphan(backend_id)
         return sorted(orphans)
 
     async def read_logs(self, backend_id: str, after: int | None, tail: int | None, wait_s: float) -> LogPage:
@@ -569,12 +569,12 @@ class ProcessRuntime:
 
     async def _measure(self) -> None:
         self._ports.expire()
-        machine_ns, memory_bytes = machine_cpu_ns(), machine_memory_bytes()
+        machine_ns, memory_bytes = host_cpu_ns(), host_memory_bytes()
         for backend_id, running in list(self._running.items()):
             if running.ended.is_set():
                 continue
             try:
-                usage = running.cgroup.usage() if running.cgroup else usage_of(descendants(running.process.pid))
+                usage = running.cgroup.usage() if running.cgroup else process_usage(descendants(running.process.pid))
             except (OSError, ValueError):
                 # It has just ended.
                 continue
@@ -598,9 +598,9 @@ class ProcessRuntime:
             if leave_running:
                 for task in running.tasks:
                     task.cancel()
-                running.process.stop_watching()
+                running.process.detach()
                 if running.relay is not None:
-                    running.relay.stop_watching()
+                    running.relay.detach()
             else:
                 self._kill(backend_id, running)
                 killed[backend_id] = running
@@ -615,7 +615,7 @@ class ProcessRuntime:
         self._logs.close()
 
 
-def _start_relay(listener: int, port: int, process: Supervised, environment: Mapping[str, str]) -> Supervised:
+def _start_relay(listener: int, port: int, process: ChildProcess, environment: Mapping[str, str]) -> ChildProcess:
     """Start the relay to a backend's network. It carries the backend's marks, so whatever ends a backend ends it."""
     env = supervisor_environment(os.environ, environment)
     try:

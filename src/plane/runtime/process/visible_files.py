@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from plane.decisions.backends.folder_access import FolderMode, first_impassable, may_execute
+from plane.decisions.backends.folder_access import FolderMode, first_inaccessible, may_execute
 from plane.runtime.process.backend_user import UserIds
 
-__all__ = ["PRIVATE", "FileView", "can_execute", "first_impassable_folder", "view_of"]
+__all__ = ["PRIVATE", "FileView", "can_execute", "first_inaccessible_folder", "view_of"]
 
 # Folders that each isolated backend has of its own, empty.
 PRIVATE = ("/tmp", "/var/tmp", "/run")  # noqa: S108
@@ -60,7 +60,7 @@ def view_of(exposed: Iterable[Path], hidden: Iterable[Path], user: UserIds | Non
     A folder that is exposed below one that the user may not enter, such as a home, is shown alone of it.
     """
     exposed = sorted(exposed)
-    impassable = {first_impassable_folder(path, user) for path in exposed} if user is not None else set()
+    impassable = {first_inaccessible_folder(path, user) for path in exposed} if user is not None else set()
     masked = sorted(str(folder) for folder in impassable if folder is not None and not _is_below(folder, PRIVATE))
     covering = (*PRIVATE, *masked)
     # A folder of a private one is shown by a mount, whatever its folder on the machine lets pass.
@@ -88,11 +88,11 @@ def _is_closed_to(path: Path, user: UserIds | None, view: FileView) -> bool:
     return any(mode.uid != user.uid and mode.mode & GROUP_AND_OTHERS == 0 for mode in modes)
 
 
-def first_impassable_folder(path: Path, user: UserIds, below: Path | None = None) -> Path | None:
+def first_inaccessible_folder(path: Path, user: UserIds, below: Path | None = None) -> Path | None:
     """Return the first folder on the way to the path (from ``below`` on, if given) that does not let the user pass."""
     folders = [folder for folder in reversed(path.parents) if below is None or folder.is_relative_to(below)]
     try:
-        index = first_impassable((_mode(folder) for folder in folders), *user)
+        index = first_inaccessible((_mode(folder) for folder in folders), *user)
     except OSError:
         return None
     return None if index is None else folders[index]
@@ -111,7 +111,7 @@ def can_execute(program: str, user: UserIds | None, view: FileView | None) -> bo
         if user is None:
             continue
         shown = None if view is None else view.exposed_folder(path)
-        if first_impassable_folder(path, user, shown) is not None:
+        if first_inaccessible_folder(path, user, shown) is not None:
             return False
     try:
         return user is None or may_execute(_mode(Path(program)), *user)

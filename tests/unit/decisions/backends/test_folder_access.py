@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from plane.decisions.backends.folder_access import FolderMode, first_impassable, may_execute
+from plane.decisions.backends.folder_access import FolderMode, first_inaccessible, may_execute
 
 TOP = FolderMode(0, 0, 0o755)
 PRIVATE_OF_ROOT = FolderMode(0, 0, 0o700)
@@ -10,9 +10,9 @@ HOME = FolderMode(1000, 1000, 0o700)
 
 
 def test_the_first_folder_that_does_not_let_a_user_pass() -> None:
-    assert first_impassable([TOP, PRIVATE_OF_ROOT, HOME], 65534, 65534) == 1
-    assert first_impassable([TOP, PRIVATE_OF_ROOT, HOME], 0, 0) == 2
-    assert first_impassable([TOP, HOME], 1000, 1000) is None
+    assert first_inaccessible([TOP, PRIVATE_OF_ROOT, HOME], 65534, 65534) == 1
+    assert first_inaccessible([TOP, PRIVATE_OF_ROOT, HOME], 0, 0) == 2
+    assert first_inaccessible([TOP, HOME], 1000, 1000) is None
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from plane.decisions.backends.log_selection import BoundedReading
+from plane.decisions.backends.log_selection import BoundedLogRead
 from plane.protocol.logs import LogLine
 
 
@@ -11,7 +11,7 @@ def lines(first: int, last: int) -> list[LogLine]:
 
 
 def test_all_of_a_flood_up_to_its_newest_line_at_first() -> None:
-    reading = BoundedReading(None)
+    reading = BoundedLogRead(None)
     assert reading.take(lines(1, 10)) == lines(1, 10)
     assert not reading.has_ended
     reading.end_ns = 25
@@ -22,7 +22,7 @@ def test_all_of_a_flood_up_to_its_newest_line_at_first() -> None:
 
 
 def test_no_more_than_the_wanted_lines() -> None:
-    reading = BoundedReading(15)
+    reading = BoundedLogRead(15)
     assert reading.take(lines(1, 10)) == lines(1, 10)
     reading.end_ns = 100
     assert reading.take(lines(11, 20)) == lines(11, 15)
@@ -30,13 +30,13 @@ def test_no_more_than_the_wanted_lines() -> None:
 
 
 def test_nothing_more_and_nothing_at_all_are_ends() -> None:
-    reading = BoundedReading(15)
+    reading = BoundedLogRead(15)
     assert reading.take([]) == []
     assert reading.has_ended
-    reading = BoundedReading(0)
+    reading = BoundedLogRead(0)
     assert reading.take(lines(1, 2)) == []
     assert reading.has_ended
-    reading = BoundedReading(None)
+    reading = BoundedLogRead(None)
     reading.take(lines(1, 2))
     reading.end_ns = 50
     # Older lines were dropped, and none as old is left.

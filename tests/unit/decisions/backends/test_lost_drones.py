@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from plane.decisions.backends.lost_drones import Doubtful, Verdict, judge, lost
+from plane.decisions.backends.lost_drones import ReapAction, SuspectBackend, classify, lost
 from plane.protocol.backend_state import BackendStatus, TerminationReason
 
 SCHEDULED, READY = BackendStatus.SCHEDULED, BackendStatus.READY
 
 
-def doubtful(**changes: Any) -> Doubtful:
+def doubtful(**changes: Any) -> SuspectBackend:
     usual: dict[str, Any] = {
         "backend_id": "b",
         "drone_id": 1,
@@ -22,35 +22,38 @@ def doubtful(**changes: Any) -> Doubtful:
         "past_hard_deadline": False,
         "spawn_acknowledged": True,
     }
-    return Doubtful(**usual | changes)
+    return SuspectBackend(**usual | changes)
 
 
 @pytest.mark.parametrize(
     ("backend", "verdict"),
     [
-        (doubtful(), Verdict.WAIT),
-        (doubtful(drone_silent_s=120.0), Verdict.WAIT),
-        (doubtful(drone_silent_s=120.1), Verdict.LOST),
-        (doubtful(drone_silent_s=120.1, status=SCHEDULED), Verdict.LOST),
-        (doubtful(drone_silent_s=float("inf"), status=SCHEDULED), Verdict.LOST),
+        (doubtful(), ReapAction.WAIT),
+        (doubtful(drone_silent_s=120.0), ReapAction.WAIT),
+        (doubtful(drone_silent_s=120.1), ReapAction.LOST),
+        (doubtful(drone_silent_s=120.1, status=SCHEDULED), ReapAction.LOST),
+        (doubtful(drone_silent_s=float("inf"), status=SCHEDULED), ReapAction.LOST),
         # Only `scheduled` has a limit of its own: a large image may take long to load.
-        (doubtful(in_status_s=10_000, past_hard_deadline=True), Verdict.WAIT),
-        (doubtful(in_status_s=10_000, status=BackendStatus.LOADING), Verdict.WAIT),
-        (doubtful(in_status_s=60.0, status=SCHEDULED), Verdict.WAIT),
-        (doubtful(in_status_s=60.1, status=SCHEDULED), Verdict.SEND_AGAIN),
-        (doubtful(in_status_s=60.1, status=SCHEDULED, spawn_acknowledged=False), Verdict.WAIT),
-        (doubtful(in_status_s=60.1, status=SCHEDULED, past_hard_deadline=True), Verdict.LOST),
-        (doubtful(in_status_s=60.1, status=SCHEDULED, past_hard_deadline=True, spawn_acknowledged=False), Verdict.LOST),
+        (doubtful(in_status_s=10_000, past_hard_deadline=True), ReapAction.WAIT),
+        (doubtful(in_status_s=10_000, status=BackendStatus.LOADING), ReapAction.WAIT),
+        (doubtful(in_status_s=60.0, status=SCHEDULED), ReapAction.WAIT),
+        (doubtful(in_status_s=60.1, status=SCHEDULED), ReapAction.SEND_AGAIN),
+        (doubtful(in_status_s=60.1, status=SCHEDULED, spawn_acknowledged=False), ReapAction.WAIT),
+        (doubtful(in_status_s=60.1, status=SCHEDULED, past_hard_deadline=True), ReapAction.LOST),
+        (
+            doubtful(in_status_s=60.1, status=SCHEDULED, past_hard_deadline=True, spawn_acknowledged=False),
+            ReapAction.LOST,
+        ),
         # Its key is gone, and its drone lives: it has ended it, or does not know it.
-        (doubtful(key_gone=True, past_hard_deadline=True), Verdict.END),
-        (doubtful(key_gone=True, past_hard_deadline=True, status=SCHEDULED), Verdict.END),
-        (doubtful(key_gone=True, past_hard_deadline=True, end_ordered_s=50.0), Verdict.END),
-        (doubtful(key_gone=True, past_hard_deadline=True, end_ordered_s=50.1), Verdict.LOST),
-        (doubtful(key_gone=True, past_hard_deadline=True, drone_silent_s=120.1), Verdict.LOST),
+        (doubtful(key_gone=True, past_hard_deadline=True), ReapAction.END),
+        (doubtful(key_gone=True, past_hard_deadline=True, status=SCHEDULED), ReapAction.END),
+        (doubtful(key_gone=True, past_hard_deadline=True, end_ordered_s=50.0), ReapAction.END),
+        (doubtful(key_gone=True, past_hard_deadline=True, end_ordered_s=50.1), ReapAction.LOST),
+        (doubtful(key_gone=True, past_hard_deadline=True, drone_silent_s=120.1), ReapAction.LOST),
     ],
 )
-def test_verdicts(backend: Doubtful, verdict: Verdict) -> None:
-    assert judge(backend) is verdict
+def test_verdicts(backend: SuspectBackend, verdict: ReapAction) -> None:
+    assert classify(backend) is verdict
 
 
 def test_what_is_lost_says_why() -> None:

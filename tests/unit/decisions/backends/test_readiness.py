@@ -7,9 +7,9 @@ import pytest
 from plane.decisions.backends.readiness import (
     Probe,
     classify_response,
-    more_telling,
+    more_informative,
     next_delay_s,
-    next_try_limit_s,
+    next_probe_timeout_s,
     not_ready_message,
 )
 
@@ -40,10 +40,10 @@ def test_first_bytes(received: bytes, ended: bool, probe: Probe | None) -> None:
 def test_only_silence_makes_the_next_probe_more_patient() -> None:
     limit_s, limits = 1.0, []
     for _ in range(8):
-        limit_s = next_try_limit_s(limit_s, Probe.SILENT, 1.0)
+        limit_s = next_probe_timeout_s(limit_s, Probe.SILENT, 1.0)
         limits.append(limit_s)
     assert limits == [2, 4, 8, 16, 32, 60, 60, 60]
-    assert next_try_limit_s(limit_s, Probe.REFUSED, 1.0) == 1
+    assert next_probe_timeout_s(limit_s, Probe.REFUSED, 1.0) == 1
 
 
 def test_a_fast_backend_is_seen_within_milliseconds_and_a_slow_one_is_left_in_peace() -> None:
@@ -64,7 +64,7 @@ def test_each_reason_has_words_of_its_own() -> None:
 
 
 def test_a_last_probe_without_time_says_nothing() -> None:
-    assert more_telling(Probe.REFUSED, Probe.UNREACHABLE, 0.001, 1.0) is Probe.REFUSED
-    assert more_telling(Probe.REFUSED, Probe.SILENT, 0.5, 1.0) is Probe.SILENT
-    assert more_telling(Probe.SILENT, Probe.REFUSED, 0.001, 1.0) is Probe.REFUSED
-    assert more_telling(None, Probe.SILENT, 0.001, 1.0) is Probe.SILENT
+    assert more_informative(Probe.REFUSED, Probe.UNREACHABLE, 0.001, 1.0) is Probe.REFUSED
+    assert more_informative(Probe.REFUSED, Probe.SILENT, 0.5, 1.0) is Probe.SILENT
+    assert more_informative(Probe.SILENT, Probe.REFUSED, 0.001, 1.0) is Probe.REFUSED
+    assert more_informative(None, Probe.SILENT, 0.001, 1.0) is Probe.SILENT

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from plane.decisions.backends.resource_usage import CpuClock, container_metrics, process_metrics
+from plane.decisions.backends.resource_usage import CpuCounter, container_metrics, process_metrics
 
 
 def sample(cpu_ns: int, system_ns: int, memory: dict[str, Any]) -> dict[str, Any]:
@@ -18,7 +18,7 @@ V2 = {"usage": 1000, "limit": 5000, "stats": {"anon": 300, "file": 200, "inactiv
 
 
 def test_cpu_is_counted_from_one_sample_to_the_next() -> None:
-    clock = CpuClock()
+    clock = CpuCounter()
     assert container_metrics("b", sample(100, 1000, V2), clock) is None
     second = container_metrics("b", sample(150, 3000, V2), clock)
     assert second is not None
@@ -33,7 +33,7 @@ def test_cpu_is_counted_from_one_sample_to_the_next() -> None:
 def test_what_has_ended_or_just_begun_is_not_measured() -> None:
     samples: list[dict[str, Any]] = [{}, {"memory_stats": {}, "cpu_stats": {}}, sample(1, 1, {}), {"cpu_stats": None}]
     for incomplete in samples:
-        assert container_metrics("b", incomplete, CpuClock()) is None
+        assert container_metrics("b", incomplete, CpuCounter()) is None
 
 
 def test_a_limit_of_nothing_fits_into_the_message() -> None:

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 
 import pytest
 
-from plane.decisions.drones.identity import Machine, drone_facts
+from plane.decisions.drones.identity import Machine, identity_facts
 
 HERE = Machine("machine", "boot", "1:2")
 NUMBERS = itertools.count()
 
 
 def facts(stored: Mapping[str, str], machine: Machine, *, clock_continues: bool = True) -> dict[str, str]:
-    return drone_facts(stored, machine, clock_continues=clock_continues, random_id=lambda: f"random-{next(NUMBERS)}")
+    return identity_facts(stored, machine, clock_continues=clock_continues, random_id=lambda: f"random-{next(NUMBERS)}")
 
 
 def test_a_restart_is_the_same_instance_with_the_same_clock() -> None:

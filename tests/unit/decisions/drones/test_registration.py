@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from plane.decisions.drones.registration import RegisteredDrone, may_register, refusal, starts_over
+from plane.decisions.drones.registration import RegisteredDrone, may_register, orders_are_void, refusal
 from plane.protocol.handshake import DroneIdentity
 from plane.timing import UNHEALTHY_AFTER_S
 
@@ -54,15 +54,15 @@ def test_originals_take_the_name_as_ever() -> None:
     assert may_register(None, known())
     assert may_register(HERE, known(None))
     assert may_register(HERE, None)
-    assert not starts_over(None, known())
-    assert not starts_over(HERE, known(None))
-    assert not starts_over(HERE, None)
+    assert not orders_are_void(None, known())
+    assert not orders_are_void(HERE, known(None))
+    assert not orders_are_void(HERE, None)
 
 
 def test_another_clock_or_store_voids_what_waits() -> None:
-    assert not starts_over(drone(boot="new"), known())
-    assert starts_over(drone(clock="new"), known())
-    assert starts_over(drone("new"), known())
+    assert not orders_are_void(drone(boot="new"), known())
+    assert orders_are_void(drone(clock="new"), known())
+    assert orders_are_void(drone("new"), known())
 
 
 def test_the_refusal_fits_into_a_close_frame() -> None:

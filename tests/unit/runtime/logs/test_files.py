@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from plane.protocol import codec
 from plane.protocol.logs import PAGE_LIMIT_BYTES, LogLine
-from plane.runtime.logs.collector import LogKeeper, NoLogs
+from plane.runtime.logs.collector import LogCollector, LogsUnavailable
 from plane.runtime.logs.files import LINE_LIMIT_BYTES, LogFiles
-from plane.runtime.logs.output_capture import READ_BYTES, Spool, open_for_output
+from plane.runtime.logs.output_capture import READ_BYTES, OutputCapture, open_for_output
 
 LINES = st.lists(st.binary(max_size=300).filter(lambda line: b"\n" not in line), max_size=200)
 
@@ -87,7 +87,7 @@ def test_a_line_that_a_crash_has_cut_hides_no_other(tmp_path: Path) -> None:
 def test_a_spool_is_read_and_given_back(tmp_path: Path) -> None:
     path = tmp_path / "spool"
     output = open_for_output(path)
-    spool = Spool(path, 10_000_000)
+    spool = OutputCapture(path, 10_000_000)
     os.write(output, b"one\ntwo\nunfin")
     assert spool.read() == [b"one", b"two"]
     os.write(output, b"ished\n")
@@ -100,7 +100,7 @@ def test_a_spool_is_read_and_given_back(tmp_path: Path) -> None:
     # The next reader goes on where this one was.
     spool.close()
     os.write(output, b"later\n")
-    again = Spool(path, 10_000_000)
+    again = OutputCapture(path, 10_000_000)
     assert again.read() == [b"later"]
     assert again.read(to_the_end=True) == []
     # Whoever writes may also cut the file.
@@ -115,7 +115,7 @@ def test_a_spool_is_read_and_given_back(tmp_path: Path) -> None:
 def test_a_flood_is_dropped_and_said(tmp_path: Path) -> None:
     path = tmp_path / "spool"
     output = open_for_output(path)
-    spool = Spool(path, 1_000_000)
+    spool = OutputCapture(path, 1_000_000)
     for _ in range(30):
         os.write(output, (b"z" * 99 + b"\n") * 1000)
     lines = spool.read()
@@ -126,14 +126,14 @@ def test_a_flood_is_dropped_and_said(tmp_path: Path) -> None:
 
 
 async def test_readers_are_told_why_there_is_nothing(tmp_path: Path) -> None:
-    keeper = LogKeeper(tmp_path / "backends")
-    with pytest.raises(NoLogs, match="never ran here"):
+    keeper = LogCollector(tmp_path / "backends")
+    with pytest.raises(LogsUnavailable, match="never ran here"):
         await keeper.read("unknown", None, None, 0)
-    os.close(open_for_output(keeper.spool_of("known")))
+    os.close(open_for_output(keeper.capture_file("known")))
     keeper.follow("known")
     page = await keeper.read("known", None, 5, 0.01)
     assert (page.lines, page.ended) == ([], False)
-    keeper.spool_of("known").write_bytes(b"last words")
+    keeper.capture_file("known").write_bytes(b"last words")
     assert keeper.finish("known") == "last words"
     page = await keeper.read("known", None, None, 0)
     assert ([line.text for line in page.lines], page.ended) == (["last words"], True)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from plane.runtime.logs.capture_limit import bound
-from plane.runtime.logs.collector import LogKeeper
-from plane.runtime.logs.output_capture import READ_BYTES, Spool, open_for_output
+from plane.runtime.logs.collector import LogCollector
+from plane.runtime.logs.output_capture import READ_BYTES, OutputCapture, open_for_output
 from plane.tasks import end_tasks
 
 LIMIT = 1024 * 1024
@@ -27,7 +27,7 @@ def append(path: Path, data: bytes) -> None:
     os.close(descriptor)
 
 
-def read_all(spool: Spool) -> list[bytes]:
+def read_all(spool: OutputCapture) -> list[bytes]:
     lines = []
     while spool.has_more:
         lines += spool.read()
@@ -41,7 +41,7 @@ def test_a_spool_that_nobody_reads_is_bounded_and_what_is_kept_is_the_end(tmp_pa
         bound(path, LIMIT)
         assert allocated(path) <= LIMIT
     append(path, b"last\n")
-    lines = read_all(Spool(path, 100 * LIMIT))
+    lines = read_all(OutputCapture(path, 100 * LIMIT))
     assert lines[-1] == b"last"
     assert not any(b"\0" in line for line in lines)
     assert allocated(path) <= READ_BYTES
@@ -50,7 +50,7 @@ def test_a_spool_that_nobody_reads_is_bounded_and_what_is_kept_is_the_end(tmp_pa
 def test_a_reader_that_was_stopped_says_how_much_it_has_missed(tmp_path: Path) -> None:
     path = tmp_path / "spool"
     append(path, LINE + b"half a li")
-    spool = Spool(path, 100 * LIMIT)
+    spool = OutputCapture(path, 100 * LIMIT)
     assert spool.read() == [LINE[:-1]]
     append(path, b"ne\n" + LINE * 200_000)
     bound(path, LIMIT)
@@ -67,7 +67,7 @@ def test_a_reader_that_was_stopped_says_how_much_it_has_missed(tmp_path: Path) -
 def test_a_hole_in_the_middle_is_told_too(tmp_path: Path) -> None:
     path = tmp_path / "spool"
     append(path, LINE)
-    spool = Spool(path, 100 * LIMIT)
+    spool = OutputCapture(path, 100 * LIMIT)
     # The process may do that: the file is its own.
     os.truncate(path, LIMIT)
     append(path, b"after\n")
@@ -109,9 +109,9 @@ def test_where_no_holes_can_be_made_it_begins_anew(tmp_path: Path, monkeypatch: 
 
 
 async def test_a_backend_may_end_while_the_output_of_another_is_taken(tmp_path: Path) -> None:
-    logs = LogKeeper(tmp_path)
+    logs = LogCollector(tmp_path)
     for backend in ("a", "b", "c"):
-        append(logs.spool_of(backend), LINE)
+        append(logs.capture_file(backend), LINE)
         logs.follow(backend)
     running = asyncio.create_task(logs.run())
     # It has taken the first one's output, and lets others have their turn.
@@ -120,7 +120,7 @@ async def test_a_backend_may_end_while_the_output_of_another_is_taken(tmp_path: 
         assert logs.finish(backend) == LINE[:-1].decode()
     await asyncio.sleep(0.01)
     assert not running.done()
-    append(logs.spool_of("a"), b"more\n")
+    append(logs.capture_file("a"), b"more\n")
     async with asyncio.timeout(10):
         while [line.text for line in (await logs.read("a", None, None, 0)).lines] != [LINE[:-1].decode(), "more"]:
             await asyncio.sleep(0.01)
@@ -128,9 +128,9 @@ async def test_a_backend_may_end_while_the_output_of_another_is_taken(tmp_path: 
 
 
 async def test_output_that_cannot_be_read_keeps_nobody_from_the_others(tmp_path: Path) -> None:
-    logs = LogKeeper(tmp_path)
+    logs = LogCollector(tmp_path)
     for backend in ("a", "b"):
-        append(logs.spool_of(backend), LINE)
+        append(logs.capture_file(backend), LINE)
         logs.follow(backend)
     os.close(logs._spools["a"]._descriptor)
     running = asyncio.create_task(logs.run())

@@ -10,7 +10,7 @@ import pytest
 from plane.decisions.backends.folder_access import FolderMode
 from plane.runtime.process import visible_files
 from plane.runtime.process.backend_user import UserIds
-from plane.runtime.process.visible_files import can_execute, first_impassable_folder, view_of
+from plane.runtime.process.visible_files import can_execute, first_inaccessible_folder, view_of
 
 OTHER = UserIds(54321, 54321)
 
@@ -52,7 +52,7 @@ def test_a_closed_folder_is_masked_and_what_is_exposed_below_it_is_shown(home: P
     assert can_execute(program, OTHER, view)
     assert not can_execute(program, OTHER, view_of([], [], OTHER))
     assert not can_execute(program, OTHER, None)
-    assert first_impassable_folder(home / "code", OTHER) == home
+    assert first_inaccessible_folder(home / "code", OTHER) == home
 
 
 def test_the_drones_own_user_needs_no_masks(home: Path) -> None:
