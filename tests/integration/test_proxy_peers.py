@@ -178,7 +178,7 @@ async def test_a_client_that_never_reads_its_last_answer_is_cut() -> None:
 
 
 async def test_a_question_that_was_lost_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pending_lookups, "ASK_AGAIN_S", 0.2)
+    monkeypatch.setattr(pending_lookups, "RESEND_INTERVAL_S", 0.2)
     async with world() as it:
         it.silent = True
         reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
@@ -191,7 +191,7 @@ async def test_a_question_that_was_lost_is_asked_again(monkeypatch: pytest.Monke
 
 
 async def test_a_client_that_leaves_takes_its_question_along(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(route_lookup, "LOOK_INTERVAL_S", 0.05)
+    monkeypatch.setattr(route_lookup, "POLL_INTERVAL_S", 0.05)
     async with world() as it:
         it.silent = True
         # Its question is never answered; the next request's is sent as soon as it is forgotten. A client that leaves
@@ -207,7 +207,7 @@ async def test_a_client_that_leaves_takes_its_question_along(monkeypatch: pytest
 
 
 async def test_a_controller_that_goes_away_ends_the_wait_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pending_lookups, "DISCONNECTED_LIMIT_S", 0.3)
+    monkeypatch.setattr(pending_lookups, "DISCONNECTED_TIMEOUT_S", 0.3)
     async with world() as it:
         it.silent = it.gone = True
         reader, writer = await asyncio.open_connection("127.0.0.1", it.port)

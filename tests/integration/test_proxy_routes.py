@@ -113,7 +113,7 @@ async def test_a4_an_expired_token_opens_nothing_and_what_is_open_lives_on() -> 
 
 
 async def test_a5_a_flood_of_bad_tokens_harms_no_good_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(route_lookup, "QUESTIONS_LIMIT", 50)
+    monkeypatch.setattr(route_lookup, "LOOKUPS_LIMIT", 50)
     async with world() as it:
         assert status(await it.send(get("/t/", "Connection: close"))) == 200
         it.silent = True
@@ -131,14 +131,14 @@ async def test_a5_a_flood_of_bad_tokens_harms_no_good_one(monkeypatch: pytest.Mo
             it.silent = False
             it.add_route("other")
             assert status(await it.send(get("/other/", "Connection: close"))) == 200
-        assert it.service.routes.question_count <= 50
+        assert it.service.routes.pending_count <= 50
         for _, writer in flood:
             writer.transport.abort()
 
 
 async def test_a23_a_lookup_without_an_answer_is_a_504_and_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pending_lookups, "ANSWER_LIMIT_S", 0.3)
-    monkeypatch.setattr(route_lookup, "LOOK_INTERVAL_S", 0.05)
+    monkeypatch.setattr(pending_lookups, "RESPONSE_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(route_lookup, "POLL_INTERVAL_S", 0.05)
     async with world() as it:
         it.silent = True
         assert status(await it.send(get("/t/", "Connection: close"))) == 504
@@ -200,8 +200,8 @@ async def test_the_token_is_not_in_the_referer_that_the_backend_sees() -> None:
 async def test_the_token_is_shortened_in_the_log(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(pending_lookups, "ANSWER_LIMIT_S", 0.2)
-    monkeypatch.setattr(route_lookup, "LOOK_INTERVAL_S", 0.05)
+    monkeypatch.setattr(pending_lookups, "RESPONSE_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(route_lookup, "POLL_INTERVAL_S", 0.05)
     token = "a-token-that-nobody-may-read-in-a-log"
     async with world() as it:
         it.silent = True
@@ -210,7 +210,7 @@ async def test_the_token_is_shortened_in_the_log(
         it.add_route(token, address="127.0.0.1:1", backend_id="b")
         assert status(await it.send(get(f"/{token}/", "Connection: close"))) == 502
     said = "".join(capfd.readouterr())
-    assert "no controller said where a token leads" in said
+    assert "route lookup timed out" in said
     assert token not in said
 
 
@@ -239,7 +239,7 @@ async def test_what_ended_while_the_proxy_had_no_controller_is_not_followed_afte
 
 
 async def test_a_lease_without_a_controller_ends_what_routes_are_good_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plane.decisions.routing.route_cache.FOLLOWED_S", 0.5)
+    monkeypatch.setattr("plane.decisions.routing.route_cache.DISCONNECTED_LIFETIME_S", 0.5)
     async with world() as it:
         async with asyncio.timeout(LIMIT_S):
             reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
@@ -264,7 +264,7 @@ async def test_a_lease_without_a_controller_ends_what_routes_are_good_for(monkey
 
 
 async def test_what_is_open_outlives_the_lease_of_its_route(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plane.decisions.routing.route_cache.FOLLOWED_S", 0.1)
+    monkeypatch.setattr("plane.decisions.routing.route_cache.DISCONNECTED_LIFETIME_S", 0.1)
     async with world() as it:
         it.exchange = it.switch_and_echo
         async with asyncio.timeout(LIMIT_S):
@@ -297,7 +297,7 @@ async def test_a_proxy_that_was_stopped_asks_again(monkeypatch: pytest.MonkeyPat
         assert status(await it.send(get("/t/", "Connection: close"))) == 200
         # Seen by its clock, which goes on while it does not.
         clock = it.service.routes._clock
-        monkeypatch.setattr(it.service.routes, "_clock", lambda: clock() + route_lookup.STOPPED_AFTER_S + 1)
+        monkeypatch.setattr(it.service.routes, "_clock", lambda: clock() + route_lookup.SUSPENDED_AFTER_S + 1)
         it.routes["t"] = None
         assert status(await it.send(get("/t/", "Connection: close"))) == 410
         assert it.asked == ["t", "t"]

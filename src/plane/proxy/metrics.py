@@ -42,8 +42,8 @@ class _State(Collector):
             ("tunnels", "Open tunnels", len(service.tunnels)),
             ("backend_connections", "Connections to backends, without tunnels, idle ones included", service.pool.open),
             ("open_files_limit", "Limit of open connections of both kinds", service.open_files.limit),
-            ("routes", "Cached routes", service.routes.known_count),
-            ("questions", "Route lookups in flight", service.routes.question_count),
+            ("routes", "Cached routes", service.routes.cached_count),
+            ("questions", "Route lookups in flight", service.routes.pending_count),
             (
                 "ready",
                 "1 while connected to a controller and, with TLS, a certificate is loaded",

@@ -1,4 +1,4 @@
-"""What all connections of a proxy share: routes, pool, keepalive, its own answers, and the sweep of deadlines."""
+"""One proxy in one process: what its connections share, the messages of the controller, and the sweep of deadlines."""
 
 from __future__ import annotations
 
@@ -37,12 +37,17 @@ log = structlog.get_logger("plane.proxy")
 
 
 class ProxyService:
-    """One proxy. ``ask`` and ``keep_alive`` tell the controller, or do nothing without a connection."""
+    """One proxy.
+
+    Args:
+        look_up: sends a token to the controller, or does nothing without a connection.
+        keep_alive: the same for a keepalive of a backend.
+    """
 
     def __init__(
         self,
         settings: ProxySettings,
-        ask: Callable[[str], Awaitable[None]],
+        look_up: Callable[[str], Awaitable[None]],
         keep_alive: Callable[[str], Awaitable[None]],
     ) -> None:
         self._loop = loop = asyncio.get_running_loop()
@@ -55,13 +60,13 @@ class ProxyService:
         self.proxy_protocol = settings.proxy_protocol
         self._now = loop.time
         self.open_files = FdBudget()
-        # Timers of backends that have ended; `drain` ends them.
+        # Timers by backend that has ended; `drain` cancels them.
         self._cuts: dict[str, asyncio.TimerHandle] = {}
-        self.routes = RouteLookup(ask, server)
+        self.routes = RouteLookup(look_up, server)
         self.keepalive = KeepaliveReporter(keep_alive)
         self.pool = UpstreamPool(settings)
         self.tunnels = Tunnels(self.keepalive, loop.time, limits.body_s)
-        # Of connections that came in by TLS; a file each already.
+        # TLS handshakes in progress, each of which holds a file.
         self.handshakes = OwnedTasks(_defect)
         # What is missing before requests can be served, in words.
         self.missing = {_NO_CONTROLLER}
@@ -99,28 +104,28 @@ class ProxyService:
     def new_connection(self, entry_point: EntryPoint, header: ProxyHeader | None = None) -> ClientConnection:
         """Return the protocol of a connection.
 
-        ``header``: what a trusted proxy said at its start, with ``--proxy-protocol``.
+        ``header``: what a trusted proxy sent at its start, with ``--proxy-protocol``.
         """
         return ClientConnection(self._context, entry_point, header)
 
     # From the controller, or from the proxy whose worker this is.
 
     def connected(self) -> None:
-        """There is a new connection to a controller."""
+        """Handle a new connection to a controller."""
         self.missing.discard(_NO_CONTROLLER)
         self.keepalive.connected()
         self.routes.connected()
 
     def disconnected(self) -> None:
-        """There is none any more."""
+        """Handle the end of the connection."""
         self.missing.add(_NO_CONTROLLER)
         self.routes.disconnected()
 
     def receive(self, message: MessageToProxy) -> None:
-        """An answer, or news of a backend or of tokens."""
+        """Handle a route, the end of a backend, or revoked tokens."""
         match message.content:
             case RouteInfoResponse() as response:
-                self.routes.answered(response)
+                self.routes.receive(response)
             case BackendRemoved(backend):
                 self.remove_backend(backend)
             case TokensRevoked(_, tokens):
@@ -134,14 +139,14 @@ class ProxyService:
         return self.open_files.has_room(used, self._now())
 
     def remove_backend(self, backend_id: str) -> None:
-        """It has ended: nothing leads there any more, and what is still open to it is cut soon."""
+        """Follow no route to a backend that has ended, and soon cut what is still open to it."""
         self.routes.remove_backend(backend_id)
         self.pool.remove_backend(backend_id)
         if backend_id not in self._cuts:
             self._cuts[backend_id] = self._loop.call_later(CUT_AFTER_S, self._cut_backend, backend_id)
 
     def revoke(self, tokens: Iterable[str]) -> None:
-        """They lead nowhere any more, and what was opened with them is cut now (A3)."""
+        """Follow no route of revoked tokens, and cut what was opened with them at once."""
         revoked = frozenset(tokens)
         self.routes.revoke(revoked)
         self._cut(lambda route: route.token in revoked, "token revoked")
@@ -150,16 +155,16 @@ class ProxyService:
         del self._cuts[backend_id]
         self._cut(lambda route: route.backend_id == backend_id, "backend ended")
 
-    def _cut(self, leads_nowhere: Callable[[Route], bool], why: str) -> None:
+    def _cut(self, leads_nowhere: Callable[[Route], bool], reason: str) -> None:
         found = [c for c in self.connections if c.route is not None and leads_nowhere(c.route)]
         for connection in found:
             connection.cut()
         count = len(found) + self.tunnels.cut(leads_nowhere)
         if count:
-            log.info("connections cut", reason=why, count=count)
+            log.info("connections cut", reason=reason, count=count)
 
     async def sweep(self) -> None:
-        """Close what has outlived its deadline; until cancelled.
+        """Close what has outlived its deadline, until cancelled.
 
         One timer for all deadlines, so that a request needs none.
         """
@@ -172,12 +177,12 @@ class ProxyService:
             self.tunnels.sweep(now)
             self.pool.close_idle()
 
-    async def drain(self, limit_s: float) -> None:
-        """Let answers finish and tunnels end, for so long; then cut what is left."""
+    async def drain(self, timeout_s: float) -> None:
+        """Let responses finish and tunnels end for up to ``timeout_s``, then cut the rest."""
         self._context.stopping = True
         for connection in list(self.connections):
             connection.stop()
-        end = self._now() + limit_s
+        end = self._now() + timeout_s
         while (self.connections or len(self.handshakes) or len(self.tunnels)) and self._now() < end:
             await asyncio.sleep(0.02)
         for timer in self._cuts.values():
@@ -190,7 +195,7 @@ class ProxyService:
 
 
 def _defect(error: BaseException) -> None:
-    log.error("TLS handshake failed by a defect of the proxy", exc_info=error)
+    log.error("TLS handshake failed unexpectedly", exc_info=error)
 
 
 def _exchange_timeouts(limits: ProxyLimits) -> ExchangeTimeouts:

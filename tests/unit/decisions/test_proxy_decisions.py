@@ -16,7 +16,7 @@ from plane.decisions.routing.activity_monitor import ActivityMonitor
 from plane.decisions.routing.host_names import HostNames
 from plane.decisions.routing.rewrite import forwarded_head, make_route, origin_form, split_target
 from plane.decisions.routing.route_cache import (
-    FOLLOWED_S,
+    DISCONNECTED_LIFETIME_S,
     NEGATIVE_LIFETIME_S,
     REMOVED_LIFETIME_S,
     REVOKED_LIFETIME_S,
@@ -58,22 +58,22 @@ def test_the_least_recently_used_route_goes_first() -> None:
 
 def test_a_tunnel_is_kept_alive_each_interval_and_once_more_when_it_ends() -> None:
     monitor = ActivityMonitor()
-    assert monitor.began("b", 0.0) is True
-    sent = [now / 2 for now in range(1, 41) if monitor.look(now / 2)]
+    assert monitor.use_started("b", 0.0) is True
+    sent = [now / 2 for now in range(1, 41) if monitor.poll(now / 2)]
     assert sent == [HEARTBEAT_INTERVAL_S * number for number in range(1, 5)]
-    monitor.ended("b")
-    looks = [monitor.look(20.5 + n / 2) for n in range(6)]
+    monitor.use_ended("b")
+    looks = [monitor.poll(20.5 + n / 2) for n in range(6)]
     assert looks.count(["b"]) == 1
     assert monitor.in_use() == []
 
 
 def test_a_burst_of_requests_is_told_at_once_and_when_it_is_over() -> None:
     monitor = ActivityMonitor()
-    told = [monitor.began("b", 0.0) for _ in range(3)]
+    told = [monitor.use_started("b", 0.0) for _ in range(3)]
     assert told == [True, False, False]
     for _ in range(3):
-        monitor.ended("b")
-    looks = [monitor.look(0.5 * n) for n in range(1, 6)]
+        monitor.use_ended("b")
+    looks = [monitor.poll(0.5 * n) for n in range(1, 6)]
     assert looks.count(["b"]) == 1
 
 
@@ -246,24 +246,24 @@ def test_without_a_controller_routes_are_followed_for_a_lease() -> None:
     cache.put("u", "route", "b", None, 0.0)
     cache.disconnected(10.0)
     cache.disconnected(60.0)
-    assert cache.get("t", 9.9 + FOLLOWED_S) == "route"
-    assert cache.get("t", 10.0 + FOLLOWED_S) == "unconfirmed"
-    assert cache.get("x", 10.0 + FOLLOWED_S) is None
+    assert cache.get("t", 9.9 + DISCONNECTED_LIFETIME_S) == "route"
+    assert cache.get("t", 10.0 + DISCONNECTED_LIFETIME_S) == "unconfirmed"
+    assert cache.get("x", 10.0 + DISCONNECTED_LIFETIME_S) is None
     # Connections that last no time confirm nothing that was not asked for on them.
     for now in (20.0, 30.0, 40.0):
         cache.connected(now)
         cache.put("u", "route", "b", None, now)
         cache.disconnected(now + 1)
-    assert cache.get("t", 9.9 + FOLLOWED_S) == "route"
-    assert cache.get("t", 10.0 + FOLLOWED_S) == "unconfirmed"
-    assert cache.get("u", 40.9 + FOLLOWED_S) == "route"
-    assert cache.get("u", 41.0 + FOLLOWED_S) == "unconfirmed"
+    assert cache.get("t", 9.9 + DISCONNECTED_LIFETIME_S) == "route"
+    assert cache.get("t", 10.0 + DISCONNECTED_LIFETIME_S) == "unconfirmed"
+    assert cache.get("u", 40.9 + DISCONNECTED_LIFETIME_S) == "route"
+    assert cache.get("u", 41.0 + DISCONNECTED_LIFETIME_S) == "unconfirmed"
 
 
 def test_a_doubted_route_is_asked_for_or_not_followed() -> None:
     cache: RouteCache[str] = RouteCache()
     cache.put("t", "route", "b", None, 0.0)
-    cache.doubt()
+    cache.distrust()
     assert cache.get("t", 0.0) is None
     cache.disconnected(0.0)
     assert cache.get("t", 0.0) == "unconfirmed"
@@ -308,7 +308,7 @@ def test_no_route_is_followed_whose_end_would_not_have_been_told_of(steps: list[
                 cache.disconnected(now)
                 connected = False
             case "doubt":
-                cache.doubt()
+                cache.distrust()
             case "ended" if backend not in ended_at:
                 ended_at[backend] = now
                 if connected:
@@ -319,5 +319,5 @@ def test_no_route_is_followed_whose_end_would_not_have_been_told_of(steps: list[
             case _:
                 if cache.get(backend, now) == backend:
                     assert backend in cached
-                    assert backend not in ended_at or now - ended_at[backend] < FOLLOWED_S
+                    assert backend not in ended_at or now - ended_at[backend] < DISCONNECTED_LIFETIME_S
                     assert backend not in ended_at or not connected

@@ -87,8 +87,8 @@ class Scene:
         self.backends: dict[str, Wire] = {}
         for token in TOKENS:
             info = RouteInfo(backend_id=token, address="127.0.0.1:1", secret_token="s", cluster=CLUSTER)
-            self.service.routes.answered(RouteInfoResponse(token, info))
-            route = self.service.routes.known(token)
+            self.service.routes.receive(RouteInfoResponse(token, info))
+            route = self.service.routes.cached(token)
             assert route is not None
             assert route != "gone"
             assert route != "unconfirmed"
@@ -100,7 +100,7 @@ class Scene:
             self.service.pool.put(upstream)
 
     def free(self, token: str) -> bool:
-        route = self.service.routes.known(token)
+        route = self.service.routes.cached(token)
         assert route is not None
         assert route != "gone"
         assert route != "unconfirmed"

@@ -191,7 +191,7 @@ class ClientConnection(asyncio.Protocol):
             return
         self._route = route
         self._head_out = head_out
-        self._context.keepalive.began(route.backend_id)
+        self._context.keepalive.use_started(route.backend_id)
         how = self._exchange.backend_found(response_fields, route.response_fields, rewritten_prefix)
         if how is not None:
             self._connect(how)
@@ -405,7 +405,7 @@ class ClientConnection(asyncio.Protocol):
     def _end_use(self) -> None:
         route, self._route = self._route, None
         if route is not None:
-            self._context.keepalive.ended(route.backend_id)
+            self._context.keepalive.use_ended(route.backend_id)
 
 
 def _reset_on_close(transport: asyncio.Transport) -> None:

@@ -103,7 +103,7 @@ class Dispatcher:
                 return
         match = match_target(target, head.fields.host, self._cluster)
         if isinstance(match, RouteMatch) and requester.entry_point is not _TO_TLS:
-            found = self._routes.known(match.token)
+            found = self._routes.cached(match.token)
             if found is None:
                 requester.run(self._look_up(requester, head, (match,)))
             elif found == "gone":
@@ -141,7 +141,7 @@ class Dispatcher:
     def _try(self, requester: Requester, head: RequestHead, matches: tuple[_Match, ...]) -> None:
         """Follow the first match that leads somewhere. Without one, respond as for a token that has ended."""
         for index, match in enumerate(matches):
-            found = self._routes.known(match.token)
+            found = self._routes.cached(match.token)
             if found is None:
                 requester.run(self._look_up(requester, head, matches[index:]))
                 return
@@ -159,7 +159,7 @@ class Dispatcher:
         shows_page = self._shows_waiting_page and is_navigation(head.method, head.fields.lines)
         try:
             async with asyncio.timeout(self._waiting_page_after_s if shows_page else None) as until_page:
-                route = await self._routes.ask(match.token)
+                route = await self._routes.look_up(match.token)
         except TimeoutError:
             if until_page.expired():
                 requester.respond_with(self._responses.waiting(close=requester.closes()))

@@ -1,4 +1,4 @@
-"""How long and how much the proxy puts up with, with reasons, beside what an operator sets (`plane.settings`)."""
+"""Limits of the proxy that an operator does not set, with reasons. `plane.settings` has the others."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ __all__ = [
     "TLS_CLOSE_LIMIT_S",
 ]
 
-# After a backend has ended: what it said last is on its way still.
+# After a backend has ended: its last bytes are still in transit.
 CUT_AFTER_S: Final = 0.5
-# A TLS handshake that takes longer than a head may holds a connection for nothing.
+# A TLS handshake holds a file while it lasts.
 HANDSHAKE_LIMIT_S: Final = 10.0
-# Handshakes at once, at each port; each takes up to 60 KiB, and a file. More wait to be accepted.
+# TLS handshakes at the same time, per port. Each takes up to 60 KiB, and a file. More connections wait to be accepted.
 HANDSHAKES_LIMIT: Final = 2048
-# For the other side's part of the end of TLS.
+# For the peer's part of the end of a TLS connection.
 TLS_CLOSE_LIMIT_S: Final = 2.0
 # Free connections kept per backend.
 POOL_LIMIT: Final = 64

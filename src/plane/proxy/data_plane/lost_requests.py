@@ -49,7 +49,7 @@ class LostRequests:
     def live_referer(self, head: RequestHead) -> Route | None:
         """Return the route of the session whose page caused the request, as far as its `Referer` tells."""
         token = referred_token(head.fields.referer, head.fields.authority) if head.fields.referer else None
-        found = None if token is None else self._routes.known(token)
+        found = None if token is None else self._routes.cached(token)
         return found if isinstance(found, Route) else None
 
     def leads_nowhere(self, requester: Requester, head: RequestHead, segment: str, status: int = 410) -> None:

@@ -1,8 +1,9 @@
-"""The open tunnels of the proxy: counted for keepalive, and closed when they stall, when the proxy stops, or when their
-token leads nowhere.
+"""The open tunnels of the proxy, each of which counts as use of its backend.
 
-`plane.decisions.http.tunnel_timeout` decides which tunnel has a deadline. Only those that have one are looked at by
-`sweep`, so a quiet tunnel costs nothing.
+A tunnel is closed when it stalls, when the proxy stops, or when its token leads nowhere any more.
+
+`plane.decisions.http.tunnel_timeout` decides which tunnel has a deadline. `sweep` checks only these, so an idle tunnel
+costs nothing.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class Tunnels:
         return self._now()
 
     def deadline_changed(self, tunnel: Tunnel) -> None:
-        """Look at ``tunnel`` in `sweep`, or no longer."""
+        """Have `sweep` check ``tunnel`` if it has a deadline now."""
         if tunnel.deadline.at is None:
             self._limited.discard(tunnel)
         else:
@@ -62,7 +63,7 @@ class Tunnels:
     def side_lost(self, tunnel: Tunnel, *, first: bool) -> None:
         """A side of ``tunnel`` is closed. The backend is in use until the first one is."""
         if first:
-            self._keepalive.ended(tunnel.route.backend_id)
+            self._keepalive.use_ended(tunnel.route.backend_id)
         else:
             self._open.discard(tunnel)
             self._limited.discard(tunnel)
