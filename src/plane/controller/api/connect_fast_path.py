@@ -27,7 +27,7 @@ from plane.controller.api.responses import decoded_body, error_answer
 from plane.controller.context import Context
 from plane.database.connect import Lookup, Question
 from plane.decisions.access import Role
-from plane.decisions.http.fast_path_request import SimplePost, read_simple_post
+from plane.decisions.http.fast_path_request import FastPathRequest, read_fast_path_request
 from plane.protocol import codec
 from plane.protocol.control_api import ConnectRequest, ConnectResponse
 
@@ -88,7 +88,7 @@ class ConnectLane:
     def _under_way(self) -> list[asyncio.Future[Any]]:
         return [connection.answering for connection in self.connections if connection.answering is not None]
 
-    def answer(self, post: SimplePost, connection: _Connection) -> None:
+    def answer(self, post: FastPathRequest, connection: _Connection) -> None:
         """The endpoint, and all around it in `plane.controller.app`; the answer is for `_Connection.answered`.
 
         A key that is held needs no task: what a task costs is a tenth of all that such a request does.
@@ -201,7 +201,7 @@ class _Connection(asyncio.Protocol):
         if begun is not None:
             begun[1].cancel()
             data = begun[0] + data
-        request = None if self._writing_paused else read_simple_post(data)
+        request = None if self._writing_paused else read_fast_path_request(data)
         if request is None or request.path != _PATH:
             self._hand_over(data)
             return

@@ -1,6 +1,6 @@
-"""In which form does the proxy say what it has to say itself? A page for browsers, JSON for programs.
+"""In which format does the proxy send its own errors? As pages for browsers, and as JSON for programs.
 
-Asked by `plane.proxy.data_plane.client_connection`, only when there is something to say.
+`plane.decisions.http.exchange` asks, only when there is an error.
 """
 
 from __future__ import annotations
@@ -21,10 +21,13 @@ class ErrorFormat(enum.Enum):
 
 
 def error_format(lines: bytes) -> ErrorFormat:
-    """``lines`` are the request's fields, each begun by CR LF. Only browsers' navigations name ``text/html``."""
+    """Return the format for a request. Only navigations of browsers accept ``text/html``.
+
+    ``lines``: the request's field lines, each begun by CR LF.
+    """
     return ErrorFormat.PAGE if _HTML.search(lines) else ErrorFormat.JSON
 
 
 def is_navigation(method: bytes, lines: bytes) -> bool:
-    """Whether a person waits for a page: a GET that accepts one."""
+    """Return whether a person waits for a page: a GET request that accepts one."""
     return method == b"GET" and error_format(lines) is ErrorFormat.PAGE

@@ -88,7 +88,7 @@ class ResponseReader:
         return self.last_head
 
     def _check_part(self, part: bytes) -> None:
-        if len(part) > self._limits.answer_head_bytes:
+        if len(part) > self._limits.response_head_bytes:
             raise InvalidResponse("response head too large")
         if not could_become_head(part):
             raise InvalidResponse("malformed head")

@@ -37,7 +37,7 @@ def match_target(
 
 
 def _belongs_to(host: bytes, cluster: bytes) -> bool:
-    """Return whether a host is the cluster or a subdomain of it. Which subdomain is right, the route says."""
+    """Return whether a host is the cluster or a subdomain of it. The route decides which subdomain is right."""
     return host == cluster or host.endswith(b"." + cluster)
 
 

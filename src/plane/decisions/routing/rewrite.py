@@ -98,7 +98,7 @@ def make_route(token: str, info: RouteInfo, server_field: bytes) -> Route:
         rewritten_prefix=f"/{token}".encode() if info.rewrite_prefix is True else b"",
         # On a shared origin every backend would get the cookie's requests.
         token_in_cookie=info.token_in_cookie is True and not shares_origin,
-        # A shared cache must not give one user's response to another: the address no longer tells them apart.
+        # A shared cache must not give one user's response to another: the address no longer distinguishes them.
         cookie_response_fields=response_fields + b"\r\nVary: Cookie",
     )
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from plane.decisions.routing.absolute_path import is_issued_token
 from plane.decisions.routing.host_names import normal_host
 
-__all__ = ["COOKIE_MARKER", "TokenCookie", "redirect_target", "set_cookie_field", "take_token_cookie"]
+__all__ = ["COOKIE_MARKER", "TokenCookie", "extract_token_cookie", "redirect_target", "set_cookie_field"]
 
 PLAIN_NAME = b"plane-token"
 # Browsers accept this one only over TLS, host-only and with `Path=/`: no sibling subdomain can set it.
@@ -65,7 +65,7 @@ class TokenCookie:
         return bool(separator) and scheme in allowed and normal_host(host) == normal_host(authority)
 
 
-def take_token_cookie(lines: bytes) -> tuple[bytes, TokenCookie]:
+def extract_token_cookie(lines: bytes) -> tuple[bytes, TokenCookie]:
     """Return field lines, each begun by CR LF, without the token cookies, and these."""
     values: dict[bytes, set[bytes]] = {PLAIN_NAME: set(), SECURE_NAME: set()}
 

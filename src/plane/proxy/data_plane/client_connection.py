@@ -31,7 +31,7 @@ from plane.decisions.http.exchange_commands import (
 )
 from plane.decisions.http.proxy_protocol import ProxyHeader
 from plane.decisions.http.request_head import RequestHead
-from plane.decisions.http.trusted_proxies import believed_host, direct_visitor, plain_address, visitor_behind
+from plane.decisions.http.trusted_proxies import direct_visitor, effective_host, plain_address, visitor_behind
 from plane.decisions.http.tunnel_timeout import TunnelSide
 from plane.decisions.routing.rewrite import Route
 from plane.proxy.data_plane.connection_context import ConnectionContext
@@ -42,7 +42,7 @@ from plane.proxy.listeners.entry_point import EntryPoint
 __all__ = ["ClientConnection"]
 
 _UNKNOWN_VISITOR = direct_visitor("unknown", over_tls=False)
-# On the path of every request; the access to a member of an enumeration takes longer than what is done with it.
+# Members of enumerations on the path of every request. In Python 3.11 the access to a member takes 70 ns to 90 ns.
 _TLS, _TO_TLS = EntryPoint.TLS, EntryPoint.TO_TLS
 _FIND_BACKEND, _SEND_HEAD, _CLOSE = Action.FIND_BACKEND, Action.SEND_HEAD, Action.CLOSE
 
@@ -57,10 +57,10 @@ class ClientConnection(asyncio.Protocol):
 
     Args:
         entry_point: the kind of port that it came in by.
-        header: what a trusted proxy said at the start of the connection.
+        header: the PROXY header of a trusted proxy at the start of the connection.
 
     Attributes:
-        entry_point: the kind of port that its request came in by, as far as trusted proxies tell.
+        entry_point: the kind of port that its request came in by, according to trusted proxies.
         visitor: the client of the request that is being served, or of the connection before the first.
     """
 
@@ -124,7 +124,7 @@ class ClientConnection(asyncio.Protocol):
         self.visitor = visitor_behind(self._peer, head.fields.claims, context.trusted_proxies)
         if self.visitor.host:
             claimed = context.names.canonical(self.visitor.host)
-            if believed_host(head.fields.host, claimed, context.cluster) is claimed:
+            if effective_host(head.fields.host, claimed, context.cluster) is claimed:
                 head.fields = replace(head.fields, host=claimed, authority=self.visitor.host)
         self._choose_entry_point()
 
@@ -187,7 +187,7 @@ class ClientConnection(asyncio.Protocol):
 
     def forward(self, route: Route, head_out: bytes, response_fields: bytes, rewritten_prefix: bytes) -> None:
         if self._transport is None:
-            # The client went while its backend was looked up.
+            # The client disconnected while its backend was looked up.
             return
         self._route = route
         self._head_out = head_out

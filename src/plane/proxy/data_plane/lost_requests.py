@@ -47,7 +47,7 @@ class LostRequests:
         requester.respond_with(self._responses.wrong_host(host, right, form, close=close))
 
     def live_referer(self, head: RequestHead) -> Route | None:
-        """Return the route of the session whose page caused the request, as far as its `Referer` tells."""
+        """Return the route of the session whose page caused the request, according to its `Referer`."""
         token = referred_token(head.fields.referer, head.fields.authority) if head.fields.referer else None
         found = None if token is None else self._routes.cached(token)
         return found if isinstance(found, Route) else None

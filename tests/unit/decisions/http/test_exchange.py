@@ -218,7 +218,7 @@ def test_the_head_of_a_later_request_has_a_time_limit_too() -> None:
     [
         (b"GET /t/ HTTP/1.1\r\n\r\n", 400, "exactly one well-formed Host is needed"),
         (b"GET http://other/ HTTP/1.1\r\nHost: c:1\r\n\r\n", 400, "target and Host differ"),
-        (b"GET /t/ HTTP/2.0\r\nHost: c:1\r\n\r\n", 505, "only HTTP/1 is spoken"),
+        (b"GET /t/ HTTP/2.0\r\nHost: c:1\r\n\r\n", 505, "only HTTP/1 is supported"),
         (b"\x16\x03\x01", 400, ""),
         (b"GET /" + b"a" * 70_000, 431, ""),
     ],

@@ -38,7 +38,7 @@ def test_the_same_head_is_read_once_but_not_for_a_head_request() -> None:
 @pytest.mark.parametrize("data", [b"SSH-2.0", b"HTTP/1.1 200 OK\n", b"HTTP/1.1 200 OK" + b"a" * 50])
 def test_what_cannot_become_a_head_is_not_waited_for(data: bytes) -> None:
     with pytest.raises(InvalidResponse):
-        ResponseReader(limits=HttpLimits(answer_head_bytes=40)).read_head(data)
+        ResponseReader(limits=HttpLimits(response_head_bytes=40)).read_head(data)
 
 
 @pytest.mark.parametrize(
