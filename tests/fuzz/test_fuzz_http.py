@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from plane.decisions.http.chunks import ChunkScanner, MalformedChunks
-from plane.decisions.http.request_head import Refused, RequestReader
+from plane.decisions.http.request_head import RequestReader, RequestRefused
 from plane.decisions.http.response_head import UNTIL_CLOSE, InvalidResponse, read_response_head
 from plane.decisions.http.shared_origin import DROPPED_FIELDS
 from plane.decisions.routing.host_names import HostNames
@@ -171,12 +171,12 @@ ANSWERS = st.one_of(
 
 
 def check_request(head: bytes) -> None:
-    """Refused, or the same for `h11`, before and after it was written anew."""
+    """RequestRefused, or the same for `h11`, before and after it was written anew."""
     reader = RequestReader(HostNames(CLUSTER))
     try:
         read = reader.read(head)
         target = origin_form(read)
-    except Refused:
+    except RequestRefused:
         return
     theirs, length = as_h11_reads_a_request(head + b"\r\n\r\n")
     assert (theirs.method, theirs.target) == (read.method, read.target)
@@ -247,7 +247,7 @@ def scan(body: bytes, size: int) -> int | str:
 
 
 def check_answer(head: bytes) -> None:
-    """Refused, or of the same length for `h11`; no framing is said twice, and nothing for the whole origin."""
+    """RequestRefused, or of the same length for `h11`; no framing is said twice, and nothing for the whole origin."""
     try:
         read = read_response_head(head, to_head_request=False)
     except InvalidResponse:

@@ -46,7 +46,9 @@ async def executor(
     it = RequestHandler(FakeEnforcer())
     lines = LineServer(it.answer)
     runtime = kind(
-        RuntimeListener(lambda *exited: lines.tell(it.ended(*exited)), lambda metrics: lines.tell(it.measured(metrics)))
+        RuntimeListener(
+            lambda *exited: lines.send_event(it.ended(*exited)), lambda metrics: lines.send_event(it.measured(metrics))
+        )
     )
     it.runtime = runtime
     await it.remove_orphans()
@@ -56,7 +58,7 @@ async def executor(
     finally:
         server.close()
         # Whoever was connected has left; the connection is closed a moment after.
-        async with lines._turn:
+        async with lines._one_drone:
             pass
         await asyncio.sleep(0.01)
 

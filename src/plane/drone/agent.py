@@ -73,7 +73,7 @@ class Agent:
 
     async def announce_stopping(self) -> None:
         """Tell the controller, if it understands that, that this drone takes no more work (A14)."""
-        if self._socket is not None and self._socket.peer.understands(Extension.STOPPING):
+        if self._socket is not None and self._socket.peer.supports(Extension.STOPPING):
             with suppress(SocketClosed):
                 await self._socket.send(MessageFromDrone(stopping=Stopping()))
 

@@ -15,7 +15,7 @@ import structlog
 from plane import timing
 from plane.decisions.backends.adoption import Adoption, adoption, was_started
 from plane.decisions.backends.lifecycle import to_terminated
-from plane.decisions.keys.lease_deadlines import foreign_lease
+from plane.decisions.keys.lease import foreign_lease_reason
 from plane.drone.action_queue import ActionQueue
 from plane.drone.backend_runner import BackendRunner
 from plane.drone.clock import DroneClock
@@ -222,7 +222,7 @@ class BackendManager:
         """Why the order comes too late, or must not be followed."""
         if not _is_name(backend_id):
             return f"no backend can be called {backend_id!r}: lower-case letters, digits and dashes only, at most 45"
-        if reason := foreign_lease(order.key.deadlines, self._clock.began, self._clock.now()):
+        if reason := foreign_lease_reason(order.key.deadlines, self._clock.began, self._clock.now()):
             return (
                 f"{reason}: the drone's machine was booted, or its state was lost, after it was ordered; connect again"
             )

@@ -12,8 +12,7 @@ from contextlib import suppress
 
 import structlog
 
-from plane.decisions.keys.lease import KeyLease, LeaseAction
-from plane.decisions.keys.lease_deadlines import foreign_lease
+from plane.decisions.keys.lease import KeyLease, LeaseAction, foreign_lease_reason
 from plane.drone.clock import DroneClock
 from plane.protocol.backend_state import TerminationKind
 from plane.protocol.drone_messages import RenewKey, RenewKeyResponse
@@ -128,7 +127,7 @@ class LeaseRenewer:
         if response.deadlines is None:
             log.warning("key not renewed; the backend will be ended", backend=response.backend)
             lease.refused()
-        elif reason := foreign_lease(response.deadlines, self._clock.began, self._clock.now()):
+        elif reason := foreign_lease_reason(response.deadlines, self._clock.began, self._clock.now()):
             log.error("key's renewal ignored", backend=response.backend, reason=reason)
             lease.refused()
         else:

@@ -19,8 +19,8 @@ from plane.protocol.addresses import parse_socket_address
 from plane.protocol.drone_messages import BackendMetrics
 from plane.protocol.errors import InvalidName, PlaneError
 from plane.protocol.executor_messages import (
-    ExecutorAnswer,
     ExecutorRequest,
+    ExecutorResponse,
     LeasedKey,
     OtherFailure,
     SpawnOutcome,
@@ -67,21 +67,21 @@ class RequestHandler:
             log.warning("ended backends of this executor's former process", backends=orphans)
         self._orphans_ended.set()
 
-    async def answer(self, request: ExecutorRequest) -> ExecutorAnswer:
+    async def answer(self, request: ExecutorRequest) -> ExecutorResponse:
         """Do what is asked for, and say what came of it."""
         match request.content:
             case DockerExecutable() as executable:
-                return ExecutorAnswer(prepare_result=await self._prepare(executable))
+                return ExecutorResponse(prepare_result=await self._prepare(executable))
             case (str() as backend_id, bool() as hard):
-                return ExecutorAnswer(terminate_result=await self._terminate(backend_id, hard=hard))
+                return ExecutorResponse(terminate_result=await self._terminate(backend_id, hard=hard))
             case (str() as backend_id, int() as hard_deadline_ns):
                 if backend_id in self._spawns:
                     self._hold(backend_id, hard_deadline_ns)
-                return ExecutorAnswer(renew_result=UnitOutcome(ok=None))
+                return ExecutorResponse(renew_result=UnitOutcome(ok=None))
             case (str() as backend_id, str() as address):
-                return ExecutorAnswer(wait_for_backend_result=await self._wait(backend_id, address))
+                return ExecutorResponse(wait_for_backend_result=await self._wait(backend_id, address))
             case (backend_id, executable, key, static_token):
-                return ExecutorAnswer(spawn_result=await self._spawn(backend_id, executable, key, static_token))
+                return ExecutorResponse(spawn_result=await self._spawn(backend_id, executable, key, static_token))
         raise AssertionError("unreachable: every variant is one of these")
 
     async def _prepare(self, executable: DockerExecutable) -> UnitOutcome:
@@ -151,15 +151,15 @@ class RequestHandler:
             return WaitOutcome(err=OtherFailure(other=str(error)))
         return WaitOutcome(ok=None)
 
-    def ended(self, backend_id: str, exit_code: int | None, message: str | None) -> ExecutorAnswer:
+    def ended(self, backend_id: str, exit_code: int | None, message: str | None) -> ExecutorResponse:
         """What to tell the drone of an exit; ``message`` has no place in the protocol."""
         self._spawns.pop(backend_id, None)
         self._enforcer.release(backend_id)
-        return ExecutorAnswer(terminate_event=TerminateEvent(backend_id, exit_code))
+        return ExecutorResponse(terminate_event=TerminateEvent(backend_id, exit_code))
 
-    def measured(self, metrics: BackendMetrics) -> ExecutorAnswer:
+    def measured(self, metrics: BackendMetrics) -> ExecutorResponse:
         """What to tell the drone of a backend's use."""
-        return ExecutorAnswer(metrics_message=metrics)
+        return ExecutorResponse(metrics_message=metrics)
 
     def _own_form(self, executable: DockerExecutable) -> Any:
         """As the runtime wants it. Where that runs processes, the "image" is a command line."""

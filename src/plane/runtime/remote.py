@@ -19,8 +19,8 @@ from plane.protocol import codec
 from plane.protocol.addresses import format_socket_address
 from plane.protocol.errors import MessageError
 from plane.protocol.executor_messages import (
-    ExecutorAnswer,
     ExecutorRequest,
+    ExecutorResponse,
     LeasedKey,
     OtherFailure,
     SpawnOutcome,
@@ -36,7 +36,7 @@ from plane.runtime.docker.config import read_executable
 from plane.runtime.logs.collector import LogsUnavailable
 from plane.tasks import OwnedTasks
 from plane.timing import STARTUP_TIMEOUT_S
-from plane.transport.json_lines import LineClient, LineLost
+from plane.transport.json_lines import LineClient, RequestLost
 
 __all__ = ["RemoteRuntime"]
 
@@ -98,7 +98,7 @@ class RemoteRuntime:
         while True:
             try:
                 _ok(await self._ask(request, PREPARE_LIMIT_S, UnitOutcome))
-            except LineLost as error:
+            except RequestLost as error:
                 if asyncio.get_running_loop().time() >= end:
                     raise BackendFailed(f"not prepared: {error}") from error
                 log.warning("executable not prepared; asking again", error=str(error))
@@ -131,7 +131,7 @@ class RemoteRuntime:
             # It may run all the same.
             self._running.pop(backend_id, None)
             self._tasks.start(self._end_surely(backend_id))
-            if isinstance(error, LineLost):
+            if isinstance(error, RequestLost):
                 raise BackendFailed(f"not known whether it was started: {error}; connect again") from error
             raise
         if backend_id in self._running:
@@ -154,7 +154,7 @@ class RemoteRuntime:
                 _ok(await self._ask(request, CALL_LIMIT_S, UnitOutcome))
             except BackendFailed as error:
                 log.warning("deadline not extended; trying again", backend=backend_id, error=str(error))
-            except LineLost:
+            except RequestLost:
                 pass
             else:
                 return
@@ -197,7 +197,7 @@ class RemoteRuntime:
         while True:
             try:
                 outcome = await self._ask(request, limit_s, WaitOutcome)
-            except LineLost as error:
+            except RequestLost as error:
                 if backend_id not in self._running:
                     raise BackendFailed(str(error)) from error
                 await asyncio.sleep(RETRY_S)
@@ -214,7 +214,7 @@ class RemoteRuntime:
         """Have it ended; see `plane.runtime.base.Runtime.terminate`."""
         try:
             was_running: bool = _ok(await self._ask_to_end(backend_id, hard=hard))
-        except LineLost as error:
+        except RequestLost as error:
             raise BackendFailed(str(error)) from error
         if not was_running:
             self._running.pop(backend_id, None)
@@ -230,7 +230,7 @@ class RemoteRuntime:
                 if not _ok(await self._ask_to_end(backend_id, hard=True)):
                     return
                 await asyncio.sleep(KILL_LOOK_S)
-        except LineLost as error:
+        except RequestLost as error:
             raise BackendFailed(str(error)) from error
         raise BackendFailed(f"the executor was told to kill {backend_id}, and still runs it")
 
@@ -266,12 +266,12 @@ class RemoteRuntime:
         await self._tasks.end()
 
     async def _ask(self, request: ExecutorRequest, limit_s: float, kind: type[T]) -> T:
-        answer = (await self._line.ask(request, limit_s)).content
+        answer = (await self._line.request(request, limit_s)).content
         if not isinstance(answer, kind):
             raise BackendFailed(f"the executor answered with a {type(answer).__name__}, not with a {kind.__name__}")
         return answer
 
-    def _heard(self, event: ExecutorAnswer) -> None:
+    def _heard(self, event: ExecutorResponse) -> None:
         match event.content:
             case TerminateEvent(backend_id, exit_code) as ended:
                 self._enforced.pop(backend_id, None)

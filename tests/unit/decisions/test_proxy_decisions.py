@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 
 from plane.decisions.backends.idle_sweep import SweepCandidate, sweep
 from plane.decisions.http.chunks import ChunkDecoder, ChunkScanner, MalformedChunks
-from plane.decisions.http.request_head import KNOWN_LIMIT, KNOWN_LIMIT_BYTES, Refused, RequestFields, RequestReader
+from plane.decisions.http.request_head import (
+    KNOWN_LIMIT,
+    KNOWN_LIMIT_BYTES,
+    RequestFields,
+    RequestReader,
+    RequestRefused,
+)
 from plane.decisions.routing.activity_monitor import ActivityMonitor
 from plane.decisions.routing.host_names import HostNames
 from plane.decisions.routing.rewrite import forwarded_head, make_route, origin_form, split_target
@@ -177,7 +183,7 @@ def test_no_bytes_make_the_reader_fail_in_another_way_than_refusing(data: bytes)
         try:
             read = RequestReader(HostNames(b"c:1")).read(head)
             token, forwarded = split_target(origin_form(read))
-        except Refused:
+        except RequestRefused:
             continue
         assert forwarded.startswith(b"/")
         assert "/" not in token

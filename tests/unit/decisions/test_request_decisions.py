@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from plane.decisions.http.error_format import ErrorFormat, error_format, is_navigation
 from plane.decisions.http.limits import HttpLimits
 from plane.decisions.http.request_body import NO_BODY, RequestBody
-from plane.decisions.http.request_head import Refused, RequestReader
+from plane.decisions.http.request_head import RequestReader, RequestRefused
 from plane.decisions.http.stall_timeout import StallAction, stall_action
 from plane.decisions.routing.host_names import HostNames
 from plane.decisions.routing.referer import without_token
@@ -104,7 +104,7 @@ def test_limits_are_settings() -> None:
         (b"GET /" + b"t" * 20 + b" HTTP/1.1\r\nHost: a", 414),
         (b"GET /t HTTP/1.1\r\nHost: a\r\nA: b\r\nC: d", 431),
     ):
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(RequestRefused) as refused:
             reader.read(head)
         assert refused.value.status == status
 

@@ -5,10 +5,11 @@ Asked once, by `plane.drone.server`, when a drone starts.
 
 from __future__ import annotations
 
-import ipaddress
 from urllib.parse import urlsplit
 
-__all__ = ["address_warning", "is_loopback"]
+from plane.protocol.addresses import is_loopback
+
+__all__ = ["address_warning"]
 
 
 def address_warning(ip: str, controller_url: str) -> str | None:
@@ -19,11 +20,3 @@ def address_warning(ip: str, controller_url: str) -> str | None:
         f"proxies on other machines cannot reach this drone's backends at {ip}; give the address of this machine "
         "with --ip, unless every proxy runs here"
     )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host is this machine's loopback interface, by address or as ``localhost``."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")

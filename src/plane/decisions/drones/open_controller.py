@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from plane.decisions.drones.address import is_loopback
+from plane.protocol.addresses import is_loopback
 
 __all__ = ["open_controller_warning"]
 

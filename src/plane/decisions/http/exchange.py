@@ -31,7 +31,13 @@ from plane.decisions.http.exchange_states import TRANSITIONS, Event, State
 from plane.decisions.http.exchange_timeouts import ExchangeTimeouts
 from plane.decisions.http.limits import DEFAULT_LIMITS, HttpLimits
 from plane.decisions.http.request_body import NO_BODY, RequestBody
-from plane.decisions.http.request_head import REPEATABLE, Refused, RequestHead, RequestReader, could_become_request
+from plane.decisions.http.request_head import (
+    REPEATABLE,
+    RequestHead,
+    RequestReader,
+    RequestRefused,
+    could_become_request,
+)
 from plane.decisions.http.response_head import UNTIL_CLOSE, InvalidResponse, ResponseHead, without_chunked_framing
 from plane.decisions.http.response_reader import ResponseReader
 from plane.decisions.http.stall_timeout import StallAction, stall_action
@@ -244,7 +250,7 @@ class Exchange:
         try:
             head = self._rules.requests.read(data[:end])
             head.target = origin_form(head)
-        except Refused as refused:
+        except RequestRefused as refused:
             return self._refuse(refused.status, now, str(refused))
         self.state = _AFTER_REQUEST_HEAD
         self.deadline = None

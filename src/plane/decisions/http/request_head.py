@@ -26,15 +26,16 @@ from plane.decisions.http.trusted_proxies import NO_CLAIMS, Claims
 from plane.decisions.routing.host_names import HostNames
 from plane.decisions.routing.referer import without_token
 from plane.decisions.routing.token_cookie import COOKIE_MARKER, TokenCookie, extract_token_cookie
+from plane.protocol.errors import PlaneError
 
 __all__ = [
     "KNOWN_LIMIT",
     "KNOWN_LIMIT_BYTES",
     "REPEATABLE",
-    "Refused",
     "RequestFields",
     "RequestHead",
     "RequestReader",
+    "RequestRefused",
     "could_become_request",
 ]
 
@@ -61,7 +62,7 @@ REPEATABLE = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))
 _HTTP_2 = re.compile(rb"(?i:(?:^|[, \t])h2c(?:$|[, \t]))")
 
 
-class Refused(Exception):
+class RequestRefused(PlaneError):
     """The request is refused with ``status``, and the connection must be closed."""
 
     def __init__(self, status: int, reason: str) -> None:
@@ -131,18 +132,18 @@ class RequestReader:
         """Read a head, without the empty line at its end.
 
         Raises:
-            Refused: 400, 414, 431, 501 or 505.
+            RequestRefused: 400, 414, 431, 501 or 505.
         """
         if len(head) > self._limits.head_bytes:
-            raise Refused(431, "head too large")
+            raise RequestRefused(431, "head too large")
         line = _REQUEST_LINE.match(head)
         if line is None or not (head.startswith(b"\r\n", line.end()) or line.end() == len(head)):
-            raise Refused(400, "malformed request line")
+            raise RequestRefused(400, "malformed request line")
         method, target, major, minor = line.groups()
         if major != b"1":
-            raise Refused(505, "only HTTP/1 is supported")
+            raise RequestRefused(505, "only HTTP/1 is supported")
         if len(target) > self._limits.target_bytes:
-            raise Refused(414, "request target too long")
+            raise RequestRefused(414, "request target too long")
         http_1_0 = minor == b"0"
         key = head[line.start(4) :]
         fields = self._known.get(key)
@@ -162,9 +163,9 @@ class RequestReader:
 def _read_fields(block: bytes, http_1_0: bool, names: HostNames, limits: HttpLimits) -> RequestFields:
     """Read the field lines, each begun by CR LF."""
     if not has_only_allowed_bytes(block) or not fields_are_valid(block):
-        raise Refused(400, "malformed header field")
+        raise RequestRefused(400, "malformed header field")
     if block.count(b"\r\n") > limits.fields:
-        raise Refused(431, "too many header fields")
+        raise RequestRefused(431, "too many header fields")
     hosts: list[bytes] = []
     lengths: list[bytes] = []
     codings: list[bytes] = []
@@ -201,7 +202,7 @@ def _read_fields(block: bytes, http_1_0: bool, names: HostNames, limits: HttpLim
     lines = without_hop_by_hop_fields(b"".join(kept), options)
     lines, token_cookie = extract_token_cookie(lines) if has_token_cookie else (lines, None)
     if len(hosts) != 1 or not HOST.match(hosts[0]):
-        raise Refused(400, "exactly one well-formed Host is needed")
+        raise RequestRefused(400, "exactly one well-formed Host is needed")
     if upgrade is not None and (http_1_0 or b"upgrade" not in options or _HTTP_2.search(upgrade)):
         # A server may ignore a request for an upgrade (RFC 9110, section 7.8).
         upgrade = None
@@ -233,15 +234,15 @@ def _body_length(lengths: list[bytes], codings: list[bytes], http_1_0: bool) -> 
     """
     if codings:
         if lengths or http_1_0:
-            raise Refused(400, "Transfer-Encoding with Content-Length, or in HTTP/1.0")
+            raise RequestRefused(400, "Transfer-Encoding with Content-Length, or in HTTP/1.0")
         if len(codings) != 1:
-            raise Refused(400, "more than one Transfer-Encoding")
+            raise RequestRefused(400, "more than one Transfer-Encoding")
         if codings[0].lower() != b"chunked":
-            raise Refused(501, "no transfer coding except chunked is supported")
+            raise RequestRefused(501, "no transfer coding except chunked is supported")
         return None
     if not lengths:
         return 0
     length = parse_length(lengths[0])
     if len(lengths) != 1 or length is None:
-        raise Refused(400, "malformed Content-Length")
+        raise RequestRefused(400, "malformed Content-Length")
     return length

@@ -19,6 +19,7 @@ from plane.decisions.http.grammar import (
 )
 from plane.decisions.http.shared_origin import DROPPED_FIELDS
 from plane.decisions.http.upstream_keepalive import announced_timeout_s, repeatable_reuse_s, unrepeatable_reuse_s
+from plane.protocol.errors import PlaneError
 
 __all__ = [
     "CORS_FIELDS",
@@ -55,7 +56,7 @@ CORS_FIELDS = (
 _REFERRER_POLICY = b"\r\nReferrer-Policy: same-origin"
 
 
-class InvalidResponse(Exception):
+class InvalidResponse(PlaneError):
     """The backend's response is not HTTP that may be passed on."""
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from plane.decisions.http.request_head import Refused, RequestHead
+from plane.decisions.http.request_head import RequestHead, RequestRefused
 from plane.decisions.http.shared_origin import own_scope
 from plane.decisions.routing.host_names import normal_host
 from plane.protocol import codec
@@ -125,21 +125,21 @@ def origin_form(head: RequestHead) -> bytes:
     """Return the target as ``/path?query``.
 
     Raises:
-        Refused: the target has another form. An absolute one is accepted if its authority equals Host.
+        RequestRefused: the target has another form. An absolute one is accepted if its authority equals Host.
     """
     target = head.target
     if target.startswith(b"/"):
         return target
     if head.method == b"CONNECT":
-        raise Refused(501, "CONNECT is not served")
+        raise RequestRefused(501, "CONNECT is not served")
     lower = target.lower()
     for scheme in (b"http://", b"https://"):
         if lower.startswith(scheme):
             authority, slash, path = target[len(scheme) :].partition(b"/")
             if authority.lower() != head.fields.authority.lower():
-                raise Refused(400, "target and Host differ")
+                raise RequestRefused(400, "target and Host differ")
             return slash + path if slash else b"/"
-    raise Refused(400, "the target must be a path")
+    raise RequestRefused(400, "the target must be a path")
 
 
 def could_be_token(token: str) -> bool:

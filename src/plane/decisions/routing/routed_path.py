@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import re
 
+from plane.protocol.errors import PlaneError
+
 __all__ = ["AmbiguousPath", "routed_path"]
 
 # The characters of the API's paths and of the names in them (clusters, drones, backends).
@@ -17,7 +19,7 @@ _SEGMENT = r"/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._~:@\[\]-]+"
 _PATH = re.compile(rf"/|(?:{_SEGMENT})+")
 
 
-class AmbiguousPath(Exception):
+class AmbiguousPath(PlaneError):
     """Different servers may read the path differently. The message is for the client."""
 
 

@@ -19,6 +19,7 @@ import structlog
 
 from plane import timing
 from plane.drone.watchdog.messages import Hold, Message, Release, Tick, encode
+from plane.protocol.errors import PlaneError
 from plane.runtime.base import DeadlinesNotEnforced
 from plane.runtime.kill_target import KillTarget
 from plane.runtime.process.child_process import ChildProcess
@@ -207,7 +208,7 @@ class WatchdogSupervisor:
             log.warning("the watchdog's place cannot be noted; the next drone cannot end it", error=str(error))
 
 
-class _Silent(Exception):
+class _Silent(PlaneError):
     """The watchdog does not answer."""
 
 
