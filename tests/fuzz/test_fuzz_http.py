@@ -262,10 +262,10 @@ def check_answer(head: bytes) -> None:
     connection.send(h11.Request(method="GET", target="/", headers=[("Host", "a")]))
     connection.send(h11.EndOfMessage())
     connection.receive_data(read.status_line + read.fields + b"\r\n\r\n")
-    answer = connection.next_event()
-    assert isinstance(answer, h11.Response)
-    assert answer.status_code == read.status
-    headers = dict(answer.headers)
+    response = connection.next_event()
+    assert isinstance(response, h11.Response)
+    assert response.status_code == read.status
+    headers = dict(response.headers)
     if read.length is None:
         assert headers[b"transfer-encoding"].lower() == b"chunked"
     elif read.length not in (0, UNTIL_CLOSE):

@@ -213,12 +213,13 @@ class Exchange:
 
     def client_lost(self) -> list[Command]:
         """The client's connection is closed."""
-        commands: list[Command] = []
-        self._drop_upstream(commands)
         if self.state is not _CLOSED:
             self.state = TRANSITIONS[self.state][_CUT]
         self.deadline = None
-        return commands
+        if self._responses is None:
+            return []
+        self._responses = None
+        return [Action.ABORT_UPSTREAM]
 
     def client_full(self, now: float) -> list[Command]:
         """The client does not read what was sent to it."""

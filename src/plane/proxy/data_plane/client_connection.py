@@ -159,10 +159,12 @@ class ClientConnection(asyncio.Protocol):
         self._context.connections.discard(self)
         if self._task is not None:
             self._task.cancel()
-        self._execute(self._exchange.client_lost())
-        kept, self._kept_upstream = self._kept_upstream, None
-        if kept is not None:
-            kept.abort()
+        commands = self._exchange.client_lost()
+        if commands:
+            self._execute(commands)
+        if self._kept_upstream is not None:
+            self._kept_upstream.abort()
+            self._kept_upstream = None
         self._end_use()
 
     def pause_writing(self) -> None:
