@@ -149,7 +149,7 @@ async def test_public_hosts_are_served_like_the_cluster() -> None:
             assert status(await it.send(get("/t/", CLOSE, host=host))) == 403
 
 
-# What the backend is told, and what it says.
+# Fields of requests and responses.
 
 
 async def test_the_backend_gets_the_prefix_that_its_path_lacks() -> None:

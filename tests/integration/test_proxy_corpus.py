@@ -21,7 +21,7 @@ def cases(name: str) -> list[dict[str, Any]]:
 
 
 async def exchange(port: int, data: bytes, *, half_close: bool = True) -> bytes:
-    """What is answered until the connection closes; the client half-closes when it has sent everything."""
+    """Return all that comes until the connection closes. The client half-closes when it has sent everything."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(data)
@@ -82,7 +82,7 @@ async def test_malformed_chunks_end_both_connections() -> None:
 
 
 class Backend:
-    """Reads requests with `h11`, and notes what it was asked."""
+    """Reads requests with `h11`, and records them."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[bytes, bytes, bytes, list[tuple[bytes, bytes]]]] = []
@@ -121,7 +121,7 @@ async def read_request(
 
 
 async def through(it: World, backend: Backend, port: int, request: bytes) -> tuple[int, Any]:
-    """The status, and what the backend was asked. nginx takes a half-close for an end, and closes by itself here."""
+    """Return the status, and the requests of the backend. nginx treats a half-close as an end."""
     backend.asked.clear()
     response = await exchange(port, request, half_close=port == it.port)
     return status(response) if response.startswith(b"HTTP/") else 0, list(backend.asked)

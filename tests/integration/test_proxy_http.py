@@ -40,7 +40,7 @@ async def test_a_refused_expectation_ends_the_connection() -> None:
             await reader.read(-1)
 
         it.exchange = refuse
-        # The client was told not to send the body, so what follows must not be taken for one.
+        # The client does not send the body after this response, so the next bytes must not be taken for one.
         request = get("/t/", "Expect: 100-continue", "Content-Length: 5", method="PUT")
         response = await it.send(request)
         assert status(response) == 417

@@ -97,5 +97,5 @@ async def test_a_post_that_meets_a_connection_just_closed_is_served() -> None:
                         while not response.endswith(b"ok"):
                             response += await loop.sock_recv(client, 65536)
                         assert status(response) == 200
-                        # The proxy is told of the request before it is told that the connection is closed.
+                        # The proxy gets the request before the end of the connection.
                         client.send(POST)

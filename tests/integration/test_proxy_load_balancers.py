@@ -38,7 +38,7 @@ LOCAL = v2(0x20, 0x00, b"")
 
 
 def told(it: World, number: int = -1) -> dict[str, str]:
-    """What a backend was told of the client, by the end of the field's name; each is told once."""
+    """Return the fields about the client that a backend got, by the end of their names. Each occurs once."""
     lines = [line for line in it.heard[number].decode().split("\r\n") if line.lower().startswith("x-forwarded-")]
     # That one tells of the path.
     lines = [line for line in lines if not line.startswith("x-forwarded-prefix: /t")]
@@ -89,7 +89,7 @@ async def test_requests_of_one_connection_may_be_of_different_clients() -> None:
 
 
 async def test_an_untrusted_client_cannot_claim_another_host() -> None:
-    # Heads are remembered, whoever sent them first.
+    # Heads are cached, also if a trusted peer sent them first.
     request = get("/t/", *CLAIMS)
     async with world(trusted_proxies=TRUSTED, proxy_protocol=True) as it:
         assert status(await exchange(it, v2(0x21, 0x11, socket.inet_aton("127.0.0.9") * 2 + bytes(4)) + request)) == 200
@@ -233,7 +233,7 @@ async def test_a_token_in_a_cookie_follows_the_scheme_and_host_of_the_browser() 
         assert f"\r\nSet-Cookie: {secure}; Path=/; HttpOnly; SameSite=Lax; Secure\r\n".encode() in response
         visit = (f"Cookie: {secure}", f"Origin: https://{host}")
         assert status(await exchange(it, get("/lab", *https, *visit, host="internal.example", method="POST"))) == 200
-        # The page of another session, and anybody who speaks for no browser.
+        # The page of another session, and a client that is not a browser.
         other = (f"Cookie: {secure}", f"Origin: https://evil.{CLUSTER}")
         assert status(await exchange(it, get("/lab", *https, *other, host="internal.example", method="POST"))) == 403
         assert status(await it.send(get("/lab", *https, *visit, host=host, method="POST"))) == 410

@@ -1,4 +1,4 @@
-"""Messages that are malformed, cut short or in the manner of HTTP/1.0: each is answered, and promptly."""
+"""Messages that are malformed, truncated or of HTTP/1.0: each gets a response, and promptly."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def test_a_client_of_http_1_0_gets_the_data_of_a_chunked_response(pieces: 
             await reader.read(1)
 
         it.exchange = in_pieces
-        # It ends with the connection, so what is asked for after it gets no response.
+        # It ends with the connection, so a request after it gets no response.
         head, _, body = (await it.send(OLD_GET + get("/ready"))).partition(b"\r\n\r\n")
         assert status(head) == 200
         assert body == b"ok\r\n!"
@@ -136,7 +136,7 @@ async def test_an_invalid_message_whose_client_has_ended_gets_its_400(rest: byte
             await reader.read(-1)
 
         it.add_route("asked")
-        # The route of "t" is known, and the other's is asked for while the client ends.
+        # The route of "t" is known, and the other one is looked up while the client ends.
         assert status(await it.send(get("/t/", "Connection: close"))) == 200
         it.exchange = read
         reader, writer = await asyncio.open_connection("127.0.0.1", it.port)

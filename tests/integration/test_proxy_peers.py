@@ -194,7 +194,7 @@ async def test_a_lookup_ends_with_its_client(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(route_lookup, "POLL_INTERVAL_S", 0.05)
     async with world() as it:
         it.silent = True
-        # Its question is never answered; the next request's is sent as soon as it is forgotten. A client that leaves
+        # Its lookup is never resolved; that of the next request is sent as soon as it is removed. A client that leaves
         # without a reset might only have half-closed, so the proxy waits that long.
         async with asyncio.timeout(LIMIT_S):
             while len(it.asked) < 2:
@@ -243,7 +243,7 @@ async def test_a_tunnel_outlives_the_controller() -> None:
             await first.close(code=1001)
             writer.write(b"still here")
             assert await reader.readexactly(10) == b"still here"
-            # The next controller is told at once that the backend is in use.
+            # The next controller gets a keepalive of the backend at once.
             while it.kept_alive != ["b-t"]:
                 await asyncio.sleep(0.02)
             assert it.controller is not first

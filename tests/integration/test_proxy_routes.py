@@ -123,7 +123,7 @@ async def test_a_flood_of_bad_tokens_does_not_affect_good_tokens(monkeypatch: py
             writer.write(get(f"/bad-{number}/"))
             flood.append((reader, writer))
         async with asyncio.timeout(LIMIT_S):
-            # Those that have waited longest were told that there are too many.
+            # The requests that have waited longest failed, because there are too many.
             refused = [await flood[0][0].readuntil(b"\r\n\r\n"), await flood[149][0].readuntil(b"\r\n\r\n")]
             assert [status(response) for response in refused] == [504, 504]
             assert status(await it.send(get("/t/", "Connection: close"))) == 200

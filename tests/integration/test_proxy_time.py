@@ -136,7 +136,7 @@ async def test_the_limit_of_open_files_refuses_new_connections_and_keeps_the_old
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     async with world() as it:
-        it.service.open_files.limit = 5
+        it.service.fd_budget.limit = 5
         kept = []
         async with asyncio.timeout(LIMIT_S):
             for _ in range(3):
@@ -272,7 +272,7 @@ async def test_an_early_response_reaches_a_client_that_is_still_sending(target: 
             client.setblocking(False)
             await loop.sock_connect(client, ("127.0.0.1", it.port))
             await loop.sock_sendall(client, get(target, "Content-Length: 20000000", method="POST"))
-            # Nothing is read before much was sent: a reset would have thrown the answer away.
+            # Nothing is read before much was sent: a reset would have discarded the response.
             async with asyncio.timeout(LIMIT_S):
                 for _ in range(100):
                     await loop.sock_sendall(client, bytes(20_000))

@@ -151,7 +151,7 @@ async def test_a_handshake_counts_as_an_open_connection_and_times_out(
         kept = await connect(it, authority.client())
         assert status(await ask(*kept)) == 200
         await until(lambda: len(it.service.connections) == 1)
-        it.service.open_files.limit = 1 + it.service.pool.open + 4
+        it.service.fd_budget.limit = 1 + it.service.pool.open + 4
         held = [await silent(it) for _ in range(3)]
         await until(lambda: len(it.service.handshakes) == 3)
         with pytest.raises((OSError, asyncio.IncompleteReadError)):

@@ -79,7 +79,7 @@ async def test_a_half_closed_tunnel_ends_when_the_other_side_is_silent(closes: s
     async with world(limits=SHORT) as it, tunnel(it) as (reader, writer, backend):
         (writer if closes == "client" else backend.writer).write_eof()
         await until_gone(it)
-        # The other side is told, too.
+        # The other side sees the end, too.
         async with asyncio.timeout(LIMIT_S):
             with contextlib.suppress(ConnectionError):
                 assert await (backend.reader if closes == "client" else reader).read(1) == b""

@@ -42,7 +42,7 @@ class _State(Collector):
             ("handshakes", "TLS handshakes in progress", len(service.handshakes)),
             ("tunnels", "Open tunnels", len(service.tunnels)),
             ("backend_connections", "Connections to backends, without tunnels, idle ones included", service.pool.open),
-            ("open_files_limit", "Limit of open connections of both kinds", service.open_files.limit),
+            ("open_files_limit", "Limit of open connections of both kinds", service.fd_budget.limit),
             ("routes", "Cached routes", service.routes.cached_count),
             ("questions", "Route lookups in flight", service.routes.pending_count),
             (

@@ -59,7 +59,7 @@ class ProxyService:
         self.trusted_proxies = TrustedProxies(settings.trusted_proxies)
         self.proxy_protocol = settings.proxy_protocol
         self._now = loop.time
-        self.open_files = FdBudget()
+        self.fd_budget = FdBudget()
         # Timers by backend that has ended; `drain` cancels them.
         self._cuts: dict[str, asyncio.TimerHandle] = {}
         self.routes = RouteLookup(look_up, server)
@@ -136,7 +136,7 @@ class ProxyService:
     def has_room(self) -> bool:
         """Whether one more connection may be open."""
         used = len(self.connections) + len(self.handshakes) + self.pool.open + PER_CONNECTION * len(self.tunnels)
-        return self.open_files.has_room(used, self._now())
+        return self.fd_budget.has_room(used, self._now())
 
     def remove_backend(self, backend_id: str) -> None:
         """Follow no route to a backend that has ended, and soon cut what is still open to it."""
