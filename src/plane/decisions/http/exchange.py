@@ -145,7 +145,7 @@ class Exchange:
         self.client_paused = False
         self.client_ended = False
         self.upstream_paused = False
-        # What the client has sent and nobody has read.
+        # Bytes of the client that do not belong to the current request, or cannot be passed on yet.
         self._pending = b""
         # Whether the deadline of an idle connection is that of a head.
         self._head_begun = True
@@ -159,19 +159,19 @@ class Exchange:
         self._reading_paused = False
         self._lingers = False
         self._stopping = False
-        # What neither side had taken when the deadline passed last.
+        # The unsent bytes when the deadline passed last.
         self._unsent_bytes = 0
 
     # Events of the client's connection.
 
     def opened(self, now: float, *, stopping: bool = False) -> None:
-        """The client has connected. ``stopping``: the proxy stops."""
+        """Handle a new connection. ``stopping``: the proxy stops."""
         self.deadline = now + self._rules.timeouts.head_s
         if stopping:
             self.stop(now)
 
     def client_bytes(self, data: bytes, now: float) -> list[Command]:
-        """The client has sent ``data``."""
+        """Handle bytes from the client."""
         state = self.state
         if state is _IDLE:
             self._pending = self._pending + data if self._pending else data
@@ -195,7 +195,7 @@ class Exchange:
         return commands
 
     def client_eof(self, now: float) -> list[Command]:
-        """The client sends no more. It still gets the response to what it has requested."""
+        """Handle the end of what the client sends. It still gets the response to a complete request."""
         self.client_ended = True
         state = self.state
         if state in _OVER:
@@ -212,7 +212,7 @@ class Exchange:
         return self._refuse_incomplete(now)
 
     def client_lost(self) -> list[Command]:
-        """The client's connection is closed."""
+        """Handle the close of the client's connection."""
         if self.state is not _CLOSED:
             self.state = TRANSITIONS[self.state][_CUT]
         self.deadline = None
@@ -222,13 +222,13 @@ class Exchange:
         return [Action.ABORT_UPSTREAM]
 
     def client_full(self, now: float) -> list[Command]:
-        """The client does not read what was sent to it."""
+        """Handle a client that does not read what was sent to it."""
         self.client_paused = True
         self._restart_deadline(now)
         return [] if self._responses is None else [Action.PAUSE_UPSTREAM]
 
     def client_drained(self, now: float) -> list[Command]:
-        """The client has read what was sent to it."""
+        """Handle a client that reads again."""
         self.client_paused = False
         self._restart_deadline(now)
         if self._responses is not None:
@@ -236,7 +236,7 @@ class Exchange:
         return self.read_next(now)
 
     def read_next(self, now: float) -> list[Command]:
-        """Begin with the request at the start of what waits, if none is served and the client reads."""
+        """Begin with the first pending request, if none is served and the client reads."""
         if self.state is not _IDLE or self.client_paused:
             return []
         data = self._pending
@@ -282,7 +282,7 @@ class Exchange:
     # Events of the lookup of the backend.
 
     def backend_found(self, response_fields: bytes, switch_fields: bytes, rewritten_prefix: bytes) -> Connect | None:
-        """The request leads to a backend. Return the command to connect to it, None if nobody waits for it any more.
+        """Handle the result of the lookup. Return the command to connect to the backend; None if the exchange has ended.
 
         ``response_fields`` are added to the response, ``switch_fields`` to a 101. ``rewritten_prefix``: see
         `prefix_rewrite`; empty where nothing is rewritten.
@@ -327,7 +327,7 @@ class Exchange:
     # Events of the connection to the backend.
 
     def connected(self, reader: ResponseReader, now: float, *, reused: bool) -> list[Command]:
-        """There is a connection, whose responses ``reader`` reads. ``reused``: it has served a request before."""
+        """Send the request on a connection, whose responses ``reader`` reads. ``reused``: it has served a request before."""
         if self.state is not _CONNECTING:
             return [Action.ABORT_UPSTREAM]
         self._responses = reader
@@ -354,11 +354,11 @@ class Exchange:
         return commands
 
     def connect_failed(self, now: float, *, timed_out: bool) -> list[Command]:
-        """There is no connection to the backend."""
+        """Handle a backend that cannot be reached."""
         return self.respond(504 if timed_out else 502, now)
 
     def upstream_bytes(self, data: bytes, now: float) -> list[Command]:
-        """The backend has sent ``data``."""
+        """Handle bytes from the backend."""
         reader = self._responses
         if reader is None:
             return []
@@ -391,7 +391,7 @@ class Exchange:
         return self._start_response(reader, head, commands, now)
 
     def upstream_full(self) -> list[Command]:
-        """The backend does not read what was sent to it."""
+        """Handle a backend that does not read what was sent to it."""
         self.upstream_paused = True
         commands: list[Command] = []
         if self._responses is not None:
@@ -399,7 +399,7 @@ class Exchange:
         return commands
 
     def upstream_drained(self) -> list[Command]:
-        """The backend has read what was sent to it."""
+        """Handle a backend that reads again."""
         self.upstream_paused = False
         commands: list[Command] = []
         if self._responses is not None:
@@ -407,7 +407,7 @@ class Exchange:
         return commands
 
     def upstream_lost(self, now: float, *, orderly: bool) -> list[Command]:
-        """The backend's connection is closed. ``orderly``: by its end, and not by an error."""
+        """Handle the close of the backend's connection. ``orderly``: by its end, and not by an error."""
         if self._responses is None:
             return []
         self._responses = None
@@ -430,7 +430,7 @@ class Exchange:
     def deadline_passed(self, unsent_bytes: int, now: float) -> list[Command]:
         """Handle a deadline that has passed.
 
-        ``unsent_bytes``: what both sides together have not taken yet. If it has changed since the last call, a side is
+        ``unsent_bytes``: the bytes that both sides together have not taken yet. If their number has changed since the last call, a side is
         slow but reads, and the deadline is postponed.
         """
         commands: list[Command] = []
@@ -462,16 +462,16 @@ class Exchange:
         return commands
 
     def stop(self, now: float) -> None:
-        """The proxy stops: close the connection after the response.
+        """Close the connection after the response, because the proxy stops.
 
-        An idle client may have sent a request already, as far as it knows. It is served if it comes soon.
+        A request of an idle client may be in transit. It is served if it arrives soon.
         """
         self._stopping = True
         if self.state is _IDLE:
             self.deadline = now + self._rules.timeouts.first_request_s
 
     def cut(self) -> list[Command]:
-        """End at once: the proxy has stopped, or the route leads nowhere any more."""
+        """End the exchange at once, because the proxy has stopped or the route leads nowhere any more."""
         commands: list[Command] = []
         if self.state is not _CLOSED and self.state is not _TUNNEL:
             self._drop_upstream(commands)
@@ -481,7 +481,7 @@ class Exchange:
     # The request's body.
 
     def _pass_body(self, data: bytes, commands: list[Command], now: float) -> bool:
-        """Send the backend what belongs to the body, and keep the rest. False: it is malformed, and refused."""
+        """Send the backend the part that belongs to the body, and keep the rest. Return False if the body is malformed."""
         try:
             passed, taken = self._body.take(data)
         except MalformedChunks as error:
@@ -521,7 +521,7 @@ class Exchange:
             self._ends_with_connection = True
         closes = self.closes()
         if closes:
-            # What is announced is done, also if the request is complete by then.
+            # The announced close happens also if the request is complete by then.
             self._keep_alive = False
             connection = b"\r\nConnection: close\r\n\r\n"
         elif request.http_1_0:
@@ -551,7 +551,7 @@ class Exchange:
             and not self.client_paused
             and (closes or not (self._pending or self._reading_paused))
         ):
-            # What `_release` and `_end` would do, as for most responses.
+            # The shortcut for most responses, with the effect of `_release` and `_end`.
             self._responses = None
             commands.append(FinishResponse(head.status, whole))
             if closes:
@@ -582,11 +582,11 @@ class Exchange:
         return commands
 
     def _switch(self, head: ResponseHead, early: bytes, commands: list[Command], now: float) -> list[Command]:
-        """Begin a tunnel with the 101 of the backend, if the client has asked for one."""
+        """Begin a tunnel with the 101 of the backend, if the client has requested an upgrade."""
         request = self.head
         assert request is not None
         if request.fields.upgrade is None:
-            return self._fail("101 that was not asked for", commands, now)
+            return self._fail("101 without a request for an upgrade", commands, now)
         upgrade = b"\r\nConnection: Upgrade\r\nUpgrade: " + (head.upgrade or b"")
         fields = head.fields
         if self._rewritten_prefix:
@@ -602,14 +602,14 @@ class Exchange:
         return commands
 
     def _release(self, head: ResponseHead, commands: list[Command], *, clean: bool) -> None:
-        """Give the connection to the backend back, unless something is left on it, in either direction."""
+        """Give the connection to the backend back, unless bytes are left on it in either direction."""
         self._responses = None
         if not clean or not head.keep_alive or not self._body.complete or self.upstream_paused:
             # Bytes after the end belong to no response: they are dropped, and the connection is not used again.
             commands.append(Action.ABORT_UPSTREAM)
             return
         if self.client_paused:
-            # The next client is not to wait for this one's reading.
+            # The next client must not wait until this one reads.
             commands.append(Action.RESUME_UPSTREAM)
         # If a body comes after all, it must not be the beginning of another client's response.
         commands.append(Action.KEEP_UPSTREAM if head.announces_absent_body else Action.POOL_UPSTREAM)
@@ -649,7 +649,7 @@ class Exchange:
         return commands
 
     def _refuse_incomplete(self, now: float) -> list[Command]:
-        """The client has ended its direction. Refuse a request that is incomplete, unless its response has begun."""
+        """Refuse the incomplete request of a client that has ended its direction, unless its response has begun."""
         if self.state is State.EARLY or (self.state is _IDLE and not self._pending):
             return self._close_now(now)
         commands: list[Command] = []
@@ -657,7 +657,7 @@ class Exchange:
         return commands + self._refuse(400, now)
 
     def _fail(self, reason: str, commands: list[Command], now: float) -> list[Command]:
-        """The backend sends what is not HTTP."""
+        """Handle a response that is not HTTP."""
         commands.append(Report(Incident.RESPONSE_INVALID, 0, reason))
         self._drop_upstream(commands)
         if self._response_head is None:
@@ -708,7 +708,7 @@ class Exchange:
             commands.append(Action.RESUME_CLIENT)
 
     def _restart_deadline(self, now: float) -> None:
-        """Wait anew: a byte of a body was transferred, or something else is waited for from now on."""
+        """Restart the timeout of the state: bytes were transferred, or the exchange waits for something else now."""
         if self.state is _IDLE and self._head_begun and not self.client_paused:
             # The deadline is that of a head.
             return

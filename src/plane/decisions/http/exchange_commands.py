@@ -1,4 +1,4 @@
-"""What an exchange has its shell do: `plane.decisions.http.exchange` returns these, in the order of their execution."""
+"""The commands of an exchange to its shell: `plane.decisions.http.exchange` returns these, in the order of their execution."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Connect(enum.Enum):
 
 
 class Incident(enum.Enum):
-    """What is worth a line in the log."""
+    """Incidents that are logged."""
 
     REQUEST_REFUSED = enum.auto()
     RESPONSE_INVALID = enum.auto()

@@ -427,8 +427,8 @@ def test_an_upgrade_begins_a_tunnel_with_the_bytes_that_came_early_on_both_sides
     it.is_in(State.TUNNEL).on(deadline()).on(cut).on(client(GET)).is_in(State.TUNNEL)
 
 
-def test_an_upgrade_that_was_not_asked_for_is_a_502() -> None:
-    report = Report(Incident.RESPONSE_INVALID, 0, "101 that was not asked for")
+def test_an_upgrade_without_a_request_for_it_is_a_502() -> None:
+    report = Report(Incident.RESPONSE_INVALID, 0, "101 without a request for an upgrade")
     Play().connected().on(upstream(SWITCHING), report, Action.ABORT_UPSTREAM, own(502), Action.END)
 
 
