@@ -282,7 +282,7 @@ class Exchange:
     # Events of the lookup of the backend.
 
     def backend_found(self, response_fields: bytes, switch_fields: bytes, rewritten_prefix: bytes) -> Connect | None:
-        """Handle the result of the lookup. Return the command to connect to the backend; None if the exchange has ended.
+        """Handle the result of the lookup. Return the command to connect; None if the exchange has ended.
 
         ``response_fields`` are added to the response, ``switch_fields`` to a 101. ``rewritten_prefix``: see
         `prefix_rewrite`; empty where nothing is rewritten.
@@ -327,7 +327,7 @@ class Exchange:
     # Events of the connection to the backend.
 
     def connected(self, reader: ResponseReader, now: float, *, reused: bool) -> list[Command]:
-        """Send the request on a connection, whose responses ``reader`` reads. ``reused``: it has served a request before."""
+        """Send the request on a connection. ``reader``: of its responses; ``reused``: it has served a request before."""
         if self.state is not _CONNECTING:
             return [Action.ABORT_UPSTREAM]
         self._responses = reader
@@ -430,8 +430,8 @@ class Exchange:
     def deadline_passed(self, unsent_bytes: int, now: float) -> list[Command]:
         """Handle a deadline that has passed.
 
-        ``unsent_bytes``: the bytes that both sides together have not taken yet. If their number has changed since the last call, a side is
-        slow but reads, and the deadline is postponed.
+        ``unsent_bytes``: the bytes that both sides together have not taken yet. If their number has changed since the
+        last call, a side is slow but reads, and the deadline is postponed.
         """
         commands: list[Command] = []
         if self.state is _CLOSED or self.state is _TUNNEL:
@@ -481,7 +481,7 @@ class Exchange:
     # The request's body.
 
     def _pass_body(self, data: bytes, commands: list[Command], now: float) -> bool:
-        """Send the backend the part that belongs to the body, and keep the rest. Return False if the body is malformed."""
+        """Send the backend the part that belongs to the body, and keep the rest. Return whether it is valid."""
         try:
             passed, taken = self._body.take(data)
         except MalformedChunks as error:

@@ -1,4 +1,4 @@
-"""The commands of an exchange to its shell: `plane.decisions.http.exchange` returns these, in the order of their execution."""
+"""The commands that `plane.decisions.http.exchange` returns to its shell, in the order of their execution."""
 
 from __future__ import annotations
 
