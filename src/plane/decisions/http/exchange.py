@@ -327,7 +327,7 @@ class Exchange:
     # Events of the connection to the backend.
 
     def connected(self, reader: ResponseReader, now: float, *, reused: bool) -> list[Command]:
-        """Send the request on a connection. ``reader``: of its responses; ``reused``: it has served a request before."""
+        """Send the request on a connection. ``reader``: of its responses; ``reused``: it has served another request."""
         if self.state is not _CONNECTING:
             return [Action.ABORT_UPSTREAM]
         self._responses = reader

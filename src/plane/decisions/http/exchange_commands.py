@@ -40,7 +40,7 @@ class Action(enum.Enum):
     SEND_HEAD = enum.auto()
     """Send the backend the request's head, as it was written when the backend was found."""
     END = enum.auto()
-    """The exchange is complete, and the connection stays open. All commands below end the exchange too."""
+    """The exchange is complete, and the connection stays open. `CLOSE`, `LINGER`, `ABORT` and `RESET` imply it."""
     CLOSE = enum.auto()
     """Close the client's connection when everything is written."""
     LINGER = enum.auto()
