@@ -169,7 +169,7 @@ async def test_a_server_that_says_nothing_is_not_waited_for_longer_than_asked() 
         await reader.read()
 
     async with another_server(silence) as url, AsyncPlane(url, timeout_s=0.3) as plane:
-        with pytest.raises(ControllerUnreachable, match=r"no answer within 0\.3 s"):
+        with pytest.raises(ControllerUnreachable, match=r"no response within 0\.3 s"):
             await plane.status("x")
 
 

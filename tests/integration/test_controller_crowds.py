@@ -151,12 +151,9 @@ async def subscribers(api: Api, wanted: int | None = None) -> int:
         await asyncio.sleep(0.05)
 
 
-async def test_a_subscriber_that_cannot_follow_is_cut_and_the_others_are_not(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("plane.database.event_bus.MAX_QUEUED_PER_SUBSCRIPTION", 20)
+async def test_a_subscriber_that_cannot_follow_is_cut_and_the_others_are_not(postgres_url: str) -> None:
     async with (
-        controller_api(postgres_url) as api,
+        controller_api(postgres_url, limits=ControllerLimits(queued_events=20)) as api,
         obedient_drone(api.base) as spawned,
         fake_proxy(api.base) as proxy,
     ):

@@ -205,14 +205,19 @@ async def test_requests_in_pieces_and_in_crowds_are_answered_in_order(postgres_u
 async def test_a_body_that_comes_after_its_head_is_waited_for_a_while(
     postgres_url: str, verdicts: list[bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with controller_api(postgres_url) as api, raw(api) as quick, raw(api) as slow:
+    impatient = ControllerLimits(fast_path_body_s=0.0)
+    async with (
+        controller_api(postgres_url) as api,
+        controller_api(postgres_url, limits=impatient) as other,
+        raw(api) as quick,
+        raw(other) as slow,
+    ):
         request = PLAIN["not JSON"]
         head, body = request[:-5], request[-5:]
         quick.send(head)
         await _until(lambda: verdicts == [True])
         quick.send(body)
         wanted = await quick.answer()
-        monkeypatch.setattr(connect_fast_path, "BODY_TIMEOUT_S", 0.0)
         general = _given_to_aiohttp(monkeypatch)
         slow.send(head)
         await _until(lambda: len(general) == 1)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import asyncpg
-import pytest
 
 from harness.controllers import controller_api
 from harness.fake_node import FakeNode, fake_drone, fake_proxy
 from plane.controller.nodes import route_lookups
+from plane.settings import ControllerLimits
 
 IMAGE: dict[str, Any] = {"executable": {"image": "example/image"}}
 READY = {"status": "ready", "address": "127.0.0.1:4567"}
@@ -73,9 +73,12 @@ async def test_a_lookup_that_is_sent_again_is_answered_once(postgres_url: str) -
         assert (await proxy.hear("RouteInfoResponse"))["token"] == answer["token"]
 
 
-async def test_a_lookup_ends_when_its_time_is_up(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(route_lookups, "WAIT_TIMEOUT_S", 0.5)
-    async with controller_api(postgres_url) as api, fake_drone(api.base) as drone, fake_proxy(api.base) as proxy:
+async def test_lookup_ends_without_a_route_after_its_timeout(postgres_url: str) -> None:
+    async with (
+        controller_api(postgres_url, limits=ControllerLimits(route_lookup_s=0.5)) as api,
+        fake_drone(api.base) as drone,
+        fake_proxy(api.base) as proxy,
+    ):
         answer = await api.connect(spawn_config=IMAGE)
         await proxy.say("RouteInfoRequest", {"token": answer["token"]})
         assert await proxy.hear("RouteInfoResponse") == {"token": answer["token"], "route_info": None}

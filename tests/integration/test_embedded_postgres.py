@@ -13,7 +13,6 @@ import asyncpg
 import pytest
 
 from harness.clusters import until
-from plane.database.embedded import server as module
 from plane.database.embedded.server import embedded_postgres
 from plane.protocol.errors import ConfigurationError
 
@@ -64,11 +63,10 @@ async def test_it_ends_with_a_killed_owner_and_starts_again(tmp_path: Path) -> N
         assert await ask(url, "SELECT 1") == 1
 
 
-async def test_two_at_once_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_second_server_on_the_same_data_is_refused(tmp_path: Path) -> None:
     async with embedded_postgres(tmp_path / "pg"):
-        monkeypatch.setattr(module, "STOP_LIMIT_S", 0.3)
         with pytest.raises(ConfigurationError, match=r"in use by another PostgreSQL \(process \d+\)"):
-            async with embedded_postgres(tmp_path / "pg"):
+            async with embedded_postgres(tmp_path / "pg", stop_timeout_s=0.3):
                 pass
 
 

@@ -23,11 +23,13 @@ EMIT = "SELECT plane_emit('backend_state', $1, $2)"
 
 
 @asynccontextmanager
-async def running_bus(url: str) -> AsyncIterator[tuple[EventBus, asyncpg.Connection[Any]]]:
+async def running_bus(
+    url: str, *, max_queued: int = 1_000, max_inbox: int = 1_000
+) -> AsyncIterator[tuple[EventBus, asyncpg.Connection[Any]]]:
     await migrate(url)
     connection = await asyncpg.connect(url)
     async with open_database(url) as db:
-        bus = EventBus(db)
+        bus = EventBus(db, max_queued=max_queued, max_inbox=max_inbox)
         task = asyncio.create_task(bus.run())
         try:
             async with asyncio.timeout(10):
@@ -94,9 +96,8 @@ async def test_an_event_of_another_shape_keeps_nothing_from_being_read_again(pos
             assert await next_payload(events) == {"n": 2}
 
 
-async def test_more_than_the_inbox_holds_is_read_again(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(event_bus, "MAX_INBOX", 10)
-    async with running_bus(postgres_url) as (bus, sql):
+async def test_events_beyond_the_inbox_are_read_again(postgres_url: str) -> None:
+    async with running_bus(postgres_url, max_inbox=10) as (bus, sql):
         with bus.subscribe(KIND, "a") as events:
             await sql.execute(
                 "SELECT plane_emit('backend_state', 'a', jsonb_build_object('n', n)) FROM generate_series(0, 99) AS n"
@@ -133,19 +134,14 @@ async def test_ids_that_come_again_after_a_failover_are_new_events(postgres_url:
             assert await next_payload(events) == {"n": "again"}
 
 
-async def test_a_slow_subscriber_is_dropped_and_the_others_are_not(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(event_bus, "MAX_QUEUED_PER_SUBSCRIPTION", 2)
-    async with running_bus(postgres_url) as (bus, sql):
-        with bus.subscribe(KIND, "a") as slow:
-            monkeypatch.setattr(event_bus, "MAX_QUEUED_PER_SUBSCRIPTION", 100)
-            with bus.subscribe(KIND, "a") as quick:
-                for n in range(4):
-                    await sql.execute(EMIT, "a", json.dumps({"n": n}))
-                assert [(await next_payload(quick))["n"] for _ in range(4)] == [0, 1, 2, 3]
-                with pytest.raises(Overflowed):
-                    await slow.next()
+async def test_slow_subscriber_overflows_and_others_do_not(postgres_url: str) -> None:
+    async with running_bus(postgres_url, max_queued=2) as (bus, sql):
+        with bus.subscribe(KIND, "a") as slow, bus.subscribe(KIND, "a") as quick:
+            for n in range(4):
+                await sql.execute(EMIT, "a", json.dumps({"n": n}))
+                assert await next_payload(quick) == {"n": n}
+            with pytest.raises(Overflowed):
+                await slow.next()
 
 
 async def test_what_is_no_event_is_skipped_and_does_not_fill_the_log(postgres_url: str) -> None:

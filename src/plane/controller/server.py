@@ -126,7 +126,7 @@ async def start_controller(
         db = await stack.enter_async_context(open_database(settings.db))
         if settings.owns_database:
             await accept_restart(db)
-        bus = EventBus(db)
+        bus = EventBus(db, max_queued=settings.limits.queued_events)
         connect = ConnectStatements(db)
         context = Context(
             settings=settings,
@@ -226,9 +226,7 @@ async def _serving(app: web.Application, context: Context, listener: socket.sock
         deadlines=deadlines,
         errors=app[ERROR_RESPONSES],
     )
-    fast_path = ConnectFastPath(
-        context, app[INSTRUMENTS], app[ERROR_RESPONSES], general, deadlines, limits.keep_alive_s
-    )
+    fast_path = ConnectFastPath(context, app[INSTRUMENTS], app[ERROR_RESPONSES], general, deadlines)
     servers = _Servers(fast_path.accept)
     await servers.add(listener)
     try:
