@@ -17,11 +17,10 @@ from plane.controller.api.auth import source_rules, warn_if_open
 from plane.controller.api.connect_fast_path import ConnectFastPath
 from plane.controller.api.endpoints import Endpoint
 from plane.controller.api.forward_auth import connect_forward_auth
-from plane.controller.api.http_connection import HttpConnection
+from plane.controller.api.http_connection import HttpConnection, server_logger
 from plane.controller.api.prometheus import INSTRUMENTS
 from plane.controller.api.request_deadlines import RequestDeadlines
 from plane.controller.api.responses import ERROR_RESPONSES
-from plane.controller.api.server_log import server_logger
 from plane.controller.api.stream_registry import StreamRegistry
 from plane.controller.app import make_app
 from plane.controller.batched_statements import BatchedStatements
