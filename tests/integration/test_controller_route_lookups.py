@@ -32,7 +32,7 @@ async def report_ready(drone: FakeNode, backend: str, number: int) -> None:
     await drone.say("BackendEvent", event)
 
 
-async def test_a_backend_that_is_never_ready_delays_nobody_elses_lookups(postgres_url: str) -> None:
+async def test_backend_that_is_never_ready_does_not_delay_other_lookups(postgres_url: str) -> None:
     async with (
         controller_api(postgres_url) as api,
         fake_drone(api.base) as drone,
@@ -55,7 +55,7 @@ async def test_a_backend_that_is_never_ready_delays_nobody_elses_lookups(postgre
         assert len(answered) == route_lookups.MAX_WAITING_PER_BACKEND
 
 
-async def test_a_lookup_that_is_sent_again_is_answered_once(postgres_url: str) -> None:
+async def test_repeated_lookup_gets_one_response(postgres_url: str) -> None:
     async with (
         controller_api(postgres_url) as api,
         fake_drone(api.base) as drone,
