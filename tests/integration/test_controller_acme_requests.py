@@ -1,4 +1,4 @@
-"""The controller's part in certificates: one lease per cluster, a value that only its holder sets, and who is told."""
+"""Certificates on a real controller: one lease per cluster, and TXT values that only its holder sets."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def test_only_the_holder_of_the_one_lease_sets_values(postgres_url: str) -
         assert await value_set(one, "a")
         assert not await value_set(two, "b")
         assert await txt_of(dns) == {"cluster": CLUSTER, "txt_value": "a"}
-        # The challenges of apex and wildcard have one name; an original DNS server hears of the newest value.
+        # The challenges of apex and wildcard have one name; a DNS server of Plane 0.5.5 gets the newest value.
         assert await value_set(one, "c")
         assert await txt_of(dns) == {"cluster": CLUSTER, "txt_value": "c", "other_values": ["a"]}
         assert not await value_set(one, "x" * 256)

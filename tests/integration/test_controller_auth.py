@@ -1,4 +1,4 @@
-"""API keys and forward auth on a real controller: who gets in where, WebSockets included."""
+"""API keys and forward auth on a real controller, for requests and WebSockets."""
 
 from __future__ import annotations
 

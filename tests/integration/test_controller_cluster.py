@@ -1,4 +1,4 @@
-"""Drain and undrain, drones that stop, revocation: what keeps work from a drone, and users from a backend."""
+"""Draining, stopping drones and revocation on real controllers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Connect on a real controller and database, with drones that speak page 2 and nothing more."""
+"""Connect on a real controller and database, with drones that only speak the protocol of Plane 0.5.5."""
 
 from __future__ import annotations
 

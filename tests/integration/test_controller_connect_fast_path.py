@@ -1,4 +1,4 @@
-"""Connections that are not aiohttp's yet answer plain connect requests as it would, and leave it all others."""
+"""The fast path responds like aiohttp to plain connect requests, and hands over all others."""
 
 from __future__ import annotations
 

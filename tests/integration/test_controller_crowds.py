@@ -1,4 +1,4 @@
-"""Crowds on one controller: thousands of streams, thousands of nodes, readers that stall."""
+"""Thousands of streams and nodes, and readers that stall, on one controller."""
 
 from __future__ import annotations
 

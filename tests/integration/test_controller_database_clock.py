@@ -1,4 +1,4 @@
-"""The database's clock steps: no key is given away while its holder may live, and nothing is held for longer."""
+"""Steps of the database's clock neither give away a held key nor hold a key for longer."""
 
 from __future__ import annotations
 

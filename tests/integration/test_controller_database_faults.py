@@ -1,4 +1,4 @@
-"""A database that restarts under load, and controllers that hang with a transaction open: the others are served."""
+"""A database that restarts under load, and controllers that hang in a transaction, do not block others."""
 
 from __future__ import annotations
 

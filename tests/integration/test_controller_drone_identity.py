@@ -1,4 +1,4 @@
-"""Which drone has a name, and what of a drone counts before and after it has started over."""
+"""Registration of drones: who gets a name, and which of a drone's messages count after it started over."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ async def test_restarted_drone_gets_its_name_back_at_once(postgres_url: str) -> 
         await until_listed(api, False)
         async with silent_drone(api.base, identity=CLONE) as clone:
             assert (await closed_with(clone))[0] == 1008
-        # An original, which has no identity, has it as ever; and a newer connection wins over it.
+        # A drone of Plane 0.5.5 has no identity and takes the name; a newer connection wins over it.
         async with fake_drone(api.base), fake_drone(api.base, identity=CLONE):
             assert (await registered_at(postgres_url))["plane_instance"] == "i-2"
 
@@ -119,7 +119,7 @@ async def test_refused_node_logs_the_reason_and_retries(postgres_url: str) -> No
     assert {(entry["log_level"], entry["reason"]) for entry in said} == {("warning", REFUSED)}
 
 
-@pytest.mark.parametrize("identity", [None, FIRST], ids=["an original", "ours"])
+@pytest.mark.parametrize("identity", [None, FIRST], ids=["0.5.5", "ours"])
 async def test_drone_gets_no_backends_before_its_first_heartbeat(
     postgres_url: str, identity: dict[str, str] | None
 ) -> None:

@@ -1,4 +1,4 @@
-"""A standby takes over without the last commits: no key is granted that they may have granted already."""
+"""A standby without the last commits takes over: no key is granted that may have been granted already."""
 
 from __future__ import annotations
 

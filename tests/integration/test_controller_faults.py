@@ -1,4 +1,4 @@
-"""Nodes and databases that fall silent, vanish or move: the controller notices, and goes on."""
+"""Nodes and databases that fall silent, vanish or move: the controller notices, and continues."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the web pages of others cannot do to a controller: every endpoint outside of the public API refuses them."""
+"""Endpoints outside of the public API refuse requests of foreign web pages."""
 
 from __future__ import annotations
 

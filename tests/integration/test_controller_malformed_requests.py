@@ -1,4 +1,4 @@
-"""Hostile requests: 4xx with an ApiError, nothing at error level, and the next request is served as usual."""
+"""Malformed and hostile requests get 4xx with an ApiError, log no error, and do not affect later requests."""
 
 from __future__ import annotations
 

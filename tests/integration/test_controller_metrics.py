@@ -1,4 +1,4 @@
-"""What backends use reaches the API of every controller, and what controllers do reaches Prometheus."""
+"""Metrics of backends at every controller's API, and the controllers' own for Prometheus."""
 
 from __future__ import annotations
 

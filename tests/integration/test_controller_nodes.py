@@ -1,4 +1,4 @@
-"""Node sockets of a real controller: what nodes say is stored and answered, whatever they say."""
+"""Node sockets of a real controller: messages are stored and get their responses, invalid ones are skipped."""
 
 from __future__ import annotations
 

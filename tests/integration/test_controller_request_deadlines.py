@@ -1,4 +1,4 @@
-"""Connections that send no request: users of the API are served meanwhile, and the connections are closed."""
+"""Connections that send no request are closed, and do not block others."""
 
 from __future__ import annotations
 

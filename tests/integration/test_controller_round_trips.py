@@ -1,4 +1,4 @@
-"""How often a connect waits for PostgreSQL, counted on the wire."""
+"""The number of round trips to PostgreSQL of a connect, counted on the wire."""
 
 from __future__ import annotations
 

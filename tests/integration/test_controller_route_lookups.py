@@ -1,4 +1,4 @@
-"""Route lookups of a proxy: a backend that does not become ready delays only those for itself."""
+"""Route lookups of a proxy: a backend that does not become ready delays only its own lookups."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What controllers do by themselves: give up what is lost, wake what is stuck, delete what is over."""
+"""Background loops of real controllers: reaping, sweeping and cleaning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL: first and second start, a killed owner, two at once."""
+"""The embedded PostgreSQL: first and later starts, a killed owner, and a second server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an operator asks: which backends there are, and all about one."""
+"""Lists of backends and nodes, and the details of a backend, for operators."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Both sides of the executor's socket against what was recorded (page 2, "External executor socket")."""
+"""Both sides of the executor's socket, compared with recordings."""
 
 from __future__ import annotations
 

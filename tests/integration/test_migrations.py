@@ -1,4 +1,4 @@
-"""Migrations on real databases: empty, made by Plane 0.5.5, newer than the program, and four starts at once."""
+"""Migrations of real databases: empty, of Plane 0.5.5, newer than the program, and by concurrent controllers."""
 
 from __future__ import annotations
 

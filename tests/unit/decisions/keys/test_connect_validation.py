@@ -1,4 +1,4 @@
-"""What is refused before the database is asked; each refusal is a 400 that names the field (A13, A20)."""
+"""Validation of connect requests; each refusal is a 400 that names the field."""
 
 from __future__ import annotations
 
