@@ -1,4 +1,4 @@
-"""Hostile requests: 4xx with an ApiError, nothing at error level, and the next request is served as usual."""
+"""Malformed and hostile requests get 4xx with an ApiError, log no error, and do not affect later requests."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def is_api_error(body: Any) -> bool:
     return isinstance(body, dict) and set(body) == {"id", "kind", "message"} and len(body["id"]) == 14
 
 
-async def test_hostile_bodies(postgres_url: str) -> None:
+async def test_hostile_bodies_are_refused(postgres_url: str) -> None:
     async with world(postgres_url) as api:
         wrong = []
         for name, (body, wanted, path) in BODIES.items():
@@ -125,7 +125,7 @@ async def test_hostile_bodies(postgres_url: str) -> None:
         assert wrong == []
 
 
-async def test_every_endpoint_with_every_wrong_method_type_and_path(postgres_url: str) -> None:
+async def test_endpoints_refuse_wrong_methods_types_and_paths(postgres_url: str) -> None:
     names = ("%00", "%ED%A0%80", "%FF", "a%2Fb", "..%2f..", "x" * 3000, "'%20OR%201=1", "%F0%9F%92%A9", "%")
     async with world(postgres_url) as api:
         for endpoint in all_endpoints():
@@ -172,7 +172,7 @@ async def _head_of_answer(api: Api, method: str, path: str) -> tuple[int, bytes]
         b"GET /" + b"x" * 20_000 + b" HTTP/1.1\r\nHost: [::]\r\n\r\n",
     ],
 )
-async def test_what_is_not_http_is_refused_as_all_else(postgres_url: str, sent: bytes) -> None:
+async def test_malformed_http_gets_an_api_error(postgres_url: str, sent: bytes) -> None:
     async with world(postgres_url) as api:
         with capture_logs() as logs:
             parts = urlsplit(api.base)
@@ -193,7 +193,7 @@ async def test_what_is_not_http_is_refused_as_all_else(postgres_url: str, sent: 
         assert [entry for entry in logs if entry["log_level"] not in ("info", "debug")] == []
 
 
-async def test_thousands_of_slow_clients_keep_nobody_waiting(postgres_url: str) -> None:
+async def test_slow_clients_do_not_delay_others(postgres_url: str) -> None:
     async with world(postgres_url) as api:
         parts = urlsplit(api.base)
         slow = []
@@ -213,7 +213,7 @@ async def test_thousands_of_slow_clients_keep_nobody_waiting(postgres_url: str) 
                 writer.transport.abort()
 
 
-async def test_a_body_that_does_not_come_is_not_waited_for(postgres_url: str) -> None:
+async def test_body_that_does_not_arrive_times_out(postgres_url: str) -> None:
     async with world(postgres_url, limits=ControllerLimits(body_s=0.2)) as api:
         parts = urlsplit(api.base)
         reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
@@ -226,7 +226,7 @@ async def test_a_body_that_does_not_come_is_not_waited_for(postgres_url: str) ->
         writer.close()
 
 
-async def test_large_bodies_that_do_not_end_are_bounded_all_together(
+async def test_incomplete_bodies_share_a_memory_limit(
     postgres_url: str,
 ) -> None:
     head = b"POST /ctrl/connect HTTP/1.1\r\nHost: [::]\r\nContent-Type: application/json\r\n"

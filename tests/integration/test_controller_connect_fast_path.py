@@ -1,4 +1,4 @@
-"""Connections that are not aiohttp's yet answer plain connect requests as it would, and leave it all others."""
+"""The fast path responds like aiohttp to plain connect requests, and hands over all others."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ OTHERS: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("name", [*PLAIN, *OTHERS])
-async def test_answers_are_those_of_aiohttp(postgres_url: str, verdicts: list[bool], name: str) -> None:
+async def test_responses_equal_those_of_aiohttp(postgres_url: str, verdicts: list[bool], name: str) -> None:
     request = (PLAIN | OTHERS)[name]
     async with controller_api(postgres_url) as api, fake_drone(api.base):
         await api.connect(key={"name": "k", "tag": ""}, spawn_config=IMAGE)
@@ -157,7 +157,7 @@ def _comparable(logs: Any) -> list[dict[str, Any]]:
     return [{**entry, "error_id": "_"} for entry in kept]
 
 
-async def test_roles_are_those_of_aiohttp(postgres_url: str, verdicts: list[bool], tmp_path: Path) -> None:
+async def test_roles_are_enforced_like_by_aiohttp(postgres_url: str, verdicts: list[bool], tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.write_text("".join(f"{key_entry(f'the-{role}', role, f'key-of-{role}-0123456789')}\n" for role in Role))
     async with controller_api(postgres_url, api_key_file=keys) as api, raw(api) as here, raw(api) as there:
@@ -173,7 +173,7 @@ async def test_roles_are_those_of_aiohttp(postgres_url: str, verdicts: list[bool
         assert verdicts == [True, False, *[True] * 6]
 
 
-async def test_requests_in_pieces_and_in_crowds_are_answered_in_order(postgres_url: str) -> None:
+async def test_split_and_pipelined_requests_get_responses_in_order(postgres_url: str) -> None:
     async with controller_api(postgres_url) as api, fake_drone(api.base):
         await api.connect(key={"name": "k"}, spawn_config=IMAGE)
         held, unknown = PLAIN["held key"], PLAIN["unknown key, no config"]
@@ -202,17 +202,22 @@ async def test_requests_in_pieces_and_in_crowds_are_answered_in_order(postgres_u
             assert statuses == ["200", (await _status_of(api, unknown)), "200", "200", "200"]
 
 
-async def test_a_body_that_comes_after_its_head_is_waited_for_a_while(
+async def test_body_may_arrive_shortly_after_its_head(
     postgres_url: str, verdicts: list[bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with controller_api(postgres_url) as api, raw(api) as quick, raw(api) as slow:
+    impatient = ControllerLimits(fast_path_body_s=0.0)
+    async with (
+        controller_api(postgres_url) as api,
+        controller_api(postgres_url, limits=impatient) as other,
+        raw(api) as quick,
+        raw(other) as slow,
+    ):
         request = PLAIN["not JSON"]
         head, body = request[:-5], request[-5:]
         quick.send(head)
         await _until(lambda: verdicts == [True])
         quick.send(body)
         wanted = await quick.answer()
-        monkeypatch.setattr(connect_fast_path, "BODY_TIMEOUT_S", 0.0)
         general = _given_to_aiohttp(monkeypatch)
         slow.send(head)
         await _until(lambda: len(general) == 1)
@@ -246,7 +251,7 @@ async def _status_of(api: Api, request: bytes) -> str:
         return (await connection.answer())[0].split()[1]
 
 
-async def test_a_body_that_was_not_asked_for_yet_is_asked_for(postgres_url: str) -> None:
+async def test_expect_continue_gets_a_continue(postgres_url: str) -> None:
     async with controller_api(postgres_url) as api, raw(api) as connection:
         request = post(b"{nope", "Expect: 100-continue")
         connection.send(request[:-5])
@@ -256,7 +261,7 @@ async def test_a_body_that_was_not_asked_for_yet_is_asked_for(postgres_url: str)
         assert (await connection.answer())[0].startswith("HTTP/1.1 400 ")
 
 
-async def test_both_ways_are_counted_together(postgres_url: str) -> None:
+async def test_metrics_count_both_paths_together(postgres_url: str) -> None:
     async with controller_api(postgres_url) as api, raw(api) as here, raw(api) as there:
         for _ in range(3):
             here.send(PLAIN["not JSON"])
@@ -268,7 +273,7 @@ async def test_both_ways_are_counted_together(postgres_url: str) -> None:
     assert 'plane_http_request_seconds_count{endpoint="/ctrl/connect"} 4.0' in text
 
 
-async def test_an_idle_connection_ends_with_the_controller(postgres_url: str) -> None:
+async def test_idle_connection_is_closed_with_the_controller(postgres_url: str) -> None:
     async with AsyncExitStack() as stack:
         async with controller_api(postgres_url) as api:
             silent, idle = [await stack.enter_async_context(raw(api)) for _ in range(2)]
@@ -278,7 +283,7 @@ async def test_an_idle_connection_ends_with_the_controller(postgres_url: str) ->
         assert await idle.ended()
 
 
-async def test_a_connection_without_requests_is_closed_after_a_while(
+async def test_connection_without_requests_is_closed_after_its_keepalive(
     postgres_url: str,
 ) -> None:
     # Far longer than a slow machine needs between two of the requests.
@@ -295,7 +300,7 @@ async def test_a_connection_without_requests_is_closed_after_a_while(
         assert await used.ended()
 
 
-async def test_a_client_that_takes_no_answers_is_aiohttps_and_misses_none(
+async def test_client_that_does_not_read_is_handed_over_and_loses_no_response(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lanes: list[connect_fast_path.ConnectFastPath] = []
@@ -336,7 +341,7 @@ def _counted(lanes: list[connect_fast_path.ConnectFastPath], requests: int) -> b
 
 @pytest.mark.parametrize("trip", ["look_up_keys", "spawn_backends"])
 @pytest.mark.parametrize("answers", [True, False])
-async def test_what_is_under_way_may_end_when_the_controller_stops(
+async def test_requests_in_flight_may_finish_while_the_controller_stops(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch, trip: str, answers: bool
 ) -> None:
     database = _Slow(monkeypatch, trip)
@@ -359,7 +364,7 @@ async def test_what_is_under_way_may_end_when_the_controller_stops(
 
 
 @pytest.mark.parametrize("trip", ["look_up_keys", "spawn_backends"])
-async def test_what_a_client_asked_for_before_it_went_is_done(
+async def test_request_takes_effect_after_its_client_disconnects(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch, trip: str
 ) -> None:
     database = _Slow(monkeypatch, trip)

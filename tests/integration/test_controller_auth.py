@@ -1,4 +1,4 @@
-"""API keys and forward auth on a real controller: who gets in where, WebSockets included."""
+"""API keys and forward auth on a real controller, for requests and WebSockets."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ async def test_each_endpoint_is_open_to_its_roles_only(
             assert forbidden is (needed is not None and not role.may(needed))
 
 
-async def test_keys_are_read_again_on_sighup_and_a_broken_file_changes_nothing(
+async def test_keys_are_reloaded_on_sighup_and_an_invalid_file_changes_nothing(
     postgres_url: str, key_file: Path
 ) -> None:
     async with controller_api(postgres_url, api_key_file=key_file) as api:
@@ -100,13 +100,13 @@ async def test_keys_are_read_again_on_sighup_and_a_broken_file_changes_nothing(
         await until("a-new-key", 200)
 
 
-async def test_a_file_that_cannot_be_read_is_an_error_at_start(postgres_url: str, tmp_path: Path) -> None:
+async def test_unreadable_key_file_prevents_the_start(postgres_url: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="cannot be read"):
         async with controller_api(postgres_url, api_key_file=tmp_path / "none"):
             pass
 
 
-def test_the_command_makes_keys_that_the_file_admits(tmp_path: Path) -> None:
+def test_command_creates_keys_that_the_controller_accepts(tmp_path: Path) -> None:
     file = tmp_path / "keys"
 
     def run(*arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
@@ -131,7 +131,7 @@ def test_the_command_makes_keys_that_the_file_admits(tmp_path: Path) -> None:
         assert "Traceback" not in refused.stderr
 
 
-async def test_a_controller_that_is_open_beyond_loopback_says_so(
+async def test_controller_that_is_open_beyond_loopback_logs_a_warning(
     postgres_url: str, key_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for host, settings, warned in (
@@ -180,7 +180,7 @@ async def auth_server() -> AsyncIterator[tuple[AuthServer, str]]:
         await runner.cleanup()
 
 
-async def test_forward_auth_is_asked_as_recorded(postgres_url: str) -> None:
+async def test_requests_to_the_forward_auth_server_are_as_recorded(postgres_url: str) -> None:
     async with auth_server() as (server, url), controller_api(postgres_url, forward_auth=url) as api:
         headers = {"Authorization": "Bearer good", "X-Original-Path": "/forged"}
         assert (await api.call("GET", "/ctrl/status", headers=headers))[0] == 200
@@ -240,7 +240,7 @@ SPELLINGS = {
 }
 
 
-async def test_forward_auth_is_told_the_path_that_is_routed(postgres_url: str) -> None:
+async def test_forward_auth_server_gets_the_routed_path(postgres_url: str) -> None:
     async with auth_server() as (server, url), controller_api(postgres_url, forward_auth=url) as api:
         server.status = 403
         port = int(api.base.rpartition(":")[2])
@@ -261,7 +261,7 @@ async def test_forward_auth_is_told_the_path_that_is_routed(postgres_url: str) -
         (None, 502, "Error forwarding auth."),
     ],
 )
-async def test_what_forward_auth_refuses_is_answered_as_recorded(
+async def test_responses_to_refused_requests_are_as_recorded(
     postgres_url: str, answer: int | None, status: int, text: str
 ) -> None:
     async with auth_server() as (server, url), controller_api(postgres_url, forward_auth=url) as api:
@@ -273,7 +273,7 @@ async def test_what_forward_auth_refuses_is_answered_as_recorded(
         assert caught.value.status == status
 
 
-async def test_forward_auth_that_never_answers_is_given_up(postgres_url: str) -> None:
+async def test_forward_auth_request_times_out(postgres_url: str) -> None:
     # It listens, and nobody ever looks.
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
@@ -282,7 +282,7 @@ async def test_forward_auth_that_never_answers_is_given_up(postgres_url: str) ->
             assert await api.call("GET", "/ctrl/status") == (502, "Error forwarding auth.")
 
 
-async def test_websockets_pass_forward_auth_and_keys_together(postgres_url: str, key_file: Path) -> None:
+async def test_websockets_need_both_forward_auth_and_keys(postgres_url: str, key_file: Path) -> None:
     async with (
         auth_server() as (server, url),
         controller_api(postgres_url, forward_auth=url, api_key_file=key_file) as api,

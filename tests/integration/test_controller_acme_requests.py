@@ -1,4 +1,4 @@
-"""The controller's part in certificates: one lease per cluster, a value that only its holder sets, and who is told."""
+"""Certificates on a real controller: one lease per cluster, and TXT values that only its holder sets."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def test_only_the_holder_of_the_one_lease_sets_values(postgres_url: str) -
         assert await value_set(one, "a")
         assert not await value_set(two, "b")
         assert await txt_of(dns) == {"cluster": CLUSTER, "txt_value": "a"}
-        # The challenges of apex and wildcard have one name; an original DNS server hears of the newest value.
+        # The challenges of apex and wildcard have one name; a DNS server of Plane 0.5.5 gets the newest value.
         assert await value_set(one, "c")
         assert await txt_of(dns) == {"cluster": CLUSTER, "txt_value": "c", "other_values": ["a"]}
         assert not await value_set(one, "x" * 256)
@@ -62,7 +62,7 @@ async def test_only_the_holder_of_the_one_lease_sets_values(postgres_url: str) -
         assert await value_set(two, "d")
 
 
-async def test_a_lease_ends_a_minute_after_its_last_use(postgres_url: str) -> None:
+async def test_lease_ends_a_minute_after_its_last_use(postgres_url: str) -> None:
     async with controller_api(postgres_url) as api, two_proxies(api) as (one, two, _):
         assert await leased(one)
         connection = await asyncpg.connect(postgres_url)
@@ -89,7 +89,7 @@ async def test_clusters_have_leases_of_their_own(postgres_url: str) -> None:
         assert await leased(two)
 
 
-async def test_a_dns_server_that_comes_back_is_the_same_node(postgres_url: str) -> None:
+async def test_reconnected_dns_server_is_the_same_node(postgres_url: str) -> None:
     async with controller_api(postgres_url) as api:
         for _ in range(3):
             async with fake_dns(api.base) as dns:

@@ -1,4 +1,4 @@
-"""Connections that send no request: users of the API are served meanwhile, and the connections are closed."""
+"""Connections that send no request are closed, and do not block others."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def is_closed(connection: socket.socket) -> bool:
 
 @pytest.mark.parametrize("hard_limit", ["unchanged", "1024"])
 @pytest.mark.parametrize("first_bytes", [b"", b"POST /ctrl/connect HTTP/1.1\r\nHost: a"], ids=["silent", "slow"])
-async def test_many_connections_without_a_request_keep_nobody_from_being_served(
+async def test_connections_without_a_request_do_not_block_others(
     postgres_url: str, tmp_path: Path, many_files: None, hard_limit: str, first_bytes: bytes
 ) -> None:
     port = free_port()
@@ -85,7 +85,7 @@ async def test_many_connections_without_a_request_keep_nobody_from_being_served(
         await controller.wait()
 
 
-async def test_a_connection_that_is_kept_between_requests_is_not_closed_soon(
+async def test_persistent_connection_is_not_closed_between_requests(
     postgres_url: str,
 ) -> None:
     async with controller_api(postgres_url, limits=ControllerLimits(head_s=0.3)) as api:
