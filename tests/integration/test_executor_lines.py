@@ -16,7 +16,7 @@ from plane.executor.request_handler import RequestHandler
 from plane.protocol import codec
 from plane.protocol.drone_messages import BackendMetrics
 from plane.protocol.keys import AcquiredKey
-from plane.runtime.base import BackendFailed, RuntimeListener, StartupTimedOut
+from plane.runtime.base import BackendFailed, RuntimeListener, SpawnRequest, StartupTimedOut
 from plane.runtime.memory import MemoryRuntime
 from plane.runtime.remote import RemoteRuntime
 from plane.tasks import end_tasks
@@ -43,12 +43,14 @@ async def executor(
     path: Path, kind: type[MemoryRuntime] = MemoryRuntime
 ) -> AsyncIterator[tuple[LineServer, MemoryRuntime]]:
     """Ours, with backends in memory."""
-    it = RequestHandler(FakeEnforcer())
-    lines = LineServer(it.answer)
-    runtime = kind(
-        RuntimeListener(lambda *exited: lines.tell(it.ended(*exited)), lambda metrics: lines.tell(it.measured(metrics)))
+    runtime = kind()
+    it = RequestHandler(runtime, FakeEnforcer())
+    lines = LineServer(it.handle)
+    await runtime.start(
+        RuntimeListener(
+            lambda *exited: lines.tell(it.exit_event(*exited)), lambda metrics: lines.tell(it.metrics_event(metrics))
+        )
     )
-    it.runtime = runtime
     await it.remove_orphans()
     server = await serve_lines(path, lines)
     try:
@@ -168,8 +170,8 @@ async def scripted(path: Path) -> AsyncIterator[tuple[Script, RemoteRuntime, lis
     server = await asyncio.start_unix_server(script.connected, path)
     exits: list[Any] = []
     measured: list[BackendMetrics] = []
-    runtime = RemoteRuntime(RuntimeListener(lambda *told: exits.append(told), measured.append), path)
-    await runtime.start()
+    runtime = RemoteRuntime(path)
+    await runtime.start(RuntimeListener(lambda *told: exits.append(told), measured.append))
     running = asyncio.create_task(runtime.run())
     try:
         yield script, runtime, exits, measured
@@ -201,7 +203,7 @@ async def test_our_drone_asks_as_recorded(tmp_path: Path) -> None:
         image = {"image": "example/image"}
         key = codec.convert(spawn["message"]["Spawn"][2], AcquiredKey)
         await runtime.prepare(image)
-        assert await runtime.spawn("k6xqveyu5dhqvw", image, key, None) == 22065
+        assert await runtime.spawn(SpawnRequest("k6xqveyu5dhqvw", image, key)) == 22065
         await runtime.wait_for_backend("k6xqveyu5dhqvw", "127.0.0.1", 22065)
         assert await runtime.terminate("chsw071ascdejy", hard=False) is True
         expected = [each["message"] for each in (prepare, spawn, wait, terminate)]
@@ -223,14 +225,14 @@ async def test_recorded_failures_are_said(tmp_path: Path) -> None:
         with pytest.raises(BackendFailed, match="no such image"):
             await runtime.prepare({"image": "i"})
         with pytest.raises(BackendFailed, match="cannot start"):
-            await runtime.spawn("b", {"image": "i"}, None, None)
+            await runtime.spawn(SpawnRequest("b", {"image": "i"}))
         with pytest.raises(BackendFailed, match="broken"):
             await runtime.wait_for_backend("b", "127.0.0.1", 1)
         script.answer = lambda message: {"WaitForBackendResult": {"Err": "StartupTimeout"}}
         with pytest.raises(StartupTimedOut):
             await runtime.wait_for_backend("b", "127.0.0.1", 1)
         script.answer = lambda message: {"PrepareResult": {"Ok": None}}
-        with pytest.raises(BackendFailed, match="answered with a UnitOutcome"):
+        with pytest.raises(BackendFailed, match="UnitOutcome instead of TerminateOutcome"):
             await runtime.terminate("b", hard=True)
 
 
@@ -255,7 +257,7 @@ async def test_a_connection_that_breaks_in_each_request(tmp_path: Path) -> None:
         script.answer = break_once
         await runtime.prepare({"image": "i"})
         with pytest.raises(BackendFailed, match="not known whether it was started"):
-            await runtime.spawn("b", {"image": "i"}, None, None)
+            await runtime.spawn(SpawnRequest("b", {"image": "i"}))
         # It may run all the same, so it is ended, again after a break.
         await until(lambda: [each["message"] for each in script.heard].count({"Terminate": ["b", True]}) == 2)
         assert broken == ["Prepare", "Spawn", "Terminate"]
@@ -278,11 +280,11 @@ async def test_one_that_must_not_run_is_gone_before_it_is_started_anew(tmp_path:
     exits: list[Any] = []
     async with executor(path, Lingering) as (_, backends):
         for _ in range(2):
-            runtime = RemoteRuntime(RuntimeListener(lambda *told: exits.append(told)), path)
-            await runtime.start()
+            runtime = RemoteRuntime(path)
+            await runtime.start(RuntimeListener(lambda *told: exits.append(told)))
             await runtime.remove_orphan("b")
             assert not backends._running
-            await runtime.spawn("b", {"image": "i"}, None, None)
+            await runtime.spawn(SpawnRequest("b", {"image": "i"}))
             await runtime.close(leave_running=True)
             assert list(backends._running) == ["b"]
     assert backends.spawned == ["b", "b"]

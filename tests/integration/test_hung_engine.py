@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from plane.runtime.base import BackendFailed, RuntimeListener
+from plane.runtime.base import BackendFailed, RuntimeListener, SpawnRequest
 from plane.runtime.docker.config import ContainerDefaults
 from plane.runtime.docker.engine import DockerEngine, engine_is_available
 from plane.runtime.docker.runtime import DockerRuntime
@@ -57,13 +57,12 @@ async def engine(tmp_path: Path) -> AsyncIterator[Engine]:
 @asynccontextmanager
 async def docker(engine: Engine, tmp_path: Path) -> AsyncIterator[DockerRuntime]:
     runtime = DockerRuntime(
-        RuntimeListener(lambda *told: None),
         LogCollector(tmp_path / "logs"),
         engine.socket,
         defaults=ContainerDefaults(drone="dr-test", cluster="test"),
-        call_limit_s=LIMIT_S,
+        call_timeout_s=LIMIT_S,
     )
-    await runtime.start()
+    await runtime.start(RuntimeListener(lambda *told: None))
     try:
         yield runtime
     finally:
@@ -80,7 +79,10 @@ async def test_it_is_no_engine_that_answers(engine: Engine) -> None:
 async def test_each_call_ends_and_says_how_long_it_waited(engine: Engine) -> None:
     client = DockerEngine(engine.socket, LIMIT_S)
     try:
-        with pytest.raises(BackendFailed, match=r"does not answer when asked to inspect the container: .* 0\.3 s"):
+        with pytest.raises(
+            BackendFailed,
+            match=r"no response from the Docker engine to the request to inspect the container: .* 0\.3 s",
+        ):
             await client.inspect("plane-x")
     finally:
         await client.close()
@@ -88,14 +90,14 @@ async def test_each_call_ends_and_says_how_long_it_waited(engine: Engine) -> Non
 
 async def test_an_image_is_not_there_yet(engine: Engine, tmp_path: Path) -> None:
     async with docker(engine, tmp_path) as runtime:
-        with pytest.raises(BackendFailed, match=r"does not answer when asked to inspect the image"):
+        with pytest.raises(BackendFailed, match=r"request to inspect the image"):
             await runtime.prepare({"image": "x"})
 
 
 async def test_a_start_fails_and_what_it_may_have_left_is_removed(engine: Engine, tmp_path: Path) -> None:
     async with docker(engine, tmp_path) as runtime:
-        with pytest.raises(BackendFailed, match=r"does not answer when asked to create the container"):
-            await runtime.spawn("b", {"image": "x"}, None, None)
+        with pytest.raises(BackendFailed, match=r"request to create the container"):
+            await runtime.spawn(SpawnRequest("b", {"image": "x"}))
         await engine.until_asked("DELETE /containers/plane-b")
         # It was not told to be running, so there is nothing to end.
         assert await runtime.terminate("b", hard=True) is False

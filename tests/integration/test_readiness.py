@@ -55,16 +55,16 @@ async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 @pytest.mark.parametrize(
     ("handle", "says"),
     [
-        (silent, "accepts connections and answers nothing"),
-        (answering(b""), "are closed without an answer"),
+        (silent, "accepts connections and sends no response"),
+        (answering(b""), "are closed without a response"),
         (answering(b"SSH-2.0-x\r\n"), "something that is not HTTP"),
-        (answering(b"\x15\x03\x01\x00\x02\x02\x46"), "answers TLS"),
+        (answering(b"\x15\x03\x01\x00\x02\x02\x46"), "responds with TLS"),
     ],
 )
 async def test_what_a_port_does_is_said(handle: Handle, says: str) -> None:
     async with listening(handle) as port:
         with pytest.raises(StartupTimedOut, match=says):
-            await wait_until_ready(HOST, port, 0.1, first_try_s=0.02)
+            await wait_until_ready(HOST, port, 0.1, first_probe_timeout_s=0.02)
 
 
 async def test_a_port_without_a_listener_is_said() -> None:
@@ -90,7 +90,7 @@ async def test_a_first_page_that_takes_longer_than_a_try_is_waited_for_by_one_pr
             task.cancel()
 
     async with listening(slow) as port:
-        await wait_until_ready(HOST, port, 10.0, first_try_s=0.05)
+        await wait_until_ready(HOST, port, 10.0, first_probe_timeout_s=0.05)
     assert most == 1
     # Of 0.05, 0.1, 0.2 and 0.4 s.
     assert asked == 4

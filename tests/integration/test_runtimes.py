@@ -14,13 +14,14 @@ import pytest
 from harness import real_parts
 from harness.clusters import BACKEND
 from plane.dev.demo import visible_folders
-from plane.runtime.base import BackendFailed, Runtime, RuntimeListener, StartupTimedOut
+from plane.runtime.base import BackendFailed, Runtime, RuntimeListener, SpawnRequest, StartupTimedOut
 from plane.runtime.docker.config import ContainerDefaults
 from plane.runtime.docker.engine import engine_is_available
 from plane.runtime.docker.runtime import DockerRuntime
 from plane.runtime.logs.collector import LogCollector
 from plane.runtime.memory import MemoryRuntime
-from plane.runtime.process.runtime import ProcessRuntime, bubblewrap_works
+from plane.runtime.process.bubblewrap import bubblewrap_works
+from plane.runtime.process.runtime import ProcessRuntime
 from plane.tasks import end_tasks
 
 LIMIT_S = 20.0
@@ -51,7 +52,7 @@ class Subject:
 
     async def start(self, backend: str, mode: str = "") -> int:
         await self.runtime.prepare(self.executable(mode))
-        port = await self.runtime.spawn(backend, self.executable(mode), None, None)
+        port = await self.runtime.spawn(SpawnRequest(backend, self.executable(mode)))
         await self.runtime.wait_for_backend(backend, "127.0.0.1", port)
         return port
 
@@ -67,31 +68,28 @@ async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
     it = Subject()
     match request.param:
         case "memory":
-            it.runtime = MemoryRuntime(RuntimeListener(it.told))
+            it.runtime = MemoryRuntime()
         case "docker":
             it.image = request.getfixturevalue("docker_image")
-            docker = DockerRuntime(
-                RuntimeListener(it.told),
+            it.runtime = DockerRuntime(
                 LogCollector(),
                 request.getfixturevalue("docker_engine"),
                 defaults=ContainerDefaults(drone="dr-test", cluster="test"),
                 grace_s=2.0,
-                startup_limit_s=STARTUP_LIMIT_S,
+                startup_timeout_s=STARTUP_LIMIT_S,
             )
-            await docker.start()
-            it.runtime = docker
         case kind:
             if kind == "bubblewrap" and not await bubblewrap_works():
                 real_parts.missing("bubblewrap")
             bubblewrap = kind == "bubblewrap"
             it.runtime = ProcessRuntime(
-                RuntimeListener(it.told),
                 LogCollector(),
                 bubblewrap=bubblewrap,
                 exposed=VISIBLE,
                 grace_s=1.5,
-                startup_limit_s=STARTUP_LIMIT_S,
+                startup_timeout_s=STARTUP_LIMIT_S,
             )
+    await it.runtime.start(RuntimeListener(it.told))
     running = asyncio.create_task(it.runtime.run())
     yield it
     await it.runtime.close(leave_running=False)
@@ -140,7 +138,7 @@ async def test_one_that_never_listens_and_one_that_is_unknown(subject: Subject) 
 
 async def test_a_caller_that_goes_while_it_starts_leaves_nothing(subject: Subject) -> None:
     backend = name(subject, "cancelled")
-    caller = asyncio.create_task(subject.runtime.spawn(backend, subject.executable("stubborn"), None, None))
+    caller = asyncio.create_task(subject.runtime.spawn(SpawnRequest(backend, subject.executable("stubborn"))))
     await asyncio.sleep(0)
     caller.cancel()
     await asyncio.wait([caller])
@@ -186,13 +184,12 @@ def runs(pid: int) -> bool:
 @pytest.mark.parametrize("how", ["ends", "killed", "orphaned"])
 async def test_what_was_daemonized_ends_where_there_is_nothing_but_a_supervisor(tmp_path: Path, how: str) -> None:
     exits: list[str] = []
-    runtime = ProcessRuntime(
-        RuntimeListener(lambda *told: exits.append(told[0])), LogCollector(tmp_path), bubblewrap=False
-    )
+    runtime = ProcessRuntime(LogCollector(tmp_path), bubblewrap=False)
+    await runtime.start(RuntimeListener(lambda *told: exits.append(told[0])))
     running = asyncio.create_task(runtime.run())
     backend = f"daemon-{how}-{os.getpid()}"
     script = f'{sys.executable} -S -c "$DAEMON"; sleep {2 if how == "ends" else 600}'
-    await runtime.spawn(backend, {"command": ["sh", "-c", script], "env": {"DAEMON": DAEMON}}, None, None)
+    await runtime.spawn(SpawnRequest(backend, {"command": ["sh", "-c", script], "env": {"DAEMON": DAEMON}}))
     async with asyncio.timeout(LIMIT_S):
         while not (lines := (await runtime.read_logs(backend, None, None, 1)).lines):
             pass
@@ -212,8 +209,8 @@ async def test_what_was_daemonized_ends_where_there_is_nothing_but_a_supervisor(
 
 async def test_limits_of_processes_hold(tmp_path: Path) -> None:
     exits: list[tuple[str, int | None, str | None]] = []
-    listener = RuntimeListener(lambda *told: exits.append(told))
-    runtime = ProcessRuntime(listener, LogCollector(), bubblewrap=False)
+    runtime = ProcessRuntime(LogCollector(), bubblewrap=False)
+    await runtime.start(RuntimeListener(lambda *told: exits.append(told)))
     code = "open('big', 'wb').write(b'x' * 10_000_000)"
     executable = {
         "command": [sys.executable, "-c", code],
@@ -221,7 +218,7 @@ async def test_limits_of_processes_hold(tmp_path: Path) -> None:
         "resource_limits": {"disk_limit_bytes": 1_000_000, "memory_limit_bytes": 2**32, "cpu_time_limit": 5},
     }
     await runtime.prepare(executable)
-    await runtime.spawn("limited", executable, None, None)
+    await runtime.spawn(SpawnRequest("limited", executable))
     async with asyncio.timeout(LIMIT_S):
         while not exits:
             await asyncio.sleep(0.01)

@@ -14,11 +14,12 @@ import pytest
 
 from harness import real_parts
 from plane.dev.demo import visible_folders
-from plane.runtime.base import RuntimeListener
+from plane.runtime.base import RuntimeListener, SpawnRequest
 from plane.runtime.logs.collector import LogCollector
+from plane.runtime.process.bubblewrap import bubblewrap_works
 from plane.runtime.process.cgroups import Cgroups
 from plane.runtime.process.procfs import is_stopped
-from plane.runtime.process.runtime import ProcessRuntime, bubblewrap_works
+from plane.runtime.process.runtime import ProcessRuntime
 from plane.tasks import end_tasks
 
 LIMIT_S = 20.0
@@ -89,7 +90,6 @@ async def started(
     name = f"soft-{time.monotonic_ns()}"
     listener = RuntimeListener(lambda _, code, message: backend.exits.append((code, message)))
     runtime = ProcessRuntime(
-        listener,
         LogCollector(folder),
         bubblewrap=how == "bubblewrap",
         cgroups=cgroups,
@@ -97,9 +97,10 @@ async def started(
         grace_s=grace_s,
     )
     backend = Backend(runtime, name)
+    await runtime.start(listener)
     running = asyncio.create_task(runtime.run())
     try:
-        await runtime.spawn(name, {"command": command, "env": {"APP": APP, **env}}, None, None)
+        await runtime.spawn(SpawnRequest(name, {"command": command, "env": {"APP": APP, **env}}))
         await backend.until(lambda lines: "ready" in lines)
         yield backend
     finally:
@@ -208,7 +209,8 @@ async def test_the_next_process_of_the_drone_goes_on_with_a_soft_end(how: str, t
         exits: list[int | None] = []
         listener = RuntimeListener(lambda _, code, message: exits.append(code))
         cgroups = Cgroups.detect() if how == "control group" else None
-        runtime = ProcessRuntime(listener, LogCollector(tmp_path), bubblewrap=how == "bubblewrap", cgroups=cgroups)
+        runtime = ProcessRuntime(LogCollector(tmp_path), bubblewrap=how == "bubblewrap", cgroups=cgroups)
+        await runtime.start(listener)
         backend.runtime = runtime
         await asyncio.sleep(0.8)
         assert is_stopped(handle["pid"]) is (how != "bubblewrap")

@@ -256,7 +256,7 @@ async def test_a8_what_a_restart_needs_is_stored_and_forgotten_at_the_end(tmp_pa
         await store.store_clock(ClockReading("boot", 6))
         await store.begin_backend("b", [Scheduled()], DroneTime(1), ORDER)
         await store.register_event("b", Ready(address="127.0.0.1:1"), DroneTime(2), handle={"pid": 1})
-        await store.renewed({"b": later, "unknown": later})
+        await store.store_deadlines({"b": later, "unknown": later})
     async with open_state_store(path) as store:
         assert await store.clock_reading() == ClockReading("boot", 6)
         run = (await store.active_runs())["b"]

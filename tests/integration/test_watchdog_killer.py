@@ -13,7 +13,7 @@ import pytest
 
 from harness.clusters import until
 from plane.decisions.backends.deadline_enforcement import QUIET_NS
-from plane.drone.watchdog.killer import ENGINE_GIVEN_UP_NS, Killer
+from plane.drone.watchdog.killer import ENGINE_TIMEOUT_NS, Killer
 from plane.random_ids import random_name
 from plane.runtime.kill_target import ContainerTarget, ProcessTarget
 from plane.runtime.process.procfs import descendants, is_stopped, start_time
@@ -79,7 +79,7 @@ def test_a_wrapper_that_is_asked_to_stop_does_not_take_the_time_from_what_it_has
     with subprocess.Popen(command, env={"APP": app, "PATH": "/usr/bin:/bin"}, start_new_session=True) as process:
         until(lambda: said.exists() and said.read_text() == "ready\n")
         killer = Killer()
-        killer.ask_to_stop("b", ProcessTarget(pid=process.pid, started_at=start_time(process.pid)))
+        killer.request_stop("b", ProcessTarget(pid=process.pid, started_at=start_time(process.pid)))
         until(lambda: said.read_text() == "saved\n")
         assert process.poll() is None
         # It is let go once nothing else runs.
@@ -98,7 +98,7 @@ def test_a_kill_continues_a_supervisor_that_a_soft_end_has_stopped() -> None:
         target = ProcessTarget(pid=process.pid, started_at=start_time(process.pid))
         until(lambda: len(descendants(process.pid)) > 1)
         killer = Killer()
-        killer.ask_to_stop(backend, target)
+        killer.request_stop(backend, target)
         until(lambda: is_stopped(process.pid))
         killer.kill({backend: target}, 0)
         assert process.wait(10) == 128 + 9
@@ -120,6 +120,6 @@ def test_an_engine_that_hangs_is_given_up_in_the_end(tmp_path: Path) -> None:
         target = ContainerTarget(str(path), "plane-b")
         killer.kill({backend: target}, 0)
         until(lambda: not killer._search.may_live(backend))
-        assert killer.kill({backend: target}, ENGINE_GIVEN_UP_NS - 1) == {backend}
-        assert killer.kill({backend: target}, ENGINE_GIVEN_UP_NS) == set()
+        assert killer.kill({backend: target}, ENGINE_TIMEOUT_NS - 1) == {backend}
+        assert killer.kill({backend: target}, ENGINE_TIMEOUT_NS) == set()
         killer.forget(backend, target)

@@ -26,7 +26,7 @@ from plane.database.backends import StateChange
 from plane.database.event_bus import Subscription
 from plane.database.nodes import DroneHeartbeat, Registration
 from plane.decisions.access import Role
-from plane.decisions.drones.registration import refusal
+from plane.decisions.drones.registration import refusal_message
 from plane.decisions.keys.lease_deadlines import lease_deadlines
 from plane.protocol import codec
 from plane.protocol.backend_state import BackendState, Terminated, TerminationKind, TerminationReason
@@ -88,7 +88,7 @@ async def _register(context: Context, drone: Handshake, cluster: ClusterName, po
     """
     registered = await nodes.register_drone(context.db, cluster, drone, pool, context.settings.name, ip)
     if registered is None:
-        raise NodeRefused(refusal(drone.name))
+        raise NodeRefused(refusal_message(drone.name))
     for backend in registered.void:
         # The drone may have begun it before it started over; it answers for what it does not know, too.
         log.warning("order to spawn is void: its drone has started over", backend=backend, drone=drone.name)

@@ -14,7 +14,7 @@ from plane.controller.termination import order_termination
 from plane.database import lost_backends
 from plane.database.backends import StateChange, record_states
 from plane.database.pool import Database, DatabaseUnavailable
-from plane.decisions.backends.lost_drones import ReapAction, classify, lost
+from plane.decisions.backends.lost_drones import ReapAction, classify, lost_state
 from plane.protocol.backend_state import TerminationKind, TerminationReason
 
 __all__ = ["reap", "reap_for_ever"]
@@ -44,15 +44,17 @@ async def reap(db: Database) -> int:
         if not await lost_backends.try_lock(transaction):
             return 0
         judged = [(backend, classify(backend)) for backend in await lost_backends.doubtful(transaction)]
-        given_up = [backend for backend, verdict in judged if verdict is ReapAction.LOST]
-        to_end = [backend for backend, verdict in judged if verdict is ReapAction.END]
-        stuck = [backend for backend, verdict in judged if verdict is ReapAction.SEND_AGAIN]
+        given_up = [backend for backend, verdict in judged if verdict is ReapAction.MARK_LOST]
+        to_end = [backend for backend, verdict in judged if verdict is ReapAction.TERMINATE]
+        stuck = [backend for backend, verdict in judged if verdict is ReapAction.RESEND]
         if given_up:
-            await record_states(transaction, [StateChange(backend.backend_id, lost(backend)) for backend in given_up])
+            await record_states(
+                transaction, [StateChange(backend.backend_id, lost_state(backend)) for backend in given_up]
+            )
         if stuck:
             await lost_backends.send_again(transaction, [backend.backend_id for backend in stuck])
     for backend in given_up:
-        log.warning("backend is lost", backend=backend.backend_id, why=lost(backend).message)
+        log.warning("backend is lost", backend=backend.backend_id, why=lost_state(backend).message)
     for backend in to_end:
         log.warning("backend's key has expired; ordering its drone to end it", backend=backend.backend_id)
         kind, reason = TerminationKind.HARD, TerminationReason.LOST

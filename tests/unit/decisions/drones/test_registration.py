@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from plane.decisions.drones.registration import RegisteredDrone, may_register, orders_are_void, refusal
+from plane.decisions.drones.registration import RegisteredDrone, may_register, orders_are_void, refusal_message
 from plane.protocol.handshake import DroneIdentity
 from plane.timing import UNHEALTHY_AFTER_S
 
@@ -65,6 +65,6 @@ def test_another_clock_or_store_voids_what_waits() -> None:
     assert orders_are_void(drone("new"), known())
 
 
-def test_the_refusal_fits_into_a_close_frame() -> None:
-    assert "dr-a" in refusal("dr-a")
-    assert len(refusal("dr-" + "a" * 40).encode()) <= 120
+def test_the_refusal_message_fits_into_a_close_frame() -> None:
+    assert "dr-a" in refusal_message("dr-a")
+    assert len(refusal_message("dr-" + "a" * 40).encode()) <= 120

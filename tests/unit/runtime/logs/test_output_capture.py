@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from plane.runtime.logs.capture_limit import bound
 from plane.runtime.logs.collector import LogCollector
-from plane.runtime.logs.output_capture import READ_BYTES, OutputCapture, open_for_output
+from plane.runtime.logs.output_capture import READ_BYTES, OutputCapture, bound, open_for_output
 from plane.tasks import end_tasks
 
 LIMIT = 1024 * 1024
@@ -101,7 +100,7 @@ def test_what_a_hostile_process_allocates_behind_the_end_is_bounded(tmp_path: Pa
 
 
 def test_where_no_holes_can_be_made_it_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plane.runtime.logs.capture_limit.punch", lambda descriptor, end: False)
+    monkeypatch.setattr("plane.runtime.logs.output_capture._punch", lambda descriptor, end: False)
     path = tmp_path / "spool"
     append(path, LINE * 200_000)
     assert bound(path, LIMIT) > LIMIT
@@ -132,12 +131,12 @@ async def test_output_that_cannot_be_read_keeps_nobody_from_the_others(tmp_path:
     for backend in ("a", "b"):
         append(logs.capture_file(backend), LINE)
         logs.follow(backend)
-    os.close(logs._spools["a"]._descriptor)
+    os.close(logs._captures["a"]._descriptor)
     running = asyncio.create_task(logs.run())
     async with asyncio.timeout(10):
         while not (await logs.read("b", None, None, 0)).lines:
             await asyncio.sleep(0.01)
     assert not running.done()
-    logs._spools["a"]._descriptor = os.open(os.devnull, os.O_RDWR)
+    logs._captures["a"]._descriptor = os.open(os.devnull, os.O_RDWR)
     logs.finish("a")
     await end_tasks([running])

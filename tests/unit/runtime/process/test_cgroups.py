@@ -47,7 +47,7 @@ def test_version_2_is_used_where_it_is_delegated(tmp_path: Path) -> None:
     (own / "plane-b/cpu.stat").write_text("usage_usec 7\nuser_usec 5\n")
     (own / "plane-b/memory.events").write_text("oom 1\noom_kill 1\n")
     usage = group.usage()
-    assert (usage.memory_bytes, usage.memory, usage.cpu_ns) == (900, {"anon": 100, "file": 200}, 7000)
+    assert (usage.memory_bytes, usage.memory_stat, usage.cpu_ns) == (900, {"anon": 100, "file": 200}, 7000)
     assert group.ran_out_of_memory()
 
 

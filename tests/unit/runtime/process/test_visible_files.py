@@ -45,7 +45,7 @@ def test_a_closed_folder_is_masked_and_what_is_exposed_below_it_is_shown(home: P
     view = view_of([home / "code"], [], OTHER)
     assert view.masked == [str(home)]
     assert view.exposed == [str(home / "code")]
-    assert view.ways() == []
+    assert view.parents() == []
     assert view.shows(home / "code/program")
     assert not view.shows(home / "other")
     program = str(home / "code/program")
