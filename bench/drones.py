@@ -1,4 +1,4 @@
-"""Drones that answer at once and do nothing else: they speak page 2 of the specification, in one process."""
+"""Drones in one process that respond at once and do nothing else, by the protocol of node sockets."""
 
 from __future__ import annotations
 

@@ -214,7 +214,7 @@ async def serve_echo() -> None:
 
 
 async def serve_controller() -> None:
-    """A controller that says what page 2 says, at once; until killed. It knows all tokens but "unknown-…"."""
+    """A controller that responds at once, until it is killed. It knows all tokens but "unknown-…"."""
 
     async def socket(request: web.Request) -> web.WebSocketResponse:
         ws = web.WebSocketResponse()

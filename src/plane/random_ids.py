@@ -1,4 +1,4 @@
-"""Random names and tokens: the only place that draws them."""
+"""Random names and tokens. Nothing else in the package draws them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ __all__ = ["random_name", "random_static_token", "random_token"]
 
 
 def random_name(prefix: Prefix = Prefix.BACKEND) -> str:
-    """``{prefix}-`` and 14 characters of a-z0-9; a backend's name has no prefix and dash."""
-    # One draw for all characters, long enough that none is likelier than another by more than 2**-55.
+    """Return ``{prefix}-`` and 14 characters of a-z0-9. A backend's name has no prefix and no dash."""
+    # One draw for all characters. It is long enough that no character is likelier than another by more than 2**-55.
     number = int.from_bytes(secrets.token_bytes(16))
     tail = ""
     for _ in range(RANDOM_LENGTH):
@@ -21,10 +21,10 @@ def random_name(prefix: Prefix = Prefix.BACKEND) -> str:
 
 
 def random_token() -> str:
-    """32 random bytes, base64url without padding: a connection or a secret token."""
+    """Return 32 random bytes in base64url without padding: a connection token or a secret token."""
     return secrets.token_urlsafe(32)
 
 
 def random_static_token() -> str:
-    """A connection token that belongs to a backend for its whole life."""
+    """Return a connection token that is valid for the whole life of its backend."""
     return f"s.{random_token()}"

@@ -1,4 +1,4 @@
-"""Every setting of every role: one frozen dataclass each. Only `plane.cli` reads arguments and environment."""
+"""Every setting of every role, one frozen dataclass each. Only `plane.cli` reads arguments and the environment."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = [
 
 
 class RuntimeKind(enum.StrEnum):
-    """What runs backends. ``AUTO``: Docker where an engine answers, else processes."""
+    """The runtime of backends. ``AUTO``: Docker where an engine responds, else processes."""
 
     AUTO = "auto"
     PROCESS = "process"
@@ -44,17 +44,18 @@ class ControllerSettings:
         db: ``postgresql://`` URL of the database.
         name: this controller's name, ``co-…``.
         host, port: where to listen.
-        controller_url: how others reach this controller; stands in status URLs. None: what it listens on.
+        controller_url: how others reach this controller, for status URLs. None: the address it listens on.
         default_cluster: for connect requests that name no cluster.
-        best_of: a new backend goes to the least loaded of this many random drones.
+        best_of: a new backend is placed on the least loaded of this many random drones.
         cleanup_min_age_days: delete terminated backends and events that are older. None: keep them.
-        cleanup_batch_size: backends that are deleted in one transaction.
-        api_key_file: who may call the control API. None: everybody who reaches it.
-        fixed_api_keys: the same, for keys that are in no file.
-        allowed_hosts: names, beside that of ``controller_url``, by which clients reach a controller without keys.
-        forward_auth: URL of a server that is asked whether a request may pass. None: no server is asked.
-        demo_command: serve a front page at ``/`` that opens backends of this command. None: no front page.
-        owns_database: its server is started by the same program, so that its restart loses nothing.
+        cleanup_batch_size: backends deleted per transaction.
+        api_key_file: the keys that the control API accepts. None: it is open to everybody who reaches it.
+        fixed_api_keys: the same, for keys that are not in a file.
+        allowed_hosts: host names, beside that of ``controller_url``, under which clients reach a controller without
+            keys.
+        forward_auth: URL of a server that accepts or refuses each request. None: no such server.
+        demo_command: the backend that the front page at ``/`` starts. None: no front page.
+        owns_database: the same program starts the database server, so a restart of it loses no commit.
     """
 
     db: str = field(repr=False)
@@ -76,25 +77,25 @@ class ControllerSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuntimeSettings:
-    """How backends are run, by a drone or by its external executor.
+    """How backends are run, by a drone or by an external executor.
 
     Attributes:
-        runtime: what runs them.
+        runtime: the runtime.
         docker_socket: path of the engine's Unix socket.
         docker_runtime: the engine's name of an OCI runtime. None: its default.
         log_config: the engine's ``LogConfig`` for containers. None: its own file driver, bounded.
-        mount_base: the folder below which backends may have a folder mounted. None: no mounts.
-        auto_prune_images: remove images that nobody uses.
-        auto_prune_containers_older_than_s: remove stopped containers so long after their end.
+        mount_base: the folder below which folders may be mounted into backends. None: no mounts.
+        auto_prune_images: remove unused images.
+        auto_prune_containers_older_than_s: remove containers this long after they stopped.
         expose: folders that isolated processes can read although they are below /tmp, /var/tmp, /run or a folder that
             the backends' user may not enter.
-        hide: files and folders that isolated processes cannot read: what this program was configured from.
-        backend_user: that processes run as which name none, if this program is root. None: see
+        hide: files and folders that isolated processes cannot read, such as the configuration of this program.
+        backend_user: the user of processes whose executable names none, if this program is root. None: see
             `plane.runtime.process.backend_user`.
-        backend_ports: where backends that are processes listen. None: the machine's default.
-        log_limit_bytes: how much of each backend's output is kept.
+        backend_ports: the ports of backends that are processes. None: the machine's default.
+        log_limit_bytes: the output that is kept, per backend.
         soft_terminate_grace_s: from SIGTERM to SIGKILL.
-        startup_timeout_s: a backend that does not answer HTTP by then is killed.
+        startup_timeout_s: a backend that does not respond to HTTP by then is killed.
     """
 
     runtime: RuntimeKind = RuntimeKind.AUTO
@@ -119,12 +120,12 @@ class DroneSettings(RuntimeSettings):
 
     Attributes:
         controller_url: the controller to register with.
-        cluster, pool: what this drone serves.
-        name: this drone's name, ``dr-…``. None: the one that its state store knows, or else a random one.
-        ip: where proxies reach the backends of this drone.
+        cluster, pool: those that this drone belongs to.
+        name: this drone's name, ``dr-…``. None: the one in its state store, else a random one.
+        ip: the address at which proxies reach the backends of this drone.
         db_path: the state store's file. None: in memory, so a restart forgets everything.
-        terminate_on_exit: backends end with the drone, and what a former process left is ended at the start.
-        executor_socket: leave backends to the external executor at this Unix socket.
+        terminate_on_exit: backends end with the drone. Those that a former process left are ended at the start.
+        executor_socket: the Unix socket of an external executor that runs the backends.
     """
 
     controller_url: ControllerUrl
@@ -138,17 +139,17 @@ class DroneSettings(RuntimeSettings):
 
     @property
     def backends_outlive_it(self) -> bool:
-        """Whether backends go on when the drone ends. Without a file nothing would know of them any more."""
+        """Whether backends continue when the drone ends. Without a file no later process would know them."""
         return self.db_path is not None and not self.terminate_on_exit
 
     @property
     def backends_folder(self) -> Path | None:
-        """Where files of backends are kept, their output among them: beside the state store."""
+        """The folder of backends' files, their output among them: beside the state store."""
         return None if self.db_path is None else self.db_path.with_name(f"{self.db_path.name}-backends")
 
     @property
     def watchdog_place(self) -> Path | None:
-        """The symbolic link that names the watchdog of the state store. None: no watchdog outlives the drone."""
+        """The symbolic link that names the state store's watchdog. None: no watchdog outlives the drone."""
         return None if self.db_path is None else self.db_path.resolve().with_name(f"{self.db_path.name}.watchdog")
 
 
@@ -161,7 +162,7 @@ class ExecutorSettings(RuntimeSettings):
     """
 
     socket: Path
-    # Nothing is remembered here: backends end with their executor.
+    # An executor stores nothing: backends end with it.
     backends_outlive_it: ClassVar[bool] = False
     db_path: ClassVar[None] = None
     backends_folder: ClassVar[None] = None
@@ -169,18 +170,18 @@ class ExecutorSettings(RuntimeSettings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProxyLimits:
-    """How long a proxy waits, in seconds. A quiet WebSocket is one in use and has no limit.
+    """Timeouts of a proxy, in seconds. An idle WebSocket counts as used and has no timeout.
 
     Attributes:
-        head_s: from the first byte of a request to the end of its head; a new connection is given this for its first.
-        idle_s: between two requests of one connection. Browsers close theirs before.
-        connect_s: for a backend to accept a connection (page 5).
-        body_s: without a byte of a body getting on, be it that the client does not send or that one side does not
-            read. A backend that takes its time to answer is not meant: long polls and event streams are quiet. The same
-            limit holds for a tunnel that is half-closed or of which a side does not read.
-        peer_lost_s: the kernel closes a connection whose peer does not acknowledge for so long. Must be longer than
-            the keepalive probes of `plane.proxy.data_plane.lost_peers` take.
-        sweep_interval_s: how often deadlines are looked at.
+        head_s: from the first byte of a request to the end of its head. For a new connection, from its start.
+        idle_s: between two requests of one connection. Browsers close theirs earlier.
+        connect_s: for a backend to accept a connection.
+        body_s: without progress of a body, because the client does not send or either side does not read. Waiting for
+            a response does not count, since long polls and event streams are silent. The same timeout applies to a
+            tunnel that is half-closed or whose peer does not read.
+        peer_lost_s: the kernel closes a connection whose peer acknowledges nothing for this long. Must be longer than
+            the keepalive probes of `plane.proxy.data_plane.lost_peers`.
+        sweep_interval_s: how often deadlines are checked.
     """
 
     head_s: float = 10.0
@@ -192,7 +193,7 @@ class ProxyLimits:
 
     @property
     def lost_after_s(self) -> float:
-        """When the kernel gives up a peer: not before the proxy itself gives up one that does not read."""
+        """When the kernel gives up a peer: not before the proxy gives up one that does not read."""
         return max(self.peer_lost_s, 2 * self.body_s)
 
 
@@ -202,11 +203,11 @@ class AcmeSettings:
 
     Attributes:
         endpoint: URL of the CA's directory.
-        email: where the CA writes to.
+        email: the address of contact for the CA.
         eab: key id and key of an external account binding, if the CA wants one.
-        ca_file: PEM of a private CA to trust when talking to ``endpoint``, beside what the system trusts.
-        name_server: address and port of the only name server to ask whether a challenge's value is there. None: those
-            of the zone.
+        ca_file: PEM of a private CA to trust for ``endpoint``, beside the CAs of the system.
+        name_server: address and port of the only name server to query for the value of a challenge. None: those of
+            the zone.
     """
 
     endpoint: str
@@ -222,27 +223,27 @@ class ProxySettings:
 
     Attributes:
         controller_url: the controller to register with.
-        cluster: the host name (and port) under which browsers reach this proxy.
+        cluster: the host name, and port, under which browsers reach this proxy.
         name: this proxy's name, ``px-…``.
-        public_hosts: further names, with their ports, that stand for the cluster's.
-        host, http_port: where to listen for plain HTTP. Port 0: any free one.
-        https_port: where to listen for TLS; the other port then only redirects. None: plain HTTP alone.
-        cert_path: JSON with the certificate's chain and key. tls_pair: the two as PEM files.
-        acme: how the certificate is ordered. None: it is not.
-        root_redirect_url: where ``/`` leads. None: 400.
+        public_hosts: further names, with their ports, that are served like the cluster's.
+        host, http_port: where to listen for plain HTTP. Port 0: any free port.
+        https_port: where to listen for TLS; the HTTP port then only redirects. None: plain HTTP only.
+        cert_path: JSON file of the certificate's chain and key. tls_pair: the two as PEM files.
+        acme: how the certificate is ordered. None: it is not ordered.
+        root_redirect_url: the target of ``/``. None: 400.
         workers: processes that share the ports.
-        metrics_host, metrics_port: where Prometheus reads metrics, of each worker at the next port. None: nowhere.
-        trusted_proxies: networks of load balancers in front, whose word on their clients is believed.
-        proxy_protocol: a connection of a trusted proxy begins with a header of the PROXY protocol.
-        waiting_page: show a browser a page that waits while its backend starts, instead of a blank one.
-        limits, http_limits: how long it waits, and how large parts of a message may be.
+        metrics_host, metrics_port: where Prometheus reads metrics, each worker at the next port. None: no metrics.
+        trusted_proxies: networks of load balancers whose statements about their clients are used.
+        proxy_protocol: connections of trusted proxies begin with a header of the PROXY protocol.
+        waiting_page: show browsers a page while their backend starts.
+        limits, http_limits: its timeouts, and the sizes of parts of a message.
     """
 
     controller_url: ControllerUrl
     cluster: ClusterName
     name: NodeName
     public_hosts: tuple[str, ...] = ()
-    host: str = "0.0.0.0"  # noqa: S104 - browsers come from elsewhere
+    host: str = "0.0.0.0"  # noqa: S104 - browsers are on other machines
     http_port: int = 9090
     https_port: int | None = None
     cert_path: Path | None = None
@@ -267,16 +268,16 @@ class DnsSettings:
         controller_url: the controller to register with.
         name: this server's name, ``ns-…``.
         zone: the zone that is delegated to it. None: ``_acme-challenge.{cluster}`` of any cluster (for tests).
-        hosts, port: where to listen, UDP and TCP. Port 0: any free one.
+        hosts, port: where to listen, UDP and TCP. Port 0: any free port.
     """
 
     controller_url: ControllerUrl
     name: NodeName
     zone: str | None = None
-    hosts: tuple[str, ...] = ("0.0.0.0",)  # noqa: S104 - resolvers come from elsewhere
+    hosts: tuple[str, ...] = ("0.0.0.0",)  # noqa: S104 - resolvers are on other machines
     port: int = 53
 
     @staticmethod
     def all_hosts() -> tuple[str, ...]:
-        """All addresses of the machine; those of IPv6 only where it has any."""
+        """Return all addresses of the machine, those of IPv6 only where it has any."""
         return ("0.0.0.0", "::") if socket.has_dualstack_ipv6() else ("0.0.0.0",)  # noqa: S104 - as above

@@ -1,4 +1,4 @@
-"""Who ends a task: the few ways in which tasks are run together and ended here."""
+"""Run tasks together and end them: every task has an owner, and the owner ends it with one of these."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["OwnedTasks", "end_tasks", "run_together", "until_one_ends"]
 
 
 async def run_together(*parts: Coroutine[Any, Any, None]) -> None:
-    """Run ``parts`` until one of them ends, then end the others; raises what the one raised."""
+    """Run ``parts`` until one of them ends, then end the others. Raises what that one raised."""
     tasks = [asyncio.create_task(part) for part in parts]
     try:
         await until_one_ends(tasks)
@@ -19,7 +19,7 @@ async def run_together(*parts: Coroutine[Any, Any, None]) -> None:
 
 
 async def until_one_ends(tasks: Collection[asyncio.Task[None]]) -> None:
-    """Return when one of ``tasks`` has ended; raises what it raised."""
+    """Return when one of ``tasks`` has ended. Raises what that one raised."""
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in done:
         task.result()
@@ -34,7 +34,11 @@ async def end_tasks(tasks: Collection[asyncio.Task[None]]) -> None:
 
 
 class OwnedTasks:
-    """Tasks of one owner, which ends them; what one of them raises is given to ``failed``, and ends no other."""
+    """Tasks of one owner, which ends them.
+
+    Args:
+        failed: is called with the exception of a task that raised; the other tasks continue.
+    """
 
     def __init__(self, failed: Callable[[BaseException], None]) -> None:
         self._failed = failed
@@ -44,19 +48,19 @@ class OwnedTasks:
         return len(self._running)
 
     def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run ``work`` until it is over, or `end`."""
+        """Run ``work`` until it returns, or until `end`."""
         task = asyncio.create_task(work)
         self._running.add(task)
         task.add_done_callback(self._done)
         return task
 
-    async def wait(self, limit_s: float) -> None:
-        """Return when all that run have ended, or after the limit."""
+    async def wait(self, timeout_s: float) -> None:
+        """Return when all running tasks have ended, or after the timeout."""
         if self._running:
-            await asyncio.wait(self._running, timeout=limit_s)
+            await asyncio.wait(self._running, timeout=timeout_s)
 
     async def end(self) -> None:
-        """Cancel all that run, and return when they have ended."""
+        """Cancel all running tasks, and return when they have ended."""
         await end_tasks(list(self._running))
 
     def _done(self, task: asyncio.Task[None]) -> None:

@@ -1,4 +1,4 @@
-"""Which program this is: the version, and a hash of the sources that run."""
+"""The version of this program, and a hash of the sources that run."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["this_version"]
 
 @functools.cache
 def this_version() -> Version:
-    """The distribution's version and the first 8 hex digits of a hash over the package's sources.
+    """Return the distribution's version and the first 8 hex digits of a hash over the package's sources.
 
-    The hash takes the place of the original's git hash; unlike that it also tells edited copies apart.
+    The hash stands where Plane 0.5.5 sends its git hash. Unlike a git hash, it also distinguishes edited copies.
     """
     digest = hashlib.sha256()
     package = Path(__file__).parent

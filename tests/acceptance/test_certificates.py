@@ -49,9 +49,9 @@ class Place:
         self.starts += 1
         self.running_controller = started
 
-    def proxy(self, name: str, *options: str, cert_path: Path | None = None) -> Entrance:
+    def proxy(self, name: str, *options: str, cert_path: Path | None = None) -> EntryPoint:
         assert self.ca is not None
-        entrance = Entrance(free_port(), free_port(), cert_path or self.folder / f"{name}.json")
+        entrance = EntryPoint(free_port(), free_port(), cert_path or self.folder / f"{name}.json")
         arguments = [
             *("proxy", "--controller-url", self.url, "--cluster", CLUSTER, "--name", f"px-{name}"),
             *("--host", "127.0.0.1", "--https", "--http-port", str(entrance.http), "--https-port", str(entrance.https)),
@@ -70,7 +70,7 @@ class Place:
 
 
 @dataclass
-class Entrance:
+class EntryPoint:
     """A proxy's ports and its certificate's file."""
 
     http: int
@@ -147,7 +147,7 @@ def test_two_proxies_at_once_order_once_and_both_serve(tmp_path: Path, postgres_
             assert certificate is not None
             assert sorted(names_of(certificate)) == [f"*.{CLUSTER}", CLUSTER]
             each.until_ready()
-        # The lease was given back (A24): another may have it at once.
+        # The lease was given back: another may have it at once.
         assert run("admin", "put-dummy-dns", "--cluster", CLUSTER, "--controller", it.url).status == 0
         assert it.ca.certificates() == 1
         assert "".join(each.log() for each in both).count("certificate ordered") == 1
@@ -176,20 +176,20 @@ def test_before_there_is_one_the_port_is_closed_and_ready_says_why(tmp_path: Pat
 def test_a_ca_that_wants_an_account_of_its_own(tmp_path: Path, postgres_url: str) -> None:
     with place(tmp_path, postgres_url, eab=True) as it:
         refused = it.proxy("stranger")
-        refused.says("no certificate")
+        refused.says("certificate order failed")
         assert "externalAccountRequired" in refused.log()
         known = it.proxy("known", "--acme-eab-kid", EAB_KEY_ID, "--acme-eab-hmac-key", EAB_KEY)
         known.until_serving()
         assert EAB_KEY not in known.log()
 
 
-def test_a24_an_untrusted_ca_is_asked_seldom_and_the_lease_is_given_back(tmp_path: Path, postgres_url: str) -> None:
+def test_an_untrusted_ca_is_asked_seldom_and_the_lease_is_given_back(tmp_path: Path, postgres_url: str) -> None:
     with place(tmp_path, postgres_url) as it:
         assert it.ca is not None
         proxy = it.proxy("suspicious", "--acme-ca")
-        proxy.says("no certificate")
+        proxy.says("certificate order failed")
         time.sleep(3)
-        assert proxy.log().count("no certificate") == 1
+        assert proxy.log().count("certificate order failed") == 1
         assert "cannot be reached" in proxy.log()
         assert "certificate verify failed" in proxy.log()
         assert it.ca.certificates() == 0

@@ -60,7 +60,7 @@ def test_no_key_of_a_node_or_an_operator_is_seen_in_the_list_of_processes(postgr
         assert cluster.call("POST", f"/ctrl/c/{CLUSTER}/d/dr-a/drain").status == 403
         # As before: in the URL, with a warning that does not repeat it.
         with program(["drone", *in_url, "--name", "dr-b", "--runtime", "process"], tmp_path, "old") as old:
-            old.says("API key in a command line")
+            old.says("api key in a command line")
             until(lambda: "node=dr-b" in controller.log.read_text())
         assert WITHOUT_KEYS not in d.log.read_text()
         for running in (controller, d, p, n, old):

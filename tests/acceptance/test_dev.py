@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -26,9 +27,17 @@ def pasted(cluster: Cluster, words: str) -> str:
 
 
 def processes_of(folder: Path) -> list[str]:
-    """Command lines that name the folder, of processes that live."""
-    found = subprocess.run(["pgrep", "-af", str(folder)], check=False, capture_output=True, text=True).stdout
-    return [line for line in found.splitlines() if "pgrep" not in line]
+    """Return the command lines of running processes that name the folder, or the one where its database lies.
+
+    As root the database lies elsewhere, in a folder to which a link in ``.plane`` leads.
+    """
+    names = {str(folder), str((folder / ".plane" / "postgres" / "data").resolve())}
+    lines = []
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
+            with contextlib.suppress(OSError):
+                lines.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return [line for line in lines if any(name in line for name in names)]
 
 
 def test_the_pasted_lines_connect_and_show_the_database(tmp_path: Path) -> None:
@@ -40,6 +49,7 @@ def test_the_pasted_lines_connect_and_show_the_database(tmp_path: Path) -> None:
         assert "px-dev" in pasted(cluster, "db list-nodes")
         front = cluster.get(cluster.control_urls[0] + "/")
         assert b"Open the demo" in front.body
+        assert processes_of(tmp_path), "the database's processes are recognized while they run"
         assert cluster.programs["dev"].stop(signal.SIGINT) == 0
         assert processes_of(tmp_path) == []
         assert "Traceback" not in cluster.programs["dev"].log.read_text()

@@ -103,7 +103,7 @@ def test_want_of_memory_is_told_apart(cluster: Cluster) -> None:
     assert "cannot go on" in entry["message"]
 
 
-def test_a11_mounts_stay_below_the_base(cluster: Cluster, engine: OwnDocker, tmp_path: Path) -> None:
+def test_mounts_stay_below_the_base(cluster: Cluster, engine: OwnDocker, tmp_path: Path) -> None:
     base, outside = tmp_path / MOUNTS, tmp_path / "outside"
     outside.mkdir()
     (base / "link").symlink_to(outside)

@@ -32,7 +32,9 @@ def test_a_drone_that_was_given_none_keeps_its_own(tmp_path: Path) -> None:
         assert "differs from the stored name" not in (tmp_path / "drone.log").read_text()
 
         assert run_once(controller, tmp_path, *db, "--name", "dr-other") == "dr-other"
-        line = next(line for line in (tmp_path / "drone.log").read_text().splitlines() if "differs from the stored name" in line)
+        line = next(
+            line for line in (tmp_path / "drone.log").read_text().splitlines() if "differs from the stored name" in line
+        )
         assert first in line
         assert "dr-other" in line
         assert run_once(controller, tmp_path, *db) == "dr-other"

@@ -1,4 +1,4 @@
-"""A drone that is stopped, killed or upgraded takes over what still runs; users notice nothing (A8)."""
+"""A drone that is stopped, killed or upgraded takes over what still runs; users notice nothing."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def pid_of(cluster: Cluster, url: str) -> int:
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
-def test_a8_backends_survive_their_drone(adopting: Cluster, how: signal.Signals) -> None:
+def test_backends_survive_their_drone(adopting: Cluster, how: signal.Signals) -> None:
     kept = adopting.spawn("kept", STARTED=str(time.time()))
     ends, ended = adopting.spawn("ends"), adopting.spawn("ended", MODE="graceful")
     for backend in (kept, ends, ended):
@@ -68,7 +68,7 @@ def test_a8_backends_survive_their_drone(adopting: Cluster, how: signal.Signals)
         assert [entry["status"] for entry in history][-3:] == ["ready", "hard-terminating", "terminated"]
 
 
-def test_a8_restarts_one_after_the_other(adopting: Cluster) -> None:
+def test_restarts_one_after_the_other(adopting: Cluster) -> None:
     backend = adopting.spawn("k")
     adopting.until_status(backend["backend_id"], "ready")
     pid = pid_of(adopting, backend["url"])
@@ -81,7 +81,7 @@ def test_a8_restarts_one_after_the_other(adopting: Cluster) -> None:
     assert adopting.status(backend["backend_id"])["status"] == "ready"
 
 
-def test_a8_what_was_being_started_is_started(adopting: Cluster) -> None:
+def test_what_was_being_started_is_started(adopting: Cluster) -> None:
     backends = [adopting.spawn(f"k{number}") for number in range(4)]
     adopting.programs["drone"].stop(signal.SIGKILL)
     adopting.start_again("drone")

@@ -15,7 +15,7 @@ def closed(tunnel: socket.socket) -> bool:
         return True
 
 
-def test_a3_a_revoked_user_is_cut_and_the_others_go_on(processes: Cluster) -> None:
+def test_a_revoked_user_is_cut_and_the_others_go_on(processes: Cluster) -> None:
     executable = {"executable": processes.executable()}
     opened = {user: processes.connect(key={"name": "k"}, spawn_config=executable, user=user) for user in ("ann", "bob")}
     assert opened["ann"]["backend_id"] == opened["bob"]["backend_id"]

@@ -1,4 +1,4 @@
-"""Samples of an engine's statistics, on both versions of control groups, become the metrics of page 4."""
+"""Samples of an engine's statistics, on both versions of control groups, become `BackendMetrics`."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from harness.fake_node import fake_drone
 RECORDED = [json.loads(line) for line in (Path(__file__).parent / "golden/http.jsonl").read_text().splitlines()]
 # Note of the recording: what is different here, and why.
 CHANGED = {
-    "malformed cluster": 400,  # page 2: InvalidClusterName everywhere, not only at the sockets
+    "malformed cluster": 400,  # docs/reference/protocol/differences.md
     "id exists already": 409,  # A19
     "not JSON": 400,  # the same status, but an ApiError
     "no JSON content type": 415,

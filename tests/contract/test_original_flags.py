@@ -1,4 +1,4 @@
-"""Every command, flag and argument that page 6 names is where scripts written for Plane 0.5.5 look for it."""
+"""Every command, flag and argument of Plane 0.5.5 is where scripts written for it look for it."""
 
 from __future__ import annotations
 

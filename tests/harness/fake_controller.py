@@ -1,4 +1,4 @@
-"""A controller of the tests' own, for real drones: it says and hears plain JSON as page 2 has it, and gives leases
+"""A controller of the tests' own, for real drones: it sends and receives plain JSON of the protocol, and gives leases
 that are as short as a test wants. Runs on a thread, so that tests can start and stop programs meanwhile.
 """
 

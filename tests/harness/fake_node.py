@@ -1,4 +1,4 @@
-"""Nodes of the tests' own: they say and hear plain JSON as page 2 has it, without any code of Plane."""
+"""Nodes of the tests' own: they send and receive plain JSON of the protocol, without any code of Plane."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A proxy between a raw client and a raw backend, with a controller that speaks page 2 and obeys the test."""
+"""A proxy between a raw client and a raw backend, with a controller of the protocol that obeys the test."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aiohttp import web
 from harness.clusters import free_port
 from harness.program import Program, program
 from plane.protocol.names import ClusterName, NodeName
-from plane.proxy.server import RunningProxy, running_proxy
+from plane.proxy.server import ProxyServer, start_proxy
 from plane.proxy.service import ProxyService
 from plane.settings import ProxySettings
 from plane.transport.controller_url import ControllerUrl
@@ -29,7 +29,7 @@ Exchange = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None
 
 
 class World:
-    """A proxy, a controller of the test's own that speaks page 2, and a backend that does what a test says."""
+    """A proxy, a controller of the test's own, and a backend that does what a test says."""
 
     def __init__(self) -> None:
         self.routes: dict[str, dict[str, Any] | None] = {}
@@ -169,10 +169,10 @@ async def world(**changes: Any) -> AsyncIterator[World]:
             "http_port": 0,
             **changes,
         }
-        started: asyncio.Future[RunningProxy] = asyncio.get_running_loop().create_future()
+        started: asyncio.Future[ProxyServer] = asyncio.get_running_loop().create_future()
 
         async def serve() -> None:
-            async with running_proxy(ProxySettings(**values)) as proxy:
+            async with start_proxy(ProxySettings(**values)) as proxy:
                 started.set_result(proxy)
                 await it.stop.wait()
 

@@ -127,7 +127,7 @@ STEPS = {
     "newAccount": "the account",
     "newOrder": "the order",
     "authorization": "the authorization",
-    "challenge": "the answer to the challenge",
+    "challenge": "the response to the challenge",
     "finalize": "the finalization of the order",
     "certificate": "the certificate",
 }
@@ -136,7 +136,7 @@ STEPS = {
 @pytest.mark.parametrize("body", [b"<html>Welcome</html>", b"[]", b'{"status": 5}', b""])
 @pytest.mark.parametrize("path", STEPS)
 async def test_a_bad_answer_is_named_by_its_step(path: str, body: bytes) -> None:
-    with pytest.raises(OrderFailed, match=f"the CA's response to the request for {STEPS[path]} is not what RFC 8555"):
+    with pytest.raises(OrderFailed, match=f"the CA's response to the request for {STEPS[path]} is not as in RFC 8555"):
         await ordered(ScriptedCa((path, 200, body)))
 
 
@@ -145,7 +145,7 @@ async def test_a_refusal_is_named_by_its_step(path: str) -> None:
     problem = {"type": "urn:ietf:params:acme:error:unauthorized", "detail": "no account for you"}
     ca = ScriptedCa((path, 403, json.dumps(problem).encode()))
     said = "status 403" if path == "directory" else "no account for you (unauthorized)"
-    with pytest.raises(OrderFailed, match=f"(refused|asked for) {STEPS[path]}") as caught:
+    with pytest.raises(OrderFailed, match=f"(refused|request for) {STEPS[path]}") as caught:
         await ordered(ca)
     assert said in str(caught.value)
 

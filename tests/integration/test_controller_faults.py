@@ -55,7 +55,7 @@ async def until_at_home(api: Api, controller: str) -> None:
 
 
 async def test_a_node_that_says_nothing_is_closed(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timing, "NODE_HANDSHAKE_LIMIT_S", 0.3)
+    monkeypatch.setattr(timing, "NODE_HANDSHAKE_TIMEOUT_S", 0.3)
     async with (
         controller_api(postgres_url) as api,
         api.http.ws_connect(f"{api.base}/ctrl/c/{CLUSTER}/proxy-socket") as ws,

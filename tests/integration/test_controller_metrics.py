@@ -88,7 +88,7 @@ async def test_a15_metrics_published_by_an_original_controller_are_heard_and_non
 
 
 async def test_old_metrics_are_forgotten(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timing, "METRICS_KEPT_S", 0.3)
+    monkeypatch.setattr(timing, "METRICS_RETENTION_S", 0.3)
     async with controller_api(postgres_url) as api, fake_drone(api.base) as drone:
         await drone.say("BackendMetrics", {"backend_id": "b", **USAGE})
         await usage(api, "b")

@@ -20,7 +20,7 @@ from harness import real_parts
 from harness.controllers import Api, controller_api
 from harness.fake_node import FakeNode, fake_proxy
 from plane.decisions.rate_limiter import BURST
-from plane.dns.server import running_dns
+from plane.dns.server import start_dns
 from plane.protocol.names import NodeName
 from plane.settings import DnsSettings
 from plane.transport.controller_url import ControllerUrl
@@ -39,7 +39,7 @@ async def serving(base: str, *hosts: str, zone: str | None = ZONE) -> AsyncItera
         hosts=hosts or ("127.0.0.1",),
         port=0,
     )
-    async with running_dns(settings) as server:
+    async with start_dns(settings) as server:
         yield server.port
 
 

@@ -20,7 +20,7 @@ async def test_a_backend_does_not_inherit_the_raised_limit(monkeypatch: pytest.M
     runtime = ProcessRuntime(LogCollector(), bubblewrap=False)
     await runtime.start(RuntimeListener(lambda *told: ended.set_result(told[2])))
     try:
-        assert fd_limit.raise_open_files_limit() == before[1]
+        assert fd_limit.raise_fd_limit() == before[1]
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (before[1], before[1])
         command = ["/bin/sh", "-c", "ulimit -Sn; ulimit -Hn; exit 9"]
         await runtime.spawn(SpawnRequest("limited", {"command": command}))

@@ -27,7 +27,7 @@ from plane.runtime.network.listeners import foreign_listener
 from plane.runtime.network.ports import Ports
 from plane.runtime.process.bubblewrap import bubblewrap_works
 from plane.runtime.process.runtime import ProcessRuntime
-from plane.timing import PORT_SHORTEST_REST_S
+from plane.timing import PORT_MIN_QUARANTINE_S
 
 LIMIT_S = 30.0
 SLEEP = {"command": ["sleep", "60"]}
@@ -137,7 +137,7 @@ def test_a_port_is_allocated_again_when_it_has_rested(monkeypatch: pytest.Monkey
     ports = Ports(some_ports(1))
     port, _ = ports.allocate()
     ports.release(port)
-    now += PORT_SHORTEST_REST_S - 1
+    now += PORT_MIN_QUARANTINE_S - 1
     with pytest.raises(BackendFailed):
         ports.allocate()
     now += 2.0

@@ -15,7 +15,7 @@ from harness.certificates import Authority
 from harness.program import Program
 from harness.proxy_world import CLUSTER, LIMIT_S, World, get, program_world, status
 from plane.protocol.names import ClusterName, NodeName
-from plane.proxy.listeners.entry_points import Entrances, bind
+from plane.proxy.listeners.entry_points import EntryPoints, bind
 from plane.proxy.processes.workers import Workers
 from plane.settings import ProxySettings
 from plane.tasks import end_tasks
@@ -56,7 +56,7 @@ async def test_a_worker_that_dies_is_replaced_and_the_other_serves_on(tmp_path: 
     async with program_world(tmp_path, "--workers", "2") as (it, running):
         victim, other = workers_of(running)
         os.kill(victim, signal.SIGKILL)
-        await asyncio.to_thread(running.says, "worker ended; another is started")
+        await asyncio.to_thread(running.says, "worker ended; starting another")
         async with asyncio.timeout(30):
             # Those whose connection waits for the replacement get their answer from it.
             answers = await asyncio.gather(*(patient(it) for _ in range(20)))
@@ -78,7 +78,7 @@ async def test_a_worker_that_cannot_start_is_started_again_after_growing_waits(
         host="127.0.0.1",
         http_port=0,
     )
-    entrances = Entrances(bind("127.0.0.1", 0, "--http-port"))
+    entrances = EntryPoints(bind("127.0.0.1", 0, "--http-port"))
     running = asyncio.create_task(Workers(settings, ["false"], entrances, say).run())
     said = ""
     try:
@@ -148,7 +148,7 @@ def _take_over_while_asked(it: World, running: Program, loop: asyncio.AbstractEv
 
     stop, asking = asyncio.run_coroutine_threadsafe(begin(), loop).result()
     running.process.send_signal(signal.SIGUSR2)
-    running.says("the new process has taken over")
+    running.says("new process has taken over")
     running.says("proxy stops")
     running.process.wait(30)
     successor = int(
@@ -166,7 +166,7 @@ async def test_a_new_process_that_cannot_start_changes_nothing(tmp_path: Path) -
     async with program_world(tmp_path, *options) as (it, running):
         chain.unlink()
         running.process.send_signal(signal.SIGUSR2)
-        await asyncio.to_thread(running.says, "the new process did not take over")
+        await asyncio.to_thread(running.says, "new process did not take over")
         answer = await it.send(get("/t/a", CLOSE, host=CLUSTER))
         assert status(answer) == 301
         assert it.sockets == 1

@@ -149,7 +149,7 @@ async def test_a23_a_lookup_without_an_answer_is_a_504_and_is_asked_again(monkey
 
 async def test_a10_a_request_in_flight_is_use(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("plane.decisions.routing.activity_monitor.HEARTBEAT_INTERVAL_S", 0.2)
-    monkeypatch.setattr("plane.proxy.data_plane.keepalive_reporter.QUIET_CHECK_INTERVAL_S", 0.05)
+    monkeypatch.setattr("plane.proxy.data_plane.keepalive_reporter.IDLE_POLL_INTERVAL_S", 0.05)
     async with world() as it:
         it.exchange = switch_or_go_on
         async with asyncio.timeout(LIMIT_S):

@@ -13,8 +13,8 @@ from aiohttp import web
 from cryptography import x509
 
 from harness.clusters import free_port
-from plane.proxy.certificates.renewal_info import ask_renewal_info, certificate_id
-from plane.timing import RENEWAL_INFO_INTERVAL_S, RENEWAL_INFO_SHORTEST_S
+from plane.proxy.certificates.renewal_info import certificate_id, fetch_renewal_info
+from plane.timing import RENEWAL_INFO_INTERVAL_S, RENEWAL_INFO_MIN_INTERVAL_S
 
 AUTHORITY = trustme.CA()
 CHAIN = AUTHORITY.issue_cert("plane.test").cert_chain_pems[0].bytes()
@@ -57,32 +57,34 @@ async def ca(
 async def test_the_window_and_when_to_ask_again() -> None:
     answer = web.json_response({"suggestedWindow": WINDOW}, headers={"Retry-After": "21600"})
     async with ca(answer) as (endpoint, trusting, asked):
-        found = await ask_renewal_info(endpoint, CHAIN, trusting)
+        found = await fetch_renewal_info(endpoint, CHAIN, trusting)
     assert asked == [certificate_id(CHAIN)]
     assert found.window is not None
     assert found.window[0] == datetime.datetime(2026, 12, 1, tzinfo=datetime.UTC)
     assert found.window[1] - found.window[0] == datetime.timedelta(days=2, hours=12, seconds=0.5)
-    assert found.ask_again_s == 21600
+    assert found.valid_s == 21600
 
 
-@pytest.mark.parametrize(("wish", "kept"), [("0", RENEWAL_INFO_SHORTEST_S), ("99999999", RENEWAL_INFO_INTERVAL_S * 4)])
+@pytest.mark.parametrize(
+    ("wish", "kept"), [("0", RENEWAL_INFO_MIN_INTERVAL_S), ("99999999", RENEWAL_INFO_INTERVAL_S * 4)]
+)
 async def test_a_wish_beyond_reason_is_not_granted(wish: str, kept: float) -> None:
     async with ca(web.json_response({"suggestedWindow": WINDOW}, headers={"Retry-After": wish})) as (url, trusting, _):
-        assert (await ask_renewal_info(url, CHAIN, trusting)).ask_again_s == kept
+        assert (await fetch_renewal_info(url, CHAIN, trusting)).valid_s == kept
 
 
 @pytest.mark.parametrize("answer", [web.Response(status=500), web.Response(text="junk"), web.json_response({})])
 async def test_what_is_no_answer_is_no_window(answer: web.Response) -> None:
     async with ca(answer) as (endpoint, trusting, _):
-        assert (await ask_renewal_info(endpoint, CHAIN, trusting)).window is None
+        assert (await fetch_renewal_info(endpoint, CHAIN, trusting)).window is None
 
 
 async def test_a_ca_without_it_or_that_is_away_or_not_trusted_says_nothing() -> None:
     async with ca(None, offers=False) as (endpoint, trusting, asked):
-        assert (await ask_renewal_info(endpoint, CHAIN, trusting)).window is None
-        assert (await ask_renewal_info(endpoint, CHAIN, ssl.create_default_context())).window is None
+        assert (await fetch_renewal_info(endpoint, CHAIN, trusting)).window is None
+        assert (await fetch_renewal_info(endpoint, CHAIN, ssl.create_default_context())).window is None
     assert asked == []
-    assert (await ask_renewal_info(endpoint, CHAIN, trusting)).window is None
+    assert (await fetch_renewal_info(endpoint, CHAIN, trusting)).window is None
 
 
 def test_the_certificate_s_name_is_that_of_the_rfc() -> None:

@@ -88,7 +88,7 @@ async def test_the_zone_s_own_servers_are_found_through_the_cname(monkeypatch: p
 
 
 async def test_a_value_that_does_not_come_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dns_propagation, "TXT_VISIBLE_LIMIT_S", 0.3)
+    monkeypatch.setattr(dns_propagation, "TXT_VISIBLE_TIMEOUT_S", 0.3)
     async with name_server() as server, asyncio.timeout(LIMIT_S):
         await until_visible("plane.test", "v", ("127.0.0.1", server.port))
     assert server.asked

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from plane.throttled_log import NamedWarnings, RepeatedWarning
+from plane.throttled_log import ThrottledWarning, ThrottledWarnings
 from plane.timing import WARNING_INTERVAL_S
 
 log = structlog.get_logger("test")
@@ -26,7 +26,7 @@ class Clock:
 def test_the_first_is_said_and_then_one_a_minute_and_the_rest_at_the_end() -> None:
     clock = Clock()
     with capture_logs() as logs:
-        warning = RepeatedWarning(log, "odd", clock=clock, peer="p")
+        warning = ThrottledWarning(log, "odd", clock=clock, peer="p")
         for number in range(4):
             warning.warn(error=number)
         assert [entry["count"] for entry in logs] == [1]
@@ -45,7 +45,7 @@ def test_the_first_is_said_and_then_one_a_minute_and_the_rest_at_the_end() -> No
 
 def test_nothing_is_said_of_what_never_happened() -> None:
     with capture_logs() as logs:
-        RepeatedWarning(log, "odd").end()
+        ThrottledWarning(log, "odd").end()
     assert logs == []
 
 
@@ -54,7 +54,7 @@ def test_none_is_forgotten_and_few_are_said(pauses_s: list[float]) -> None:
     clock = Clock()
     said: list[Any] = []
     with capture_logs() as logs:
-        warning = RepeatedWarning(log, "odd", clock=clock)
+        warning = ThrottledWarning(log, "odd", clock=clock)
         for pause_s in pauses_s:
             clock.now += pause_s
             warning.warn()
@@ -67,7 +67,7 @@ def test_none_is_forgotten_and_few_are_said(pauses_s: list[float]) -> None:
 def test_each_name_is_said_once_a_minute_and_many_names_share_one_line() -> None:
     clock = Clock()
     with capture_logs() as logs:
-        warnings = NamedWarnings(log, "odd", names_limit=2, clock=clock)
+        warnings = ThrottledWarnings(log, "odd", names_limit=2, clock=clock)
         for name in ("a", "b", "a", "c", "d", "c"):
             warnings.warn(name, said=name)
         assert [(entry["said"], entry["count"], "many_names" in entry) for entry in logs] == [

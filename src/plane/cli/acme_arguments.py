@@ -1,4 +1,4 @@
-"""Reads the ``--acme-…`` options of `plane proxy` into settings."""
+"""Parses the ``--acme-…`` options of `plane proxy` into settings."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ def acme_settings(
     ca_file: Path | None,
     name_server: str | None,
 ) -> AcmeSettings | None:
-    """Settings; None without an endpoint.
+    """Return the settings, or None without an endpoint.
 
     Raises:
-        ConfigurationError: something is missing or malformed; names the option.
+        ConfigurationError: an option is missing or malformed.
     """
     if endpoint is None:
         if any(value is not None for value in (email, eab_kid, eab_hmac_key, ca_file, name_server)):
             raise ConfigurationError("--acme-… options need --acme-endpoint, the URL of the CA's directory")
         return None
     if urlsplit(endpoint).scheme != "https" or not urlsplit(endpoint).hostname:
-        raise ConfigurationError(f"--acme-endpoint: {endpoint!r} is no https:// URL of a CA's directory")
+        raise ConfigurationError(f"--acme-endpoint: {endpoint!r} is not an https:// URL of a CA's directory")
     if email is None or "@" not in email:
-        raise ConfigurationError("--acme-endpoint needs --acme-email, an address that the CA may write to")
+        raise ConfigurationError("--acme-endpoint needs --acme-email, an address of contact for the CA")
     if (eab_kid is None) != (eab_hmac_key is None):
         raise ConfigurationError("--acme-eab-kid and --acme-eab-hmac-key go together")
     eab = None
@@ -50,7 +50,7 @@ def acme_settings(
 
 def _base64url(text: str) -> bytes:
     try:
-        # CAs give it with and without padding.
+        # CAs print it with and without padding.
         key = base64.b64decode(text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
         key = b""

@@ -1,4 +1,4 @@
-"""`plane api-key`: makes an API key and the line of ``--api-key-file`` that admits it."""
+"""`plane api-key`: makes an API key and its line for ``--api-key-file``."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from plane.random_ids import random_token
 
 __all__ = ["api_key"]
 
-# Of a key of one's own; ours have 46 characters.
-SHORTEST_KEY = 20
+# For keys that were not made here; those have 46 characters.
+MIN_KEY_LENGTH = 20
 
 
 def api_key(
@@ -26,28 +26,27 @@ def api_key(
     file: Path | None = None,
     hash_stdin: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Make an API key, and the line of a controller's file of keys that admits it.
+    """Make an API key, and its line for a controller's file of keys.
 
-    The key is printed to stdout, this one time; the file has only its hash. A running controller reads the file again
-    on SIGHUP.
+    The key is printed to stdout once; the file has only its hash. A running controller reloads the file on SIGHUP.
 
     Parameters
     ----------
     name
-        Whose key it is; stands in logs and errors. No spaces.
+        Owner of the key, for logs and errors. No spaces.
     role
-        admin: everything. connect: connect, terminate, revoke, and look. read: look. node: be a drone, proxy or DNS
-        server.
+        admin: everything. connect: connect, terminate, revoke and read. read: read only. node: for drones, proxies
+        and DNS servers.
     file
         Append the line to this file. Default: print it to stderr.
     hash_stdin
-        Read a key that you have from stdin instead of making one.
+        Read an existing key from stdin instead of making one.
     """
     if not name or any(character.isspace() for character in name) or name.startswith("#"):
         raise ConfigurationError(f"{name!r} cannot be the name of a key: it must have no spaces and not begin with #")
     key = sys.stdin.readline().strip() if hash_stdin else f"pk_{random_token()}"
-    if len(key) < SHORTEST_KEY:
-        raise ConfigurationError(f"a key needs at least {SHORTEST_KEY} characters, or its hash could be guessed")
+    if len(key) < MIN_KEY_LENGTH:
+        raise ConfigurationError(f"a key needs at least {MIN_KEY_LENGTH} characters, or its hash could be guessed")
     entry = entry_of(name, role, key)
     if file is None:
         print(entry, file=sys.stderr)  # noqa: T201

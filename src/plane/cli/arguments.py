@@ -1,4 +1,4 @@
-"""Reads the values of flags into the types of settings, with an error that names the flag."""
+"""Parses values of options into the types of settings. Errors name the option."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ __all__ = [
 
 
 def cluster_name(text: str, flag: str = "--cluster") -> ClusterName:
-    """A cluster's name.
+    """Parse a cluster's name.
 
     Raises:
         ConfigurationError
@@ -49,7 +49,7 @@ def cluster_name(text: str, flag: str = "--cluster") -> ClusterName:
 
 
 def node_name(text: str | None, prefix: Prefix) -> NodeName:
-    """A node's name, a random one for None.
+    """Parse a node's name; None gives a random one.
 
     Raises:
         ConfigurationError
@@ -58,7 +58,7 @@ def node_name(text: str | None, prefix: Prefix) -> NodeName:
 
 
 def controller_name(text: str | None) -> ControllerName:
-    """A controller's name, a random one for None.
+    """Parse a controller's name; None gives a random one.
 
     Raises:
         ConfigurationError
@@ -76,7 +76,7 @@ def _name(text: str | None, prefix: Prefix) -> str:
 
 
 def http_url(text: str, flag: str) -> str:
-    """A URL that can be asked.
+    """Parse an HTTP URL.
 
     Raises:
         ConfigurationError
@@ -91,7 +91,7 @@ def http_url(text: str, flag: str) -> str:
 
 
 def host_argument(text: str, flag: str) -> str:
-    """A host's name or address, without a port.
+    """Parse a host's name or address, without a port.
 
     Raises:
         ConfigurationError
@@ -103,7 +103,7 @@ def host_argument(text: str, flag: str) -> str:
 
 
 def ip_address(text: str, flag: str = "--ip") -> str:
-    """An IP address; a host name is resolved to its first one.
+    """Parse an IP address, or resolve a host name to its first one.
 
     Raises:
         ConfigurationError
@@ -115,12 +115,14 @@ def ip_address(text: str, flag: str = "--ip") -> str:
     try:
         found = socket.getaddrinfo(text, None, type=socket.SOCK_STREAM)
     except OSError as error:
-        raise ConfigurationError(f"{flag}: {text!r} is no IP address and cannot be resolved: {why(error)}") from None
+        raise ConfigurationError(
+            f"{flag}: {text!r} is not an IP address and cannot be resolved: {why(error)}"
+        ) from None
     return str(found[0][4][0])
 
 
 def json_object(text: str | None, flag: str) -> dict[str, Any] | None:
-    """A JSON object; None for None.
+    """Parse a JSON object; None gives None.
 
     Raises:
         ConfigurationError
@@ -135,13 +137,13 @@ def json_object(text: str | None, flag: str) -> dict[str, Any] | None:
 
 
 def trusted_networks(texts: Sequence[str], *, proxy_protocol: bool) -> tuple[Network, ...]:
-    """The networks of load balancers that are believed.
+    """Parse the networks of trusted load balancers.
 
     Raises:
         ConfigurationError
     """
     if proxy_protocol and not texts:
-        raise ConfigurationError("--proxy-protocol needs --trusted-proxies: nobody else is believed")
+        raise ConfigurationError("--proxy-protocol needs --trusted-proxies: the header is read from no other peer")
     try:
         return parse_networks(texts)
     except ValueError as error:
@@ -149,10 +151,10 @@ def trusted_networks(texts: Sequence[str], *, proxy_protocol: bool) -> tuple[Net
 
 
 def exposed_paths(paths: Sequence[Path]) -> tuple[Path, ...]:
-    """The absolute paths of what ``--expose`` names.
+    """Return the absolute paths of ``--expose``.
 
     Raises:
-        ConfigurationError: one is not there, with which no isolated process could start.
+        ConfigurationError: one does not exist, so that no isolated process could start.
     """
     for path in paths:
         if not path.exists():

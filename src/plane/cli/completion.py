@@ -9,7 +9,7 @@ __all__ = ["completion"]
 
 
 def completion(shell: Literal["bash", "zsh", "fish"], /) -> None:
-    """Print a script that completes this program's commands and options in a shell.
+    """Print a shell script that completes commands and options.
 
     Example: plane completion bash > /etc/bash_completion.d/plane
 

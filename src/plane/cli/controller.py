@@ -29,7 +29,7 @@ def controller(
     forward_auth: str | None = None,
     allowed_host: Annotated[list[str] | None, Parameter(negative="")] = None,
 ) -> None:
-    """Run a controller: the HTTP API, and what drones and proxies connect to. Migrates the database first.
+    """Run a controller: the HTTP API and the sockets of nodes. It migrates the database first.
 
     Example: plane controller --db postgresql://plane@db/plane --default-cluster plane.example.com
 
@@ -40,26 +40,27 @@ def controller(
     host
         Address to listen on.
     port
-        Port to listen on; 0 takes any free one.
+        Port to listen on; 0 for any free one.
     name
         Name of this controller, co-…; default random.
     controller_url
-        URL under which others reach this controller; stands in status URLs. Default: what it listens on.
+        URL under which others reach this controller, for status URLs. Default: the address it listens on.
     default_cluster
         Cluster of connect requests that name none.
     best_of
-        A new backend goes to the least loaded of this many random drones.
+        A new backend is placed on the least loaded of this many random drones.
     cleanup_min_age_days
         Delete terminated backends and events that are older than this many days. Default: keep them.
     cleanup_batch_size
         How many terminated backends are deleted in one transaction.
     api_key_file
-        Close the control API: one NAME ROLE sha256:HASH a line, as `plane api-key` makes them; read again on SIGHUP.
+        Require API keys: a file with one NAME ROLE sha256:HASH per line, as `plane api-key` makes them. SIGHUP reloads
+        it.
     forward_auth
-        Ask this URL whether a request to the control API may pass; 2xx: it may.
+        Send each request to the control API to this URL first; a 2xx response lets it pass.
     allowed_host
-        Name by which clients reach a controller without keys, beside its IP addresses, localhost and the host of
-        --controller-url; may be given several times.
+        Host name under which clients reach a controller without keys, beside its IP addresses, localhost and the host
+        of --controller-url; may be given several times.
     """
     from plane.controller.server import running_controller
 

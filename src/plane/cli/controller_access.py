@@ -1,4 +1,4 @@
-"""Where a controller is and the key for it, as options and environment say; used by nodes and `plane admin`."""
+"""The URL of a controller and the key for it, from options and environment; for nodes and `plane admin`."""
 
 from __future__ import annotations
 
@@ -25,28 +25,29 @@ KeyFileOption = Annotated[
 
 
 def key_files(key_file: Path | None) -> tuple[Path, ...]:
-    """Return the files that this program may read its key from: those of the option and of the environment."""
+    """Return the key files that the option and the environment name."""
     named = os.environ.get(KEY_FILE_VARIABLE)
     return tuple(path for path in (key_file, Path(named) if named else None) if path is not None)
 
 
 def controller_access(url: str, key_file: Path | None) -> ControllerUrl:
-    """Return the controller with the key to send: that of the file, else of the URL, else of `found_key`.
+    """Return the controller's URL with the key: that of the file, else of the URL, else of `found_key`.
 
     Raises:
-        ConfigurationError: the URL or the file cannot be used.
+        ConfigurationError: the URL is malformed, or the file cannot be read.
     """
     parsed = ControllerUrl.parse(url)
     if parsed.bearer_token is not None and any(url in argument for argument in sys.argv):
-        # Who reads it there has all that the key's role may.
+        # Every user of the machine can read the command line and use the key.
         import structlog
 
         from plane.cli.logs import set_up_logs
 
         set_up_logs()
         structlog.get_logger("plane.cli").warning(
-            "API key in a command line; every user of this machine can read it with ps; "
-            "use --controller-key-file or PLANE_CONTROLLER_KEY",
+            "api key in a command line",
+            reason="every user of this machine can read it with ps",
+            instead="--controller-key-file or PLANE_CONTROLLER_KEY",
             controller=parsed.base,
         )
     if key_file is not None:

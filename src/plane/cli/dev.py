@@ -51,7 +51,7 @@ def dev(
     port
         Port of the control API, on 127.0.0.1.
     proxy_port
-        Port of the proxy, on 127.0.0.1 (::1 where localhost means only that).
+        Port of the proxy, on 127.0.0.1 (on ::1 where localhost is only that).
     public_host
         Further HOST or HOST:PORT under which browsers reach the proxy, as through a forwarded port; may be given
         several times. localhost and the loopback addresses are served without it.
@@ -68,7 +68,7 @@ def dev(
     """
     from plane.dev.cluster import DevSettings
 
-    # What is going on is said by the summary; the log has what may have to be acted on.
+    # The summary shows the progress; the log shows only what may need action.
     set_up_logs("warning")
     settings = DevSettings(
         data_dir=data_dir,
@@ -98,13 +98,13 @@ async def _run(settings: DevSettings) -> None:
     console = Console(highlight=False)
     started = time.monotonic()
 
-    def say(what: str) -> None:
+    def report(what: str) -> None:
         console.print(f"[dim]{time.monotonic() - started:5.1f} s[/dim]  {what}")
 
-    async with running_cluster(settings, say) as cluster:
-        say("ready")
+    async with running_cluster(settings, report) as cluster:
+        report("ready")
         console.print(_summary(cluster))
-        console.print("Try it (the answer's url opens in a browser):\n")
+        console.print("Try it (open the url of the response in a browser):\n")
         console.print(_curl_line(cluster), soft_wrap=True, markup=False)
         if cluster.embedded_db is not None:
             command = f"\n{shlex.quote(sys.argv[0])} db list-nodes --db {shlex.quote(cluster.embedded_db)}"

@@ -24,7 +24,7 @@ def dns(
     host: Annotated[list[str] | None, Parameter(negative="")] = None,
     name: str | None = None,
 ) -> None:
-    """Run the ACME DNS server: answers the DNS-01 challenges of clusters whose proxies order certificates.
+    """Run the ACME DNS server: it answers the DNS-01 challenges of clusters whose proxies order certificates.
 
     Delegate a zone to it (an NS record), and point _acme-challenge.CLUSTER at CLUSTER.ZONE with a CNAME.
 
@@ -37,16 +37,16 @@ def dns(
     zone
         Zone that is delegated to this server, such as acme.example.com.
     port
-        Port to listen on, UDP and TCP; 0 takes any free one.
+        Port to listen on, UDP and TCP; 0 for any free one.
     host
         Address to listen on; may be given several times. Default: all of IPv4, and of IPv6 where the machine has it.
     name
         Name of this server, ns-…; default random.
     """
-    from plane.dns.server import running_dns
+    from plane.dns.server import start_dns
 
     serve(
-        running_dns(
+        start_dns(
             DnsSettings(
                 controller_url=controller_access(controller_url, controller_key_file),
                 name=node_name(name, Prefix.ACME_DNS_SERVER),

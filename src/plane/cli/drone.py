@@ -30,27 +30,27 @@ def drone(
     executor_socket: Path | None = None,
     options: RuntimeOptions | None = None,
 ) -> None:
-    """Run a drone: starts and ends backends on this machine as the controller orders.
+    """Run a drone: it starts and ends backends on this machine.
 
     Parameters
     ----------
     controller_url
         The controller, as http://HOST:PORT or https://HOST.
     cluster
-        Cluster that this drone serves, as HOST or HOST:PORT.
+        Cluster of this drone, as HOST or HOST:PORT.
     name
-        Name of this drone, dr-…; default the one of its state store, which is random at first.
+        Name of this drone, dr-…; default the one in its state store, random at first.
     ip
-        Address (or host name, which is resolved) where proxies reach the backends of this drone.
+        Address, or host name, at which proxies reach the backends of this drone.
     pool
         Pool of this drone; default none.
     db
-        File of the state store; default in memory, so that backends end with the drone. With a file, they go on when
-        it stops, and its next start takes them over.
+        File of the state store; default in memory, so that backends end with the drone. With a file they continue
+        when the drone stops, and its next start adopts them.
     terminate_on_exit
-        End all backends when the drone stops, and at its start what a former one has left.
+        End all backends when the drone stops, and those of a former process when it starts.
     executor_socket
-        Unix socket of an external executor, to which backends are left; see `plane executor`.
+        Unix socket of an external executor that runs the backends; see `plane executor`.
     """
     from plane.drone.server import start_drone
 

@@ -12,12 +12,12 @@ __all__ = ["executor"]
 
 
 def executor(*, socket: Path, options: RuntimeOptions | None = None) -> None:
-    """Run an external executor: runs backends for a drone that is told of its socket.
+    """Run an external executor: it runs backends for a drone, over a Unix socket.
 
     Parameters
     ----------
     socket
-        Unix socket to listen at.
+        Unix socket to listen on.
     """
     from plane.executor.server import start_executor
 

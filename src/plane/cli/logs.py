@@ -1,7 +1,7 @@
-"""How the program logs: to stderr, for people on a terminal or as JSON for programs.
+"""Sets up logging: to stderr, for people on a terminal or as JSON for programs.
 
-``PLANE_LOG`` is the level (debug, info, warning, error; default info), ``PLANE_LOG_JSON`` asks for JSON. Tracebacks
-have no values of variables, and every text passes `plane.decisions.redaction`: readers of a log learn no secret.
+``PLANE_LOG`` is the level (debug, info, warning, error; default info), ``PLANE_LOG_JSON`` selects JSON. Tracebacks
+have no values of variables, and every text passes `plane.decisions.redaction`, so that a log has no secrets.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def set_up_logs(default_level: str = "info") -> None:
     """Configure logging for the whole process.
 
     Raises:
-        ConfigurationError: ``PLANE_LOG`` is no level.
+        ConfigurationError: ``PLANE_LOG`` is not a level.
     """
     name = os.environ.get("PLANE_LOG") or default_level
     level = _LEVELS.get(name.lower())
@@ -45,7 +45,7 @@ def set_up_logs(default_level: str = "info") -> None:
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        # Plain, as Python prints it: rich's has the values of all variables.
+        # Python's plain format: rich's has the values of all variables.
         structlog.processors.format_exc_info,
         _redact,
     ]
@@ -66,17 +66,17 @@ def set_up_logs(default_level: str = "info") -> None:
 
 
 def print_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Print what ended the program; for `sys.excepthook`."""
+    """Print the exception that ended the program, redacted. Used as `sys.excepthook`."""
     print(redacted("".join(traceback.format_exception(kind, error, trace))), file=sys.stderr)  # noqa: T201
 
 
 class _OtherLibraries(logging.Handler):
-    """Logs what libraries log with Python's own module."""
+    """Forwards the log records of libraries that use Python's logging module."""
 
     def emit(self, record: logging.LogRecord) -> None:
         text = record.getMessage()
         if record.name == "asyncio":
-            # It names a callback with all its arguments, which are requests and orders.
+            # asyncio prints callbacks with their arguments, which are requests and actions.
             text = text.partition("(")[0].partition("\n")[0].rstrip()
         structlog.get_logger(record.name).log(record.levelno, text, exc_info=record.exc_info)
 

@@ -1,6 +1,6 @@
-"""The program `plane`: its commands, and what becomes of their errors.
+"""The program `plane`: its commands, and how their errors are printed.
 
-Exit status: 0 done, 1 could not (the error says why and what to do), 2 malformed flags.
+Exit status: 0 success, 1 failure (the error gives the cause and what to do), 2 malformed flags.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from plane.protocol.errors import PlaneError
 
 __all__ = ["database_main", "main", "make_program", "options_last"]
 
-# Each is loaded when it is needed, from `plane.cli.NAME`: `plane version` waits for no other, and none for aiohttp but
-# those that use it.
+# A command is imported from `plane.cli.NAME` when it runs, so that `plane version` imports no other command, and only
+# commands that use aiohttp import it.
 RUN = ("dev", "controller", "drone", "proxy", "dns", "executor", "run-config")
 SET_UP = ("migrate", "api-key", "completion", "version")
 GROUPS = {
-    "admin": "Ask a controller, and tell it what to do.",
-    "db": "Look into Plane's database, and mend it, without a controller.",
+    "admin": "Inspect and operate a cluster through a controller.",
+    "db": "Inspect and repair Plane's database, without a controller.",
 }
-# Options that scripts written for the original give before a group's command, and that have a value.
+# Options with a value that scripts for Plane 0.5.5 give before the command of a group.
 _GROUP_OPTIONS = ("--controller", "--db")
 
 
 def make_program() -> App:
-    """The program with all its commands."""
+    """Return the program with all its commands."""
     set_up = Group("Set up", sort_key=3)
     program = App(
         name="plane",
@@ -55,7 +55,7 @@ def _version_text() -> str:
 
 
 def options_last(arguments: Sequence[str]) -> list[str]:
-    """``admin --controller URL status`` as ``admin status --controller URL``: every command has its group's options."""
+    """Return ``admin --controller URL status`` as ``admin status --controller URL``."""
     if not arguments or arguments[0] not in GROUPS:
         return list(arguments)
     group, *rest = arguments
@@ -83,7 +83,7 @@ def _run(arguments: Sequence[str]) -> None:
     try:
         program = make_program()
         if not arguments or arguments[0] in program.help_flags:
-            # The list of commands says what each does, which only those know that are loaded.
+            # The list of commands shows their help, for which they must be imported.
             for command in (*RUN, *SET_UP):
                 program[command]
         program(options_last(arguments))
@@ -97,7 +97,7 @@ def _run(arguments: Sequence[str]) -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
-        # Whoever read the output has seen enough, as `head` does. Nothing is left to be flushed at exit.
+        # The reader closed the pipe, as `head` does. Nothing may be flushed at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
 

@@ -13,7 +13,7 @@ __all__ = ["migrate"]
 
 
 def migrate(*, db: Annotated[str, Parameter(env_var="DATABASE_URL")]) -> None:
-    """Bring a database to this program's schema and exit. An existing database of Plane 0.5.5 keeps its data.
+    """Migrate a database to this program's schema and exit. A database of Plane 0.5.5 keeps its data.
 
     Example: plane migrate --db postgresql://plane@db/plane
 

@@ -1,6 +1,6 @@
-"""What commands print: aligned tables for people, JSON for programs. Called by every command that prints data.
+"""Prints the results of commands: aligned tables for people, JSON for programs.
 
-Colours only on a terminal that wants them (``NO_COLOR``); what goes into a pipe is never cut or wrapped.
+Colours are used on a terminal without ``NO_COLOR``. Output into a pipe is never cut or wrapped.
 """
 
 from __future__ import annotations
@@ -48,18 +48,18 @@ _STYLES = {
 
 
 def console() -> Console:
-    """Where results go."""
+    """Return the console of stdout."""
     return Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 
 
 def print_json(value: Any) -> None:
-    """``value`` as one line of JSON."""
+    """Print ``value`` as one line of JSON."""
     sys.stdout.write(codec.encode(value).decode() + "\n")
     sys.stdout.flush()
 
 
 def show(part: Table | Group) -> None:
-    """Print tables; without a terminal, without the spaces that would fill their last columns."""
+    """Print tables. Without a terminal, no line ends in spaces."""
     out = console()
     if out.is_terminal:
         out.print(part)
@@ -70,7 +70,7 @@ def show(part: Table | Group) -> None:
 
 
 def table(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
-    """Aligned columns; None is shown as a dash. Cells may have rich's markup: escape what comes from elsewhere."""
+    """Return aligned columns; None is shown as a dash. Cells may have rich's markup: escape foreign text."""
     made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for name in names:
         made.add_column(name, overflow="fold")
@@ -80,7 +80,7 @@ def table(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
 
 
 def fields(pairs: Iterable[tuple[str, Any]]) -> Table:
-    """Names and values, one pair a line."""
+    """Return names and values, one pair per line."""
     made = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     made.add_column(style="bold", no_wrap=True)
     made.add_column(overflow="fold")
@@ -98,7 +98,7 @@ def _cell(value: Any) -> str:
 
 
 def duration(seconds: float | None) -> str | None:
-    """As people say it: ``42 s``, ``5 min``, ``3 h``, ``2 d``."""
+    """Return a rounded duration: ``42 s``, ``5 min``, ``3 h``, ``2 d``."""
     if seconds is None:
         return None
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
@@ -108,29 +108,29 @@ def duration(seconds: float | None) -> str | None:
 
 
 def time_text(time: DbTime) -> str:
-    """A time of the database's clock, in UTC, to the second."""
+    """Return a time of the database's clock, in UTC, to the second."""
     return datetime.datetime.fromtimestamp(time.ms / 1000, datetime.UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 def status_text(status: BackendStatus) -> str:
-    """A status in its colour."""
+    """Return a status in its colour."""
     style = _STYLES.get(status, "cyan")
     return f"[{style}]{status}[/{style}]"
 
 
 def key_text(key: KeyConfig | None) -> str | None:
-    """``namespace/name``, or the name alone."""
+    """Return ``namespace/name``, or the name alone."""
     if key is None:
         return None
     return escape(f"{key.namespace}/{key.name}" if key.namespace else key.name)
 
 
 def entry_text(entry: BackendStatusStreamEntry) -> str:
-    """A state as one line, with why it ended."""
-    why = [str(part) for part in (entry.termination_kind, entry.termination_reason) if isinstance(part, str)]
+    """Return a state as one line, with the cause of its end."""
+    causes = [str(part) for part in (entry.termination_kind, entry.termination_reason) if isinstance(part, str)]
     if entry.exit_error is True:
-        why.append("exit error")
+        causes.append("exit error")
     if isinstance(entry.message, str):
-        why.append(entry.message)
-    said = f"  {escape(', '.join(why))}" if why else ""
-    return f"{time_text(entry.time)}  {status_text(entry.status)}{said}"
+        causes.append(entry.message)
+    suffix = f"  {escape(', '.join(causes))}" if causes else ""
+    return f"{time_text(entry.time)}  {status_text(entry.status)}{suffix}"

@@ -35,7 +35,7 @@ def proxy(
     cluster: str,
     controller_key_file: KeyFileOption = None,
     name: str | None = None,
-    host: str = "0.0.0.0",  # noqa: S104 - browsers come from elsewhere
+    host: str = "0.0.0.0",  # noqa: S104 - browsers are on other machines
     https: Annotated[bool, Parameter(negative="")] = False,
     http_port: Annotated[int | None, Parameter(validator=_PORT)] = None,
     https_port: Annotated[int, Parameter(validator=_PORT)] = 443,
@@ -64,7 +64,7 @@ def proxy(
     max_header_fields: Annotated[int, Parameter(validator=_SIZE)] = DEFAULT_LIMITS.fields,
     max_chunk_line_bytes: Annotated[int, Parameter(validator=_SIZE)] = DEFAULT_LIMITS.chunk_line_bytes,
 ) -> None:
-    """Run a proxy: what browsers reach.
+    """Run a proxy, which forwards the requests of browsers to backends.
 
     Example: plane proxy --controller-url http://10.0.0.1:8080 --cluster plane.example.com:9090
 
@@ -79,9 +79,9 @@ def proxy(
     host
         Address to listen on.
     https
-        Serve TLS; the port of plain HTTP then only redirects. Needs a certificate.
+        Serve TLS; the HTTP port then only redirects. Needs a certificate.
     http_port
-        Port of plain HTTP; default 9090, with --https 80. 0 takes any free one.
+        Port of plain HTTP; default 9090, with --https 80; 0 for any free one.
     https_port
         Port of TLS.
     cert_path
@@ -89,34 +89,34 @@ def proxy(
     tls_cert
         Certificate chain as a PEM file, with --tls-key.
     tls_key
-        Its private key as a PEM file that only its owner (and group) may read.
+        Private key of --tls-cert as a PEM file that only its owner and group can read.
     acme_endpoint
-        Directory of the CA from which the certificate of the cluster is ordered, by DNS challenge.
+        URL of the ACME directory of a CA; the proxy orders the certificate there by DNS-01.
     acme_email
-        Where the CA writes to.
+        Email address of contact for the CA.
     acme_eab_kid
-        Key id, if the CA wants an external account binding.
+        Key id, if the CA requires an external account binding.
     acme_eab_hmac_key
-        Its key, base64url.
+        Key of the external account binding, base64url.
     acme_ca
-        PEM file of a private CA to trust when talking to the endpoint.
+        PEM file of a private CA to trust for --acme-endpoint.
     acme_name_server
-        Address (and port) of the name server to ask whether a challenge is answered; default those of its zone.
+        Address (and port) of the name server to query for the challenge; default those of its zone.
     root_redirect_url
-        Where / leads; without it, / is answered with 400.
+        Target of /; without it, / gets 400.
     workers
-        Processes that share the ports; one per core that browsers' traffic may use.
+        Processes that share the ports; one per core that the traffic may use.
     metrics_port
-        Port of /metrics for Prometheus; each further worker has the next one. Without it there is none.
+        Port of /metrics for Prometheus; each further worker has the next one. Default: no metrics.
     metrics_host
         Address of that port.
     trusted_proxies
-        Networks or addresses of load balancers in front, as 10.0.0.0/8; may be given several times. What they say in
-        X-Forwarded-For, X-Forwarded-Proto and X-Forwarded-Host is believed; what others say is replaced.
+        Networks or addresses of load balancers, as 10.0.0.0/8; may be given several times. Their X-Forwarded-For,
+        X-Forwarded-Proto and X-Forwarded-Host are used; those of other clients are replaced.
     proxy_protocol
-        Each connection of a trusted proxy begins with a header of the PROXY protocol, version 1 or 2.
+        Connections of trusted proxies begin with a header of the PROXY protocol, version 1 or 2.
     waiting_page
-        Show browsers a page while a backend starts; it opens the app when that is ready.
+        Show browsers a page while a backend starts; it opens the application when that is ready.
     head_timeout
         Seconds from the first byte of a request to the end of its head.
     idle_timeout
@@ -124,15 +124,15 @@ def proxy(
     connect_timeout
         Seconds for a backend to accept a connection.
     body_timeout
-        Seconds without a byte of a body getting on, since one side does not send or does not read.
+        Seconds without progress of a body, because one side does not send or does not read.
     max_head_bytes
-        Largest head of a request (431).
+        Largest request head in bytes; larger ones get 431.
     max_target_bytes
-        Longest target of a request (414).
+        Longest request target in bytes; longer ones get 414.
     max_header_fields
-        Most header fields of a request (431).
+        Most header fields of a request; more get 431.
     max_chunk_line_bytes
-        Longest size line of a chunk, extensions included, and longest trailer field (400).
+        Longest size line of a chunk with its extensions, and longest trailer field; longer ones get 400.
     """
     acme = acme_settings(acme_endpoint, acme_email, acme_eab_kid, acme_eab_hmac_key, acme_ca, acme_name_server)
     check_certificate_options(https, cert_path, tls_cert, tls_key, has_acme=acme is not None)
@@ -166,11 +166,11 @@ def proxy(
 
 @asynccontextmanager
 async def proxy_component(settings: ProxySettings) -> AsyncIterator[Running]:
-    """A proxy while the block runs, with its worker processes and its hot restart on SIGUSR2."""
+    """Run a proxy while the block runs, with its worker processes and hot restart on SIGUSR2."""
     from plane.cli.proxy_worker import COMMAND
-    from plane.proxy.server import running_proxy
+    from plane.proxy.server import start_proxy
 
     command = [sys.executable, *sys.orig_argv[1:]]
-    async with running_proxy(settings, worker_command=COMMAND, successor_command=command) as proxy:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, proxy.hand_over)
+    async with start_proxy(settings, worker_command=COMMAND, successor_command=command) as proxy:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, proxy.restart)
         yield proxy

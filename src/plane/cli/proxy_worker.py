@@ -12,7 +12,7 @@ import uvloop
 from plane.cli.logs import print_uncaught, set_up_logs
 from plane.decisions.redaction import redacted
 from plane.protocol.errors import PlaneError
-from plane.proxy.processes.worker import receive_order, run_worker
+from plane.proxy.processes.worker import receive_config, run_worker
 
 __all__ = ["COMMAND", "main"]
 
@@ -20,17 +20,17 @@ COMMAND = (sys.executable, "-m", "plane.cli.proxy_worker")
 
 
 async def _run(pair: socket.socket) -> None:
-    order = receive_order(pair)
+    config = receive_config(pair)
     pair.setblocking(False)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await run_worker(pair, order, stop)
+    await run_worker(pair, config, stop)
 
 
 def main() -> None:
-    """Serve until the proxy says that it is enough, or is gone."""
+    """Serve until the proxy asks to stop, or is gone."""
     sys.excepthook = print_uncaught
     set_up_logs()
     try:

@@ -1,4 +1,4 @@
-"""`plane run-config`: one component from a file. Its fields are read by `plane.cli.run_config_settings`."""
+"""`plane run-config`: runs one component from a file. `plane.cli.run_config_settings` reads its fields."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ def run_config(file: Path | None = None, /, *, schema: Annotated[bool, Parameter
     Parameters
     ----------
     file
-        The file.
+        JSON file of one component.
     schema
-        Print a JSON schema of the file instead.
+        Print the JSON schema of such files, and exit.
     """
     if schema:
         document = msgspec.json.schema(RunConfig) | {"minProperties": 1, "maxProperties": 1}
         sys.stdout.write(msgspec.json.format(codec.encode(document)).decode() + "\n")
         return
     if file is None:
-        raise ConfigurationError("name a file, as in: plane run-config controller.json")
+        raise ConfigurationError("name a file, for example: plane run-config controller.json")
     try:
         config = codec.decode(file.read_bytes(), RunConfig)
     except OSError as error:
@@ -53,7 +53,7 @@ def run_config(file: Path | None = None, /, *, schema: Annotated[bool, Parameter
 
 
 def _component(settings: Settings) -> AbstractAsyncContextManager[Running]:
-    # Each loads what it needs.
+    # Each branch imports only its own component.
     match settings:
         case ControllerSettings():
             from plane.controller.server import running_controller
@@ -64,9 +64,9 @@ def _component(settings: Settings) -> AbstractAsyncContextManager[Running]:
 
             return start_drone(settings)
         case DnsSettings():
-            from plane.dns.server import running_dns
+            from plane.dns.server import start_dns
 
-            return running_dns(settings)
+            return start_dns(settings)
         case ExecutorSettings():
             from plane.executor.server import start_executor
 

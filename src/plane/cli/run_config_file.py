@@ -1,6 +1,6 @@
-"""The file of `plane run-config`: one component, with the names of fields of the original and a field for each setting.
+"""The schema of `plane run-config` files: one component, with a field for each setting.
 
-What the original has is named as there; the other fields are additions. `plane.cli.run_config_settings` reads them.
+Fields that Plane 0.5.5 has keep their names; the others are additions. `plane.cli.run_config_settings` reads them.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ _TIMEOUTS = ProxyLimits()
 
 
 class _Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A field that is not known is a typing error, and is refused."""
+    """Base of all parts. An unknown field is refused."""
 
 
 class ControllerConfig(_Config, frozen=True, kw_only=True):
-    """A controller. ``bind_addr`` is ``IP:PORT``, ``id`` its name; ``api_key_file`` and ``allowed_hosts`` are ours."""
+    """A controller. ``bind_addr`` is ``IP:PORT``, ``id`` its name. Additions: ``api_key_file``, ``allowed_hosts``."""
 
     db_url: str
     bind_addr: str = "127.0.0.1:8080"
@@ -64,7 +64,7 @@ class ControllerConfig(_Config, frozen=True, kw_only=True):
 
 
 class DockerExecutorConfig(_Config, frozen=True, kw_only=True):
-    """Containers. ``cleanup_min_age`` is in seconds; ``log_config`` is Docker's object; ``socket`` is ours."""
+    """Containers. ``cleanup_min_age`` is in seconds, ``log_config`` Docker's object. Addition: ``socket``."""
 
     runtime: str | None = None
     log_config: dict[str, Any] | None = None
@@ -81,7 +81,7 @@ class UnixSocketExecutorConfig(_Config, frozen=True, kw_only=True):
 
 
 class ProcessExecutorConfig(_Config, frozen=True, kw_only=True):
-    """Plain processes; ours. ``expose``, ``hide``: folders that isolated ones can read, files that they cannot."""
+    """Processes (addition). ``expose``, ``hide``: paths that isolated ones can read, and cannot read."""
 
     mount_base: str | None = None
     expose: list[str] | None = None
@@ -91,14 +91,14 @@ class ProcessExecutorConfig(_Config, frozen=True, kw_only=True):
 
 
 class AutoExecutorConfig(_Config, frozen=True, kw_only=True):
-    """Docker where an engine answers, else processes; ours. A ``mount_base`` in one of the two is that of both."""
+    """Docker where an engine responds, else processes (addition). A ``mount_base`` of either applies to both."""
 
     docker: DockerExecutorConfig | None = None
     process: ProcessExecutorConfig | None = None
 
 
 class ExecutorConfig(Variants, frozen=True, kw_only=True, rename=None):
-    """What runs a drone's backends."""
+    """The runtime of a drone."""
 
     docker: DockerExecutorConfig | UnsetType = UNSET
     unix_socket: UnixSocketExecutorConfig | UnsetType = UNSET
@@ -107,7 +107,7 @@ class ExecutorConfig(Variants, frozen=True, kw_only=True, rename=None):
 
 
 class RuntimeConfig(Variants, frozen=True, kw_only=True, rename=None):
-    """What runs an external executor's backends."""
+    """The runtime of an external executor."""
 
     docker: DockerExecutorConfig | UnsetType = UNSET
     process: ProcessExecutorConfig | UnsetType = UNSET
@@ -115,7 +115,7 @@ class RuntimeConfig(Variants, frozen=True, kw_only=True, rename=None):
 
 
 class BackendsConfig(_Config, frozen=True, kw_only=True):
-    """What is the same for all kinds of backends; ours."""
+    """Settings of all runtimes (addition)."""
 
     log_limit_bytes: Annotated[int, msgspec.Meta(ge=100_000)] = 10 * 1024 * 1024
     soft_terminate_grace_seconds: PositiveSeconds = timing.SOFT_TERMINATE_GRACE_S
@@ -123,8 +123,9 @@ class BackendsConfig(_Config, frozen=True, kw_only=True):
 
 
 class DroneConfig(_Config, frozen=True, kw_only=True):
-    """A drone. ``cleanup_min_age`` is what 0.5.5 insists on and ignores; ``terminate_on_exit``, ``backends`` and
-    ``controller_key_file`` are ours.
+    """A drone. 0.5.5 requires ``cleanup_min_age`` and ignores it.
+
+    Additions: ``terminate_on_exit``, ``backends``, ``controller_key_file``.
     """
 
     controller_url: str
@@ -141,7 +142,7 @@ class DroneConfig(_Config, frozen=True, kw_only=True):
 
 
 class ExecutorComponentConfig(_Config, frozen=True, kw_only=True):
-    """An external executor, which listens at the Unix socket ``socket_path``; ours."""
+    """An external executor that listens on the Unix socket ``socket_path`` (addition)."""
 
     socket_path: str
     executor_config: RuntimeConfig | None = None
@@ -149,7 +150,7 @@ class ExecutorComponentConfig(_Config, frozen=True, kw_only=True):
 
 
 class PortConfig(_Config, frozen=True, kw_only=True):
-    """Where a proxy listens; with ``https_port`` it serves TLS. ``host`` is ours."""
+    """The ports of a proxy. With ``https_port`` it serves TLS. Addition: ``host``."""
 
     http_port: UInt16
     https_port: UInt16 | None = None
@@ -157,7 +158,7 @@ class PortConfig(_Config, frozen=True, kw_only=True):
 
 
 class EabKeypair(_Config, frozen=True, kw_only=True):
-    """An external account binding. ``key`` is base64url; without it, it is in ``PLANE_ACME_EAB_HMAC_KEY``."""
+    """An external account binding. ``key`` is base64url; its default is ``PLANE_ACME_EAB_HMAC_KEY``."""
 
     key_id: str
     key: str | None = None
@@ -167,7 +168,7 @@ class EabKeypair(_Config, frozen=True, kw_only=True):
 
 
 class AcmeConfig(_Config, frozen=True, kw_only=True):
-    """Where a proxy orders its certificate; ``ca_file`` and ``name_server`` are ours."""
+    """How a proxy orders its certificate. Additions: ``ca_file``, ``name_server``."""
 
     endpoint: str
     mailto_email: str
@@ -177,7 +178,7 @@ class AcmeConfig(_Config, frozen=True, kw_only=True):
 
 
 class ProxyTimeoutsConfig(_Config, frozen=True, kw_only=True):
-    """How long a proxy waits, in seconds; see `plane.settings.ProxyLimits`."""
+    """Timeouts of a proxy in seconds; see `plane.settings.ProxyLimits`."""
 
     head: PositiveSeconds = _TIMEOUTS.head_s
     idle: PositiveSeconds = _TIMEOUTS.idle_s
@@ -186,7 +187,7 @@ class ProxyTimeoutsConfig(_Config, frozen=True, kw_only=True):
 
 
 class HttpLimitsConfig(_Config, frozen=True, kw_only=True):
-    """How large the parts of a request may be; see `plane.decisions.http.limits`."""
+    """Sizes of the parts of a request; see `plane.decisions.http.limits`."""
 
     head_bytes: Positive = DEFAULT_LIMITS.head_bytes
     target_bytes: Positive = DEFAULT_LIMITS.target_bytes
@@ -195,7 +196,7 @@ class HttpLimitsConfig(_Config, frozen=True, kw_only=True):
 
 
 class ProxyConfig(_Config, frozen=True, kw_only=True):
-    """A proxy. What stands behind ``root_redirect_url``, and ``controller_key_file``, are ours."""
+    """A proxy. Additions: the fields after ``root_redirect_url``, and ``controller_key_file``."""
 
     controller_url: str
     controller_key_file: str | None = None
@@ -218,7 +219,7 @@ class ProxyConfig(_Config, frozen=True, kw_only=True):
 
 
 class DnsConfig(_Config, frozen=True, kw_only=True):
-    """A DNS server. ``controller_key_file`` and ``hosts`` are ours.
+    """A DNS server. Additions: ``controller_key_file``, ``hosts``.
 
     Without ``zone``, ``_acme-challenge.{cluster}`` of any cluster is answered, for tests.
     """

@@ -1,4 +1,4 @@
-"""Which field of `plane run-config` stands for which option of the component's command? For errors, and for a test."""
+"""Maps options of a command to fields of `plane run-config`, for error messages and a test."""
 
 from __future__ import annotations
 
@@ -91,6 +91,6 @@ FIELD_OF_OPTION: dict[str, dict[str, str]] = {
 
 
 def with_fields(component: str, text: str) -> str:
-    """Return an error's text that names options with the names of the component's fields."""
+    """Return an error's text with the options replaced by the fields of the component."""
     fields = FIELD_OF_OPTION[component]
     return re.sub(r"--[a-z-]+", lambda found: fields.get(found[0], found[0]), text)

@@ -1,6 +1,6 @@
-"""Makes the settings of a component from the file of `plane run-config`.
+"""Converts a file of `plane run-config` into the settings of its component.
 
-Errors of what the command line reads too name its options; see `plane.cli.run_config_options`.
+Errors of readers that the command line shares name options; `plane.cli.run_config_options` replaces them by fields.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ T = TypeVar("T")
 
 Settings = ControllerSettings | DroneSettings | ProxySettings | DnsSettings | ExecutorSettings
 
-# The variables that stand in for a field, as they do for the option of the component's command.
+# Environment variables that are the default of a field, and of the option of the command.
 API_KEY_FILE_VARIABLE = "PLANE_API_KEY_FILE"
 EAB_KEY_VARIABLE = "PLANE_ACME_EAB_HMAC_KEY"
 
@@ -72,7 +72,7 @@ def settings_of(config: RunConfig, file: Path, environment: Mapping[str, str] = 
     """Return the settings of the file's component.
 
     Args:
-        file: where the configuration stands, which backends of a drone must not read.
+        file: the configuration file, which backends of a drone must not read.
 
     Raises:
         ConfigurationError: names the field.

@@ -1,4 +1,4 @@
-"""Options that say how backends are run: those of `plane drone` and of `plane executor` alike."""
+"""Options of the runtime, which `plane drone` and `plane executor` share."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class RuntimeOptions:
     Parameters
     ----------
     runtime
-        What runs backends: docker, process, or auto for Docker where an engine answers, else processes. Processes of an
-        external executor take the executable's image as a command line.
+        Runtime of backends: docker, process, or auto for Docker where an engine responds, else processes. Processes of
+        an external executor take the executable's image as a command line.
     docker_socket
         Unix socket of the Docker engine.
     docker_runtime
@@ -37,11 +37,11 @@ class RuntimeOptions:
     log_config
         Logging of containers as the engine's JSON, such as {"Type": "journald"}.
     mount_base
-        Folder below which backends may have a folder of their own mounted at /plane-data.
+        Folder whose subfolders may be mounted into backends at /plane-data.
     auto_prune_images
-        Remove images that no container uses, every minute.
+        Remove unused images every minute.
     auto_prune_containers_older_than_seconds
-        Remove stopped containers of backends so long after their end; looked for every minute.
+        Remove stopped containers of backends this long after their end, every minute.
     expose
         Folder below /tmp, /var/tmp, /run or a private home that isolated processes can read; may be given several
         times.
@@ -49,16 +49,16 @@ class RuntimeOptions:
         File or folder that isolated processes cannot read, such as one with keys; may be given several times. The
         state store and the file of `plane run-config` are hidden without it.
     backend_user
-        User that processes run as whose executable names none, where this program is root; default plane-backend if the
-        machine has that user, else nobody.
+        User of processes whose executable names none, if this program is root; default plane-backend if the machine has
+        that user, else nobody.
     backend_ports
         Range of ports for backends that are processes, as FIRST-LAST; default outside of net.ipv4.ip_local_port_range.
     log_limit_bytes
-        How much of each backend's output is kept.
+        Output that is kept, per backend.
     soft_terminate_grace
         Seconds from asking a backend to stop until it is killed.
     startup_timeout
-        Seconds until a backend must answer HTTP.
+        Seconds until a backend must respond to HTTP.
     """
 
     runtime: RuntimeKind = RuntimeKind.AUTO
@@ -79,7 +79,7 @@ class RuntimeOptions:
     startup_timeout: Annotated[float, _POSITIVE] = timing.STARTUP_TIMEOUT_S
 
     def settings(self) -> dict[str, Any]:
-        """The fields of `plane.settings.RuntimeSettings`.
+        """Return the fields of `plane.settings.RuntimeSettings`.
 
         Raises:
             ConfigurationError

@@ -1,4 +1,4 @@
-"""Runs a component until it is asked to stop (SIGTERM, SIGINT) or one of its parts dies."""
+"""Runs a component until SIGTERM or SIGINT, or until one of its parts fails."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Running(Protocol):
     """A started component."""
 
     async def wait(self) -> None:
-        """Return when the component has nothing more to do; raises when a part of it died."""
+        """Return when the component has ended. Raise what ended one of its parts."""
 
 
 def serve(component: AbstractAsyncContextManager[Running]) -> None:
@@ -44,9 +44,9 @@ async def until_stopped(*running: Running) -> None:
     """Return on SIGTERM or SIGINT.
 
     Raises:
-        Exception: whatever ended a component's part.
+        Exception: what ended a part of a component.
     """
-    # What is there by now stays: a full collection, which takes 10 ms of everybody's time, need not look at it.
+    # Objects that exist by now live until the end. Without them a full collection does not take its 10 ms.
     gc.collect()
     gc.freeze()
     loop = asyncio.get_running_loop()

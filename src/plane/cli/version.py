@@ -13,6 +13,6 @@ def version() -> None:
 
 
 def version_text() -> str:
-    """What is printed."""
+    """Return the line that `plane version` prints."""
     this = this_version()
     return f"plane {this.version} ({this.git_hash})"

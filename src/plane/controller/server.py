@@ -37,7 +37,7 @@ from plane.database.event_bus import EventBus
 from plane.database.migrate import migrate
 from plane.database.pool import Database, DatabaseUnavailable, open_database
 from plane.decisions.http.unproven_connections import unproven_limit
-from plane.fd_limit import raise_open_files_limit
+from plane.fd_limit import raise_fd_limit
 from plane.protocol.addresses import format_socket_address
 from plane.protocol.errors import ConfigurationError, why_no_port
 from plane.protocol.notifications import EventKind
@@ -198,7 +198,7 @@ async def _serving(context: Context, listener: socket.socket) -> AsyncIterator[_
     await runner.setup()
     assert runner.server is not None
     loop = asyncio.get_running_loop()
-    deadlines = RequestDeadlines(unproven_limit(raise_open_files_limit()))
+    deadlines = RequestDeadlines(unproven_limit(raise_fd_limit()))
     # As the runner's server would make it, but for the class.
     general = partial(
         HttpConnection,

@@ -16,7 +16,7 @@ from plane.protocol.backend_state import BackendState, BackendStatus, Ready, Wai
 from plane.protocol.drone_messages import BackendMetrics
 from plane.protocol.proxy_messages import RouteInfo
 from plane.protocol.times import DbTime
-from plane.timing import SHORTEST_IDLE_S, SWEEP_INTERVAL_S
+from plane.timing import MIN_IDLE_S, SWEEP_INTERVAL_S
 
 __all__ = [
     "RouteRow",
@@ -100,7 +100,7 @@ async def backends_to_sweep(db: Database, drone_ids: Sequence[int]) -> list[Swee
         drone_ids,
         BackendStatus.TERMINATING.number,
         SWEEP_INTERVAL_S,
-        SHORTEST_IDLE_S,
+        MIN_IDLE_S,
     )
     return [SweepCandidate(row["id"], row["drone_id"], row["due_in_s"]) for row in rows]
 

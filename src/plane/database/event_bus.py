@@ -26,7 +26,7 @@ from plane.decisions.reconnect_backoff import ReconnectBackoff
 from plane.protocol import codec
 from plane.protocol.errors import MessageError, PlaneError
 from plane.protocol.notifications import EVENTS_CHANNEL, LOGS_CHANNEL, METRICS_CHANNEL, Event, EventKind
-from plane.throttled_log import RepeatedWarning
+from plane.throttled_log import ThrottledWarning
 from plane.timing import EVENT_REPLAY_PAGE
 
 __all__ = ["EventBus", "Overflowed", "Subscription"]
@@ -116,7 +116,7 @@ class EventBus:
         self._last_id: int | None = None
         # In the order in which they were heard, so that the oldest is forgotten first.
         self._seen: OrderedDict[int, datetime.datetime] = OrderedDict()
-        self._not_understood = RepeatedWarning(log, "notification not understood")
+        self._not_understood = ThrottledWarning(log, "notification not understood")
         self.listening = asyncio.Event()
         self.heard = 0
 

@@ -16,7 +16,7 @@ from plane.protocol.inspection import BackendDetail, BackendList, BackendSummary
 from plane.protocol.keys import KeyConfig
 from plane.protocol.names import NodeKind
 from plane.protocol.times import DbTime
-from plane.timing import SHORTEST_IDLE_S, SWEEP_INTERVAL_S
+from plane.timing import MIN_IDLE_S, SWEEP_INTERVAL_S
 
 __all__ = [
     "TerminationCandidate",
@@ -90,7 +90,7 @@ async def drone_id(db: Database, cluster: str, drone: str) -> int | None:
 
 async def termination_candidates(db: Database, drone_id: int) -> list[TerminationCandidate]:
     """The backends of a drone that a sweep ends now or within its interval, those with an order included."""
-    rows = await db.fetch(_SQL["termination_candidates"], drone_id, SWEEP_INTERVAL_S, SHORTEST_IDLE_S)
+    rows = await db.fetch(_SQL["termination_candidates"], drone_id, SWEEP_INTERVAL_S, MIN_IDLE_S)
     return [
         TerminationCandidate(
             backend=row["id"],

@@ -10,11 +10,11 @@ from plane.decisions.backends.lost_drones import SuspectBackend
 from plane.protocol.backend_state import BackendStatus
 from plane.timing import (
     DRONE_LOST_AFTER_S,
-    END_AGAIN_AFTER_S,
     KEY_GONE_AFTER_S,
     KEY_HARD_TERMINATE_AFTER_S,
     KEY_LEASE_S,
-    SCHEDULED_TOO_LONG_S,
+    SCHEDULED_TIMEOUT_S,
+    TERMINATE_AGAIN_AFTER_S,
 )
 
 __all__ = ["PAGE", "doubtful", "send_again", "try_lock"]
@@ -38,11 +38,11 @@ async def doubtful(db: Transaction) -> list[SuspectBackend]:
     rows = await db.fetch(
         _SQL["doubtful_backends"],
         DRONE_LOST_AFTER_S,
-        SCHEDULED_TOO_LONG_S,
+        SCHEDULED_TIMEOUT_S,
         KEY_LEASE_S - KEY_HARD_TERMINATE_AFTER_S,
         PAGE,
         KEY_GONE_AFTER_S,
-        END_AGAIN_AFTER_S,
+        TERMINATE_AGAIN_AFTER_S,
     )
     return [
         SuspectBackend(

@@ -1,7 +1,7 @@
-"""Has a source asked for too much that leads nowhere? A bucket of tokens for each network, in bounded memory.
+"""Limits the requests of each network with a token bucket, in bounded memory.
 
-`plane.dns.listeners` asks before it answers or forwards what is not known to lead somewhere, so that the server is of
-no use for reflecting packets at others, nor for flooding the controller.
+`plane.dns.listeners` checks it before it responds to, or forwards, queries that have no known value. So the server
+cannot be used to reflect packets at others, or to flood the controller.
 """
 
 from __future__ import annotations
@@ -9,30 +9,30 @@ from __future__ import annotations
 import ipaddress
 from collections import OrderedDict
 
-__all__ = ["SourceRate", "network_of"]
+__all__ = ["RateLimiter", "network_of"]
 
-# A resolver asks some names per order; its retries and its siblings in one network are many times fewer than this.
+# A resolver queries a few names per order. Its retries, and other resolvers of its network, stay far below this.
 RATE_PER_S = 20.0
 BURST = 60.0
 NETWORKS_LIMIT = 10_000
 
 
 def network_of(address: str) -> str:
-    """The network that one asker can be assumed to have: /24 of IPv4, /56 of IPv6."""
+    """Return the network that one client can be assumed to have: /24 of IPv4, /56 of IPv6."""
     parsed = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
         parsed = parsed.ipv4_mapped
     return str(ipaddress.ip_network((parsed, 24 if parsed.version == 4 else 56), strict=False))
 
 
-class SourceRate:
-    """Buckets of all networks. Times in seconds, monotonic."""
+class RateLimiter:
+    """The buckets of all networks. Times are monotonic, in seconds."""
 
     def __init__(self) -> None:
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def allows(self, network: str, now: float) -> bool:
-        """Take a token of ``network``; False if it has none left."""
+        """Take a token from the bucket of ``network``. False: it is empty."""
         left, since = self._buckets.pop(network, (BURST, now))
         left = min(BURST, left + (now - since) * RATE_PER_S)
         allowed = left >= 1

@@ -33,7 +33,7 @@ from plane.protocol.addresses import format_socket_address
 from plane.protocol.control_api import ClusterState
 from plane.protocol.errors import ConfigurationError
 from plane.protocol.names import ClusterName, ControllerName, NodeName
-from plane.proxy.server import RunningProxy, running_proxy
+from plane.proxy.server import ProxyServer, start_proxy
 from plane.runtime.docker.engine import engine_is_available
 from plane.runtime.process.bubblewrap import bubblewrap_works
 from plane.settings import ControllerSettings, DroneSettings, ProxySettings, RuntimeKind
@@ -83,7 +83,7 @@ class DevCluster:
 
     controller: RunningController
     drones: dict[str, DroneServer]
-    proxy: RunningProxy
+    proxy: ProxyServer
     control_url: str
     api_key: str = field(repr=False)
     proxy_url: str
@@ -146,7 +146,7 @@ async def running_cluster(settings: DevSettings, say: Callable[[str], None]) -> 
             drones[drone_settings.pool] = drone
         say("proxy starts")
         proxy = await stack.enter_async_context(
-            running_proxy(
+            start_proxy(
                 ProxySettings(
                     controller_url=nodes_url,
                     cluster=cluster,

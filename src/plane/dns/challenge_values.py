@@ -1,6 +1,6 @@
-"""What are a cluster's challenge values? From a short memory, else from the controller: one question per cluster.
+"""The challenge values of clusters, cached for a second. Each cluster is requested from the controller once at a time.
 
-`dns.listeners` asks; `running` sends the questions on and hands the answers back.
+`dns.listeners` fetches values; `dns.server` sends the requests and passes the responses back.
 """
 
 from __future__ import annotations
@@ -10,62 +10,70 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from plane.protocol.dns_messages import TxtRecordResponse
-from plane.timing import TXT_ANSWER_LIMIT_S, TXT_REMEMBERED_S
+from plane.timing import TXT_CACHE_TTL_S, TXT_RESPONSE_TIMEOUT_S
 
-__all__ = ["Known", "Questions"]
+__all__ = ["CachedValues", "ChallengeValues"]
 
-REMEMBERED_LIMIT = 10_000
+CACHE_LIMIT = 10_000
 IN_FLIGHT_LIMIT = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """A cluster's values, none, one or two, and until when they may be told (of the event loop's clock)."""
+class CachedValues:
+    """A cluster's values: none, one or two. They expire at ``expires_at`` of the event loop's clock."""
 
     values: tuple[str, ...]
-    until: float
+    expires_at: float
 
 
-class Questions:
-    """Questions and answers about clusters. ``send`` asks the controller, or raises OSError without a connection."""
+class ChallengeValues:
+    """The values of all clusters.
+
+    Args:
+        send: requests a cluster's values from the controller; raises OSError without a connection.
+    """
 
     def __init__(self, send: Callable[[str], Awaitable[None]]) -> None:
         self._send = send
         self._clock = asyncio.get_running_loop().time
-        self._remembered: dict[str, Known] = {}
-        self._waiting: dict[str, asyncio.Future[Known | None]] = {}
+        self._cache: dict[str, CachedValues] = {}
+        self._in_flight: dict[str, asyncio.Future[CachedValues | None]] = {}
 
-    def known(self, cluster: str) -> Known | None:
-        """What was answered within the last second; None if nothing was."""
-        found = self._remembered.get(cluster)
-        return found if found is not None and self._clock() < found.until else None
+    def cached(self, cluster: str) -> CachedValues | None:
+        """Return the values of a response of the last second, or None."""
+        found = self._cache.get(cluster)
+        return found if found is not None and self._clock() < found.expires_at else None
 
-    async def ask(self, cluster: str) -> Known | None:
-        """Ask, or wait for who has. None: nobody could be asked, or answered in time, or too much is asked at once."""
-        answer = self._waiting.get(cluster)
-        if answer is not None:
-            return await asyncio.shield(answer)
-        if len(self._waiting) >= IN_FLIGHT_LIMIT:
+    async def fetch(self, cluster: str) -> CachedValues | None:
+        """Request the values, or wait for a request in flight.
+
+        Returns None without a connection, without a response in time, or with too many requests in flight.
+        """
+        response = self._in_flight.get(cluster)
+        if response is not None:
+            return await asyncio.shield(response)
+        if len(self._in_flight) >= IN_FLIGHT_LIMIT:
             return None
-        answer = self._waiting[cluster] = asyncio.get_running_loop().create_future()
+        response = self._in_flight[cluster] = asyncio.get_running_loop().create_future()
         try:
-            async with asyncio.timeout(TXT_ANSWER_LIMIT_S):
+            async with asyncio.timeout(TXT_RESPONSE_TIMEOUT_S):
                 await self._send(cluster)
-                return await asyncio.shield(answer)
+                return await asyncio.shield(response)
         except OSError:
-            # A TimeoutError is one.
+            # A TimeoutError is an OSError.
             return None
         finally:
-            del self._waiting[cluster]
-            if not answer.done():
-                # Whoever joined this question fails with it.
-                answer.set_result(None)
+            del self._in_flight[cluster]
+            if not response.done():
+                # The other callers that wait for this request fail with it.
+                response.set_result(None)
 
-    def answered(self, response: TxtRecordResponse) -> None:
-        """The controller has answered."""
-        if len(self._remembered) >= REMEMBERED_LIMIT:
-            self._remembered.clear()
-        known = self._remembered[response.cluster] = Known(response.values, self._clock() + TXT_REMEMBERED_S)
-        answer = self._waiting.get(response.cluster)
-        if answer is not None and not answer.done():
-            answer.set_result(known)
+    def receive(self, response: TxtRecordResponse) -> None:
+        """Handle a response of the controller."""
+        if len(self._cache) >= CACHE_LIMIT:
+            self._cache.clear()
+        values = CachedValues(response.values, self._clock() + TXT_CACHE_TTL_S)
+        self._cache[response.cluster] = values
+        waiting = self._in_flight.get(response.cluster)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(values)

@@ -1,4 +1,4 @@
-"""Starts and stops a DNS server: its sockets, its connection to a controller, and their end in order."""
+"""Starts and stops a DNS server: its sockets and its connection to a controller."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import structlog
 
-from plane.dns.challenge_values import Questions
-from plane.dns.listeners import Answerer, TcpConnection, UdpEndpoint
+from plane.dns.challenge_values import ChallengeValues
+from plane.dns.listeners import QueryHandler, TcpConnection, UdpEndpoint
 from plane.dns.zone import Zone
 from plane.protocol.dns_messages import MessageFromDns, MessageToDns, TxtRecordRequest
 from plane.protocol.errors import ConfigurationError, why_no_port
@@ -18,7 +18,7 @@ from plane.settings import DnsSettings
 from plane.tasks import end_tasks, until_one_ends
 from plane.transport.node_socket import NodeConnector, NodeSocket, SocketClosed
 
-__all__ = ["RunningDns", "running_dns"]
+__all__ = ["DnsServer", "start_dns"]
 
 # A burst of five thousand queries, with what the kernel adds to each.
 RECEIVE_BUFFER_BYTES = 4 * 1024 * 1024
@@ -28,15 +28,15 @@ DnsSocket = NodeSocket[MessageToDns, MessageFromDns]
 log = structlog.get_logger("plane.dns")
 
 
-class RunningDns:
-    """A DNS server that listens. ``port`` is the one it got, of UDP and TCP."""
+class DnsServer:
+    """A DNS server that listens on ``port``, UDP and TCP."""
 
     def __init__(self, port: int, tasks: list[asyncio.Task[None]]) -> None:
         self.port = port
         self._tasks = tasks
 
     async def wait(self) -> None:
-        """Never returns; raises when a part of the server died."""
+        """Never return. Raise what ended a part of the server."""
         await until_one_ends(self._tasks)
 
 
@@ -45,10 +45,9 @@ class _Controller:
 
     def __init__(self) -> None:
         self._socket: DnsSocket | None = None
-        self.questions: Questions
+        self.values = ChallengeValues(self._request)
 
-    async def ask(self, cluster: str) -> None:
-        """What are the cluster's values?"""
+    async def _request(self, cluster: str) -> None:
         if self._socket is None:
             raise ConnectionError("not connected to a controller")
         try:
@@ -57,64 +56,63 @@ class _Controller:
             raise ConnectionError(str(error)) from error
 
     async def session(self, socket: DnsSocket) -> None:
-        """Serve one connection to its end."""
+        """Receive the responses of one connection until it ends."""
         self._socket = socket
         try:
             async for message in socket.messages():
-                self.questions.answered(message.content)
+                self.values.receive(message.content)
         finally:
             self._socket = None
 
 
 @asynccontextmanager
-async def running_dns(settings: DnsSettings) -> AsyncIterator[RunningDns]:
-    """A DNS server that listens while the block runs.
+async def start_dns(settings: DnsSettings) -> AsyncIterator[DnsServer]:
+    """Run a DNS server while the block runs.
 
     Raises:
-        ConfigurationError: the zone is none, or the port cannot be used; says why.
+        ConfigurationError: the zone is not a domain name, or the port cannot be used.
     """
     try:
         zone = Zone(settings.zone)
     except ValueError as error:
-        raise ConfigurationError(f"--zone: {settings.zone!r} is no domain name: {error}") from None
+        raise ConfigurationError(f"--zone: {settings.zone!r} is not a domain name: {error}") from None
     controller = _Controller()
-    questions = controller.questions = Questions(controller.ask)
     connector: NodeConnector[MessageToDns, MessageFromDns] = NodeConnector(
         settings.controller_url, "/ctrl/dns-socket", settings.name, MessageToDns, controller.session
     )
-    answerer = Answerer(zone, questions)
+    handler = QueryHandler(zone, controller.values)
     async with AsyncExitStack() as stack:
         port = settings.port
         for host in settings.hosts:
-            port = await _listen(host, port, answerer, stack)
+            port = await _listen(host, port, handler, stack)
         tasks = [asyncio.create_task(connector.run(), name="controller connection")]
         log.info("DNS server listens", name=settings.name, zone=settings.zone, hosts=list(settings.hosts), port=port)
         try:
-            yield RunningDns(port, tasks)
+            yield DnsServer(port, tasks)
         finally:
             log.info("DNS server stops", name=settings.name)
-            await answerer.close()
+            await handler.close()
             await end_tasks(tasks)
 
 
-async def _listen(host: str, port: int, answerer: Answerer, stack: AsyncExitStack) -> int:
-    """Listen on UDP and TCP; returns the port, which is the given one unless that is 0.
+async def _listen(host: str, port: int, handler: QueryHandler, stack: AsyncExitStack) -> int:
+    """Listen on UDP and TCP. Return the port, which differs from the given one only if that is 0.
 
     Raises:
         ConfigurationError
     """
     loop = asyncio.get_running_loop()
     try:
-        # IPv4 and IPv6 have sockets of their own, so that each answer leaves from the address that was asked.
+        # IPv4 and IPv6 have separate sockets, so that each response leaves from the address that was queried.
         tcp = stack.enter_context(_bound(socket.SOCK_STREAM, host, port))
         port = tcp.getsockname()[1]
         udp = stack.enter_context(_bound(socket.SOCK_DGRAM, host, port))
     except OSError as error:
         raise ConfigurationError(f"port {port} on {host} {why_no_port(error)}; choose another with --port") from error
     udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
-    transport, _ = await loop.create_datagram_endpoint(lambda: UdpEndpoint(answerer), sock=udp)
+    transport, _ = await loop.create_datagram_endpoint(lambda: UdpEndpoint(handler), sock=udp)
     stack.callback(transport.close)
-    server = await loop.create_server(lambda: TcpConnection(answerer), sock=tcp)
+    server = await loop.create_server(lambda: TcpConnection(handler), sock=tcp)
     stack.callback(server.close)
     return port
 

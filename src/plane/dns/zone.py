@@ -1,8 +1,9 @@
-"""What is a DNS query answered with? Page 5, "DNS", as pure functions on messages; `dns.listeners` does it.
+"""Decides the responses to DNS queries, as pure functions on messages (docs/reference/protocol/dns.md).
 
-A controller knows the TXT values inside the zone. SOA and NS of the zone itself are answered here, so that resolvers
+A controller has the TXT values inside the zone. SOA and NS of the zone itself are answered here, so that resolvers
 accept the delegation. Another type inside the zone has no data: NOERROR with the zone's SOA (RFC 2308, section 2.2),
-since strict resolvers give up a name server that answers NOTIMP. A name outside the zone is FORMERR, as originally.
+since strict resolvers give up a name server that responds with NOTIMP. A name outside the zone is FORMERR, as in Plane
+0.5.5.
 """
 
 from __future__ import annotations
@@ -20,26 +21,26 @@ import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
 
-__all__ = ["ANSWER_TTL_S", "AskController", "Zone", "answer_with", "decide", "encode"]
+__all__ = ["RESPONSE_TTL_S", "LookupNeeded", "Zone", "decide", "encode", "respond_with"]
 
-# Not longer: a challenge's value changes from one order to the next, within seconds.
-ANSWER_TTL_S = 1
+# Short, since the value of a challenge changes from one order to the next, within seconds.
+RESPONSE_TTL_S = 1
 # Of SOA and NS, which do not change.
 ZONE_TTL_S = 3600
-# Of what a resolver remembers as absent: a value may come at any moment.
-NO_DATA_TTL_S = ANSWER_TTL_S
-# Whole zones: they ask for more than one answer (RFC 5936, 1995), and mail types of RFC 1035.
+# How long a resolver caches that there is no value. One can appear at any moment.
+NO_DATA_TTL_S = RESPONSE_TTL_S
+# Zone transfers, which have more than one response (RFC 5936, RFC 1995), and the mail types of RFC 1035.
 TRANSFERS = (dns.rdatatype.AXFR, dns.rdatatype.IXFR, dns.rdatatype.MAILA, dns.rdatatype.MAILB)
 CHALLENGE_LABEL = b"_acme-challenge"
-# What travels over UDP without fragments (DNS flag day 2020), and without EDNS (RFC 1035, section 4.2.1).
+# The largest UDP response without fragmentation (DNS flag day 2020), and without EDNS (RFC 1035, section 4.2.1).
 UDP_LIMIT_BYTES = 1232
 PLAIN_UDP_LIMIT_BYTES = 512
 HEADER_BYTES = 12
 
 
 @dataclass(frozen=True, slots=True)
-class AskController:
-    """The query is for this cluster's challenge; `answer_with` its values. ``origin``: of the zone."""
+class LookupNeeded:
+    """The query is for the challenge of ``cluster``; `respond_with` makes the response. ``origin`` is the zone's."""
 
     query: dns.message.Message
     cluster: str
@@ -47,10 +48,10 @@ class AskController:
 
 
 class Zone:
-    """A zone by name; None: no zone, each ``_acme-challenge.{cluster}`` is answered (for tests).
+    """A zone by name. None: no zone, each ``_acme-challenge.{cluster}`` is answered (for tests).
 
     Raises:
-        ValueError: not a domain name, or the root, for which an empty text stands.
+        ValueError: not a domain name, or the root (an empty text).
     """
 
     def __init__(self, name: str | None) -> None:
@@ -62,7 +63,7 @@ class Zone:
             raise ValueError("it is the root of all names; name the zone that is delegated to this server")
 
     def cluster_of(self, name: dns.name.Name) -> str | None:
-        """The cluster that ``name`` is about, in lower case; None if it is outside the zone."""
+        """Return the cluster that ``name`` stands for, in lower case, or None outside of the zone."""
         if self.origin is None:
             is_challenge = name.labels[0].lower() == CHALLENGE_LABEL and len(name.labels) > 2
             inside = dns.name.Name(name.labels[1:]) if is_challenge else None
@@ -71,52 +72,52 @@ class Zone:
         return None if inside is None else inside.to_text(omit_final_dot=True).lower()
 
 
-def decide(zone: Zone, wire: bytes) -> AskController | dns.message.Message | None:
-    """What to do about a packet: ask, answer, or nothing (it is no query, and may be an answer to one of nobody's)."""
+def decide(zone: Zone, wire: bytes) -> LookupNeeded | dns.message.Message | None:
+    """Return the lookup that a packet needs, or its response. None: the packet is not a query and gets no response."""
     if len(wire) < HEADER_BYTES or wire[2] & 0x80:
         return None
     try:
         query = dns.message.from_wire(wire)
     except dns.exception.DNSException:
-        return _bare_answer(wire, dns.rcode.FORMERR)
+        return _header_only_response(wire, dns.rcode.FORMERR)
     if query.opcode() != dns.opcode.QUERY:
-        return _bare_answer(wire, dns.rcode.NOTIMP)
+        return _header_only_response(wire, dns.rcode.NOTIMP)
     if len(query.question) != 1 or query.question[0].rdclass != dns.rdataclass.IN:
-        return _answer(query, dns.rcode.FORMERR)
+        return _response(query, dns.rcode.FORMERR)
     question = query.question[0]
     cluster = zone.cluster_of(question.name)
     if cluster is None:
-        return _answer(query, dns.rcode.FORMERR)
+        return _response(query, dns.rcode.FORMERR)
     if question.rdtype in TRANSFERS:
-        return _answer(query, dns.rcode.NOTIMP)
+        return _response(query, dns.rcode.NOTIMP)
     at_apex = zone.origin is not None and question.name == zone.origin
     if at_apex and question.rdtype in (dns.rdatatype.SOA, dns.rdatatype.NS, dns.rdatatype.ANY):
-        response = _answer(query, dns.rcode.NOERROR)
+        response = _response(query, dns.rcode.NOERROR)
         response.answer.append(_apex_record(question.name, question.rdtype, ZONE_TTL_S))
         return response
-    # A part of what a name has is an answer to ANY (RFC 8482, section 4.1).
+    # ANY may be answered with a part of the records (RFC 8482, section 4.1).
     if not at_apex and question.rdtype in (dns.rdatatype.TXT, dns.rdatatype.ANY):
-        return AskController(query, cluster, zone.origin)
+        return LookupNeeded(query, cluster, zone.origin)
     return _no_data(query, zone.origin)
 
 
-def answer_with(asked: AskController, values: tuple[str, ...] | None) -> dns.message.Message:
-    """The answer with a cluster's values; no data if there are none, SERVFAIL for None: nobody could be asked."""
+def respond_with(lookup: LookupNeeded, values: tuple[str, ...] | None) -> dns.message.Message:
+    """Return the response with a cluster's values: no data without any, SERVFAIL for None (the lookup failed)."""
     if values is None:
-        return _answer(asked.query, dns.rcode.SERVFAIL)
+        return _response(lookup.query, dns.rcode.SERVFAIL)
     if not values:
-        return _no_data(asked.query, asked.origin)
-    response = _answer(asked.query, dns.rcode.NOERROR)
+        return _no_data(lookup.query, lookup.origin)
+    response = _response(lookup.query, dns.rcode.NOERROR)
     texts = [f'"{_escaped(value)}"' for value in values]
-    name = asked.query.question[0].name
-    response.answer.append(dns.rrset.from_text_list(name, ANSWER_TTL_S, "IN", "TXT", texts))
+    name = lookup.query.question[0].name
+    response.answer.append(dns.rrset.from_text_list(name, RESPONSE_TTL_S, "IN", "TXT", texts))
     return response
 
 
 def encode(response: dns.message.Message, *, udp_size: int | None) -> bytes:
-    """The packet; over UDP with TC set, and empty, if it is larger than what the asker takes.
+    """Return the packet. Over UDP it is empty and has TC set if it exceeds the size that the client accepts.
 
-    ``udp_size``: what the query's EDNS offers, 0 without EDNS; None over TCP.
+    ``udp_size``: the size of the query's EDNS, 0 without EDNS; None over TCP.
     """
     limit = 65535
     if udp_size is not None:
@@ -133,19 +134,19 @@ def _escaped(value: str) -> str:
     return "".join(c if c.isascii() and c.isalnum() else "".join(f"\\{byte:03d}" for byte in c.encode()) for c in value)
 
 
-def _answer(query: dns.message.Message, rcode: dns.rcode.Rcode) -> dns.message.Message:
-    """An answer without records, no larger than its query."""
+def _response(query: dns.message.Message, rcode: dns.rcode.Rcode) -> dns.message.Message:
+    """Return a response without records, no larger than its query."""
     response = dns.message.make_response(query, recursion_available=False, our_payload=UDP_LIMIT_BYTES)
     response.flags |= dns.flags.AA
-    # Of the extension only that it is understood: an echo of options would make the answer larger.
+    # No options are echoed: they would make the response larger than the query.
     if query.edns >= 0:
         response.use_edns(0, payload=UDP_LIMIT_BYTES, options=[])
     response.set_rcode(rcode)
     return response
 
 
-def _bare_answer(wire: bytes, rcode: dns.rcode.Rcode) -> dns.message.Message:
-    """An answer to what could not be read beyond its header."""
+def _header_only_response(wire: bytes, rcode: dns.rcode.Rcode) -> dns.message.Message:
+    """Return the response to a packet that is malformed after its header."""
     response = dns.message.Message(id=int.from_bytes(wire[:2]))
     response.flags = dns.flags.QR | (int.from_bytes(wire[2:4]) & dns.flags.RD)
     response.set_opcode(dns.opcode.from_flags(int.from_bytes(wire[2:4])))
@@ -154,8 +155,8 @@ def _bare_answer(wire: bytes, rcode: dns.rcode.Rcode) -> dns.message.Message:
 
 
 def _no_data(query: dns.message.Message, origin: dns.name.Name | None) -> dns.message.Message:
-    """An answer that the name has nothing of this type, which the zone's SOA lets resolvers remember."""
-    response = _answer(query, dns.rcode.NOERROR)
+    """Return the response without data of this type. The zone's SOA lets resolvers cache it."""
+    response = _response(query, dns.rcode.NOERROR)
     if origin is not None:
         response.authority.append(_no_data_soa(origin))
     return response
@@ -163,12 +164,12 @@ def _no_data(query: dns.message.Message, origin: dns.name.Name | None) -> dns.me
 
 @functools.cache
 def _no_data_soa(origin: dns.name.Name) -> dns.rrset.RRset:
-    # Made once for each zone, of which a server has one: reading the text takes longer than the rest of a response.
+    # Cached, since parsing the text takes longer than the rest of a response.
     return _apex_record(origin, dns.rdatatype.SOA, NO_DATA_TTL_S)
 
 
 def _apex_record(origin: dns.name.Name, rdtype: dns.rdatatype.RdataType, ttl_s: int) -> dns.rrset.RRset:
-    """NS of the zone, or else its SOA. The zone is its own name server: the delegation's glue says where that is."""
+    """Return NS or SOA of the zone. The zone is its own name server; the glue of its delegation has the address."""
     name = str(origin)
     if rdtype == dns.rdatatype.NS:
         return dns.rrset.from_text(origin, ttl_s, "IN", dns.rdatatype.NS, name)

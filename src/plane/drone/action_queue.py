@@ -13,7 +13,7 @@ import structlog
 
 from plane.protocol.drone_messages import BackendAction
 from plane.tasks import OwnedTasks
-from plane.throttled_log import RepeatedWarning
+from plane.throttled_log import ThrottledWarning
 
 __all__ = ["ActionQueue"]
 
@@ -36,7 +36,7 @@ class ActionQueue:
         self._accepted: set[str] = set()
         # The last pending action of each backend.
         self._last: dict[str, asyncio.Task[None]] = {}
-        self._too_many = RepeatedWarning(log, "too many pending actions; the controller will resend them")
+        self._too_many = ThrottledWarning(log, "too many pending actions; the controller will resend them")
 
     def accept(self, action: BackendAction, acknowledge: Callable[[str], None]) -> None:
         """Apply an action after the earlier ones of its backend, then call ``acknowledge`` with its id.

@@ -339,11 +339,11 @@ class BackendManager:
                 if renewed := self.leases.take_renewed():
                     await self._store.store_deadlines(renewed)
                 if loop.time() >= next_clock_write:
-                    next_clock_write = loop.time() + timing.CLOCK_NOTE_INTERVAL_S
+                    next_clock_write = loop.time() + timing.CLOCK_STORE_INTERVAL_S
                     await self._store.store_facts({"clock_last_ms": str(self._clock.now().ms)})
                 if loop.time() >= next_deletion:
-                    next_deletion = loop.time() + timing.ENDED_LOOK_INTERVAL_S
-                    if deleted := await self._store.delete_ended(self._clock.now(), timing.ENDED_KEPT_S):
+                    next_deletion = loop.time() + timing.ENDED_CLEANUP_INTERVAL_S
+                    if deleted := await self._store.delete_ended(self._clock.now(), timing.ENDED_RETENTION_S):
                         log.info("ended backends deleted from state store", count=len(deleted))
             except sqlite3.Error as error:
                 log.warning("state store not writable; retrying", error=str(error))

@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from plane.fd_limit import raise_open_files_limit
+from plane.fd_limit import raise_fd_limit
 from plane.protocol.errors import ConfigurationError
 from plane.runtime.base import Runtime
 from plane.runtime.docker.config import ContainerDefaults
@@ -59,7 +59,7 @@ async def create_runtime(settings: DroneSettings | ExecutorSettings, owner: Owne
     if kind is RuntimeKind.AUTO and not has_engine and settings.docker_socket.exists():
         log.warning("Docker engine not available; backends run as processes", docker_socket=str(settings.docker_socket))
     # Each backend takes two or three descriptors of this process, so the usual limit of 1,024 allows 400 backends.
-    raise_open_files_limit()
+    raise_fd_limit()
     logs = LogCollector(settings.backends_folder, settings.log_limit_bytes)
     create = _docker if has_engine else _processes
     return await create(settings, owner, logs)

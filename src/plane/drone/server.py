@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import structlog
 
-from plane.decisions.drones.startup_warnings import address_warning, open_controller_warning
+from plane.decisions.drones.startup_warnings import is_open_to_backends, is_unreachable_address
 from plane.drone.agent import Agent
 from plane.drone.backend_manager import BackendManager
 from plane.drone.clock import DroneClock
@@ -134,11 +134,11 @@ def _connector(
 
 def _log_warnings(settings: DroneSettings, runtime: Runtime) -> None:
     url = settings.controller_url
-    if warning := address_warning(settings.ip, url.base):
-        log.warning(warning)
+    if is_unreachable_address(settings.ip, url.base):
+        log.warning("proxies on other machines cannot reach this drone's backends; set --ip", ip=settings.ip)
     has_key, runs_processes = url.bearer_token is not None, runtime.name == ProcessRuntime.name
-    if warning := open_controller_warning(url.base, has_key=has_key, runs_processes=runs_processes):
-        log.warning(warning)
+    if is_open_to_backends(url.base, has_key=has_key, runs_processes=runs_processes):
+        log.warning("the controller on this machine has no API keys, so backends can control the cluster", url=url.base)
 
 
 async def _load_clock(store: StateStore) -> DroneClock:

@@ -1,7 +1,7 @@
-"""The proxy's side of its connection to a controller, present or not: what is asked on it, and who hears the answers.
+"""The proxy's side of its connection to a controller: sends messages, and passes received ones to their handler.
 
-`running` keeps it connected. Routes and use are the matter of a `Hearer`: of the one process that serves, or of all
-workers; certificates are that of the `CertKeeper`.
+Routes, backends and tokens go to a `MessageHandler`: the service of the one process that serves, or all workers.
+Certificates go to the `CertificateRenewer`. `plane.proxy.server` runs the link.
 """
 
 from __future__ import annotations
@@ -17,77 +17,80 @@ from plane.protocol.proxy_messages import (
     MessageFromProxy,
     MessageToProxy,
 )
-from plane.proxy.certificates.renewer import CertKeeper
+from plane.proxy.certificates.renewer import CertificateRenewer
 from plane.settings import ProxySettings
 from plane.transport.node_socket import NodeConnector, NodeSocket, SocketClosed
 
-__all__ = ["ControllerLink", "Hearer"]
+__all__ = ["ControllerLink", "MessageHandler"]
 
 ProxySocket = NodeSocket[MessageToProxy, MessageFromProxy]
 
 log = structlog.get_logger("plane.proxy")
 
 
-class Hearer(Protocol):
-    """Whom a controller's messages are for."""
+class MessageHandler(Protocol):
+    """Handles a controller's messages about routes, backends and tokens."""
 
     def connected(self) -> None:
-        """There is a new connection."""
+        """A connection was made."""
 
     def disconnected(self) -> None:
-        """There is none any more."""
+        """The connection ended."""
 
-    def hear(self, message: MessageToProxy) -> None:
-        """A message about routes, backends or tokens."""
+    def receive(self, message: MessageToProxy) -> None:
+        """Handle a message."""
 
 
 class ControllerLink:
-    """The connection. ``hearer`` and ``cert_keeper`` are set before `connector` runs."""
+    """The connection of one proxy, and the sending of messages on it."""
 
     def __init__(self, settings: ProxySettings) -> None:
+        self._settings = settings
         self._socket: ProxySocket | None = None
-        self.hearer: Hearer
-        self.cert_keeper: CertKeeper | None = None
-        self.connector: NodeConnector[MessageToProxy, MessageFromProxy] = NodeConnector(
-            settings.controller_url,
-            f"/ctrl/c/{settings.cluster}/proxy-socket",
-            settings.name,
-            MessageToProxy,
-            self._session,
-            (Extension.REVOCATION,),
-        )
 
-    async def say(self, message: MessageFromProxy) -> bool:
-        """Tell the controller. False: there is no connection."""
+    async def send(self, message: MessageFromProxy) -> bool:
+        """Send a message. Return False without a connection."""
         if self._socket is None:
             return False
         try:
             await self._socket.send(message)
         except SocketClosed as error:
-            log.info("not sent; it is sent again on the next connection", error=str(error))
+            log.info("message not sent; sent again on the next connection", error=str(error))
             return False
         return True
 
-    async def ask_about_certificate(self, request: CertManagerRequest) -> bool:
-        """Ask for the lease, set a challenge's value, or give the lease back. False: it could not be sent."""
-        return await self.say(MessageFromProxy(cert_manager_request=request))
+    async def request_certificate(self, request: CertManagerRequest) -> bool:
+        """Request or release the lease, or set a challenge's value. Return False without a connection."""
+        return await self.send(MessageFromProxy(cert_manager_request=request))
 
-    async def _session(self, socket: ProxySocket) -> None:
-        """Serve one connection to its end."""
-        self._socket = socket
-        try:
-            self.hearer.connected()
-            if self.cert_keeper is not None:
-                self.cert_keeper.connected()
-            async for message in socket.messages():
-                match message.content:
-                    case CertManagerResponse() as answer:
-                        if self.cert_keeper is not None:
-                            self.cert_keeper.answered(answer)
-                    case _:
-                        self.hearer.hear(message)
-        finally:
-            self._socket = None
-            self.hearer.disconnected()
-            if self.cert_keeper is not None:
-                self.cert_keeper.disconnected()
+    async def run(self, handler: MessageHandler, renewer: CertificateRenewer | None) -> None:
+        """Keep the proxy connected, until cancelled."""
+
+        async def session(socket: ProxySocket) -> None:
+            self._socket = socket
+            try:
+                handler.connected()
+                if renewer is not None:
+                    renewer.connected()
+                async for message in socket.messages():
+                    match message.content:
+                        case CertManagerResponse() as response:
+                            if renewer is not None:
+                                renewer.receive(response)
+                        case _:
+                            handler.receive(message)
+            finally:
+                self._socket = None
+                handler.disconnected()
+                if renewer is not None:
+                    renewer.disconnected()
+
+        connector: NodeConnector[MessageToProxy, MessageFromProxy] = NodeConnector(
+            self._settings.controller_url,
+            f"/ctrl/c/{self._settings.cluster}/proxy-socket",
+            self._settings.name,
+            MessageToProxy,
+            session,
+            (Extension.REVOCATION,),
+        )
+        await connector.run()

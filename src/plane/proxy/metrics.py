@@ -1,7 +1,7 @@
-"""The proxy's own metrics, for Prometheus, on a port of their own: how much is open, what was answered. No tokens.
+"""Metrics of the proxy for Prometheus, on a port of their own. No label has a token or a backend.
 
-Answers are counted as they begin; all else is read when somebody asks. Run by `serving`, in each worker on the next
-port.
+Responses are counted as they begin; all other values are read at a scrape. `listeners.serving` runs it, in each worker
+on the next port.
 """
 
 from __future__ import annotations
@@ -21,32 +21,32 @@ __all__ = ["serve_metrics"]
 
 
 class _State(Collector):
-    """What the parts of the proxy know anyway."""
+    """Collects the metrics from the parts of the proxy."""
 
     def __init__(self, service: ProxyService) -> None:
         self._service = service
 
     def collect(self) -> Iterator[Metric]:
-        """Everything as it is now."""
+        """Yield all metrics."""
         service = self._service
-        answers = CounterMetricFamily(
-            "plane_proxy_answers", "Answers begun, by the class of their status", labels=["status"]
+        responses = CounterMetricFamily(
+            "plane_proxy_answers", "Responses begun, by the class of their status", labels=["status"]
         )
         for kind, count in enumerate(service.answered):
             if kind >= 2:
-                answers.add_metric([f"{kind}xx"], count)
-        yield answers
+                responses.add_metric([f"{kind}xx"], count)
+        yield responses
         for name, text, value in (
-            ("connections", "Connections of clients, tunnels aside", len(service.connections)),
-            ("handshakes", "TLS handshakes under way", len(service.handshakes)),
+            ("connections", "Connections of clients, without tunnels", len(service.connections)),
+            ("handshakes", "TLS handshakes in progress", len(service.handshakes)),
             ("tunnels", "Open tunnels", len(service.tunnels)),
-            ("backend_connections", "Connections to backends, tunnels aside, free ones included", service.pool.open),
-            ("open_files_limit", "As many connections of both kinds may be open", service.open_files.limit),
-            ("routes", "Tokens whose way is known", service.routes.known_count),
-            ("questions", "Tokens that the controller is being asked for", service.routes.question_count),
+            ("backend_connections", "Connections to backends, without tunnels, idle ones included", service.pool.open),
+            ("open_files_limit", "Limit of open connections of both kinds", service.open_files.limit),
+            ("routes", "Cached routes", service.routes.known_count),
+            ("questions", "Route lookups in flight", service.routes.question_count),
             (
                 "ready",
-                "1 while connected to a controller and, with TLS, in possession of a certificate",
+                "1 while connected to a controller and, with TLS, a certificate is loaded",
                 int(not service.missing),
             ),
         ):

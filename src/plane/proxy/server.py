@@ -1,4 +1,4 @@
-"""Starts and stops a proxy: its ports, its connection to a controller, its workers if any, and their end in order."""
+"""Starts and stops a proxy: its ports, its workers, its certificate, and its connection to a controller."""
 
 from __future__ import annotations
 
@@ -10,125 +10,127 @@ import structlog
 
 from plane.protocol.errors import ConfigurationError
 from plane.protocol.proxy_messages import MessageFromProxy, RouteInfoRequest
-from plane.proxy.certificates.renewer import CertKeeper
+from plane.proxy.certificates.renewer import CertificateRenewer
 from plane.proxy.certificates.tls import CertificateHolder
-from plane.proxy.controller_link import ControllerLink
-from plane.proxy.listeners.entry_points import Entrances, bind
+from plane.proxy.controller_link import ControllerLink, MessageHandler
+from plane.proxy.listeners.entry_points import EntryPoints, bind
 from plane.proxy.listeners.serving import certificate_files, serving
-from plane.proxy.processes.hot_restart import Handover, predecessor
+from plane.proxy.processes.hot_restart import HotRestart, predecessor
 from plane.proxy.processes.workers import Workers
 from plane.proxy.service import ProxyService
 from plane.settings import ProxySettings
 from plane.tasks import end_tasks, until_one_ends
 
-__all__ = ["RunningProxy", "running_proxy"]
+__all__ = ["ProxyServer", "start_proxy"]
 
 log = structlog.get_logger("plane.proxy")
 
 
-class RunningProxy:
+class ProxyServer:
     """A proxy that listens.
 
     Attributes:
-        port: of plain HTTP; the one it got.
-        https_port: of TLS; None without it.
-        service: what its connections share; None where workers serve.
+        port: the port of plain HTTP.
+        https_port: the port of TLS; None without TLS.
+        service: the state that its connections share; None where workers serve.
     """
 
     def __init__(
         self,
-        entrances: Entrances,
+        entry_points: EntryPoints,
         service: ProxyService | None,
         tasks: list[asyncio.Task[None]],
-        handover: Handover | None,
+        hot_restart: HotRestart | None,
     ) -> None:
         self.service = service
-        self.port = entrances.http_port
-        self.https_port = entrances.https_port
+        self.port = entry_points.http_port
+        self.https_port = entry_points.https_port
         self._tasks = tasks
-        self._handover = handover
+        self._hot_restart = hot_restart
 
     async def wait(self) -> None:
-        """Return when another process has taken over; raises when a part of the proxy died."""
+        """Return when another process has taken over. Raise what ended a part of the proxy."""
         await until_one_ends(self._tasks)
 
-    def hand_over(self) -> None:
-        """Have a new process take over. Does nothing without a command for one."""
-        if self._handover is not None:
-            self._handover.ask()
+    def restart(self) -> None:
+        """Have a new process take over the ports. Does nothing without a command that starts one."""
+        if self._hot_restart is not None:
+            self._hot_restart.request()
 
 
 @asynccontextmanager
-async def running_proxy(
+async def start_proxy(
     settings: ProxySettings, *, worker_command: Sequence[str] = (), successor_command: Sequence[str] = ()
-) -> AsyncIterator[RunningProxy]:
-    """A proxy that listens while the block runs.
+) -> AsyncIterator[ProxyServer]:
+    """Run a proxy while the block runs.
 
     Args:
-        worker_command: starts a worker; needed for more than one.
-        successor_command: starts a process that can take over; empty if none can.
+        worker_command: starts a worker; required for more than one.
+        successor_command: starts a process that takes over the ports; empty: no hot restart.
 
     Raises:
-        ConfigurationError: a port or the certificate cannot be used; says why.
+        ConfigurationError: a port or the certificate cannot be used.
     """
     link = ControllerLink(settings)
     certificates = CertificateHolder()
     files = certificate_files(settings)
     if files is not None:
         files.load(certificates, required=settings.acme is None)
+    renewer = None
     if settings.acme is not None:
         if settings.workers > 1 and settings.cert_path is None:
             raise ConfigurationError("workers read the ordered certificate from a file: --workers needs --cert-path")
-        link.cert_keeper = CertKeeper(settings.acme, settings.cluster, certificates, files, link.ask_about_certificate)
-    before = predecessor()
-    entrances = Entrances(before.http, before.https) if before is not None else _bind(settings)
-    connection = _Connection(link)
-    handover = Handover(successor_command, entrances, connection.leave) if successor_command else None
+        renewer = CertificateRenewer(settings.acme, settings.cluster, certificates, files, link.request_certificate)
+    former = predecessor()
+    entry_points = EntryPoints(former.http, former.https) if former is not None else _bind(settings)
+    connection = _ControllerConnection(link)
+    hot_restart = HotRestart(successor_command, entry_points, connection.leave) if successor_command else None
     tasks: list[asyncio.Task[None]] = []
-    keeping: list[asyncio.Task[None]] = []
+    renewing: list[asyncio.Task[None]] = []
     service: ProxyService | None = None
-    # Ended in the opposite order: a lease that is held is given back, and answers that are under way finish, while
-    # there is a connection to the controller.
+    # Ended in reverse order: a held lease is released, and responses in flight finish, while there is still a
+    # connection to the controller.
     async with AsyncExitStack() as stack:
         stack.push_async_callback(end_tasks, tasks)
         if settings.workers > 1:
-            workers = link.hearer = Workers(settings, worker_command, entrances, link.say)
+            handler: MessageHandler
+            handler = workers = Workers(settings, worker_command, entry_points, link.send)
             tasks.append(asyncio.create_task(workers.run(), name="workers"))
             if files is not None:
                 tasks.append(asyncio.create_task(files.watch(certificates), name="certificate files"))
             stack.push_async_callback(workers.stop)
-            stack.callback(entrances.close)
+            stack.callback(entry_points.close)
         else:
-            service = _service(settings, link)
-            tasks += await stack.enter_async_context(serving(settings, service, entrances, certificates))
-        stack.push_async_callback(end_tasks, keeping)
-        _log_start(settings, entrances)
-        if before is not None:
-            await before.leaves()
-        tasks.append(asyncio.create_task(connection.run(), name="controller connection"))
-        if link.cert_keeper is not None:
-            keeping.append(asyncio.create_task(link.cert_keeper.run(), name="certificate"))
-        ends = [*tasks, *keeping]
-        if handover is not None:
-            tasks.append(asyncio.create_task(handover.run(), name="handover"))
+            handler = service = _service(settings, link)
+            tasks += await stack.enter_async_context(serving(settings, service, entry_points, certificates))
+        stack.push_async_callback(end_tasks, renewing)
+        _log_start(settings, entry_points)
+        if former is not None:
+            await former.leave_controller()
+        tasks.append(asyncio.create_task(connection.run(handler, renewer), name="controller connection"))
+        if renewer is not None:
+            renewing.append(asyncio.create_task(renewer.run(), name="certificate"))
+        ends = [*tasks, *renewing]
+        if hot_restart is not None:
+            tasks.append(asyncio.create_task(hot_restart.run(), name="hot restart"))
             ends.append(tasks[-1])
         try:
-            yield RunningProxy(entrances, service, ends, handover)
+            yield ProxyServer(entry_points, service, ends, hot_restart)
         finally:
             log.info("proxy stops", name=settings.name)
 
 
-class _Connection:
-    """The connection to the controller, until it is left to another process."""
+class _ControllerConnection:
+    """The connection to the controller, until another process takes it over."""
 
     def __init__(self, link: ControllerLink) -> None:
         self._link = link
         self._leave = asyncio.Event()
         self._left = asyncio.Event()
 
-    async def run(self) -> None:
-        """Never returns; raises when the connector died."""
-        parts = [asyncio.create_task(self._link.connector.run()), asyncio.create_task(self._until_to_leave())]
+    async def run(self, handler: MessageHandler, renewer: CertificateRenewer | None) -> None:
+        """Never return. Raise what ended the link."""
+        parts = [asyncio.create_task(self._link.run(handler, renewer)), asyncio.create_task(self._wait_for_leave())]
         try:
             await until_one_ends(parts)
         finally:
@@ -136,7 +138,7 @@ class _Connection:
         self._left.set()
         await asyncio.Event().wait()
 
-    async def _until_to_leave(self) -> None:
+    async def _wait_for_leave(self) -> None:
         await self._leave.wait()
 
     async def leave(self) -> None:
@@ -146,37 +148,36 @@ class _Connection:
 
 
 def _service(settings: ProxySettings, link: ControllerLink) -> ProxyService:
-    """That of the one process that serves."""
+    """Return the service of the only process that serves."""
 
     async def ask(token: str) -> None:
-        await link.say(MessageFromProxy(route_info_request=RouteInfoRequest(token)))
+        await link.send(MessageFromProxy(route_info_request=RouteInfoRequest(token)))
 
     async def keep_alive(backend_id: str) -> None:
-        await link.say(MessageFromProxy(keep_alive=backend_id))
+        await link.send(MessageFromProxy(keep_alive=backend_id))
 
-    service = link.hearer = ProxyService(settings, ask, keep_alive)
-    return service
+    return ProxyService(settings, ask, keep_alive)
 
 
-def _bind(settings: ProxySettings) -> Entrances:
+def _bind(settings: ProxySettings) -> EntryPoints:
     http = bind(settings.host, settings.http_port, "--http-port", settings.workers)
     if settings.https_port is None:
-        return Entrances(http)
+        return EntryPoints(http)
     try:
-        return Entrances(http, bind(settings.host, settings.https_port, "--https-port", settings.workers))
+        return EntryPoints(http, bind(settings.host, settings.https_port, "--https-port", settings.workers))
     except ConfigurationError:
         for bound in http:
             bound.close()
         raise
 
 
-def _log_start(settings: ProxySettings, entrances: Entrances) -> None:
+def _log_start(settings: ProxySettings, entry_points: EntryPoints) -> None:
     log.info(
         "proxy listens",
         name=settings.name,
         cluster=settings.cluster,
         host=settings.host,
-        port=entrances.http_port,
-        https_port=entrances.https_port,
+        port=entry_points.http_port,
+        https_port=entry_points.https_port,
         workers=settings.workers,
     )

@@ -20,11 +20,11 @@ from plane.proxy.data_plane.responses import OwnAnswers, server_field
 from plane.proxy.data_plane.route_lookup import RouteLookup
 from plane.proxy.data_plane.tunnels import Tunnels
 from plane.proxy.data_plane.upstream import UpstreamPool
-from plane.proxy.listeners.entry_point import Entrance
-from plane.proxy.listeners.fd_budget import PER_CONNECTION, OpenFiles
+from plane.proxy.listeners.entry_point import EntryPoint
+from plane.proxy.listeners.fd_budget import PER_CONNECTION, FdBudget
 from plane.settings import ProxySettings
 from plane.tasks import OwnedTasks
-from plane.throttled_log import NamedWarnings
+from plane.throttled_log import ThrottledWarnings
 
 __all__ = ["ProxyService"]
 
@@ -54,7 +54,7 @@ class ProxyService:
         self.trusted_proxies = TrustedProxies(settings.trusted_proxies)
         self.proxy_protocol = settings.proxy_protocol
         self.waiting_page = settings.waiting_page
-        self.open_files = OpenFiles()
+        self.open_files = FdBudget()
         # Timers of backends that have ended; `drain` ends them.
         self._cuts: dict[str, asyncio.TimerHandle] = {}
         self.routes = RouteLookup(ask, server)
@@ -69,10 +69,10 @@ class ProxyService:
         self.stopping = False
         # Answers begun, by the first digit of their status.
         self.answered = [0] * 6
-        self.absolute_paths = NamedWarnings(log, "application used an absolute path")
-        self.wrong_hosts = NamedWarnings(log, "request for a host that is not the session's")
+        self.absolute_paths = ThrottledWarnings(log, "application used an absolute path")
+        self.wrong_hosts = ThrottledWarnings(log, "request for a host that is not the session's")
 
-    def new_connection(self, entrance: Entrance, header: ProxyHeader | None = None) -> ClientConnection:
+    def new_connection(self, entrance: EntryPoint, header: ProxyHeader | None = None) -> ClientConnection:
         """Return the protocol of a connection.
 
         ``header``: what a trusted proxy said at its start, with ``--proxy-protocol``.
@@ -92,7 +92,7 @@ class ProxyService:
         self.missing.add(_NO_CONTROLLER)
         self.routes.disconnected()
 
-    def hear(self, message: MessageToProxy) -> None:
+    def receive(self, message: MessageToProxy) -> None:
         """An answer, or news of a backend or of tokens."""
         match message.content:
             case RouteInfoResponse() as response:

@@ -195,8 +195,8 @@ class Runtime(Protocol):
     async def read_logs(self, backend_id: str, after: int | None, tail: int | None, wait_s: float) -> LogPage:
         """Return a page of a backend's output: the lines after the time ``after``, else the last ``tail``, else all.
 
-        If there is none yet, wait up to ``wait_s`` for the first. Output is retained for `plane.timing.ENDED_KEPT_S`
-        after the end.
+        If there is none yet, wait up to ``wait_s`` for the first. Output is retained after the end for
+        `plane.timing.ENDED_RETENTION_S`.
 
         Raises:
             LogsUnavailable: the output cannot be read; the message says why.

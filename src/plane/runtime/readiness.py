@@ -20,7 +20,7 @@ from plane.decisions.backends.readiness import (
 )
 from plane.protocol.addresses import format_socket_address
 from plane.runtime.base import StartupTimedOut
-from plane.timing import READINESS_FIRST_TRY_S
+from plane.timing import READINESS_FIRST_ATTEMPT_TIMEOUT_S
 
 __all__ = ["wait_until_ready"]
 
@@ -33,7 +33,7 @@ async def wait_until_ready(
     timeout_s: float,
     foreign_listener: Callable[[], Awaitable[str | None]] | None = None,
     *,
-    first_probe_timeout_s: float = READINESS_FIRST_TRY_S,
+    first_probe_timeout_s: float = READINESS_FIRST_ATTEMPT_TIMEOUT_S,
 ) -> None:
     """Return once one of the backend's own processes responds to ``HEAD /`` with anything that begins with ``HTTP/``.
 

@@ -29,7 +29,7 @@ from plane.protocol.executor_messages import (
     refused_request,
 )
 from plane.tasks import OwnedTasks
-from plane.throttled_log import RepeatedWarning
+from plane.throttled_log import ThrottledWarning
 
 __all__ = ["LineClient", "LineLost", "LineServer", "serve_lines"]
 
@@ -72,7 +72,7 @@ class LineClient:
         self._writer: asyncio.StreamWriter | None = None
         self._connected = asyncio.Event()
         self._asked: dict[str, asyncio.Future[ExecutorAnswer]] = {}
-        self._not_understood = RepeatedWarning(log, "line of the executor not understood", path=str(path))
+        self._not_understood = ThrottledWarning(log, "line of the executor not understood", path=str(path))
 
     async def ask(self, request: ExecutorRequest, limit_s: float) -> ExecutorAnswer:
         """The executor's answer; waits for a connection first, if there is none.
@@ -162,7 +162,7 @@ class LineServer:
         self._answer = answer
         self._events: asyncio.Queue[ExecutorAnswer] = asyncio.Queue(EVENTS_LIMIT)
         self._turn = asyncio.Lock()
-        self._not_understood = RepeatedWarning(log, "line of the drone not understood")
+        self._not_understood = ThrottledWarning(log, "line of the drone not understood")
 
     def tell(self, event: ExecutorAnswer) -> None:
         """Say something that was not asked for."""

@@ -25,7 +25,7 @@ from plane.decisions.reconnect_backoff import ReconnectBackoff
 from plane.protocol import codec
 from plane.protocol.errors import MessageError, PlaneError, why
 from plane.protocol.handshake import DroneIdentity, Extension, Handshake
-from plane.throttled_log import RepeatedWarning
+from plane.throttled_log import ThrottledWarning
 from plane.transport.controller_url import ControllerUrl
 from plane.version import this_version
 
@@ -82,7 +82,7 @@ class NodeSocket(Generic[In, Out]):
             SocketClosed: some of them may not have arrived.
         """
         try:
-            async with asyncio.timeout(timing.NODE_SEND_LIMIT_S):
+            async with asyncio.timeout(timing.NODE_SEND_TIMEOUT_S):
                 with _corked(self._ws.get_extra_info("socket") if len(messages) > 1 else None):
                     for message in messages:
                         await self._ws.send_str(codec.encode(message).decode())
@@ -94,7 +94,7 @@ class NodeSocket(Generic[In, Out]):
 
         What does not parse is skipped, with a warning that comes seldom, however much it is.
         """
-        not_understood = RepeatedWarning(log, "message not understood", peer=self.peer.name)
+        not_understood = ThrottledWarning(log, "message not understood", peer=self.peer.name)
         try:
             while (frame := await self._ws.receive()).type not in _ENDS:
                 if frame.type is not aiohttp.WSMsgType.TEXT:
@@ -123,7 +123,7 @@ class NodeSocket(Generic[In, Out]):
 
     async def _close(self, code: int, reason: bytes) -> None:
         try:
-            async with asyncio.timeout(timing.NODE_SEND_LIMIT_S):
+            async with asyncio.timeout(timing.NODE_SEND_TIMEOUT_S):
                 await self._ws.close(code=code, message=reason)
         except (OSError, RuntimeError) as error:
             log.info("connection not closed in good order", peer=self.peer.name, error=why(error))
@@ -176,7 +176,7 @@ class NodeConnector(Generic[In, Out]):
         """Connect, serve, reconnect; until cancelled, which closes the connection in good order."""
         backoff = ReconnectBackoff()
         clock = asyncio.get_running_loop().time
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=timing.NODE_HANDSHAKE_LIMIT_S)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=timing.NODE_HANDSHAKE_TIMEOUT_S)
         async with aiohttp.ClientSession(timeout=timeout, headers=self._url.headers) as http:
             while True:
                 asked_for, reason, refused = False, "", ""
@@ -203,7 +203,7 @@ class NodeConnector(Generic[In, Out]):
             self._url.websocket(self._path),
             heartbeat=timing.NODE_PING_INTERVAL_S,
             max_msg_size=MAX_MESSAGE_BYTES,
-            timeout=aiohttp.ClientWSTimeout(ws_close=timing.NODE_SEND_LIMIT_S),
+            timeout=aiohttp.ClientWSTimeout(ws_close=timing.NODE_SEND_TIMEOUT_S),
         ) as ws:
             socket: NodeSocket[In, Out] = NodeSocket(ws, await self._handshake(ws), self._kind)
             connected()
@@ -230,7 +230,7 @@ class NodeConnector(Generic[In, Out]):
 
     async def _handshake(self, ws: aiohttp.ClientWebSocketResponse) -> Handshake:
         mine = self._handshake_sent
-        async with asyncio.timeout(timing.NODE_HANDSHAKE_LIMIT_S):
+        async with asyncio.timeout(timing.NODE_HANDSHAKE_TIMEOUT_S):
             await ws.send_str(codec.encode(mine).decode())
             try:
                 theirs = codec.decode(await ws.receive_str(), Handshake)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from plane.cli.main import make_program
+from plane.cli.main import make_program, options_last
 from plane.cli.version import version_text
 
 
@@ -19,3 +19,20 @@ def test_a_newcomer_sees_first_how_to_begin(capsys: pytest.CaptureFixture[str]) 
     help_text = capsys.readouterr().out
     assert "To try it: plane dev" in help_text
     assert help_text.index("Run") < help_text.index("Operate") < help_text.index("Set up")
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ("admin --controller http://c status", "admin status --controller http://c"),
+        ("admin --controller=http://c status --json", "admin status --controller=http://c --json"),
+        ("db --db postgresql://d cleanup 10", "db cleanup --db postgresql://d 10"),
+        ("admin status --controller http://c", "admin status --controller http://c"),
+        ("admin --help", "admin --help"),
+        ("admin --controller", "admin --controller"),
+        ("controller --db postgresql://d", "controller --db postgresql://d"),
+        ("", ""),
+    ],
+)
+def test_a_group_s_options_may_stand_before_its_command(given: str, read: str) -> None:
+    assert options_last(given.split()) == read.split()

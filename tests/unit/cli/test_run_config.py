@@ -335,7 +335,7 @@ TLS = {"http_port": 80, "https_port": 443}
         ({"Controller": {"db_url": "x", "id": "dr-a"}}, "id: name 'dr-a'"),
         (
             {"Drone": {**NODE, "executor_config": {"process": {"backend_ports": "9-1"}}}},
-            "backend_ports: '9-1' is no range",
+            "backend_ports: '9-1' is not a range",
         ),
         (
             {"Drone": {**NODE, "executor_config": {"process": {"expose": ["/no/such"]}}}},
@@ -346,13 +346,13 @@ TLS = {"http_port": 80, "https_port": 443}
             "executor_config.auto: mount_base is one folder",
         ),
         ({"Proxy": {**NODE, "port_config": TLS}}, "port_config.https_port needs a certificate: cert_path"),
-        ({"Proxy": {**NODE, "cert_path": "/c"}}, "use with port_config.https_port only"),
+        ({"Proxy": {**NODE, "cert_path": "/c"}}, "a certificate needs port_config.https_port"),
         ({"Proxy": {**NODE, "proxy_protocol": True}}, "proxy_protocol needs trusted_proxies"),
         ({"Proxy": {**NODE, "trusted_proxies": ["x"]}}, "trusted_proxies: 'x'"),
         ({"Proxy": {**NODE, "tls_cert": "/c"}}, "tls_cert and tls_key go together"),
         (
             {"Proxy": {**NODE, "port_config": TLS, "acme_config": {**ACME, "endpoint": "ca"}}},
-            "acme_config.endpoint: 'ca' is no https",
+            "acme_config.endpoint: 'ca' is not an https",
         ),
         (
             {"Proxy": {**NODE, "port_config": TLS, "acme_config": {**ACME, "acme_eab_keypair": {"key_id": "k"}}}},

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plane.decisions.rate_limiter import BURST, NETWORKS_LIMIT, RATE_PER_S, SourceRate, network_of
+from plane.decisions.rate_limiter import BURST, NETWORKS_LIMIT, RATE_PER_S, RateLimiter, network_of
 
 
 def test_neighbours_share_a_network() -> None:
@@ -15,7 +15,7 @@ def test_neighbours_share_a_network() -> None:
 
 @given(st.lists(st.floats(0, 0.2), max_size=200))
 def test_no_more_than_the_burst_and_the_rate(gaps: list[float]) -> None:
-    rate, now, allowed = SourceRate(), 0.0, 0
+    rate, now, allowed = RateLimiter(), 0.0, 0
     for gap in gaps:
         now += gap
         allowed += rate.allows("n", now)
@@ -23,14 +23,14 @@ def test_no_more_than_the_burst_and_the_rate(gaps: list[float]) -> None:
 
 
 def test_one_s_flood_is_not_the_others() -> None:
-    rate = SourceRate()
+    rate = RateLimiter()
     assert sum(rate.allows("flood", 0.0) for _ in range(1000)) == BURST
     assert rate.allows("other", 0.0)
     assert rate.allows("flood", 1.0)
 
 
 def test_memory_is_bounded() -> None:
-    rate = SourceRate()
+    rate = RateLimiter()
     for number in range(NETWORKS_LIMIT + 100):
         rate.allows(str(number), 0.0)
     assert len(rate._buckets) == NETWORKS_LIMIT

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plane.dns.zone import ANSWER_TTL_S, AskController, Zone, answer_with, decide, encode
+from plane.dns.zone import RESPONSE_TTL_S, LookupNeeded, Zone, decide, encode, respond_with
 
 ZONE = Zone("acme.example")
 VALUE = "LHDhK3oGRvkiefQnx7OOczTY5Tic_xZ6HcMOc_gmtoM"
@@ -29,9 +29,9 @@ def answered(wire: bytes, zone: Zone = ZONE) -> dns.message.Message:
     return dns.message.from_wire(encode(decision, udp_size=0))
 
 
-def asked(wire: bytes, zone: Zone = ZONE) -> AskController:
+def asked(wire: bytes, zone: Zone = ZONE) -> LookupNeeded:
     decision = decide(zone, wire)
-    assert isinstance(decision, AskController)
+    assert isinstance(decision, LookupNeeded)
     return decision
 
 
@@ -91,7 +91,7 @@ def test_a_type_without_records_inside_the_zone_has_no_data_and_says_whose_zone_
     (soa,) = response.authority
     assert (str(soa.name).lower(), soa.rdtype) == ("acme.example.", dns.rdatatype.SOA)
     # For how long a resolver may remember it: RFC 2308, section 5.
-    assert soa.ttl == soa[0].minimum == ANSWER_TTL_S
+    assert soa.ttl == soa[0].minimum == RESPONSE_TTL_S
 
 
 @pytest.mark.parametrize("name", ["", ".", "a..b", "x" * 64])
@@ -112,15 +112,15 @@ def test_any_is_answered_with_what_there_is() -> None:
     (record,) = answered(query("acme.example", "ANY").to_wire()).answer
     assert record.rdtype == dns.rdatatype.SOA
     question = asked(query("c.acme.example", "ANY").to_wire())
-    (record,) = answer_with(question, (VALUE,)).answer
+    (record,) = respond_with(question, (VALUE,)).answer
     assert record.rdtype == dns.rdatatype.TXT
 
 
 def test_two_values_are_one_answer() -> None:
     question = asked(query("c.acme.example").to_wire())
-    response = dns.message.from_wire(encode(answer_with(question, (VALUE, 'odd "\\ é')), udp_size=0))
+    response = dns.message.from_wire(encode(respond_with(question, (VALUE, 'odd "\\ é')), udp_size=0))
     (record,) = response.answer
-    assert record.ttl == ANSWER_TTL_S
+    assert record.ttl == RESPONSE_TTL_S
     assert {b"".join(each.strings) for each in record} == {VALUE.encode(), 'odd "\\ é'.encode()}
     assert response.flags & dns.flags.AA
     assert response.flags & dns.flags.RD
@@ -129,27 +129,27 @@ def test_two_values_are_one_answer() -> None:
 
 def test_no_value_is_no_data_and_no_controller_a_failure() -> None:
     question = asked(query("c.acme.example").to_wire())
-    empty = answer_with(question, ())
+    empty = respond_with(question, ())
     assert (empty.rcode(), empty.answer) == (dns.rcode.NOERROR, [])
     assert [record.rdtype for record in empty.authority] == [dns.rdatatype.SOA]
-    assert answer_with(question, None).rcode() == dns.rcode.SERVFAIL
+    assert respond_with(question, None).rcode() == dns.rcode.SERVFAIL
 
 
 def test_the_case_of_the_question_comes_back() -> None:
     wire = query("cLuStEr.AcMe.eXample").to_wire()
-    response = dns.message.from_wire(encode(answer_with(asked(wire), (VALUE,)), udp_size=0))
+    response = dns.message.from_wire(encode(respond_with(asked(wire), (VALUE,)), udp_size=0))
     assert str(response.question[0].name) == "cLuStEr.AcMe.eXample."
     assert str(response.answer[0].name) == "cLuStEr.AcMe.eXample."
 
 
 def test_what_does_not_fit_is_cut_and_said_to_be() -> None:
     question = asked(query("c.acme.example").to_wire())
-    large = answer_with(question, ("x" * 250, "y" * 250, "z" * 250))
+    large = respond_with(question, ("x" * 250, "y" * 250, "z" * 250))
     plain = dns.message.from_wire(encode(large, udp_size=0))
     assert plain.flags & dns.flags.TC
     assert not plain.answer
     for size in (1232, 65535, None):
-        large = answer_with(question, ("x" * 250, "y" * 250, "z" * 250))
+        large = respond_with(question, ("x" * 250, "y" * 250, "z" * 250))
         assert len(dns.message.from_wire(encode(large, udp_size=size)).answer[0]) == 3
 
 
@@ -184,8 +184,8 @@ def test_nothing_that_comes_fails_or_is_amplified(tail: bytes, changes: list[tup
         mutated[place % len(mutated)] = value
     for wire in (tail, bytes(mutated)):
         decision = decide(ZONE, wire)
-        if isinstance(decision, AskController):
-            decision = answer_with(decision, ())
+        if isinstance(decision, LookupNeeded):
+            decision = respond_with(decision, ())
         if decision is not None:
             response = encode(decision, udp_size=0)
             assert response[:2] == wire[:2]

@@ -194,7 +194,7 @@ def spawn(action: str, backend: str, order: SpawnOrder) -> MessageToDrone:
 async def test_a_broken_connection_and_a_hanging_disk_leave_no_half_started_backend(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("plane.timing.NODE_SEND_LIMIT_S", 0.05)
+    monkeypatch.setattr("plane.timing.NODE_SEND_TIMEOUT_S", 0.05)
     async with open_state_store(None) as store:
         clock = aged_clock()
         recorder = EventRecorder(store, clock)

@@ -6,7 +6,7 @@ from plane.decisions.keys.lease import KeyLease, LeaseAction
 from plane.decisions.keys.lease_deadlines import foreign_lease, lease_deadlines
 from plane.drone.clock import ClockReading, DroneClock
 from plane.protocol.keys import KeyDeadlines
-from plane.timing import CLOCK_NOTE_INTERVAL_S
+from plane.timing import CLOCK_STORE_INTERVAL_S
 
 HOUR_S = 3600
 
@@ -97,7 +97,7 @@ def test_a_clock_that_begins_anew_begins_after_all_that_the_former_one_can_have_
     former = machine.drone_clock()
     machine.passes(100)
     stored = former.now()
-    machine.passes(CLOCK_NOTE_INTERVAL_S)
+    machine.passes(CLOCK_STORE_INTERVAL_S)
     order = lease_deadlines(former.now())
     # The machine is booted with its clock an hour behind.
     machine.boot_id, machine.since_boot_s = "second", 5.0

@@ -12,7 +12,7 @@ from plane.protocol.names import ClusterName, NodeName
 from plane.protocol.proxy_messages import RouteInfo, RouteInfoResponse
 from plane.proxy.data_plane.client_connection import ClientConnection
 from plane.proxy.data_plane.upstream import UpstreamConnection
-from plane.proxy.listeners.entry_point import Entrance
+from plane.proxy.listeners.entry_point import EntryPoint
 from plane.proxy.service import ProxyService
 from plane.settings import ProxySettings
 from plane.transport.controller_url import ControllerUrl
@@ -82,7 +82,7 @@ class Scene:
         )
         self.service = ProxyService(settings, nothing, nothing)
         self.client = Wire(client_room)
-        self.connection: ClientConnection = self.service.new_connection(Entrance.HTTP)
+        self.connection: ClientConnection = self.service.new_connection(EntryPoint.HTTP)
         self.client.protocol = self.connection
         self.connection.connection_made(cast("asyncio.Transport", self.client))
         self.backends: dict[str, Wire] = {}

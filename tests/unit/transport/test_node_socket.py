@@ -61,7 +61,7 @@ async def test_a_connection_that_is_gone_is_told() -> None:
 
 
 async def test_a_controller_that_hangs_does_not_hold_a_node_that_stops(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timing, "NODE_SEND_LIMIT_S", 0.2)
+    monkeypatch.setattr(timing, "NODE_SEND_TIMEOUT_S", 0.2)
     ended = asyncio.Event()
 
     async def greet_and_hang(request: web.Request) -> web.WebSocketResponse:

@@ -1,1 +1,1 @@
-"""`plane admin`: what an operator asks of a controller, over its HTTP API. One file per command or close kin."""
+"""`plane admin`: commands for operators, over the HTTP API of a controller."""

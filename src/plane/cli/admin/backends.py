@@ -45,22 +45,22 @@ async def list_backends(
     as_json: AsJson = False,
     controller: ControllerOptions = DEFAULT_CONTROLLER,
 ) -> None:
-    """Backends, the latest change first.
+    """List backends, the latest change first.
 
     Example: plane admin list --status terminated --key my-document
 
     Parameters
     ----------
     cluster
-        Only those of this cluster.
+        Only backends of this cluster.
     status
-        Only those with this status; live: not terminated; all.
+        Only backends with this status; live: not terminated; all: every one.
     key
-        Only those started for a key of this name.
+        Only backends that were started for a key of this name.
     namespace
-        Only those started for a key of this namespace.
+        Only backends that were started for a key of this namespace.
     limit
-        How many at most.
+        Largest number of backends.
     """
     async with controller.client() as plane:
         found = await plane.backends(cluster=cluster, status=status, key=key, namespace=namespace, limit=limit)
@@ -73,11 +73,11 @@ async def list_backends(
         return
     show(backend_table(found))
     if found.more:
-        out.print("[dim]There are more; --limit shows up to 1000, the other options choose.[/dim]")
+        out.print("[dim]There are more: use --limit (up to 1000) or a filter.[/dim]")
 
 
 def backend_table(found: BackendList) -> Table:
-    """Backends as a table."""
+    """Return backends as a table."""
     return table(
         ("BACKEND", "STATUS", "SINCE", "KEY", "DRONE", "POOL", "CLUSTER", "QUIET"),
         (
@@ -99,7 +99,7 @@ def backend_table(found: BackendList) -> Table:
 async def inspect_backend(
     backend: str, /, *, as_json: AsJson = False, controller: ControllerOptions = DEFAULT_CONTROLLER
 ) -> None:
-    """All that is known of a backend: its states with times, key, drone, what it uses, its last lines of output.
+    """Show a backend: its states with times, key, drone, resource usage and last lines of output.
 
     Example: plane admin inspect k6xqveyu5dhqvw
 

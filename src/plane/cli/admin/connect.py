@@ -40,7 +40,7 @@ async def connect(
     as_json: AsJson = False,
     controller: ControllerOptions = DEFAULT_CONTROLLER,
 ) -> None:
-    """Get the URL of a key's process, which is started if there is none, and follow it until it is ready.
+    """Get the URL of a key's process. It is started if there is none, and followed until it is ready.
 
     Examples:
 
@@ -51,27 +51,27 @@ async def connect(
     Parameters
     ----------
     image
-        Docker image to run if nobody holds the key.
+        Docker image to run if no process holds the key.
     command
         Command line to run instead of an image, on drones that run processes; $PORT in it is the port to listen on.
     env
-        Variable of the process as NAME=VALUE; may be given several times.
+        Environment variable of the process as NAME=VALUE; may be given several times.
     cluster
         Cluster to start in; default the controller's.
     key
         Key of the process; without one, a new process is started.
     immediate
-        Do not wait until it is ready.
+        Return without waiting until it is ready.
     max_idle_seconds
-        The process is stopped when nobody has been connected for this long.
+        The process is stopped after this long without connections.
     id
-        Name of the backend, if it is started; default random.
+        Name of the backend if it is started; default random.
     static_token
-        One token for all who connect, instead of a new one for each.
+        Use one token for all connect requests, instead of a new one for each.
     pool
         Pool of drones to start in.
     mount
-        true for a folder by the key's name, or a relative path, mounted at /plane-data.
+        Folder to mount at /plane-data: true for one named after the key, or a relative path.
     subdomain
         Subdomain of the cluster under which the process is reached.
     rewrite_prefix
@@ -79,7 +79,7 @@ async def connect(
     token_in_cookie
         With a subdomain: keep the token in a cookie instead of the path, for processes that use absolute paths.
     user
-        Name that reaches the process with each request through the URL.
+        User name that the process receives with each request through the URL.
     """
     spawn = SpawnConfig(
         executable=_executable(image, command, env or [], mount),
@@ -93,18 +93,18 @@ async def connect(
         token_in_cookie=token_in_cookie or UNSET,
     )
     async with controller.client() as plane:
-        answer = await plane.connect(None if key is None else KeyConfig(name=key), spawn, user=user)
+        response = await plane.connect(None if key is None else KeyConfig(name=key), spawn, user=user)
         if as_json:
-            print_json(answer)
+            print_json(response)
         else:
             out = console()
-            out.print(f"{'Created' if answer.spawned else 'Reusing'} backend: {answer.backend_id}", markup=False)
-            out.print(f"URL: {answer.url}", markup=False, soft_wrap=True)
-            out.print(f"Status URL: {answer.status_url}", markup=False, soft_wrap=True)
-            if answer.drone is not None:
-                out.print(f"Drone: {answer.drone}", markup=False)
+            out.print(f"{'Created' if response.spawned else 'Reusing'} backend: {response.backend_id}", markup=False)
+            out.print(f"URL: {response.url}", markup=False, soft_wrap=True)
+            out.print(f"Status URL: {response.status_url}", markup=False, soft_wrap=True)
+            if response.drone is not None:
+                out.print(f"Drone: {response.drone}", markup=False)
         if not immediate:
-            await follow(plane, answer.backend_id, BackendStatus.READY, as_json=as_json)
+            await follow(plane, response.backend_id, BackendStatus.READY, as_json=as_json)
 
 
 def _executable(
@@ -118,15 +118,15 @@ def _executable(
         if not (name and equals):
             raise ConfigurationError(f"--env {setting!r} is not of the form NAME=VALUE")
         variables[name] = value
-    where = {"true": True, "false": False}.get(mount or "", mount)
+    mount_option = {"true": True, "false": False}.get(mount or "", mount)
     if image is not None:
-        return DockerExecutable(image=image, env=variables, mount=where)
+        return DockerExecutable(image=image, env=variables, mount=mount_option)
     assert command is not None
     try:
         words = shlex.split(command)
     except ValueError as error:
         raise ConfigurationError(f"--command cannot be split into words: {error}") from None
     if _SHELL_SYNTAX.search(command):
-        # Only a shell knows by then what PORT is.
+        # PORT is known only when the process starts, so a shell must expand it.
         words = ["/bin/sh", "-c", command]
-    return ProcessExecutable(command=words, env=variables, mount=where)
+    return ProcessExecutable(command=words, env=variables, mount=mount_option)

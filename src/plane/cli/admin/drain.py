@@ -11,7 +11,7 @@ __all__ = ["drain", "undrain"]
 async def drain(
     *, cluster: ClusterOfDroneOption, drone: DroneOption, controller: ControllerOptions = DEFAULT_CONTROLLER
 ) -> None:
-    """Give a drone no more backends; those that it has live on.
+    """Stop placing backends on a drone; those that it has continue.
 
     Example: plane admin drain --cluster plane.example.com --drone dr-one
     """
@@ -23,7 +23,7 @@ async def drain(
 async def undrain(
     *, cluster: ClusterOfDroneOption, drone: DroneOption, controller: ControllerOptions = DEFAULT_CONTROLLER
 ) -> None:
-    """Give a drained drone backends again.
+    """Place backends on a drained drone again.
 
     Example: plane admin undrain --cluster plane.example.com --drone dr-one
     """

@@ -1,4 +1,4 @@
-"""Follows a backend's states on the terminal until the wanted one; for `connect`, `terminate` and `backend-status`."""
+"""Prints a backend's states until the wanted one, for `connect`, `terminate` and `backend-status`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ async def follow(plane: AsyncPlane, backend: str, wanted: BackendStatus, *, as_j
     """Print each state as it comes, until ``wanted``.
 
     Raises:
-        BackendEnded: it has passed that and never will be.
+        BackendEnded: its status is past ``wanted``.
         CallFailed
     """
     out = console()

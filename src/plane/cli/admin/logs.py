@@ -24,7 +24,7 @@ async def logs(
     as_json: AsJson = False,
     controller: ControllerOptions = DEFAULT_CONTROLLER,
 ) -> None:
-    """A backend's output with its times (UTC, by its drone's clock); it is kept for an hour after the end.
+    """Print a backend's output with its times (UTC, by its drone's clock). It is kept for an hour after the end.
 
     Example: plane admin logs k6xqveyu5dhqvw -f -n 20
 
@@ -33,9 +33,9 @@ async def logs(
     backend
         Name of the backend.
     follow
-        Go on with what comes, until the backend ends.
+        Follow the output until the backend ends.
     lines
-        How many lines of what there is.
+        Number of past lines.
     """
     async with controller.client() as plane:
         async for line in plane.logs(backend, tail=lines, follow=follow):
@@ -47,6 +47,6 @@ async def logs(
 
 
 def line_text(line: OutputLine) -> str:
-    """A line behind its time."""
+    """Return a line with its time before it."""
     at = datetime.datetime.fromtimestamp(line.time.ms / 1000, datetime.UTC)
     return f"{at:%Y-%m-%d %H:%M:%S}.{line.time.ms % 1000:03d}Z  {line.text}"

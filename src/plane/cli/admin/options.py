@@ -1,4 +1,4 @@
-"""Options that several commands of `plane admin` have: which controller, with which key, and which drone."""
+"""Options that commands of `plane admin` share: the controller, the key for it, and the drone."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ __all__ = ["DEFAULT_CONTROLLER", "ClusterOfDroneOption", "ControllerOptions", "D
 @Parameter(name="*")
 @dataclass(frozen=True)
 class ControllerOptions:
-    """Which controller is asked, and the key that it is sent."""
+    """The controller, and the key for it."""
 
     controller: Annotated[
         str,
         Parameter(
             name="--controller",
             env_var="PLANE_CONTROLLER",
-            help="The controller, as http://HOST:PORT or https://HOST; may also stand before the command.",
+            help="The controller, as http://HOST:PORT or https://HOST; may also be given before the command.",
         ),
     ] = "http://127.0.0.1:8080"
     controller_key_file: KeyFileOption = None
@@ -35,7 +35,7 @@ class ControllerOptions:
         """Return the controller's URL with the key.
 
         Raises:
-            ConfigurationError: the URL or the file of the key cannot be used.
+            ConfigurationError: the URL is malformed, or the key file cannot be read.
         """
         return controller_access(self.controller, self.controller_key_file)
 

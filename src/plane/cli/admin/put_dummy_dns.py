@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["put_dummy_dns"]
 
-LIMIT_S = 15.0
+TIMEOUT_S = 15.0
 
 
 async def put_dummy_dns(*, cluster: str, controller: ControllerOptions = DEFAULT_CONTROLLER) -> None:
@@ -37,7 +37,7 @@ async def put_dummy_dns(*, cluster: str, controller: ControllerOptions = DEFAULT
     Parameters
     ----------
     cluster
-        Cluster whose challenge is answered with the value.
+        Cluster whose challenge gets the value.
     """
     from plane.cli.logs import set_up_logs
     from plane.transport.node_socket import NodeConnector
@@ -65,10 +65,10 @@ async def put_dummy_dns(*, cluster: str, controller: ControllerOptions = DEFAULT
     )
     connecting = asyncio.create_task(connector.run())
     try:
-        async with asyncio.timeout(LIMIT_S):
+        async with asyncio.timeout(TIMEOUT_S):
             await done
     except TimeoutError:
-        raise ConfigurationError(f"controller at {url.base} does not answer within {LIMIT_S:.0f} s") from None
+        raise ConfigurationError(f"controller at {url.base} does not respond within {TIMEOUT_S:.0f} s") from None
     finally:
         await end_tasks([connecting])
     console().print(f"TXT value set: {value}", markup=False)
@@ -79,10 +79,10 @@ async def _set_value(socket: NodeSocket[MessageToProxy, MessageFromProxy], value
     async for message in socket.messages():
         if not isinstance(message.content, CertManagerResponse):
             continue
-        answer = message.content.content
-        if not answer.accepted:
+        response = message.content.content
+        if not response.accepted:
             raise ConfigurationError("another proxy has the lease of this cluster's certificate; try again in a minute")
-        if not isinstance(answer, CertLeaseResponse):
+        if not isinstance(response, CertLeaseResponse):
             return
         request = SetTxtRecordRequest(set_txt_record=SetTxtRecord(value))
         await socket.send(MessageFromProxy(cert_manager_request=request))

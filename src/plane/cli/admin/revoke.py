@@ -15,7 +15,7 @@ async def revoke(
     user: str,
     controller: ControllerOptions = DEFAULT_CONTROLLER,
 ) -> None:
-    """End a user's tokens for a backend, and the connections opened with them.
+    """Revoke a user's tokens for a backend, and close the connections opened with them.
 
     Example: plane admin revoke k6xqveyu5dhqvw --user ada
 
@@ -24,7 +24,7 @@ async def revoke(
     backend
         Name of the backend.
     user
-        The user that was named when the tokens were given.
+        User of the connect requests that returned the tokens.
     """
     async with controller.client() as plane:
         await plane.revoke(backend, user)

@@ -15,7 +15,7 @@ __all__ = ["backend_status", "cluster_state", "status"]
 
 
 async def status(*, as_json: AsJson = False, controller: ControllerOptions = DEFAULT_CONTROLLER) -> None:
-    """Does the controller answer, and its database, and which version is it?"""
+    """Show whether the controller and its database respond, and the version."""
     async with controller.client() as plane:
         found = await plane.controller_status()
     if as_json:
@@ -27,7 +27,7 @@ async def status(*, as_json: AsJson = False, controller: ControllerOptions = DEF
 async def cluster_state(
     cluster: str, /, *, as_json: AsJson = False, controller: ControllerOptions = DEFAULT_CONTROLLER
 ) -> None:
-    """The connected drones and proxies of a cluster.
+    """List the connected drones and proxies of a cluster.
 
     Example: plane admin cluster-state plane.example.com
 
@@ -68,7 +68,7 @@ async def backend_status(
     as_json: AsJson = False,
     controller: ControllerOptions = DEFAULT_CONTROLLER,
 ) -> None:
-    """The states of a backend with their times, past ones first, then each as it comes, until it has terminated.
+    """Show the states of a backend with their times, past ones first, and follow it until it has terminated.
 
     Example: plane admin backend-status k6xqveyu5dhqvw
 
@@ -77,7 +77,7 @@ async def backend_status(
     backend
         Name of the backend.
     immediate
-        Print the present state alone, and do not follow it.
+        Print the present state and exit.
     """
     async with controller.client() as plane:
         if not immediate:

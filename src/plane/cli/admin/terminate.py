@@ -23,7 +23,7 @@ async def terminate(
     as_json: AsJson = False,
     controller: ControllerOptions = DEFAULT_CONTROLLER,
 ) -> None:
-    """Ask a backend to stop, and follow it until it has.
+    """Ask a backend to stop, and follow it until it has terminated.
 
     Example: plane admin terminate k6xqveyu5dhqvw --hard
 
@@ -34,7 +34,7 @@ async def terminate(
     hard
         Kill it instead of asking it to stop.
     immediate
-        Do not wait until it has ended.
+        Return without waiting for its end.
     """
     async with controller.client() as plane:
         await plane.terminate(backend, hard=hard)

@@ -43,9 +43,9 @@ async def top(
     cluster
         Only this cluster.
     interval
-        Seconds between two looks.
+        Seconds between two updates.
     once
-        Print the present state and end.
+        Print the present state and exit.
     """
     out = console()
     rate = _RequestRate()
@@ -60,20 +60,20 @@ async def top(
                 try:
                     frame = await _frame(plane, rate, cluster, out.height)
                 except CallFailed as error:
-                    # The last known state stays in sight.
+                    # The last known state stays visible.
                     live.update(Group(frame, Text(f"\n{error}", style="red")), refresh=True)
                 else:
                     live.update(frame, refresh=True)
 
 
 class _RequestRate:
-    """Requests a second that the controller has answered between two looks."""
+    """Requests per second of the controller between two updates."""
 
     def __init__(self) -> None:
         self._last: tuple[float, float] | None = None
 
-    def look(self, metrics: str, now: float) -> float | None:
-        """None at the first look."""
+    def update(self, metrics: str, now: float) -> float | None:
+        """Return the rate since the last update, or None at the first one."""
         from prometheus_client.parser import text_string_to_metric_families
 
         total = sum(
@@ -92,8 +92,8 @@ async def _frame(plane: AsyncPlane, rate: _RequestRate, cluster: str | None, hei
     backends = await plane.backends(cluster=cluster, limit=min(room, 1000))
     live = sum(node.backends or 0 for node in nodes.nodes)
     where = f"cluster {cluster}" if cluster else "all clusters"
-    asked = rate.look(await plane.controller_metrics(), time.monotonic())
-    requests = "" if asked is None else f"; {asked:.1f} requests a second at this controller"
+    per_second = rate.update(await plane.controller_metrics(), time.monotonic())
+    requests = "" if per_second is None else f"; {per_second:.1f} requests a second at this controller"
     count = f"{live} backend{'' if live == 1 else 's'}, {len(nodes.nodes)} connected nodes"
     head = Text.assemble((count, "bold"), f" of {where}{requests}\n")
     parts: list[Table | Text] = [head, _node_table(nodes), Text("")]

@@ -1,1 +1,1 @@
-"""`plane db`, also installed as `plane-db`: what an operator does in the database itself, without a controller."""
+"""`plane db`, also installed as `plane-db`: commands for operators on the database itself, without a controller."""

@@ -21,16 +21,16 @@ async def cleanup(
     min_age_days: Annotated[int | None, Parameter(validator=validators.Number(gte=0, lte=36500))] = None,
     db: DatabaseOption,
 ) -> None:
-    """Delete expired tokens and, with --min-age-days, what is left of terminated backends, and events.
+    """Delete expired tokens and, with --min-age-days, old terminated backends and events.
 
     Example: plane db cleanup --min-age-days 30
 
     Parameters
     ----------
     batch
-        How many backends are deleted in one transaction.
+        Backends deleted per transaction.
     min_age_days
-        Delete what is older than this many days. Without it, only expired tokens are deleted.
+        Delete backends and events older than this many days. Default: delete only expired tokens.
     """
     out = console()
     async with open_database(db, pool_size=1) as database:

@@ -13,19 +13,19 @@ __all__ = ["events"]
 
 
 async def events(*, db: DatabaseOption, as_json: AsJson = False) -> None:
-    """Print events as controllers tell each other of them, until Ctrl-C.
+    """Follow the event bus of the controllers until Ctrl-C.
 
     Example: plane db events --json | jq .payload
     """
     out = console()
     if out.is_terminal and not as_json:
-        out.print("[dim]Events from now on; Ctrl-C ends.[/dim]")
+        out.print("[dim]Following new events; press Ctrl-C to stop.[/dim]")
     async for event in follow_events(db):
         if as_json:
             print_json(event)
         else:
-            about = escape(event.key) if event.key is not None else "-"
+            key = escape(event.key) if event.key is not None else "-"
             payload = escape(codec.encode(event.payload).decode())
             out.print(
-                f"{event.timestamp:%H:%M:%S}  [cyan]{escape(event.kind)}[/cyan]  {about}  {payload}", soft_wrap=True
+                f"{event.timestamp:%H:%M:%S}  [cyan]{escape(event.kind)}[/cyan]  {key}  {payload}", soft_wrap=True
             )

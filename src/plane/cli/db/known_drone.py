@@ -1,4 +1,4 @@
-"""The drone that a command of `plane db` is told to look at, or an error that says where to look."""
+"""Finds the drone that a command of `plane db` names."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ __all__ = ["known_drone"]
 
 
 async def known_drone(database: Database, cluster: str, drone: str) -> int:
-    """The node's id of a drone.
+    """Return the node id of a drone.
 
     Raises:
-        ConfigurationError: there is none of that name.
+        ConfigurationError: there is no such drone.
     """
     node_id = await inspection.drone_id(database, cluster, drone)
     if node_id is None:

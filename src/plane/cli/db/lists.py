@@ -26,16 +26,16 @@ async def list_nodes(
     cluster: str | None = None,
     as_json: AsJson = False,
 ) -> None:
-    """Nodes that are connected to a controller.
+    """List the nodes that are connected to a controller.
 
     Example: plane db list-nodes --all --cluster plane.example.com
 
     Parameters
     ----------
     all
-        Also those that are not connected.
+        Also nodes that are not connected.
     cluster
-        Only those of this cluster.
+        Only rows of this cluster.
     """
     async with open_database(db, pool_size=1) as database:
         found = await inspection.list_nodes(database, cluster, also_gone=all, limit=LIMIT)
@@ -69,12 +69,12 @@ async def list_backends(
     all: Annotated[bool, Parameter(negative="")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Backends that are not terminated, the latest change first.
+    """List backends that are not terminated, the latest change first.
 
     Parameters
     ----------
     cluster
-        Only those of this cluster.
+        Only rows of this cluster.
     all
         Also terminated ones.
     """
@@ -90,9 +90,9 @@ async def list_backends(
 async def termination_candidates(
     *, db: DatabaseOption, cluster: ClusterOfDroneOption, drone: DroneOption, as_json: AsJson = False
 ) -> None:
-    """Backends of a drone that are idle for too long, or past their lifetime, or will be within seconds.
+    """List backends of a drone that are idle for too long or past their lifetime, or will be within seconds.
 
-    Those that have been ordered to end, and have not, are listed too: ORDER says how long ago.
+    Backends with a pending action to terminate are listed too: ORDER shows its age.
 
     Example: plane db termination-candidates --cluster plane.example.com --drone dr-one
     """

@@ -19,7 +19,7 @@ from plane.protocol.inspection import BackendSummary
 
 __all__ = ["mark_backend_lost"]
 
-# All that a drone may have.
+# More than a drone runs.
 LIMIT = 10_000
 
 
@@ -30,10 +30,10 @@ async def mark_backend_lost(
     yes: Annotated[bool, Parameter(negative="")] = False,
     db: DatabaseOption,
 ) -> None:
-    """Declare backends terminated, reason lost, and free their keys; asks for each.
+    """Mark backends as terminated, reason lost, and free their keys. Asks for confirmation of each.
 
-    Only for backends whose drone is gone for good: one that still runs would not be the only process of its key any
-    more. Controllers do it by themselves two minutes after a drone's last heartbeat.
+    Only for backends whose drone is gone for good: a backend that still runs would no longer be the only process of
+    its key. Controllers do it by themselves two minutes after a drone's last heartbeat.
 
     Example: plane db mark-backend-lost --drone dr-gone --cluster plane.example.com
 
@@ -46,7 +46,7 @@ async def mark_backend_lost(
     cluster
         Cluster of the drone.
     yes
-        Do not ask.
+        Do not ask for confirmation.
     """
     if (drone is None) != (cluster is None) or (drone is None) == (not backends):
         raise ConfigurationError("name either backends, or a drone with --drone and --cluster")
@@ -90,4 +90,4 @@ async def _mark(database: Database, backend: BackendSummary) -> None:
         return
     state = Terminated(last_status=backend.status, reason=TerminationReason.LOST, message="marked as lost by hand")
     (changed,) = await record_states(database, [StateChange(backend.id, state)])
-    out.print(f"Backend {backend.id} is {'marked as lost' if changed else 'ended meanwhile'}")
+    out.print(f"Backend {backend.id} {'is marked as lost' if changed else 'ended in the meantime'}")

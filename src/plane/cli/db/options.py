@@ -1,4 +1,4 @@
-"""The option that all commands of `plane db` have: which database."""
+"""The option for the database, which all commands of `plane db` have."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ DatabaseOption = Annotated[
     Parameter(
         name="--db",
         env_var="DATABASE_URL",
-        help="PostgreSQL, as postgresql://USER@HOST:PORT/NAME; may also stand before the command.",
+        help="PostgreSQL, as postgresql://USER@HOST:PORT/NAME; may also be given before the command.",
     ),
 ]

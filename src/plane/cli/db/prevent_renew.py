@@ -12,7 +12,7 @@ __all__ = ["prevent_renew"]
 
 
 async def prevent_renew(backend: str, /, *, db: DatabaseOption) -> None:
-    """Have a backend lose its key when its lease ends, a minute from now at most: its drone then ends it.
+    """Prevent the renewal of a backend's key. Its lease ends within a minute, and its drone terminates it.
 
     Example: plane db prevent-renew k6xqveyu5dhqvw
 

@@ -11,7 +11,7 @@ import asyncio
 import structlog
 
 from plane.decisions.http.unproven_connections import UnprovenConnections
-from plane.throttled_log import RepeatedWarning
+from plane.throttled_log import ThrottledWarning
 from plane.timing import REQUEST_HEAD_TIMEOUT_S
 
 __all__ = ["RequestDeadlines"]
@@ -31,7 +31,9 @@ class RequestDeadlines:
         self._timeout_s = timeout_s
         self._connections: UnprovenConnections[asyncio.Transport] = UnprovenConnections(limit)
         self._timers: dict[asyncio.Transport, asyncio.TimerHandle] = {}
-        self._too_many = RepeatedWarning(log, "too many connections without a request; closing the oldest", limit=limit)
+        self._too_many = ThrottledWarning(
+            log, "too many connections without a request; closing the oldest", limit=limit
+        )
 
     def start(self, transport: asyncio.Transport) -> None:
         """A request head is awaited. Does nothing if one is already: the deadline stays."""

@@ -17,7 +17,7 @@ from plane.database.pool import DatabaseUnavailable, Unstorable
 from plane.protocol import codec
 from plane.protocol.errors import ApiError, ApiErrorKind, ApiFailure, InvalidClusterName, MessageError
 from plane.random_ids import random_name
-from plane.throttled_log import RepeatedWarning
+from plane.throttled_log import ThrottledWarning
 
 __all__ = [
     "add_cors_headers",
@@ -40,7 +40,7 @@ _JSON_TYPE = re.compile(r"application/([\w.+-]+\+)?json\Z")
 
 log = structlog.get_logger("plane.controller")
 
-_DATABASE_AWAY = RepeatedWarning(log, "database not available")
+_DATABASE_AWAY = ThrottledWarning(log, "database not available")
 
 
 def json_answer(body: Any, status: int = 200) -> web.Response:

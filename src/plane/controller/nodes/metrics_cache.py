@@ -51,7 +51,7 @@ class LatestMetrics:
         self._forget_old()
 
     def _forget_old(self) -> None:
-        limit = self._clock() - timing.METRICS_KEPT_S
+        limit = self._clock() - timing.METRICS_RETENTION_S
         while self._heard:
             heard_at, _ = next(iter(self._heard.values()))
             if heard_at >= limit and len(self._heard) <= BACKENDS_LIMIT:

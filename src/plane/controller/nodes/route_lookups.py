@@ -22,7 +22,7 @@ from plane.protocol.backend_state import BackendStatus
 from plane.protocol.notifications import EventKind
 from plane.protocol.proxy_messages import MessageFromProxy, MessageToProxy, RouteInfo, RouteInfoResponse
 from plane.tasks import OwnedTasks
-from plane.throttled_log import RepeatedWarning
+from plane.throttled_log import ThrottledWarning
 from plane.timing import STARTUP_TIMEOUT_S
 from plane.transport.node_socket import NodeSocket, SocketClosed
 
@@ -68,8 +68,8 @@ class RouteLookups:
         self._open: dict[str, _Lookup] = {}
         self._waiting: dict[str, _Waiting] = {}
         self._waiting_count = 0
-        self._too_many = RepeatedWarning(log, "proxy asks too much at once", proxy=socket.peer.name)
-        self._not_answered = RepeatedWarning(log, "route question not answered", proxy=socket.peer.name)
+        self._too_many = ThrottledWarning(log, "proxy asks too much at once", proxy=socket.peer.name)
+        self._not_answered = ThrottledWarning(log, "route question not answered", proxy=socket.peer.name)
         self._tasks = OwnedTasks(
             lambda error: log.error("route question failed", proxy=socket.peer.name, exc_info=error)
         )

@@ -58,7 +58,7 @@ async def serve_node(
     ws = web.WebSocketResponse(
         heartbeat=timing.NODE_PING_INTERVAL_S,
         max_msg_size=MAX_MESSAGE_BYTES,
-        timeout=timing.NODE_SEND_LIMIT_S,
+        timeout=timing.NODE_SEND_TIMEOUT_S,
     )
     await ws.prepare(request)
     handshake = await _handshake(ws, context.settings.name, kind, extensions)
@@ -109,7 +109,7 @@ async def _handshake(
     """Read the node's handshake and answer it; None, and the socket closed, for anything else."""
     mine = Handshake(version=this_version(), name=controller, extensions=extensions or UNSET)
     try:
-        async with asyncio.timeout(timing.NODE_HANDSHAKE_LIMIT_S):
+        async with asyncio.timeout(timing.NODE_HANDSHAKE_TIMEOUT_S):
             theirs = codec.decode(await ws.receive_str(), Handshake)
             named_kind, _ = parse_node_name(theirs.name)
             if named_kind is not kind:

@@ -19,7 +19,7 @@ from plane.database.event_bus import EventBus
 from plane.database.pool import Database, DatabaseUnavailable
 from plane.decisions.database.clock import ClockAction, DatabaseClock
 from plane.decisions.database.failover import DatabaseState, may_lack_commits, no_grants_for
-from plane.timing import CLOCK_WATCH_INTERVAL_S
+from plane.timing import CLOCK_POLL_INTERVAL_S
 
 __all__ = ["DatabaseWatch"]
 
@@ -54,7 +54,7 @@ class DatabaseWatch:
                 await self._watch_clock(row)
             except DatabaseUnavailable as error:
                 log.info("database clock not read; trying again", error=str(error))
-            await asyncio.sleep(CLOCK_WATCH_INTERVAL_S)
+            await asyncio.sleep(CLOCK_POLL_INTERVAL_S)
 
     async def _watch_clock(self, row: ClockRow) -> None:
         verdict = self._clock.read(row.reading, row.last)

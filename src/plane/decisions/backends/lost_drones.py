@@ -9,7 +9,7 @@ import enum
 from dataclasses import dataclass
 
 from plane.protocol.backend_state import BackendStatus, Terminated, TerminationReason
-from plane.timing import DRONE_LOST_AFTER_S, SCHEDULED_TOO_LONG_S, UNENDED_LOST_AFTER_S
+from plane.timing import DRONE_LOST_AFTER_S, SCHEDULED_TIMEOUT_S, UNTERMINATED_LOST_AFTER_S
 
 __all__ = ["ReapAction", "SuspectBackend", "classify", "lost_state"]
 
@@ -59,11 +59,11 @@ def classify(backend: SuspectBackend) -> ReapAction:
     """
     if backend.drone_silent_s > DRONE_LOST_AFTER_S:
         return ReapAction.MARK_LOST
-    scheduled_too_long = backend.status is BackendStatus.SCHEDULED and backend.in_status_s > SCHEDULED_TOO_LONG_S
+    scheduled_too_long = backend.status is BackendStatus.SCHEDULED and backend.in_status_s > SCHEDULED_TIMEOUT_S
     if scheduled_too_long and backend.past_hard_deadline:
         return ReapAction.MARK_LOST
     if backend.key_gone:
-        unended = backend.end_ordered_s is not None and backend.end_ordered_s > UNENDED_LOST_AFTER_S
+        unended = backend.end_ordered_s is not None and backend.end_ordered_s > UNTERMINATED_LOST_AFTER_S
         return ReapAction.MARK_LOST if unended else ReapAction.TERMINATE
     if not scheduled_too_long:
         return ReapAction.WAIT

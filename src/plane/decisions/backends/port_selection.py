@@ -1,6 +1,6 @@
 """Decide which port the next backend gets: a range that outgoing connections do not use, and an order in it.
 
-The port of an ended backend rests for a while: a proxy that does not know of the end yet must not reach another backend
+The port of an ended backend is quarantined: a proxy that does not know of the end yet must not reach another backend
 there. `plane.runtime.network.ports` locks the ports and checks what the machine uses.
 """
 
@@ -10,12 +10,12 @@ from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 
 from plane.protocol.errors import ConfigurationError
-from plane.timing import PORT_REST_S, PORT_SHORTEST_REST_S
+from plane.timing import PORT_MIN_QUARANTINE_S, PORT_QUARANTINE_S
 
 __all__ = ["PortRange", "default_port_range", "parse_port_range", "port_candidates"]
 
 # Above the ports that servers usually listen on, below those of Kubernetes services (30000) and of Linux's outgoing
-# connections (32768). Enough for 55 starts a second when each port rests for three minutes.
+# connections (32768). Enough for 55 starts a second with a quarantine of three minutes.
 PREFERRED_FIRST, PREFERRED_LAST = 20_000, 29_999
 # The range to search if outgoing connections use the preferred ports. A smaller part than this is not used.
 LOWEST, HIGHEST = 10_000, 65_535
@@ -67,8 +67,8 @@ def port_candidates(
 ) -> Iterator[int]:
     """Yield the ports to try, best first.
 
-    First those that do not rest, in a circle that begins after ``after``. Then those that have rested longest, but at
-    least `PORT_SHORTEST_REST_S`.
+    First those that are not quarantined, in a circle that begins after ``after``. Then those with the longest
+    quarantine, if that is at least `PORT_MIN_QUARANTINE_S`.
 
     Args:
         in_use: ports of running backends.
@@ -79,11 +79,11 @@ def port_candidates(
     for offset in range(count):
         port = ports.first + (begin + offset) % count
         ended = ended_at.get(port)
-        if port not in in_use and (ended is None or now - ended >= PORT_REST_S):
+        if port not in in_use and (ended is None or now - ended >= PORT_QUARANTINE_S):
             yield port
-    resting = [
+    quarantined = [
         (ended, port)
         for port, ended in ended_at.items()
-        if ports.first <= port <= ports.last and PORT_SHORTEST_REST_S <= now - ended < PORT_REST_S
+        if ports.first <= port <= ports.last and PORT_MIN_QUARANTINE_S <= now - ended < PORT_QUARANTINE_S
     ]
-    yield from (port for _, port in sorted(resting) if port not in in_use)
+    yield from (port for _, port in sorted(quarantined) if port not in in_use)

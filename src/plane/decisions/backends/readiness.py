@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 
-from plane.timing import READINESS_FIRST_DELAY_S, READINESS_LONGEST_TRY_S, READINESS_MAX_DELAY_S
+from plane.timing import READINESS_FIRST_DELAY_S, READINESS_MAX_ATTEMPT_TIMEOUT_S, READINESS_MAX_DELAY_S
 
 __all__ = [
     "ProbeResult",
@@ -53,7 +53,7 @@ def next_delay_s(delay_s: float | None) -> float:
 
 def next_probe_timeout_s(timeout_s: float, result: ProbeResult, first_s: float) -> float:
     """Return the timeout of the next probe: longer after one that was accepted and timed out, else the first one."""
-    return min(timeout_s * TIMEOUT_FACTOR, READINESS_LONGEST_TRY_S) if result is ProbeResult.SILENT else first_s
+    return min(timeout_s * TIMEOUT_FACTOR, READINESS_MAX_ATTEMPT_TIMEOUT_S) if result is ProbeResult.SILENT else first_s
 
 
 def classify_response(received: bytes, *, ended: bool) -> ProbeResult | None:

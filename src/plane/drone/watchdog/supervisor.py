@@ -189,7 +189,7 @@ class WatchdogSupervisor:
             self._take_place(self._place, watchdog)
         while True:
             await asyncio.sleep(timing.WATCHDOG_TICK_INTERVAL_S)
-            await self._check_response(timing.WATCHDOG_SILENT_AFTER_S)
+            await self._check_response(timing.WATCHDOG_TIMEOUT_S)
 
     async def _check_response(self, timeout_s: float) -> None:
         try:

@@ -1,6 +1,6 @@
-"""The key of the ACME account: made once, and kept beside the certificate, so that a restart is no new account.
+"""The key of the ACME account. It is stored beside the certificate, so that a restart does not open a new account.
 
-CAs limit how many accounts an address may open.
+CAs limit the number of accounts per address.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from plane.protocol.errors import ConfigurationError
-from plane.proxy.certificates.secret_files import write_private
+from plane.proxy.certificates.secret_files import write_secret
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
@@ -18,29 +18,29 @@ __all__ = ["AccountKey", "account_key_path"]
 
 
 def account_key_path(cert_path: Path) -> Path:
-    """Where the key is, for a certificate at ``cert_path``."""
+    """Return the path of the key for a certificate at ``cert_path``."""
     return cert_path.with_name(f"{cert_path.name}.account-key.pem")
 
 
 class AccountKey:
-    """The key, from its file if there is one. ``path`` None: in memory only."""
+    """The key, read from ``path`` or made. None: in memory only."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._key: EllipticCurvePrivateKey | None = None
 
     def load(self) -> EllipticCurvePrivateKey:
-        """The key; made and stored at the first call if it is not there.
+        """Return the key. The first call makes and stores it if there is no file.
 
         Raises:
-            ConfigurationError: the file is there and holds no such key.
-            OSError: it cannot be read or stored.
+            ConfigurationError: the file does not hold an elliptic curve key.
+            OSError: the file cannot be read or written.
         """
         if self._key is None:
-            self._key = self._stored() or self._made()
+            self._key = self._read() or self._make()
         return self._key
 
-    def _stored(self) -> EllipticCurvePrivateKey | None:
+    def _read(self) -> EllipticCurvePrivateKey | None:
         from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
@@ -54,11 +54,11 @@ class AccountKey:
             found = None
         if not isinstance(found, EllipticCurvePrivateKey):
             raise ConfigurationError(
-                f"{self._path} holds no elliptic curve key in PEM; move it away, and a new ACME account is made"
+                f"{self._path} holds no elliptic curve key in PEM; move it away to have a new ACME account made"
             )
         return found
 
-    def _made(self) -> EllipticCurvePrivateKey:
+    def _make(self) -> EllipticCurvePrivateKey:
         from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -67,5 +67,5 @@ class AccountKey:
             pem = key.private_bytes(
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
             )
-            write_private(self._path, pem)
+            write_secret(self._path, pem)
         return key

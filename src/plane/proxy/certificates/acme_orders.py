@@ -1,6 +1,6 @@
-"""Orders certificates by ACME (RFC 8555) with DNS-01 challenges: the one file that knows the library for it.
+"""Orders certificates by ACME (RFC 8555) with DNS-01 challenges. No other file uses the ACME library.
 
-`renewer` decides when, holds the lease and sets the TXT values; `dns_propagation` waits until they are seen.
+`renewer` starts orders, holds the lease and sets the TXT values; `dns_propagation` waits until they are visible.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from plane.protocol.errors import ConfigurationError, PlaneError, why
 from plane.proxy.certificates.account_key import AccountKey
 from plane.proxy.certificates.tls import Certificate, read_certificate
 from plane.settings import AcmeSettings
-from plane.timing import ACME_POLL_INTERVAL_S, ACME_STEP_LIMIT_S
+from plane.timing import ACME_POLL_INTERVAL_S, ACME_STEP_TIMEOUT_S
 
 if TYPE_CHECKING:
     import aioacme
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 __all__ = ["AcmeOrders", "OrderFailed", "trusted_by"]
 
-# Of what a CA, or what answers in its place, is quoted with: it may be a whole page.
-SHOWN_REASON = 300
+# Characters of a CA's response that are quoted; it may be a whole page.
+QUOTE_LIMIT = 300
 
 log = structlog.get_logger("plane.proxy")
 
 
 class OrderFailed(PlaneError):
-    """No certificate was issued. ``retry_after_s``: how long the CA asks to wait, if it does."""
+    """No certificate was issued. ``retry_after_s``: the wait that the CA requests, if any."""
 
     def __init__(self, reason: str, retry_after_s: float | None = None) -> None:
         super().__init__(reason)
@@ -41,7 +41,7 @@ class OrderFailed(PlaneError):
 
 
 def trusted_by(settings: AcmeSettings) -> ssl.SSLContext:
-    """What is trusted when the CA is talked to: the system (or ``SSL_CERT_FILE``), and the private CA if one is given.
+    """Return the trust for connections to the CA: that of the system (or ``SSL_CERT_FILE``), and the private CA if any.
 
     Raises:
         ConfigurationError
@@ -56,14 +56,14 @@ def trusted_by(settings: AcmeSettings) -> ssl.SSLContext:
 
 
 class _Step(enum.StrEnum):
-    """What was asked of the CA last. Its failure is told with these words."""
+    """The last request to the CA, as named in the error if it fails."""
 
     DIRECTORY = "its directory"
     ACCOUNT = "the account"
     CONTACT = "the account's contact"
     ORDER = "the order"
     AUTHORIZATION = "the authorization"
-    CHALLENGE = "the answer to the challenge"
+    CHALLENGE = "the response to the challenge"
     VALIDATION = "the validation"
     FINALIZATION = "the finalization of the order"
     CERTIFICATE = "the certificate"
@@ -74,8 +74,8 @@ class AcmeOrders:
 
     Args:
         settings: the CA and the account.
-        context: what is trusted (`trusted_by`).
-        account_key: signs for the account.
+        context: the trust for the CA (`trusted_by`).
+        account_key: the key of the account.
     """
 
     def __init__(self, settings: AcmeSettings, context: ssl.SSLContext, account_key: AccountKey) -> None:
@@ -85,10 +85,10 @@ class AcmeOrders:
         self._has_contact = False
 
     async def order(self, names: tuple[str, ...], set_txt: Callable[[str], Awaitable[None]]) -> Certificate:
-        """Return a certificate for ``names``. ``set_txt`` returns when the challenge's value is set and seen.
+        """Return a certificate for ``names``. ``set_txt`` returns when the challenge's value is set and visible.
 
         Raises:
-            OrderFailed: of whatever kind, also if the CA cannot be reached; names the step.
+            OrderFailed: every failure, also an unreachable CA. It names the step.
         """
         try:
             client = self._client()
@@ -106,7 +106,7 @@ class AcmeOrders:
                 self._has_contact = order.has_contact
 
     def _client(self) -> aioacme.Client:
-        # 0.8 s that a proxy without ACME does not wait for.
+        # Imported here, since it takes 0.8 s that a proxy without ACME need not spend.
         import aioacme
 
         binding = None
@@ -121,7 +121,7 @@ class AcmeOrders:
         )
 
     def _failure(self, step: _Step, error: Exception) -> OrderFailed:
-        """Return what to tell people of an error that the library has raised."""
+        """Return the error to report for one that the library raised."""
         import aioacme
         import httpx
 
@@ -132,28 +132,28 @@ class AcmeOrders:
             case aioacme.AcmeError():
                 return OrderFailed(f"the CA refused {step}: {_problems(error)}")
             case TimeoutError():
-                return OrderFailed(f"the CA took longer than {ACME_STEP_LIMIT_S:.0f} s, at {step}")
+                return OrderFailed(f"the CA took longer than {ACME_STEP_TIMEOUT_S:.0f} s, at {step}")
             case httpx.HTTPStatusError():
                 status = error.response.status_code
                 return OrderFailed(
-                    f"the CA answered with status {status} when asked for {step}; is {self._settings.endpoint} the URL "
-                    "of an ACME directory?"
+                    f"the CA responded with status {status} to the request for {step}; is "
+                    f"{self._settings.endpoint} the URL of an ACME directory?"
                 )
             case httpx.HTTPError() | httpx.InvalidURL() | OSError():
                 reason = str(error) or type(error).__name__
                 return OrderFailed(f"the CA at {self._settings.endpoint} cannot be reached for {step}: {reason}")
-        # What the library makes of an answer that is none: it has no errors of its own for that.
+        # The library has no errors of its own for malformed responses.
         hint = (
             f"; is {self._settings.endpoint} the URL of an ACME directory?"
             if step in (_Step.DIRECTORY, _Step.ACCOUNT)
             else ""
         )
-        reason = f"{type(error).__name__}: {error}"[:SHOWN_REASON]
-        return OrderFailed(f"the CA's response to the request for {step} is not what RFC 8555 says ({reason}){hint}")
+        reason = f"{type(error).__name__}: {error}"[:QUOTE_LIMIT]
+        return OrderFailed(f"the CA's response to the request for {step} is not as in RFC 8555 ({reason}){hint}")
 
 
 class _Order:
-    """One order. ``step``: what was asked of the CA last."""
+    """One order. ``step``: the last request to the CA."""
 
     def __init__(
         self, client: aioacme.Client, email: str, set_txt: Callable[[str], Awaitable[None]], *, has_contact: bool
@@ -168,7 +168,7 @@ class _Order:
         import aioacme
 
         client = self._client
-        async with asyncio.timeout(ACME_STEP_LIMIT_S):
+        async with asyncio.timeout(ACME_STEP_TIMEOUT_S):
             await client.get_terms_of_service()
             self.step = _Step.ACCOUNT
             account = await client.get_account()
@@ -183,7 +183,7 @@ class _Order:
             await self._authorize(uri)
         key, request = _new_key_and_request(names)
         self.step = _Step.FINALIZATION
-        async with asyncio.timeout(ACME_STEP_LIMIT_S):
+        async with asyncio.timeout(ACME_STEP_TIMEOUT_S):
             order = await client.finalize_order(order.finalize, request)
             while order.status is aioacme.OrderStatus.processing or order.status is aioacme.OrderStatus.ready:
                 await asyncio.sleep(ACME_POLL_INTERVAL_S)
@@ -199,7 +199,7 @@ class _Order:
 
         client = self._client
         self.step = _Step.AUTHORIZATION
-        async with asyncio.timeout(ACME_STEP_LIMIT_S):
+        async with asyncio.timeout(ACME_STEP_TIMEOUT_S):
             authorization = await client.get_authorization(uri)
         if authorization.status is aioacme.AuthorizationStatus.valid:
             return
@@ -208,7 +208,7 @@ class _Order:
             raise OrderFailed(f"the CA offers no DNS challenge for {authorization.identifier.value}")
         await self._set_txt(client.get_dns_challenge_validation(challenge.token))
         self.step = _Step.CHALLENGE
-        async with asyncio.timeout(ACME_STEP_LIMIT_S):
+        async with asyncio.timeout(ACME_STEP_TIMEOUT_S):
             await client.answer_challenge(challenge.url)
             self.step = _Step.VALIDATION
             authorization = await client.get_authorization(uri)
@@ -216,20 +216,20 @@ class _Order:
                 await asyncio.sleep(ACME_POLL_INTERVAL_S)
                 authorization = await client.get_authorization(uri)
         if authorization.status is not aioacme.AuthorizationStatus.valid:
-            errors = [challenge.error.detail for challenge in authorization.challenges if challenge.error is not None]
-            why = "; ".join(error for error in errors if error) or "the CA does not say why"
-            raise OrderFailed(f"{authorization.identifier.value} could not be validated: {why}")
+            details = [challenge.error.detail for challenge in authorization.challenges if challenge.error is not None]
+            reason = "; ".join(detail for detail in details if detail) or "the CA gives no reason"
+            raise OrderFailed(f"{authorization.identifier.value} could not be validated: {reason}")
 
 
 def _new_key_and_request(names: tuple[str, ...]) -> tuple[bytes, x509.CertificateSigningRequest]:
-    """A fresh private key, PEM, and the request for a certificate of it."""
+    """Return a new private key, PEM, and the signing request for it."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
     key = ec.generate_private_key(ec.SECP256R1())
     alternatives = x509.SubjectAlternativeName([x509.DNSName(name) for name in names])
-    # Names stand in the extension alone; a common name may have no more than 64 characters.
+    # The names are only in the extension: a common name is limited to 64 characters.
     request = x509.CertificateSigningRequestBuilder(x509.Name([])).add_extension(alternatives, critical=False)
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     return pem, request.sign(key, hashes.SHA256())
@@ -237,7 +237,7 @@ def _new_key_and_request(names: tuple[str, ...]) -> tuple[bytes, x509.Certificat
 
 def _problems(error: aioacme.AcmeError) -> str:
     parts = [error.error, *(error.error.subproblems or ())]
-    return "; ".join(f"{part.detail[:SHOWN_REASON]} ({part.type.rpartition(':')[2]})" for part in parts)
+    return "; ".join(f"{part.detail[:QUOTE_LIMIT]} ({part.type.rpartition(':')[2]})" for part in parts)
 
 
 def _seconds_until(time: datetime.datetime) -> float:

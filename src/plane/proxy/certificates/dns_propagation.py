@@ -1,7 +1,6 @@
-"""Waits until a TXT value is seen by whoever asks the zone's own name servers, before a CA is told to look.
+"""Waits until the zone's own name servers respond with a TXT value, before the CA is asked to validate it.
 
-Where these cannot be found or asked (a firewall, a test without delegation), the wait is a short fixed time: the CA
-decides.
+Where the servers cannot be found or reached (a firewall, a test without delegation), it waits for a short fixed time.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ import dns.rdatatype
 import dns.resolver
 import structlog
 
-from plane.timing import TXT_FIXED_WAIT_S, TXT_LOOK_INTERVAL_S, TXT_LOOK_LIMIT_S, TXT_VISIBLE_LIMIT_S
+from plane.timing import TXT_FIXED_WAIT_S, TXT_POLL_INTERVAL_S, TXT_QUERY_TIMEOUT_S, TXT_VISIBLE_TIMEOUT_S
 
 __all__ = ["system_resolver", "until_visible"]
 
 DNS_PORT = 53
 CHALLENGE_LABEL = "_acme-challenge"
-# Names on the way from the challenge to the zone that answers it.
+# The longest chain of CNAMEs from the challenge to the zone that has it.
 CNAMES_LIMIT = 8
 
 log = structlog.get_logger("plane.proxy")
@@ -37,45 +36,45 @@ class _NotFound(Exception):
 
 @dataclass(frozen=True, slots=True)
 class NameServer:
-    """Where to ask: any of the addresses will do, since this machine may not reach all (IPv6)."""
+    """One server. Any of its addresses is enough, since this machine may not reach all of them (IPv6)."""
 
     addresses: tuple[str, ...]
     port: int
 
 
-async def until_visible(cluster_host: str, value: str, asked: tuple[str, int] | None) -> None:
-    """Return when the challenge of ``cluster_host`` is answered with ``value``, or after a limit.
+async def until_visible(cluster_host: str, value: str, server: tuple[str, int] | None) -> None:
+    """Return when the challenge of ``cluster_host`` has the value ``value``, or after a timeout.
 
-    ``asked``: address and port of the only server to ask; None: those of the zone, as the system's resolver finds them.
+    ``server``: address and port of the only server to query. None: those of the zone, found by the system's resolver.
     """
     name = dns.name.from_text(f"{CHALLENGE_LABEL}.{cluster_host}")
     try:
-        async with asyncio.timeout(TXT_VISIBLE_LIMIT_S):
-            if asked is not None:
-                servers = [NameServer((asked[0],), asked[1])]
+        async with asyncio.timeout(TXT_VISIBLE_TIMEOUT_S):
+            if server is not None:
+                servers = [NameServer((server[0],), server[1])]
             else:
-                name, servers = await _responsible(name)
-            await _until_all_have(servers, name, value)
+                name, servers = await _zone_servers(name)
+            await _wait_for_all(servers, name, value)
     except TimeoutError:
-        log.warning("challenge's value not seen in time; the CA may see it", name=str(name))
+        log.warning("challenge value not visible in time; continuing with the validation", name=str(name))
     except (dns.exception.DNSException, _NotFound) as error:
-        log.info("zone's name servers not found; waiting instead", name=str(name), error=str(error))
+        log.info("name servers of the zone not found; waiting instead", name=str(name), error=str(error))
         await asyncio.sleep(TXT_FIXED_WAIT_S)
 
 
 def system_resolver() -> dns.asyncresolver.Resolver:
-    """What this machine is set up to ask."""
+    """Return a resolver with the configuration of this machine."""
     resolver = dns.asyncresolver.Resolver()
-    # An answer that is not there yet would be remembered.
+    # It would cache that there is no value yet.
     resolver.cache = None
     return resolver
 
 
-async def _responsible(name: dns.name.Name) -> tuple[dns.name.Name, list[NameServer]]:
-    """The name at the end of the challenge's CNAMEs, and the servers of its zone.
+async def _zone_servers(name: dns.name.Name) -> tuple[dns.name.Name, list[NameServer]]:
+    """Return the name at the end of the challenge's CNAMEs, and the servers of its zone.
 
     Raises:
-        dns.exception.DNSException, _NotFound: they cannot be found.
+        dns.exception.DNSException, _NotFound: the servers cannot be found.
     """
     resolver = system_resolver()
     for _ in range(CNAMES_LIMIT):
@@ -98,24 +97,24 @@ async def _responsible(name: dns.name.Name) -> tuple[dns.name.Name, list[NameSer
     return name, servers
 
 
-async def _until_all_have(servers: list[NameServer], name: dns.name.Name, value: str) -> None:
-    """A CA asks any of them, so each must have it; one that never answers is left to the caller's limit."""
+async def _wait_for_all(servers: list[NameServer], name: dns.name.Name, value: str) -> None:
+    """Wait until every server has the value, since a CA may query any. The caller has the timeout."""
     waiting = list(servers)
     while waiting:
-        has = await asyncio.gather(*(_has(server, name, value) for server in waiting))
-        waiting = [server for server, seen in zip(waiting, has, strict=True) if not seen]
+        visible = await asyncio.gather(*(_is_visible_at(server, name, value) for server in waiting))
+        waiting = [server for server, seen in zip(waiting, visible, strict=True) if not seen]
         if waiting:
-            await asyncio.sleep(TXT_LOOK_INTERVAL_S)
+            await asyncio.sleep(TXT_POLL_INTERVAL_S)
 
 
-async def _has(server: NameServer, name: dns.name.Name, value: str) -> bool:
-    return any(await asyncio.gather(*(_answers(each, server.port, name, value) for each in server.addresses)))
+async def _is_visible_at(server: NameServer, name: dns.name.Name, value: str) -> bool:
+    return any(await asyncio.gather(*(_responds_with(each, server.port, name, value) for each in server.addresses)))
 
 
-async def _answers(address: str, port: int, name: dns.name.Name, value: str) -> bool:
+async def _responds_with(address: str, port: int, name: dns.name.Name, value: str) -> bool:
     query = dns.message.make_query(name, dns.rdatatype.TXT)
     try:
-        response = await dns.asyncquery.udp(query, address, timeout=TXT_LOOK_LIMIT_S, port=port)
+        response = await dns.asyncquery.udp(query, address, timeout=TXT_QUERY_TIMEOUT_S, port=port)
     except (dns.exception.DNSException, OSError):
         return False
     texts = {b"".join(each.strings) for found in response.answer for each in found if hasattr(each, "strings")}

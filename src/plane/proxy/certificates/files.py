@@ -1,7 +1,7 @@
-"""Reads the certificate's files, refuses a key that others may read, and notices when the files change.
+"""Reads the certificate's files, refuses a key that others can read, and reloads the files when they change.
 
-Two forms: that of ``--cert-path``, JSON ``{"cert": PEM chain, "key": PEM}`` (page 5), and the two PEM files of
-``--tls-cert`` and ``--tls-key``.
+Two forms: the JSON ``{"cert": PEM chain, "key": PEM}`` of ``--cert-path``, and the two PEM files of ``--tls-cert`` and
+``--tls-key``.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from plane.proxy.certificates.tls import Certificate, CertificateHolder, Invalid
 
 __all__ = ["CertificateFiles", "JsonCertificate"]
 
-# A stat of one or two files; a certificate changes every few weeks, and whoever changed it is looking.
-LOOK_INTERVAL_S = 1.0
+# One or two calls of stat. A person who replaces the certificate sees the effect at once.
+POLL_INTERVAL_S = 1.0
 
 log = structlog.get_logger("plane.proxy")
 
@@ -30,7 +30,7 @@ Version = tuple[tuple[int, int, int], ...]
 
 
 class JsonCertificate(msgspec.Struct, frozen=True):
-    """What is in the file of ``--cert-path``."""
+    """The content of the file of ``--cert-path``."""
 
     cert: str
     key: str
@@ -38,7 +38,7 @@ class JsonCertificate(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class CertificateFiles:
-    """Where the certificate is: in one JSON file, or in two of PEM.
+    """The files of the certificate: one of JSON, or two of PEM.
 
     Attributes:
         json: the file of ``--cert-path``.
@@ -49,15 +49,15 @@ class CertificateFiles:
     pair: tuple[Path, Path] | None = None
 
     def read(self) -> Certificate:
-        """Read and check.
+        """Read and check the certificate.
 
         Raises:
-            InvalidCertificate: says which file, and what to do.
-            FileNotFoundError: there is none yet.
+            InvalidCertificate: names the file and what to do.
+            FileNotFoundError: there is no certificate yet.
         """
         if self.pair is not None:
             chain, key = self.pair
-            # Group: as Debian's "ssl-cert" and mounted secrets have it.
+            # The group may read it, as with Debian's "ssl-cert" and with mounted secrets.
             _require_private(key, 0o037)
             return read_certificate(_bytes(chain), _bytes(key))
         assert self.json is not None
@@ -69,10 +69,10 @@ class CertificateFiles:
         return read_certificate(text.cert.encode(), text.key.encode())
 
     def load(self, holder: CertificateHolder, *, required: bool) -> None:
-        """Read at the start.
+        """Load the certificate into ``holder`` at the start.
 
         Raises:
-            ConfigurationError: it cannot be used, or there is none although it is ``required``.
+            ConfigurationError: it cannot be used, or it is ``required`` and missing.
         """
         try:
             holder.replace(self.read())
@@ -83,10 +83,10 @@ class CertificateFiles:
             raise ConfigurationError(str(error)) from None
 
     async def watch(self, holder: CertificateHolder) -> None:
-        """Put there what changes, until cancelled. What cannot be used is logged, and the old one stays."""
+        """Reload the files when they change, until cancelled. If that fails, the certificate in use stays."""
         seen = await asyncio.to_thread(self._version)
         while True:
-            await asyncio.sleep(LOOK_INTERVAL_S)
+            await asyncio.sleep(POLL_INTERVAL_S)
             version = await asyncio.to_thread(self._version)
             if version == seen:
                 continue
@@ -94,11 +94,11 @@ class CertificateFiles:
             try:
                 holder.replace(await asyncio.to_thread(self.read))
             except (InvalidCertificate, OSError) as error:
-                # Or half written: the next change is looked at again.
-                log.warning("certificate not replaced; the one in use stays", reason=str(error))
+                # The file may be half written; its next change is read again.
+                log.warning("certificate not reloaded; the one in use stays", reason=str(error))
 
     def _version(self) -> Version:
-        """Changes whenever a file does."""
+        """Return a value that differs whenever a file has changed."""
         found = []
         for path in (self.json,) if self.json is not None else self.pair or ():
             try:
@@ -112,7 +112,7 @@ class CertificateFiles:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """What cannot be read is no certificate, but for a file that is not there."""
+    """Turn errors of reading into `InvalidCertificate`, except for a missing file."""
     try:
         yield
     except FileNotFoundError:
@@ -131,5 +131,5 @@ def _require_private(path: Path, forbidden: int) -> None:
         mode = stat.S_IMODE(path.stat().st_mode)
     if mode & forbidden:
         raise InvalidCertificate(
-            f"{path} holds a private key, and its mode {mode:04o} lets others read or write it; run: chmod 600 {path}"
+            f"{path} holds a private key, and with mode {mode:04o} others can read or write it; run: chmod 600 {path}"
         )

@@ -1,4 +1,4 @@
-"""Asks the CA when a certificate is to be renewed (ARI, RFC 9773); `renewer` asks from time to time."""
+"""Requests the renewal window of a certificate from its CA (ARI, RFC 9773). `renewer` repeats it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import aiohttp
 import msgspec
 import structlog
 
-from plane.timing import ACME_STEP_LIMIT_S, RENEWAL_INFO_INTERVAL_S, RENEWAL_INFO_SHORTEST_S
+from plane.timing import ACME_STEP_TIMEOUT_S, RENEWAL_INFO_INTERVAL_S, RENEWAL_INFO_MIN_INTERVAL_S
 
-__all__ = ["RenewalInfo", "ask_renewal_info", "certificate_id"]
+__all__ = ["RenewalInfo", "certificate_id", "fetch_renewal_info"]
 
 log = structlog.get_logger("plane.proxy")
 
@@ -27,20 +27,20 @@ class _Window(msgspec.Struct, frozen=True):
     end: datetime.datetime
 
 
-class _Answer(msgspec.Struct, frozen=True, rename="camel"):
+class _Response(msgspec.Struct, frozen=True, rename="camel"):
     suggested_window: _Window
 
 
 @dataclass(frozen=True, slots=True)
 class RenewalInfo:
-    """``window``: when the CA would like the renewal; None if it says nothing. Ask again in ``ask_again_s``."""
+    """Begin and end of the ``window`` that the CA suggests, or None. Valid for ``valid_s`` seconds."""
 
     window: tuple[datetime.datetime, datetime.datetime] | None
-    ask_again_s: float
+    valid_s: float
 
 
 def certificate_id(chain: bytes) -> str | None:
-    """How the CA calls a certificate (RFC 9773, section 4.1); None for one without an authority key identifier."""
+    """Return the CA's id of a certificate (RFC 9773, section 4.1), or None without an authority key identifier."""
     from cryptography import x509
 
     leaf = x509.load_pem_x509_certificates(chain)[0]
@@ -55,34 +55,34 @@ def certificate_id(chain: bytes) -> str | None:
     return f"{_base64url(issuer)}.{_base64url(serial)}"
 
 
-async def ask_renewal_info(endpoint: str, chain: bytes, context: ssl.SSLContext) -> RenewalInfo:
-    """What the CA of ``endpoint`` says of the certificate; nothing, if it cannot be asked."""
-    silent = RenewalInfo(None, RENEWAL_INFO_INTERVAL_S)
+async def fetch_renewal_info(endpoint: str, chain: bytes, context: ssl.SSLContext) -> RenewalInfo:
+    """Return what the CA of ``endpoint`` suggests. No suggestion if it cannot be reached."""
+    no_suggestion = RenewalInfo(None, RENEWAL_INFO_INTERVAL_S)
     name = certificate_id(chain)
     if name is None:
-        return silent
-    timeout = aiohttp.ClientTimeout(total=ACME_STEP_LIMIT_S)
+        return no_suggestion
+    timeout = aiohttp.ClientTimeout(total=ACME_STEP_TIMEOUT_S)
     try:
         connector = aiohttp.TCPConnector(ssl=context)
         async with aiohttp.ClientSession(timeout=timeout, connector=connector) as http:
-            async with http.get(endpoint) as answer:
-                directory = msgspec.json.decode(await answer.read(), type=_Directory)
+            async with http.get(endpoint) as response:
+                directory = msgspec.json.decode(await response.read(), type=_Directory)
             if directory.renewal_info is None:
-                return silent
-            async with http.get(f"{directory.renewal_info.rstrip('/')}/{name}") as answer:
-                answer.raise_for_status()
-                window = msgspec.json.decode(await answer.read(), type=_Answer).suggested_window
-                return RenewalInfo((window.start, window.end), _ask_again_s(answer.headers.get("Retry-After")))
+                return no_suggestion
+            async with http.get(f"{directory.renewal_info.rstrip('/')}/{name}") as response:
+                response.raise_for_status()
+                window = msgspec.json.decode(await response.read(), type=_Response).suggested_window
+                return RenewalInfo((window.start, window.end), _valid_s(response.headers.get("Retry-After")))
     except (aiohttp.ClientError, OSError, TimeoutError, msgspec.MsgspecError) as error:
-        log.info("CA says nothing of renewal", error=str(error) or type(error).__name__)
-        return silent
+        log.info("no renewal window from the CA", error=str(error) or type(error).__name__)
+        return no_suggestion
 
 
-def _ask_again_s(retry_after: str | None) -> float:
-    """The CA's wish, within reason (RFC 9773, section 4.3.2)."""
+def _valid_s(retry_after: str | None) -> float:
+    """Return the interval that the CA requests, within bounds (RFC 9773, section 4.3.2)."""
     if retry_after is None or not retry_after.isdigit():
         return RENEWAL_INFO_INTERVAL_S
-    return min(max(float(retry_after), RENEWAL_INFO_SHORTEST_S), RENEWAL_INFO_INTERVAL_S * 4)
+    return min(max(float(retry_after), RENEWAL_INFO_MIN_INTERVAL_S), RENEWAL_INFO_INTERVAL_S * 4)
 
 
 def _base64url(data: bytes) -> str:

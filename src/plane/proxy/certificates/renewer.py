@@ -1,8 +1,7 @@
-"""Keeps the cluster's certificate: orders one when there is none or it is about to end. Page 5, "Certificates".
+"""Orders and renews the cluster's certificate (docs/reference/protocol/proxy.md, "Certificates").
 
-When is decided in `plane.decisions.certificates.order_schedule`. One proxy of a cluster orders at a time: the
-controller gives the lease, and it is given back in every case (A24). The file of ``--cert-path`` may be shared by
-several proxies.
+`plane.decisions.certificates.order_schedule` decides when. One proxy of a cluster orders at a time: the controller
+grants the lease, which is released in every case. Several proxies may share the file of ``--cert-path``.
 """
 
 from __future__ import annotations
@@ -30,23 +29,23 @@ from plane.proxy.certificates.account_key import AccountKey, account_key_path
 from plane.proxy.certificates.acme_orders import AcmeOrders, OrderFailed, trusted_by
 from plane.proxy.certificates.dns_propagation import until_visible
 from plane.proxy.certificates.files import CertificateFiles, JsonCertificate
-from plane.proxy.certificates.renewal_info import ask_renewal_info
-from plane.proxy.certificates.secret_files import write_private
+from plane.proxy.certificates.renewal_info import fetch_renewal_info
+from plane.proxy.certificates.secret_files import write_secret
 from plane.proxy.certificates.tls import Certificate, CertificateHolder, InvalidCertificate
 from plane.settings import AcmeSettings
-from plane.timing import CERTIFICATE_LOOK_INTERVAL_S, CONTROLLER_ANSWER_LIMIT_S
+from plane.timing import CERTIFICATE_POLL_INTERVAL_S, CONTROLLER_RESPONSE_TIMEOUT_S
 
-__all__ = ["CertKeeper"]
+__all__ = ["CertificateRenewer"]
 
 log = structlog.get_logger("plane.proxy")
 
 
-class CertKeeper:
-    """Keeps one certificate in ``holder``.
+class CertificateRenewer:
+    """Keeps a valid certificate in ``holder``.
 
     Args:
-        send: tells the controller, and whether that could be sent.
-        files: where the certificate is kept, if anywhere.
+        send: sends a request to the controller; returns False without a connection.
+        files: where the certificate is stored; None: nowhere.
     """
 
     def __init__(
@@ -70,67 +69,67 @@ class CertKeeper:
         key = AccountKey(None if self._cert_path is None else account_key_path(self._cert_path))
         self._orders = AcmeOrders(settings, self._context, key)
         self._connected = asyncio.Event()
-        self._owes_release = False
-        self._answer: asyncio.Future[CertManagerResponse] | None = None
-        # One throw of the dice per certificate: when within the CA's window it is renewed.
-        self._chance: tuple[bytes, float] = (b"", 0.0)
+        self._release_pending = False
+        self._response: asyncio.Future[CertManagerResponse] | None = None
+        # One random number per certificate: the place of its renewal within the CA's window.
+        self._position: tuple[bytes, float] = (b"", 0.0)
         self._window: tuple[datetime.datetime, datetime.datetime] | None = None
-        self._ask_window_at = 0.0
+        self._window_expires_at = 0.0
 
     def connected(self) -> None:
-        """There is a connection to a controller."""
+        """A connection to a controller was made."""
         self._connected.set()
 
     def disconnected(self) -> None:
-        """There is none: an order does not begin before there is one."""
+        """The connection ended. No order begins before the next one."""
         self._connected.clear()
 
-    def answered(self, response: CertManagerResponse) -> None:
-        """The controller has answered."""
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_result(response)
+    def receive(self, response: CertManagerResponse) -> None:
+        """Handle a response of the controller."""
+        if self._response is not None and not self._response.done():
+            self._response.set_result(response)
 
     async def run(self) -> None:
         """Order and renew, until cancelled."""
         while True:
-            await asyncio.sleep(await self._look())
+            await asyncio.sleep(await self._check())
 
-    async def _look(self) -> float:
-        """Order if it is time to; returns the seconds until the next look, never many: clocks of machines jump."""
+    async def _check(self) -> float:
+        """Order if an order is due. Return the seconds until the next check; few, since a machine's clock can jump."""
         certificate = self._holder.current
         if certificate is not None:
             due_s = await self._due_in_s(certificate)
             if due_s > 0:
-                return min(due_s, CERTIFICATE_LOOK_INTERVAL_S)
+                return min(due_s, CERTIFICATE_POLL_INTERVAL_S)
         wait_s = self._schedule.wait_s(self._clock())
         if wait_s == 0:
-            await self._try()
+            await self._attempt()
             wait_s = self._schedule.wait_s(self._clock())
-        return min(wait_s, CERTIFICATE_LOOK_INTERVAL_S)
+        return min(wait_s, CERTIFICATE_POLL_INTERVAL_S)
 
     async def _due_in_s(self, certificate: Certificate) -> float:
-        if self._chance[0] != certificate.chain:
-            self._chance = (certificate.chain, random.random())  # noqa: S311 - spreads load, guards nothing
-            self._window, self._ask_window_at = None, 0.0
-        if self._clock() >= self._ask_window_at:
-            info = await ask_renewal_info(self._settings.endpoint, certificate.chain, self._context)
-            self._window, self._ask_window_at = info.window, self._clock() + info.ask_again_s
+        if self._position[0] != certificate.chain:
+            self._position = (certificate.chain, random.random())  # noqa: S311 - spreads load; not a secret
+            self._window, self._window_expires_at = None, 0.0
+        if self._clock() >= self._window_expires_at:
+            info = await fetch_renewal_info(self._settings.endpoint, certificate.chain, self._context)
+            self._window, self._window_expires_at = info.window, self._clock() + info.valid_s
         validity = Validity(certificate.not_before, certificate.not_after)
-        due = renewal_time(validity, self._window, self._chance[1])
+        due = renewal_time(validity, self._window, self._position[1])
         return (due - datetime.datetime.now(datetime.UTC)).total_seconds()
 
-    async def _try(self) -> None:
-        """Take the lease, order, give the lease back. Whatever goes wrong, the next try waits."""
+    async def _attempt(self) -> None:
+        """Take the lease, order, release the lease. After any failure the next attempt waits."""
         await self._connected.wait()
-        if self._owes_release:
+        if self._release_pending:
             await self._release()
         try:
-            if not await self._leased():
+            if not await self._acquire_lease():
                 log.info("another proxy orders the certificate", cluster=self._host)
                 self._schedule.refused(self._clock())
                 return
             try:
-                if not await self._found_in_file():
+                if not await self._load_from_file():
                     await self._order()
             finally:
                 await asyncio.shield(self._release())
@@ -139,39 +138,39 @@ class CertKeeper:
         except (PlaneError, OSError) as error:
             self._failed(OrderFailed(str(error) or type(error).__name__))
         except Exception as error:
-            # A defect, of the library's or of ours, must not become an order a second.
-            log.exception("order for a certificate failed")
+            # A defect must not lead to an order every second.
+            log.exception("certificate order failed unexpectedly")
             self._failed(OrderFailed(str(error) or type(error).__name__))
         else:
             self._schedule.succeeded(self._clock())
 
     async def _release(self) -> None:
-        """Give the lease back; without a connection, before the next is asked for."""
-        self._owes_release = not await self._send("ReleaseCertLease")
+        """Release the lease. Without a connection it is released before the next request."""
+        self._release_pending = not await self._send("ReleaseCertLease")
 
     def _failed(self, error: OrderFailed) -> None:
         wait_s = self._schedule.failed(self._clock(), error.retry_after_s)
-        log.warning("no certificate", names=self._names, reason=str(error), next_try_s=round(wait_s))
+        log.warning("certificate order failed", names=self._names, reason=str(error), next_try_s=round(wait_s))
 
     async def _order(self) -> None:
         certificate = await self._orders.order(self._names, self._set_txt)
         if self._cert_path is not None:
             content = codec.encode(JsonCertificate(certificate.chain.decode(), certificate.key.decode()))
             try:
-                await asyncio.to_thread(write_private, self._cert_path, content)
+                await asyncio.to_thread(write_secret, self._cert_path, content)
             except OSError as error:
-                # It is served all the same; after a restart there is none.
+                # The certificate is served from memory until the next restart.
                 log.error("certificate not stored", path=str(self._cert_path), error=str(error))
         self._holder.replace(certificate)
 
-    async def _leased(self) -> bool:
-        answer = await self._ask("CertLeaseRequest")
-        if not isinstance(answer.content, CertLeaseResponse):
-            raise OrderFailed("the controller answered something else")
-        return answer.content.accepted
+    async def _acquire_lease(self) -> bool:
+        response = await self._request("CertLeaseRequest")
+        if not isinstance(response.content, CertLeaseResponse):
+            raise OrderFailed("unexpected response from the controller to the lease request")
+        return response.content.accepted
 
-    async def _found_in_file(self) -> bool:
-        """Whether another proxy, which had the lease before, has put a new certificate into the file that both have."""
+    async def _load_from_file(self) -> bool:
+        """Load a new certificate that another proxy has stored in the shared file. Return whether there was one."""
         if self._files is None:
             return False
         try:
@@ -184,24 +183,24 @@ class CertKeeper:
         return True
 
     async def _set_txt(self, value: str) -> None:
-        answer = await self._ask(SetTxtRecordRequest(set_txt_record=SetTxtRecord(value)))
-        if not (isinstance(answer.content, SetTxtRecordResponse) and answer.content.accepted):
-            raise OrderFailed("the controller does not set the challenge's value: the lease is another's by now")
+        response = await self._request(SetTxtRecordRequest(set_txt_record=SetTxtRecord(value)))
+        if not (isinstance(response.content, SetTxtRecordResponse) and response.content.accepted):
+            raise OrderFailed("the controller refused to set the challenge's value: another proxy has the lease")
         await until_visible(self._host, value, self._settings.name_server)
 
-    async def _ask(self, request: CertManagerRequest) -> CertManagerResponse:
-        """Ask the controller.
+    async def _request(self, request: CertManagerRequest) -> CertManagerResponse:
+        """Send a request to the controller, and return its response.
 
         Raises:
-            OrderFailed: no connection, or no answer in time.
+            OrderFailed: no connection, or no response in time.
         """
-        answer: asyncio.Future[CertManagerResponse] = asyncio.get_running_loop().create_future()
-        self._answer = answer
+        response: asyncio.Future[CertManagerResponse] = asyncio.get_running_loop().create_future()
+        self._response = response
         try:
-            async with asyncio.timeout(CONTROLLER_ANSWER_LIMIT_S):
+            async with asyncio.timeout(CONTROLLER_RESPONSE_TIMEOUT_S):
                 await self._send(request)
-                return await answer
+                return await response
         except TimeoutError:
-            raise OrderFailed("no controller answers") from None
+            raise OrderFailed("no response from a controller") from None
         finally:
-            self._answer = None
+            self._response = None

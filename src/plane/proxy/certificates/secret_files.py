@@ -1,4 +1,4 @@
-"""Writes files that hold private keys: only the owner may read them, and nobody ever sees half of one."""
+"""Writes files that hold private keys: atomically, and readable by their owner only."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import os
 import tempfile
 from pathlib import Path
 
-__all__ = ["write_private"]
+__all__ = ["write_secret"]
 
 
-def write_private(path: Path, content: bytes) -> None:
-    """Replace ``path`` by ``content`` at once, mode 0600; it survives a power cut.
+def write_secret(path: Path, content: bytes) -> None:
+    """Replace the content of ``path`` atomically and durably, mode 0600.
 
     Raises:
-        OSError: ``path`` is as it was.
+        OSError: ``path`` is unchanged.
     """
-    # mkstemp gives mode 0600 from the first byte on.
+    # mkstemp creates the file with mode 0600.
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     written = Path(name)
     try:

@@ -1,8 +1,7 @@
-"""The certificate that browsers are shown, and how it is replaced while connections are open.
+"""The certificate of new TLS connections, which can be replaced while connections are open.
 
-`CertificateHolder` is the one place where the current certificate is: `certificates.files` puts there what it reads,
-and whoever orders certificates puts there what was issued. The TLS port opens once there is one (`entry_points`). A new
-one is shown from the next handshake on; connections that are open keep theirs.
+`CertificateHolder` has the current certificate. `certificates.files` and `renewer` replace it. The TLS port opens once
+there is one (`entry_points`). A new certificate applies from the next handshake on; open connections keep theirs.
 """
 
 from __future__ import annotations
@@ -20,23 +19,23 @@ from plane.protocol.errors import PlaneError
 __all__ = ["Certificate", "CertificateHolder", "InvalidCertificate", "read_certificate"]
 
 # TLS 1.2 with forward secrecy and authenticated encryption only; TLS 1.3 has no others. As Mozilla's "intermediate",
-# without its CBC suites, which testssl.sh names LUCKY13.
+# without its CBC suites, which testssl.sh reports as LUCKY13.
 _TLS_1_2_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:!aNULL:!PSK"
 
 log = structlog.get_logger("plane.proxy")
 
 
 class InvalidCertificate(PlaneError):
-    """It cannot be served; the text says why, and never shows the key."""
+    """A certificate that cannot be served. The text gives the reason and never shows the key."""
 
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """A chain and its private key, checked to belong together.
+    """A chain and its private key, which belong together.
 
     Attributes:
-        chain, key: PEM. The key is never in a log or a repr.
-        names: the DNS names and addresses that it is for.
+        chain, key: PEM. The key is not in the repr.
+        names: its DNS names and addresses.
         not_before, not_after: its begin and end, UTC.
     """
 
@@ -53,7 +52,7 @@ def read_certificate(chain: bytes, key: bytes) -> Certificate:
     Raises:
         InvalidCertificate
     """
-    # Loaded when it is needed: a proxy without TLS starts sooner.
+    # Imported here, so that a proxy without TLS starts sooner.
     from cryptography import x509
     from cryptography.hazmat.primitives import serialization
 
@@ -66,7 +65,7 @@ def read_certificate(chain: bytes, key: bytes) -> Certificate:
     except TypeError:
         raise InvalidCertificate("the private key is encrypted; store it without a pass phrase") from None
     except ValueError:
-        # The library's text may quote what it read.
+        # The library's text may quote the key.
         raise InvalidCertificate("the private key is not PEM") from None
     form = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     if leaf.public_key().public_bytes(*form) != private_key.public_key().public_bytes(*form):
@@ -86,25 +85,25 @@ class CertificateHolder:
     def __init__(self) -> None:
         self._current: Certificate | None = None
         self._context: ssl.SSLContext | None = None
-        self._there_is_one = asyncio.Event()
-        # What a listening port is given. It has no certificate of its own: each handshake takes the current one's.
+        self._available = asyncio.Event()
+        # The context of the listening ports. It has no certificate: each handshake switches to the current one.
         self.context = _context()
-        self.context.sni_callback = self._show_current
+        self.context.sni_callback = self._select_certificate
 
     @property
     def current(self) -> Certificate | None:
-        """The certificate that new connections are shown."""
+        """The certificate of new connections; None: there is none yet."""
         return self._current
 
     async def available(self) -> None:
         """Return once there is a certificate."""
-        await self._there_is_one.wait()
+        await self._available.wait()
 
     def replace(self, certificate: Certificate) -> None:
-        """Show this one from the next handshake on.
+        """Use ``certificate`` from the next handshake on.
 
         Raises:
-            InvalidCertificate: OpenSSL refuses it, as for a key that is too short; the old one stays.
+            InvalidCertificate: OpenSSL refuses it, for example for a key that is too short. The current one stays.
         """
         if certificate == self._current:
             return
@@ -114,11 +113,11 @@ class CertificateHolder:
         except ssl.SSLError as error:
             raise InvalidCertificate(f"OpenSSL refuses the certificate: {error.reason}") from None
         self._current, self._context = certificate, context
-        self._there_is_one.set()
+        self._available.set()
         log.info("certificate in use", names=certificate.names, until=certificate.not_after.isoformat())
 
-    def _show_current(self, connection: ssl.SSLObject, _: str | None, __: ssl.SSLContext) -> None:
-        """OpenSSL's callback during a handshake; it comes for clients that name no server too."""
+    def _select_certificate(self, connection: ssl.SSLObject, _: str | None, __: ssl.SSLContext) -> None:
+        """Handle OpenSSL's callback in a handshake; it is called for clients without SNI too."""
         assert self._context is not None
         connection.context = self._context
 
@@ -134,7 +133,7 @@ def _context() -> ssl.SSLContext:
 
 
 def _load(context: ssl.SSLContext, certificate: Certificate) -> None:
-    """OpenSSL reads files only; these are in memory, so that the key is never on a disk where it was not before."""
+    """Load a certificate. OpenSSL reads only files; these are in memory, so that the key is not written to a disk."""
     with (
         os.fdopen(os.memfd_create("chain"), "wb") as chain,
         os.fdopen(os.memfd_create("key"), "wb") as key,

@@ -28,7 +28,7 @@ from plane.proxy.data_plane.client_transport import ClientTransport
 from plane.proxy.data_plane.dispatch import connect_anew, find_backend
 from plane.proxy.data_plane.send_queue import unsent_bytes
 from plane.proxy.data_plane.upstream import UpstreamConnection
-from plane.proxy.listeners.entry_point import Entrance
+from plane.proxy.listeners.entry_point import EntryPoint
 
 if TYPE_CHECKING:
     from plane.proxy.service import ProxyService
@@ -83,7 +83,7 @@ class ClientConnection(ClientTransport):
         "writing_paused",
     )
 
-    def __init__(self, service: ProxyService, entrance: Entrance, header: ProxyHeader | None) -> None:
+    def __init__(self, service: ProxyService, entrance: EntryPoint, header: ProxyHeader | None) -> None:
         """``header``: what a trusted proxy said at the start of the connection."""
         super().__init__()
         self._service = service
@@ -91,7 +91,7 @@ class ClientConnection(ClientTransport):
         self._proxy_header = header
         self._peer = self.visitor = _NOBODY
         self._speaks_for_others = False
-        self._redirects_to_tls = entrance is Entrance.TO_TLS
+        self._redirects_to_tls = entrance is EntryPoint.TO_TLS
         self._pending = b""
         self._head: RequestHead | None = None
         self._keep_alive = True
@@ -131,7 +131,7 @@ class ClientConnection(ClientTransport):
     def _identify_peer(self, peername: tuple[str, int] | None) -> None:
         """Tell who sends the requests: the peer, or the client that a trusted proxy named at the start."""
         address = peername[0] if peername else "unknown"
-        over_tls = self.entrance is Entrance.TLS
+        over_tls = self.entrance is EntryPoint.TLS
         trusted, header = self._service.trusted_proxies, self._proxy_header
         if header is not None:
             address, over_tls = header.client or address, over_tls or header.over_tls
@@ -155,7 +155,7 @@ class ClientConnection(ClientTransport):
     def _choose_entrance(self) -> None:
         """Serve here what came by TLS to a trusted proxy: a redirect would only lead to the same place."""
         if self._redirects_to_tls:
-            self.entrance = Entrance.HTTP if self.visitor.over_tls else Entrance.TO_TLS
+            self.entrance = EntryPoint.HTTP if self.visitor.over_tls else EntryPoint.TO_TLS
 
     def data_received(self, data: bytes) -> None:
         if self.lingering:
@@ -176,7 +176,7 @@ class ClientConnection(ClientTransport):
         if self.lingering:
             return False
         self._bytes_got_on()
-        if self.entrance is Entrance.TLS:
+        if self.entrance is EntryPoint.TLS:
             # TLS has no half-closed connections: its end is the end.
             return False
         if self.busy:

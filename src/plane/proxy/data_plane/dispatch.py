@@ -20,7 +20,7 @@ from plane.decisions.routing.rewrite import Route, forwarded_head, host_belongs_
 from plane.decisions.routing.token_cookie import redirect_target, set_cookie_field
 from plane.proxy.data_plane import limits
 from plane.proxy.data_plane.lost_requests import leads_nowhere, live_referer, wrong_host
-from plane.proxy.listeners.entry_point import Entrance
+from plane.proxy.listeners.entry_point import EntryPoint
 
 if TYPE_CHECKING:
     from plane.proxy.data_plane.client_connection import ClientConnection
@@ -39,7 +39,7 @@ def find_backend(client: ClientConnection, service: ProxyService, head: RequestH
 
     ``target`` is in origin form.
     """
-    if head.fields.token_cookie is not None and client.entrance is not Entrance.TO_TLS:
+    if head.fields.token_cookie is not None and client.entrance is not EntryPoint.TO_TLS:
         token = head.fields.token_cookie.token(over_tls=client.came_by_tls)
         if token is not None and head.fields.host != service.cluster:
             path_token, forwarded = split_target(target)
@@ -49,7 +49,7 @@ def find_backend(client: ClientConnection, service: ProxyService, head: RequestH
             _try(client, service, head, target, (*new, *ways))
             return
     way = request_way(target, head.fields.host, service.cluster)
-    if isinstance(way, ToToken) and client.entrance is not Entrance.TO_TLS:
+    if isinstance(way, ToToken) and client.entrance is not EntryPoint.TO_TLS:
         found = service.routes.known(way.token)
         if found is None:
             client.task = asyncio.ensure_future(_ask(client, service, head, target, (way,)))
@@ -73,7 +73,7 @@ def _answer_without_token(
 ) -> None:
     if way == "ready":
         client.answer(service.answers.ready(service.missing, close=client.must_close()))
-    elif client.entrance is Entrance.TO_TLS:
+    elif client.entrance is EntryPoint.TO_TLS:
         location = https_location(target, head.fields.authority)
         client.answer(service.answers.redirect(location, close=client.must_close()))
     elif way == "root":

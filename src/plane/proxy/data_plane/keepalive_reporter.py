@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from plane.decisions.routing.activity_monitor import ConnectionMonitor
-from plane.timing import QUIET_CHECK_INTERVAL_S
+from plane.timing import IDLE_POLL_INTERVAL_S
 
 __all__ = ["ConnectionKeeper"]
 
@@ -39,7 +39,7 @@ class ConnectionKeeper:
 
     async def run(self) -> None:
         """Send each backend when it begins to be used, each interval, and when it becomes quiet; until cancelled."""
-        next_look = self._clock() + QUIET_CHECK_INTERVAL_S
+        next_look = self._clock() + IDLE_POLL_INTERVAL_S
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(next_look):
@@ -48,6 +48,6 @@ class ConnectionKeeper:
             due, self._new = self._new, []
             if self._clock() >= next_look:
                 due += self._monitor.look(self._clock())
-                next_look = self._clock() + QUIET_CHECK_INTERVAL_S
+                next_look = self._clock() + IDLE_POLL_INTERVAL_S
             for backend_id in due:
                 await self._send(backend_id)

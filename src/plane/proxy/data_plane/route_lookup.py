@@ -21,7 +21,7 @@ from plane.decisions.routing.rewrite import Route, make_route
 from plane.decisions.routing.route_cache import RouteCache
 from plane.protocol.errors import MessageError
 from plane.protocol.proxy_messages import RouteInfoResponse
-from plane.throttled_log import RepeatedWarning
+from plane.throttled_log import ThrottledWarning
 
 __all__ = ["RouteLookup"]
 
@@ -48,7 +48,7 @@ class RouteLookup:
         # Goes on while the machine is suspended, as the leases of other machines' backends do.
         self._clock = partial(time.clock_gettime, time.CLOCK_BOOTTIME)
         self._looked_at = self._clock()
-        self._too_many = RepeatedWarning(log, "too many tokens are asked for at once; the oldest question has failed")
+        self._too_many = ThrottledWarning(log, "too many tokens are asked for at once; the oldest question has failed")
         self._questions = RouteQuestions(self._clock(), QUESTIONS_LIMIT)
         self._answers: dict[str, asyncio.Future[Route | Literal["failed"] | None]] = {}
         self._to_send: list[str] = []

@@ -1,14 +1,14 @@
-"""By what kind of port a connection came in. Known to `service`, which makes connections, and to what they do."""
+"""The kinds of ports of a proxy. A connection knows the kind that it came in through."""
 
 from __future__ import annotations
 
 import enum
 
-__all__ = ["Entrance"]
+__all__ = ["EntryPoint"]
 
 
-class Entrance(enum.Enum):
-    """``TO_TLS``: a plain one that only leads to the one of TLS."""
+class EntryPoint(enum.Enum):
+    """``TO_TLS``: plain HTTP that only redirects to TLS."""
 
     HTTP = enum.auto()
     TLS = enum.auto()

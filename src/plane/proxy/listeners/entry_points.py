@@ -1,6 +1,6 @@
-"""The ports of a proxy: plain HTTP, or TLS beside a port that only leads there (page 5, "HTTPS").
+"""The ports of a proxy: plain HTTP, or TLS beside a port that only redirects to it.
 
-`running` opens and closes them. The TLS port is bound at the start, so that one that cannot be had is told at once, and
+`serving` opens and closes them. The TLS port is bound at the start, so that a port in use is reported at once. It
 listens once there is a certificate.
 """
 
@@ -14,18 +14,18 @@ from dataclasses import dataclass
 from plane.protocol.errors import ConfigurationError, why_no_port
 from plane.proxy.certificates.tls import CertificateHolder
 from plane.proxy.data_plane.lost_peers import notice_lost_peer
-from plane.proxy.listeners.entry_point import Entrance
+from plane.proxy.listeners.entry_point import EntryPoint
 from plane.proxy.listeners.handshake_port import HandshakePort
 from plane.proxy.service import ProxyService
 
-__all__ = ["Entrances", "bind"]
+__all__ = ["EntryPoints", "bind"]
 
 ACCEPT_BACKLOG = 4096
 
 
 @dataclass
-class Entrances:
-    """The open ports. ``http`` and ``https``: bound sockets; without the latter ``http`` serves, else it redirects."""
+class EntryPoints:
+    """The bound sockets, and what listens on them. With ``https``, ``http`` only redirects."""
 
     http: Sequence[socket.socket]
     https: Sequence[socket.socket] = ()
@@ -50,23 +50,23 @@ class Entrances:
         Raises:
             ConfigurationError
         """
-        entrance = Entrance.TO_TLS if self.https else Entrance.HTTP
+        entry_point = EntryPoint.TO_TLS if self.https else EntryPoint.HTTP
         loop = asyncio.get_running_loop()
         for bound in self.http:
-            # Accepted connections inherit it.
+            # Accepted connections inherit the setting.
             notice_lost_peer(bound, service.limits.lost_after_s)
             try:
                 if service.proxy_protocol:
                     bound.listen(ACCEPT_BACKLOG)
-                    self._open.append(HandshakePort(bound, service, entrance, None))
+                    self._open.append(HandshakePort(bound, service, entry_point, None))
                 else:
                     self._open.append(
                         await loop.create_server(
-                            lambda: service.new_connection(entrance), sock=bound, backlog=ACCEPT_BACKLOG
+                            lambda: service.new_connection(entry_point), sock=bound, backlog=ACCEPT_BACKLOG
                         )
                     )
             except OSError as error:
-                # Another program was faster, between the bind and this.
+                # Another program listened between the bind and this call.
                 raise ConfigurationError(f"port {self.http_port} {why_no_port(error)}") from error
 
     async def open_https(self, service: ProxyService, certificates: CertificateHolder) -> None:
@@ -84,7 +84,7 @@ class Entrances:
                 bound.listen(ACCEPT_BACKLOG)
             except OSError as error:
                 raise ConfigurationError(f"port {self.https_port} {why_no_port(error)}") from error
-            self._open.append(HandshakePort(bound, service, Entrance.TLS, certificates.context))
+            self._open.append(HandshakePort(bound, service, EntryPoint.TLS, certificates.context))
 
     def close(self) -> None:
         """Accept no more."""
@@ -96,19 +96,19 @@ class Entrances:
 
 
 def bind(host: str, port: int, flag: str, processes: int = 1) -> list[socket.socket]:
-    """Sockets bound to ``port`` on all addresses of ``host``, one for each process.
+    """Return sockets bound to ``port`` on all addresses of ``host``, one for each process.
 
-    Those of the first process are at 0, ``processes``, … ``flag`` is the option that chose the port.
+    Those of the first process are at 0, ``processes``, … ``flag`` is the option for the port, named in errors.
 
     Raises:
-        ConfigurationError: the port cannot be used; says why.
+        ConfigurationError: the port cannot be used.
     """
     bound: list[socket.socket] = []
     try:
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         for family, _, _, _, address in addresses:
-            # Port 0 is any free one for the first address, and the same one for the others. Also where processes share
-            # a port it is bound once without that: it is not to be shared with another program by mistake.
+            # Port 0 is any free port for the first address, and the same port for the others. A port that processes
+            # share is first bound without SO_REUSEPORT, so that it is not shared with another program by mistake.
             with _socket(family) as alone:
                 alone.bind((address[0], port, *address[2:]))
                 port = alone.getsockname()[1]

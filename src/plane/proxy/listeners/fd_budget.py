@@ -1,34 +1,34 @@
-"""How many connections may be open at once? As many as the process may have open files; more are refused at once.
+"""Bounds the open connections by the limit of open files. Further connections are refused at once.
 
-So those that are open go on, and a new one does not fail half way for want of a file. Asked by `service`.
+So open connections continue, and a new one does not fail half way because no file is left. `service` checks it.
 """
 
 from __future__ import annotations
 
 import structlog
 
-from plane.fd_limit import raise_open_files_limit
+from plane.fd_limit import raise_fd_limit
 
-__all__ = ["PER_CONNECTION", "OpenFiles"]
+__all__ = ["PER_CONNECTION", "FdBudget"]
 
-# For the controller's connection, logs, certificate files, and connections that are about to be refused.
+# Files for the connection to the controller, logs, certificate files, and connections that are about to be refused.
 RESERVED = 64
-# A client and its backend.
+# The files of a client and its backend.
 PER_CONNECTION = 2
 LOG_INTERVAL_S = 10.0
 
 log = structlog.get_logger("plane.proxy")
 
 
-class OpenFiles:
+class FdBudget:
     """The limit, raised to what the system allows this process."""
 
     def __init__(self) -> None:
-        self.limit = max(raise_open_files_limit() - RESERVED, PER_CONNECTION)
+        self.limit = max(raise_fd_limit() - RESERVED, PER_CONNECTION)
         self._logged_at = float("-inf")
 
     def has_room(self, used: int, now: float) -> bool:
-        """Whether there is room for one more connection beside ``used`` files; else says so, now and then."""
+        """Return whether one more connection fits beside ``used`` files. A refusal is logged now and then."""
         if used + PER_CONNECTION <= self.limit:
             return True
         if now - self._logged_at >= LOG_INTERVAL_S:

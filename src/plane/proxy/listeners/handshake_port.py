@@ -1,8 +1,7 @@
-"""One port whose connections begin with something else than HTTP: TLS, the PROXY protocol of a load balancer, or both.
+"""A port whose connections begin with a handshake: TLS, the PROXY protocol of a load balancer, or both.
 
-It accepts connections, and counts them from there on, not only from the end of their handshake. A client that connects
-and then says nothing would otherwise hold a file that `service` knows nothing of, and nobody would bound how many do.
-Opened by `entry_points`.
+It counts connections from their acceptance on, not only from the end of the handshake. A client that connects and sends
+nothing would otherwise hold a file that `service` does not count, without any bound. `entry_points` opens it.
 """
 
 from __future__ import annotations
@@ -16,15 +15,15 @@ import structlog
 from plane.decisions.http.proxy_protocol import LARGEST_BYTES, MalformedProxyHeader, ProxyHeader, read_proxy_header
 from plane.decisions.http.trusted_proxies import plain_address
 from plane.proxy.data_plane import limits
-from plane.proxy.listeners.entry_point import Entrance
+from plane.proxy.listeners.entry_point import EntryPoint
 from plane.proxy.service import ProxyService
-from plane.throttled_log import RepeatedWarning
+from plane.throttled_log import ThrottledWarning
 
 __all__ = ["HandshakePort"]
 
-# Connections accepted in a row before others have their turn.
+# Connections accepted in a row before other events are handled.
 ACCEPTED_AT_ONCE = 64
-# Accepting failed for want of something of the system's, which does not come back at once.
+# The wait after accepting failed for lack of a resource of the system.
 PAUSE_S = 1.0
 LOG_INTERVAL_S = 10.0
 
@@ -32,24 +31,24 @@ log = structlog.get_logger("plane.proxy")
 
 
 class HandshakePort:
-    """A listening socket and its connections until they have shaken hands; then they are `ClientConnection`'s.
+    """A listening socket, and its connections until their handshake is complete. Then `ClientConnection` has them.
 
     Args:
-        entrance: by what the connections come in.
-        context: of TLS. None: plain HTTP, of which only the PROXY header is a handshake.
+        entry_point: the kind of the port.
+        context: the TLS context. None: plain HTTP, where only the PROXY header is a handshake.
     """
 
     def __init__(
-        self, listening: socket.socket, service: ProxyService, entrance: Entrance, context: ssl.SSLContext | None
+        self, listening: socket.socket, service: ProxyService, entry_point: EntryPoint, context: ssl.SSLContext | None
     ) -> None:
         self._listening = listening
         self._service = service
-        self._entrance = entrance
+        self._entry_point = entry_point
         self._context = context
-        self._no_header = RepeatedWarning(log, "connection of a trusted proxy without a PROXY header; closed")
+        self._no_header = ThrottledWarning(log, "connection of a trusted proxy without PROXY header; closed")
         self._loop = asyncio.get_running_loop()
         self._pause: asyncio.TimerHandle | None = None
-        self._said_full_at = float("-inf")
+        self._full_logged_at = float("-inf")
         self._accepts = False
         self._closed = False
         listening.setblocking(False)
@@ -65,8 +64,8 @@ class HandshakePort:
     def _accept(self) -> None:
         for _ in range(ACCEPTED_AT_ONCE):
             if len(self._service.handshakes) >= limits.HANDSHAKES_LIMIT:
-                # More wait in the kernel's queue, until one of these ends.
-                self._say_full()
+                # Further connections wait in the kernel's queue until a handshake ends.
+                self._log_full()
                 self._stop_accepting()
                 return
             try:
@@ -74,23 +73,23 @@ class HandshakePort:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
-                log.error("connections cannot be accepted", error=str(error), again_in_s=PAUSE_S)
+                log.error("cannot accept connections; trying again", error=str(error), wait_s=PAUSE_S)
                 self._stop_accepting()
                 self._pause = self._loop.call_later(PAUSE_S, self._resume)
                 return
             if self._service.has_room():
-                shaking = self._service.handshakes.start(self._shake_hands(accepted, address[0]))
-                shaking.add_done_callback(self._resume)
+                handshake = self._service.handshakes.start(self._handshake(accepted, address[0]))
+                handshake.add_done_callback(self._resume)
             else:
                 accepted.close()
 
-    def _say_full(self) -> None:
+    def _log_full(self) -> None:
         now = self._loop.time()
-        if now - self._said_full_at >= LOG_INTERVAL_S:
-            self._said_full_at = now
+        if now - self._full_logged_at >= LOG_INTERVAL_S:
+            self._full_logged_at = now
             log.warning("at the limit of TLS handshakes; new connections wait", limit=limits.HANDSHAKES_LIMIT)
 
-    async def _shake_hands(self, accepted: socket.socket, address: str) -> None:
+    async def _handshake(self, accepted: socket.socket, address: str) -> None:
         accepted.setblocking(False)
         try:
             header = await self._read_proxy_header(accepted, address)
@@ -108,19 +107,19 @@ class HandshakePort:
             timeouts["ssl_shutdown_timeout"] = limits.TLS_CLOSE_LIMIT_S
         try:
             await self._loop.connect_accepted_socket(
-                lambda: self._service.new_connection(self._entrance, header), accepted, ssl=self._context, **timeouts
+                lambda: self._service.new_connection(self._entry_point, header), accepted, ssl=self._context, **timeouts
             )
         except OSError as error:
-            # The client's matter: it is gone, too slow, or speaks something else.
-            log.debug("no TLS handshake", error=str(error))
+            # The client is gone, too slow, or does not speak TLS.
+            log.debug("TLS handshake failed", error=str(error))
 
     async def _read_proxy_header(self, accepted: socket.socket, address: str) -> ProxyHeader | None:
-        """Read what a trusted proxy says of its client. None: there is no header, and what comes is the client's.
+        """Read the PROXY header of a trusted proxy. Return None for peers that send none.
 
-        No byte after the header is taken: it is HTTP, or TLS.
+        No byte after the header is consumed: it belongs to HTTP or TLS.
 
         Raises:
-            OSError: the peer is gone, or too slow (a `TimeoutError` is one).
+            OSError: the peer is gone or too slow (a `TimeoutError` is an OSError).
             MalformedProxyHeader
         """
         service = self._service

@@ -1,6 +1,6 @@
-"""Serves browsers in this process while a block runs: ports, tasks, and their end in order.
+"""Serves clients in this process while a block runs: ports, and background tasks.
 
-Used by `running` where there is one process, and by `worker` in each of several.
+Used by `server` where there is one process, and by `worker` in each of several.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from plane import timing
 from plane.proxy.certificates.files import CertificateFiles
 from plane.proxy.certificates.tls import CertificateHolder
-from plane.proxy.listeners.entry_points import Entrances
+from plane.proxy.listeners.entry_points import EntryPoints
 from plane.proxy.service import ProxyService
 from plane.settings import ProxySettings
 from plane.tasks import end_tasks, run_together
@@ -31,50 +31,50 @@ _NO_CERTIFICATE = "no certificate yet"
 
 @asynccontextmanager
 async def serving(
-    settings: ProxySettings, service: ProxyService, entrances: Entrances, certificates: CertificateHolder
+    settings: ProxySettings, service: ProxyService, entry_points: EntryPoints, certificates: CertificateHolder
 ) -> AsyncIterator[list[asyncio.Task[None]]]:
-    """Accept connections while the block runs. Yields the tasks, none of which ends before."""
+    """Accept connections while the block runs. Yield the tasks, which run as long."""
     _keep_large_buffers()
     tasks = [
         asyncio.create_task(service.keeper.run(), name="keepalive"),
-        asyncio.create_task(service.routes.run(), name="questions"),
+        asyncio.create_task(service.routes.run(), name="route lookups"),
         asyncio.create_task(service.sweep(), name="deadlines"),
     ]
     try:
         if settings.https_port is not None:
             service.missing.add(_NO_CERTIFICATE)
             files = certificate_files(settings)
-            tasks.append(asyncio.create_task(_serve_tls(entrances, service, certificates, files), name="TLS"))
+            tasks.append(asyncio.create_task(_serve_tls(entry_points, service, certificates, files), name="TLS"))
         if settings.metrics_port is not None:
-            # Loaded when it is needed: a proxy without it starts sooner.
+            # Imported here, so that a proxy without metrics starts sooner.
             from plane.proxy.metrics import serve_metrics
 
             metrics = serve_metrics(service, settings.metrics_host, settings.metrics_port)
             tasks.append(asyncio.create_task(metrics, name="metrics"))
-        await entrances.open_http(service)
-        # What is there at the start stays; collecting it again and again costs time that requests wait.
+        await entry_points.open_http(service)
+        # Objects that exist now live until the end. Collecting them again and again would delay requests.
         gc.freeze()
         yield tasks
     finally:
-        entrances.close()
+        entry_points.close()
         await service.drain(timing.PROXY_SHUTDOWN_GRACE_S)
         await end_tasks(tasks)
 
 
 def certificate_files(settings: ProxySettings) -> CertificateFiles | None:
-    """Where the certificate is; None without TLS, or for one that is ordered and kept in memory only."""
+    """Return the certificate's files. None without TLS, or for an ordered certificate that is in memory only."""
     if settings.https_port is None or (settings.cert_path is None and settings.tls_pair is None):
         return None
     return CertificateFiles(json=settings.cert_path, pair=settings.tls_pair)
 
 
 async def _serve_tls(
-    entrances: Entrances, service: ProxyService, certificates: CertificateHolder, files: CertificateFiles | None
+    entry_points: EntryPoints, service: ProxyService, certificates: CertificateHolder, files: CertificateFiles | None
 ) -> None:
-    """Open the TLS port when there is a certificate, and notice when its files change; until cancelled."""
+    """Open the TLS port once there is a certificate, and reload its files when they change, until cancelled."""
 
     async def open_port() -> None:
-        await entrances.open_https(service, certificates)
+        await entry_points.open_https(service, certificates)
         service.missing.discard(_NO_CERTIFICATE)
         await asyncio.Event().wait()
 
@@ -85,9 +85,9 @@ async def _serve_tls(
 
 
 def _keep_large_buffers() -> None:
-    """Have malloc keep the memory of large reads instead of giving it back to the kernel each time.
+    """Make malloc keep the memory of large reads instead of returning it to the kernel each time.
 
-    Bodies of 1 MiB go through half again as fast (docs/performance.md). No-op without glibc.
+    Throughput of 1 MiB bodies is half again as high (docs/performance.md). No effect without glibc.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

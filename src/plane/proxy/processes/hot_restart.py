@@ -1,9 +1,9 @@
-"""A new process takes over the ports of a running one, and no connection is refused. SIGUSR2 asks for it.
+"""A new process takes over the ports of a running one without refusing a connection. SIGUSR2 requests it.
 
-The old process starts the new one with the same command line and lets it inherit the bound sockets: one and the same
-queue of connections for both. When the new one listens, the old one leaves the controller to it (two nodes of one name
-would drive each other out), accepts no more, and ends as after SIGTERM. A new one that does not get so far changes
-nothing.
+The old process starts the new one with the same command line, and the new one inherits the bound sockets with their
+queues of connections. When it listens, the old process disconnects from the controller (of two nodes with one name,
+each would replace the other), accepts no more, and ends as after SIGTERM. If the new process fails before that, the old
+one continues.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
-from plane.proxy.listeners.entry_points import Entrances
+from plane.proxy.listeners.entry_points import EntryPoints
 
-__all__ = ["Handover", "Predecessor", "predecessor"]
+__all__ = ["HotRestart", "Predecessor", "predecessor"]
 
-# For the new process to start and listen, and for the old one to leave the controller.
-LIMIT_S = 30.0
+# For the new process to listen, and for the old one to disconnect from the controller.
+TIMEOUT_S = 30.0
 VARIABLE = "PLANE_PROXY_TAKES_OVER"
 
 log = structlog.get_logger("plane.proxy")
 
 
 class Predecessor:
-    """The process from which this one takes over.
+    """The process that this one takes over from.
 
     Attributes:
         http, https: its bound sockets.
@@ -40,20 +40,20 @@ class Predecessor:
         self.http = http
         self.https = https
 
-    async def leaves(self) -> None:
-        """Say that this process listens, and wait until the other has left the controller."""
+    async def leave_controller(self) -> None:
+        """Report that this process listens, and wait until the other has disconnected from the controller."""
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(LIMIT_S):
+            async with asyncio.timeout(TIMEOUT_S):
                 await loop.sock_sendall(self._pair, b"listens\n")
                 await loop.sock_recv(self._pair, 1)
         except (OSError, TimeoutError):
-            log.warning("the process before this one is gone")
+            log.warning("former process ended before the takeover was complete")
         self._pair.close()
 
 
 def predecessor() -> Predecessor | None:
-    """The process that started this one to take over, if one did."""
+    """Return the process that started this one to take over, or None."""
     text = os.environ.pop(VARIABLE, None)
     if text is None:
         return None
@@ -64,32 +64,32 @@ def predecessor() -> Predecessor | None:
     return Predecessor(pair, bound[:count], bound[count:])
 
 
-class Handover:
-    """Hands over when asked to.
+class HotRestart:
+    """Starts a new process on request, and lets it take over.
 
     Args:
         command: starts the new process.
-        entrances: whose sockets it gets.
+        entry_points: the ports whose sockets it inherits.
         leave_controller: ends the connection to the controller, for good.
     """
 
     def __init__(
-        self, command: Sequence[str], entrances: Entrances, leave_controller: Callable[[], Awaitable[None]]
+        self, command: Sequence[str], entry_points: EntryPoints, leave_controller: Callable[[], Awaitable[None]]
     ) -> None:
         self._command = command
-        self._entrances = entrances
+        self._entry_points = entry_points
         self._leave_controller = leave_controller
-        self._asked = asyncio.Event()
+        self._requested = asyncio.Event()
 
-    def ask(self) -> None:
-        """Begin."""
-        self._asked.set()
+    def request(self) -> None:
+        """Request a takeover."""
+        self._requested.set()
 
     async def run(self) -> None:
         """Return when a new process has taken over."""
         while True:
-            await self._asked.wait()
-            self._asked.clear()
+            await self._requested.wait()
+            self._requested.clear()
             if await self._attempt():
                 return
 
@@ -100,25 +100,25 @@ class Handover:
         with ours:
             with theirs:
                 process = self._start(theirs)
-            log.info("a new process starts, to take over", pid=process.pid)
+            log.info("new process started to take over", pid=process.pid)
             try:
-                async with asyncio.timeout(LIMIT_S):
+                async with asyncio.timeout(TIMEOUT_S):
                     listens = await loop.sock_recv(ours, 100)
             except (OSError, TimeoutError):
                 listens = b""
             if not listens:
                 process.kill()
                 status = await asyncio.to_thread(process.wait)
-                log.error("the new process did not take over; this one goes on", pid=process.pid, status=status)
+                log.error("new process did not take over; this one continues", pid=process.pid, status=status)
                 return False
             await self._leave_controller()
-            log.info("the new process has taken over", pid=process.pid)
+            log.info("new process has taken over", pid=process.pid)
             return True
 
     def _start(self, theirs: socket.socket) -> subprocess.Popen[bytes]:
-        http, https = ([bound.fileno() for bound in of] for of in (self._entrances.http, self._entrances.https))
+        http, https = ([bound.fileno() for bound in of] for of in (self._entry_points.http, self._entry_points.https))
         given = json.dumps({"pair": theirs.fileno(), "http": http, "https": https})
-        return subprocess.Popen(  # noqa: S603 - the command line of this very process
+        return subprocess.Popen(  # noqa: S603 - the command line of this process
             self._command,
             env={**os.environ, VARIABLE: given},
             pass_fds=(theirs.fileno(), *http, *https),

@@ -1,6 +1,6 @@
-"""One of several processes that serve the same ports: `plane.cli.proxy_worker` runs it, `workers` starts it.
+"""One of several processes that serve the same ports. `workers` starts it, `plane.cli.proxy_worker` runs it.
 
-It knows no controller: its proxy answers its questions (`worker_link`).
+A worker has no connection to a controller: its proxy responds to its requests (`worker_link`).
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ import structlog
 
 from plane.protocol.proxy_messages import MessageFromProxy, RouteInfoRequest
 from plane.proxy.certificates.tls import CertificateHolder
-from plane.proxy.listeners.entry_points import Entrances
+from plane.proxy.listeners.entry_points import EntryPoints
 from plane.proxy.listeners.serving import certificate_files, serving
 from plane.proxy.processes.worker_link import ToWorker, WorkerLink
 from plane.proxy.service import ProxyService
 from plane.settings import ProxySettings
 
-__all__ = ["Order", "receive_order", "run_worker", "send_order"]
+__all__ = ["ProxyConnection", "WorkerConfig", "receive_config", "run_worker", "send_config"]
 
-# A proxy says every second whether it is connected to a controller.
-SILENCE_LIMIT_S = 15.0
+# A proxy reports every second whether it is connected to a controller.
+SILENCE_TIMEOUT_S = 15.0
 
 log = structlog.get_logger("plane.proxy")
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """What a worker is to do.
+class WorkerConfig:
+    """The configuration of a worker.
 
     Attributes:
         settings: those of the proxy.
@@ -42,52 +42,52 @@ class Order:
     https: tuple[int, ...]
 
 
-def send_order(pair: socket.socket, order: Order) -> None:
-    """The first thing that is said to a worker."""
-    text = pickle.dumps(order)
+def send_config(pair: socket.socket, config: WorkerConfig) -> None:
+    """Send the configuration: the first message to a worker."""
+    text = pickle.dumps(config)
     pair.sendall(len(text).to_bytes(4) + text)
 
 
-def receive_order(pair: socket.socket) -> Order:
-    """What `send_order` sent."""
+def receive_config(pair: socket.socket) -> WorkerConfig:
+    """Receive what `send_config` sent."""
     size = int.from_bytes(pair.recv(4, socket.MSG_WAITALL))
-    order = pickle.loads(pair.recv(size, socket.MSG_WAITALL))  # noqa: S301 - of our own parent, over a private pair
-    assert isinstance(order, Order)
-    return order
+    config = pickle.loads(pair.recv(size, socket.MSG_WAITALL))  # noqa: S301 - sent by the parent process, over a private pair
+    assert isinstance(config, WorkerConfig)
+    return config
 
 
-async def run_worker(pair: socket.socket, order: Order, stop: asyncio.Event) -> None:
+async def run_worker(pair: socket.socket, config: WorkerConfig, stop: asyncio.Event) -> None:
     """Serve until ``stop``, or until the proxy is gone."""
     link: WorkerLink[ToWorker] = await WorkerLink.over(pair, ToWorker)
 
     async def ask(token: str) -> None:
-        link.say(MessageFromProxy(route_info_request=RouteInfoRequest(token)))
-        await link.flushed()
+        link.send(MessageFromProxy(route_info_request=RouteInfoRequest(token)))
+        await link.drain()
 
     async def keep_alive(backend_id: str) -> None:
-        link.say(MessageFromProxy(keep_alive=backend_id))
-        await link.flushed()
+        link.send(MessageFromProxy(keep_alive=backend_id))
+        await link.drain()
 
-    service = ProxyService(order.settings, ask, keep_alive)
-    connection = _Connection(service)
+    service = ProxyService(config.settings, ask, keep_alive)
+    connection = ProxyConnection(service)
 
-    async def hear() -> None:
-        async for message in link.heard():
-            connection.heard()
+    async def receive() -> None:
+        async for message in link.messages():
+            connection.received()
             if message == "Connected" or message == "Disconnected":
                 connection.change(connected=message == "Connected")
             else:
                 assert not isinstance(message, str)
-                service.hear(message)
-        log.warning("the proxy of this worker is gone")
+                service.receive(message)
+        log.warning("proxy of this worker ended")
 
     certificates = CertificateHolder()
-    files = certificate_files(order.settings)
+    files = certificate_files(config.settings)
     if files is not None:
-        files.load(certificates, required=order.settings.acme is None)
-    entrances = Entrances(*([socket.socket(fileno=fd) for fd in fds] for fds in (order.http, order.https)))
-    async with serving(order.settings, service, entrances, certificates) as tasks:
-        ends = [asyncio.create_task(hear()), asyncio.create_task(stop.wait()), *tasks]
+        files.load(certificates, required=config.settings.acme is None)
+    entry_points = EntryPoints(*([socket.socket(fileno=fd) for fd in fds] for fds in (config.http, config.https)))
+    async with serving(config.settings, service, entry_points, certificates) as tasks:
+        ends = [asyncio.create_task(receive()), asyncio.create_task(stop.wait()), *tasks]
         ends.append(asyncio.create_task(connection.watch()))
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     for end in ends:
@@ -96,20 +96,22 @@ async def run_worker(pair: socket.socket, order: Order, stop: asyncio.Event) -> 
     link.close()
 
 
-class _Connection:
-    """Whether there is a controller, as far as the proxy of this worker says; silence means that there is none."""
+class ProxyConnection:
+    """Whether the proxy of this worker is connected to a controller. A silent proxy counts as not connected."""
 
-    def __init__(self, service: ProxyService) -> None:
+    def __init__(self, service: ProxyService, *, silence_timeout_s: float = SILENCE_TIMEOUT_S) -> None:
         self._service = service
+        self._silence_timeout_s = silence_timeout_s
         self._clock = asyncio.get_running_loop().time
-        self._heard_at = self._clock()
+        self._received_at = self._clock()
         self._connected = False
 
-    def heard(self) -> None:
-        self._heard_at = self._clock()
+    def received(self) -> None:
+        """Note a sign of life of the proxy."""
+        self._received_at = self._clock()
 
     def change(self, *, connected: bool) -> None:
-        """It is said every second; act on what is new."""
+        """Handle the proxy's report, which comes every second. Only a change has an effect."""
         if connected is self._connected:
             return
         self._connected = connected
@@ -119,9 +121,9 @@ class _Connection:
             self._service.disconnected()
 
     async def watch(self) -> None:
-        """A proxy that is stopped says nothing of what ends meanwhile; until cancelled."""
+        """Watch for silence of the proxy, until cancelled: a stopped proxy does not report backends that end."""
         while True:
-            await asyncio.sleep(SILENCE_LIMIT_S / 3)
-            if self._clock() - self._heard_at > SILENCE_LIMIT_S and self._connected:
-                log.warning("the proxy of this worker is silent; it counts as without a controller")
+            await asyncio.sleep(self._silence_timeout_s / 3)
+            if self._clock() - self._received_at > self._silence_timeout_s and self._connected:
+                log.warning("proxy of this worker is silent; treated as disconnected from the controller")
                 self.change(connected=False)

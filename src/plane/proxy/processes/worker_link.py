@@ -1,7 +1,7 @@
-"""What a proxy and its workers tell each other: the messages of page 2, a line of JSON each, over a pair of sockets.
+"""The messages between a proxy and its workers: lines of JSON over a pair of sockets.
 
-To a worker its proxy is the controller; only that the connection to the real one came or went is said in words of our
-own.
+They are those of a proxy's node socket, since to a worker its proxy is the controller. In addition the proxy reports
+whether it is connected to the real controller.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ In = TypeVar("In")
 
 
 class WorkerLink(Generic[In]):
-    """One end of the pair. It ends when the process at the other end does."""
+    """One end of the pair. It ends with the process at the other end."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, kind: Any) -> None:
         self._reader = reader
@@ -35,25 +35,25 @@ class WorkerLink(Generic[In]):
 
     @classmethod
     async def over(cls, pair: socket.socket, kind: Any) -> WorkerLink[In]:
-        """The end that is ``pair``; ``kind`` is the type of what comes in."""
+        """Return the link over ``pair``. ``kind`` is the type of received messages."""
         reader, writer = await asyncio.open_connection(sock=pair, limit=LINE_LIMIT_BYTES)
         return cls(reader, writer, kind)
 
-    def say(self, message: ToWorker | FromWorker) -> None:
-        """Send, without waiting."""
+    def send(self, message: ToWorker | FromWorker) -> None:
+        """Send a message without waiting."""
         self._writer.write(codec.encode(message) + b"\n")
 
     @property
     def unread_bytes(self) -> int:
-        """What the other end has not read yet."""
+        """The bytes that the other end has not read yet."""
         return self._writer.transport.get_write_buffer_size()
 
-    async def flushed(self) -> None:
+    async def drain(self) -> None:
         """Wait while the other end reads slowly."""
         await self._writer.drain()
 
-    async def heard(self) -> AsyncIterator[In]:
-        """What the other end says, until it ends."""
+    async def messages(self) -> AsyncIterator[In]:
+        """Yield the received messages until the other end closes."""
         try:
             while line := await self._reader.readline():
                 message: In = codec.decode(line, self._kind)
@@ -62,5 +62,5 @@ class WorkerLink(Generic[In]):
             return
 
     def close(self) -> None:
-        """End it."""
+        """Close the link."""
         self._writer.close()

@@ -1,7 +1,7 @@
-"""Several processes behind the same ports, one proxy to its controller. `running` uses it for ``--workers``.
+"""Several processes behind the same ports, which are one proxy to the controller (``--workers``).
 
-This process holds the ports' sockets, one per worker (SO_REUSEPORT: the kernel spreads connections), and the connection
-to the controller. A worker that dies is replaced; what came to its socket meanwhile waits there.
+This process holds the sockets of the ports, one per worker (SO_REUSEPORT: the kernel distributes connections), and the
+connection to the controller. A worker that ends is replaced; connections wait in its socket in between.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import structlog
 from plane.decisions.reconnect_backoff import ReconnectBackoff
 from plane.decisions.routing.worker_coalescing import KEEPALIVE_INTERVAL_S, WorkerMerge
 from plane.protocol.proxy_messages import MessageFromProxy, MessageToProxy, RouteInfoRequest, RouteInfoResponse
-from plane.proxy.listeners.entry_points import Entrances
-from plane.proxy.processes.worker import Order, send_order
+from plane.proxy.listeners.entry_points import EntryPoints
+from plane.proxy.processes.worker import WorkerConfig, send_config
 from plane.proxy.processes.worker_link import FromWorker, ToWorker, WorkerLink
 from plane.settings import ProxySettings
 from plane.tasks import run_together
@@ -27,9 +27,9 @@ from plane.timing import PROXY_SHUTDOWN_GRACE_S
 
 __all__ = ["Workers"]
 
-# Beyond the grace that a worker gives its connections.
-STOP_LIMIT_S = PROXY_SHUTDOWN_GRACE_S + 5.0
-# A worker that leaves so much unread is stuck.
+# Longer than the grace that a worker gives its connections.
+STOP_TIMEOUT_S = PROXY_SHUTDOWN_GRACE_S + 5.0
+# A worker that leaves this much unread is stuck.
 UNREAD_LIMIT_BYTES = 16 * 1024 * 1024
 
 log = structlog.get_logger("plane.proxy")
@@ -39,21 +39,21 @@ class Workers:
     """The workers of one proxy.
 
     Args:
-        command: starts one; it gets the number of its socket's descriptor as its last argument.
-        say: tells the controller; False without a connection.
+        command: starts a worker; the descriptor of its socket is appended as the last argument.
+        send: sends a message to the controller; returns False without a connection.
     """
 
     def __init__(
         self,
         settings: ProxySettings,
         command: Sequence[str],
-        entrances: Entrances,
-        say: Callable[[MessageFromProxy], Awaitable[bool]],
+        entry_points: EntryPoints,
+        send: Callable[[MessageFromProxy], Awaitable[bool]],
     ) -> None:
         self._settings = settings
         self._command = command
-        self._entrances = entrances
-        self._say = say
+        self._entry_points = entry_points
+        self._send = send
         self._merge = WorkerMerge()
         self._links: dict[int, WorkerLink[FromWorker]] = {}
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
@@ -64,37 +64,37 @@ class Workers:
     # From the connection to the controller.
 
     def connected(self) -> None:
-        """There is a new connection: the workers ask again, and tell what is in use."""
+        """A connection was made: the workers repeat their requests and their keepalives."""
         self._connected = True
-        self._tell_all("Connected")
+        self._send_to_all("Connected")
 
     def disconnected(self) -> None:
-        """There is none."""
+        """The connection ended."""
         self._connected = False
         self._merge.disconnected()
-        self._tell_all("Disconnected")
+        self._send_to_all("Disconnected")
 
-    def hear(self, message: MessageToProxy) -> None:
-        """An answer, or news: for all, since a token's connections may come to any of them."""
+    def receive(self, message: MessageToProxy) -> None:
+        """Forward a message to all workers, since connections of a token can come to any of them."""
         if isinstance(message.content, RouteInfoResponse):
             self._merge.answered(message.content.token)
-        self._tell_all(message)
+        self._send_to_all(message)
 
-    def _tell_all(self, message: ToWorker) -> None:
+    def _send_to_all(self, message: ToWorker) -> None:
         for number, link in list(self._links.items()):
-            link.say(message)
+            link.send(message)
             if link.unread_bytes > UNREAD_LIMIT_BYTES:
-                log.error("worker is stuck and is ended", worker=number)
+                log.error("worker is stuck; killing it", worker=number)
                 self._processes[number].kill()
 
     # The processes.
 
     async def run(self) -> None:
-        """Keep all of them running; until cancelled."""
-        await run_together(*(self._keep_one(number) for number in range(self._settings.workers)), self._keep_alive())
+        """Keep all workers running, until cancelled."""
+        await run_together(*(self._supervise(number) for number in range(self._settings.workers)), self._keep_alive())
 
-    async def _keep_one(self, number: int) -> None:
-        # One that cannot start would else be started all the time.
+    async def _supervise(self, number: int) -> None:
+        # A worker that cannot start is not restarted in a tight loop.
         backoff = ReconnectBackoff()
         while True:
             ours, theirs = socket.socketpair()
@@ -102,18 +102,18 @@ class Workers:
                 process = self._start(number, theirs)
             backoff.connected(self._clock())
             self._processes[number] = process
-            # A worker that has ended by now is noticed below.
+            # A worker that has ended by now is handled below.
             with suppress(ConnectionError):
-                send_order(ours, self._order(number))
+                send_config(ours, self._config(number))
             ours.setblocking(False)
             link: WorkerLink[FromWorker] = await WorkerLink.over(ours, FromWorker)
             self._links[number] = link
             if self._connected:
-                link.say("Connected")
+                link.send("Connected")
             log.info("worker started", worker=number, pid=process.pid)
             try:
-                async for message in link.heard():
-                    await self._hear_worker(message)
+                async for message in link.messages():
+                    await self._receive(message)
             finally:
                 del self._links[number]
                 link.close()
@@ -121,50 +121,50 @@ class Workers:
             if self._stopping:
                 await asyncio.Event().wait()
             wait_s = backoff.ended(self._clock())
-            log.error("worker ended; another is started", worker=number, status=status, after_s=round(wait_s, 1))
+            log.error("worker ended; starting another", worker=number, status=status, after_s=round(wait_s, 1))
             await asyncio.sleep(wait_s)
 
     def _start(self, number: int, theirs: socket.socket) -> subprocess.Popen[bytes]:
-        order = self._order(number)
-        return subprocess.Popen(  # noqa: S603 - a program of ours
-            [*self._command, str(theirs.fileno())], pass_fds=(theirs.fileno(), *order.http, *order.https)
+        config = self._config(number)
+        return subprocess.Popen(  # noqa: S603 - a program of this package
+            [*self._command, str(theirs.fileno())], pass_fds=(theirs.fileno(), *config.http, *config.https)
         )
 
-    def _order(self, number: int) -> Order:
+    def _config(self, number: int) -> WorkerConfig:
         count = self._settings.workers
         http, https = (
             tuple(bound.fileno() for bound in sockets[number::count])
-            for sockets in (self._entrances.http, self._entrances.https)
+            for sockets in (self._entry_points.http, self._entry_points.https)
         )
         port = self._settings.metrics_port
         settings = replace(self._settings, metrics_port=None if port is None else port + number)
-        return Order(settings, http, https)
+        return WorkerConfig(settings, http, https)
 
-    async def _hear_worker(self, message: FromWorker) -> None:
+    async def _receive(self, message: FromWorker) -> None:
         match message.content:
             case RouteInfoRequest(token):
                 if self._merge.question(token, self._clock()):
-                    await self._say(message)
+                    await self._send(message)
             case str(backend_id):
                 if self._merge.keep_alive(backend_id, self._clock()):
-                    await self._say(message)
+                    await self._send(message)
             case other:
-                log.error("worker said what is not its matter", said=type(other).__name__)
+                log.error("unexpected message type from proxy worker", type=type(other).__name__)
 
     async def _keep_alive(self) -> None:
         while True:
             await asyncio.sleep(KEEPALIVE_INTERVAL_S)
-            self._tell_all("Connected" if self._connected else "Disconnected")
+            self._send_to_all("Connected" if self._connected else "Disconnected")
             for backend_id in self._merge.look(self._clock()):
-                await self._say(MessageFromProxy(keep_alive=backend_id))
+                await self._send(MessageFromProxy(keep_alive=backend_id))
 
     async def stop(self) -> None:
-        """Have all finish what they serve, and end them; the connection to the controller is still needed meanwhile."""
+        """Let all workers finish their requests, and end them. They still need the connection to the controller."""
         self._stopping = True
         for process in self._processes.values():
             process.terminate()
-        ends = [asyncio.to_thread(process.wait, STOP_LIMIT_S) for process in self._processes.values()]
+        ends = [asyncio.to_thread(process.wait, STOP_TIMEOUT_S) for process in self._processes.values()]
         for number, end in zip(self._processes, await asyncio.gather(*ends, return_exceptions=True), strict=True):
             if isinstance(end, BaseException):
-                log.error("worker did not end in time and is killed", worker=number)
+                log.error("worker did not end in time; killing it", worker=number)
                 self._processes[number].kill()

@@ -22,7 +22,7 @@ from plane.protocol.errors import PlaneError
 from plane.protocol.logs import LogPage
 from plane.runtime.logs.files import LogFiles
 from plane.runtime.logs.output_capture import READ_BYTES, OutputCapture
-from plane.throttled_log import RepeatedWarning
+from plane.throttled_log import ThrottledWarning
 
 __all__ = ["DEFAULT_LIMIT_BYTES", "LogCollector", "LogsNotRetained", "LogsUnavailable"]
 
@@ -62,7 +62,7 @@ class LogCollector:
         self._limit_bytes = limit_bytes
         self._captures: dict[str, OutputCapture] = {}
         self._files: dict[str, LogFiles] = {}
-        self._unreadable = RepeatedWarning(log, "backend output not readable")
+        self._unreadable = ThrottledWarning(log, "backend output not readable")
 
     def folders(self) -> Iterator[tuple[Path, float]]:
         """Yield the folder of each backend that has one, and how many seconds ago it changed last."""
@@ -169,7 +169,7 @@ class LogCollector:
                     # Let other tasks run between two backends that write much.
                     await asyncio.sleep(0)
             if time.monotonic() >= next_expiry:
-                next_expiry = time.monotonic() + timing.ENDED_LOOK_INTERVAL_S
+                next_expiry = time.monotonic() + timing.ENDED_CLEANUP_INTERVAL_S
                 self._delete_expired()
             await asyncio.sleep(BUSY_POLL_INTERVAL_S if busy else POLL_INTERVAL_S)
 
@@ -189,7 +189,7 @@ class LogCollector:
     def _delete_expired(self) -> None:
         for folder, changed_s_ago in self.folders():
             if (
-                changed_s_ago > timing.ENDED_KEPT_S
+                changed_s_ago > timing.ENDED_RETENTION_S
                 and folder.name not in self._files
                 and folder.name not in self._captures
             ):

@@ -21,12 +21,12 @@ import structlog
 
 from plane.decisions.backends.port_selection import PortRange, default_port_range, port_candidates
 from plane.runtime.base import BackendFailed
-from plane.timing import PORT_REST_S
+from plane.timing import PORT_QUARANTINE_S
 
 __all__ = ["Ports", "listening_socket", "port_range_of_machine"]
 
-# How many resting ports stay locked, so that other drones do not use them either. Each lock takes a descriptor.
-LOCKED_RESTING_LIMIT = 1_000
+# How many quarantined ports stay locked, so that other drones do not use them either. Each lock takes a descriptor.
+LOCKED_QUARANTINE_LIMIT = 1_000
 # Connections that wait to be accepted.
 BACKLOG = 512
 
@@ -43,7 +43,7 @@ def port_range_of_machine() -> PortRange:
 
 
 class Ports:
-    """The ports of one drone's backends, in use or resting.
+    """The ports of one drone's backends, in use or quarantined.
 
     Not thread-safe: all methods are called from the event loop.
     """
@@ -52,7 +52,7 @@ class Ports:
         self._range = ports
         # None: the backend's supervisor holds the lock, or the lock could not be taken yet.
         self._in_use: dict[int, socket.socket | None] = {}
-        self._resting: dict[int, socket.socket | None] = {}
+        self._quarantined: dict[int, socket.socket | None] = {}
         self._ended_at: dict[int, float] = {}
         # Drones that start at the same time begin at different ports.
         self._last = random.randint(ports.first, ports.last)  # noqa: S311 - spreads load, protects no secret
@@ -66,7 +66,7 @@ class Ports:
         """
         self.expire()
         for port in port_candidates(self._range, self._last, self._in_use, self._ended_at, time.monotonic()):
-            lock = self._resting.pop(port, None) or _lock(port)
+            lock = self._quarantined.pop(port, None) or _lock(port)
             if lock is None:
                 continue
             if _is_bound(port):
@@ -83,16 +83,16 @@ class Ports:
 
     def adopt(self, port: int) -> None:
         """Mark a port as in use by a backend that a former process of this drone started."""
-        resting = self._resting.pop(port, None)
+        quarantined = self._quarantined.pop(port, None)
         self._ended_at.pop(port, None)
-        self._in_use[port] = resting or _lock_if_possible(port)
+        self._in_use[port] = quarantined or _lock_if_possible(port)
 
     def release(self, port: int, ended_s_ago: float = 0.0) -> None:
-        """Let the port of an ended backend rest."""
-        lock = self._in_use.pop(port, None) or self._resting.pop(port, None)
+        """Quarantine the port of an ended backend."""
+        lock = self._in_use.pop(port, None) or self._quarantined.pop(port, None)
         self._ended_at.pop(port, None)
         self._ended_at[port] = time.monotonic() - ended_s_ago
-        self._resting[port] = lock or _lock_if_possible(port)
+        self._quarantined[port] = lock or _lock_if_possible(port)
         self.expire()
 
     def is_in_use(self, port: int) -> bool:
@@ -100,24 +100,24 @@ class Ports:
         return port in self._in_use
 
     def expire(self) -> None:
-        """Free the ports that have rested long enough. Called every few seconds."""
+        """Free the ports whose quarantine has passed. Called every few seconds."""
         now = time.monotonic()
-        for port in [port for port, ended in self._ended_at.items() if now - ended >= PORT_REST_S]:
+        for port in [port for port, ended in self._ended_at.items() if now - ended >= PORT_QUARANTINE_S]:
             del self._ended_at[port]
-            _close(self._resting.pop(port, None))
-        for port in list(self._resting)[: max(0, len(self._resting) - LOCKED_RESTING_LIMIT)]:
-            _close(self._resting.pop(port))
-        for port, lock in self._resting.items():
+            _close(self._quarantined.pop(port, None))
+        for port in list(self._quarantined)[: max(0, len(self._quarantined) - LOCKED_QUARANTINE_LIMIT)]:
+            _close(self._quarantined.pop(port))
+        for port, lock in self._quarantined.items():
             # The last process of a backend may still have held the lock when the port was released.
             if lock is None:
-                self._resting[port] = _lock_if_possible(port)
+                self._quarantined[port] = _lock_if_possible(port)
 
     def close(self) -> None:
         """Close the locks of this process. Supervisors keep theirs."""
-        for lock in (*self._in_use.values(), *self._resting.values()):
+        for lock in (*self._in_use.values(), *self._quarantined.values()):
             _close(lock)
         self._in_use.clear()
-        self._resting.clear()
+        self._quarantined.clear()
 
 
 def listening_socket(ip: str | None, port: int) -> int:

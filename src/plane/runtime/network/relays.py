@@ -130,12 +130,12 @@ class ContainerRelays:
         return True
 
     def ended(self, backend_id: str) -> None:
-        """Let the port of an ended container rest. Its relay ends by itself."""
+        """Quarantine the port of an ended container. Its relay ends by itself."""
         if known := self._relays.pop(backend_id, None):
             self._ports.release(known[1])
 
     def expire_ports(self) -> None:
-        """Free the ports that have rested long enough. Called every few seconds."""
+        """Free the ports whose quarantine has passed. Called every few seconds."""
         self._ports.expire()
 
     async def close(self) -> None:

@@ -113,7 +113,7 @@ class ProcessRuntime:
         self._starting = InFlightStarts()
         self._ports = Ports(ports or port_range_of_machine())
         for folder, ended_s_ago in logs.folders():
-            if ended_s_ago < timing.PORT_REST_S and (port := read_port(status_file(folder))) is not None:
+            if ended_s_ago < timing.PORT_QUARANTINE_S and (port := read_port(status_file(folder))) is not None:
                 self._ports.release(port, ended_s_ago)
 
     async def start(self, listener: RuntimeListener) -> None:

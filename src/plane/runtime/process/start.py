@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from plane.fd_limit import given_open_files_limit
+from plane.fd_limit import inherited_fd_limit
 from plane.protocol.spawn import Network, ProcessExecutable, ResourceLimits
 from plane.runtime.base import BackendFailed, LocationCallback, SpawnRequest, session_environment
 from plane.runtime.kill_target import ProcessTarget
@@ -169,7 +169,7 @@ class ProcessStarter:
                 empties_bounding_set=self._empties_bounding_set,
                 enter=[] if cgroup is None else cgroup.member_files,
                 limits=_rlimits(wanted.resource_limits, in_cgroup=cgroup is not None),
-                open_files=given_open_files_limit(),
+                open_files=inherited_fd_limit(),
                 bubblewrap=None if view is None else bubblewrap_plan(wanted, status, mount, held, view),
                 reaper=() if view is not None or cgroup is not None else SUBREAPER,
                 status_file=str(status_file(folder)),

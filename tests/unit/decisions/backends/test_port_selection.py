@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from plane.decisions.backends.port_selection import PortRange, default_port_range, parse_port_range, port_candidates
 from plane.protocol.errors import ConfigurationError
-from plane.timing import PORT_REST_S, PORT_SHORTEST_REST_S
+from plane.timing import PORT_MIN_QUARANTINE_S, PORT_QUARANTINE_S
 
 PORTS = PortRange(100, 119)
 NUMBERS = st.integers(95, 125)
@@ -17,7 +17,7 @@ NUMBERS = st.integers(95, 125)
 @given(
     NUMBERS,
     st.sets(NUMBERS),
-    st.dictionaries(NUMBERS, st.floats(0, 2 * PORT_REST_S)),
+    st.dictionaries(NUMBERS, st.floats(0, 2 * PORT_QUARANTINE_S)),
 )
 def test_candidates_are_free_rested_and_in_order(after: int, in_use: set[int], ended_s_ago: dict[int, float]) -> None:
     now = 1_000.0
@@ -25,8 +25,8 @@ def test_candidates_are_free_rested_and_in_order(after: int, in_use: set[int], e
     found = list(port_candidates(PORTS, after, in_use, ended_at, now))
     assert len(set(found)) == len(found)
     rested = {port: now - ended_at.get(port, 0.0) for port in range(100, 120) if port not in in_use}
-    assert set(found) == {port for port, rest in rested.items() if rest >= PORT_SHORTEST_REST_S}
-    fresh = [port for port in found if rested[port] >= PORT_REST_S]
+    assert set(found) == {port for port, rest in rested.items() if rest >= PORT_MIN_QUARANTINE_S}
+    fresh = [port for port in found if rested[port] >= PORT_QUARANTINE_S]
     resting = found[len(fresh) :]
     # Those that rest come last, the one that has rested longest first; the others in a circle behind the last one.
     assert found[: len(fresh)] == fresh

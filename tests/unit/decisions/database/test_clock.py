@@ -139,5 +139,5 @@ def test_no_larger_step_is_let_pass(step_s: float, took_s: float) -> None:
 
 def test_what_is_trusted_is_less_than_a_lease_leaves() -> None:
     between_s = timing.KEY_LEASE_S - timing.KEY_HARD_TERMINATE_AFTER_S
-    assert timing.CLOCK_WATCH_INTERVAL_S < TRUSTED_FOR_S
+    assert timing.CLOCK_POLL_INTERVAL_S < TRUSTED_FOR_S
     assert between_s > TRUSTED_FOR_S + TOLERANCE_S

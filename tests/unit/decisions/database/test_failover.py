@@ -40,4 +40,4 @@ def test_where_nobody_can_say_a_restart_is_taken_for_one() -> None:
 
 
 def test_others_have_time_to_object_where_nothing_is_missing() -> None:
-    assert timing.CLOCK_WATCH_INTERVAL_S < no_grants_for(0, ONE, PROMOTED) < timing.KEY_LEASE_S
+    assert timing.CLOCK_POLL_INTERVAL_S < no_grants_for(0, ONE, PROMOTED) < timing.KEY_LEASE_S

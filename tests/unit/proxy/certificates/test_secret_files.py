@@ -10,13 +10,13 @@ import pytest
 
 from plane.protocol.errors import ConfigurationError
 from plane.proxy.certificates.account_key import AccountKey, account_key_path
-from plane.proxy.certificates.secret_files import write_private
+from plane.proxy.certificates.secret_files import write_secret
 
 
 def test_only_the_owner_may_read(tmp_path: Path) -> None:
     file = tmp_path / "secret"
     file.touch(0o644)
-    write_private(file, b"secret")
+    write_secret(file, b"secret")
     assert file.read_bytes() == b"secret"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert list(tmp_path.iterdir()) == [file]
@@ -24,13 +24,13 @@ def test_only_the_owner_may_read(tmp_path: Path) -> None:
 
 def test_a_full_disk_leaves_what_was_there(tmp_path: Path) -> None:
     file = tmp_path / "secret"
-    write_private(file, b"old")
+    write_secret(file, b"old")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     # The kernel then refuses longer files, with EFBIG where a full disk says ENOSPC. Python ignores the signal.
     resource.setrlimit(resource.RLIMIT_FSIZE, (8, hard))
     try:
         with pytest.raises(OSError, match="too large"):
-            write_private(file, b"longer than eight bytes")
+            write_secret(file, b"longer than eight bytes")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert file.read_bytes() == b"old"

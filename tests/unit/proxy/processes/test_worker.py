@@ -1,49 +1,46 @@
-"""A worker believes in a controller only as long as its proxy says that there is one."""
+"""A worker is connected to a controller only as long as its proxy reports that."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import cast
 
-import pytest
-
-from plane.proxy.processes import worker
+from plane.proxy.processes.worker import ProxyConnection
 from plane.proxy.service import ProxyService
 from plane.tasks import end_tasks
 
 
 class Service:
     def __init__(self) -> None:
-        self.told: list[str] = []
+        self.received: list[str] = []
 
     def connected(self) -> None:
-        self.told.append("connected")
+        self.received.append("connected")
 
     def disconnected(self) -> None:
-        self.told.append("disconnected")
+        self.received.append("disconnected")
 
 
-async def until(service: Service, told: list[str]) -> None:
+async def until(service: Service, received: list[str]) -> None:
     async with asyncio.timeout(10):
-        while service.told != told:
+        while service.received != received:
             await asyncio.sleep(0.01)
 
 
-async def test_a_proxy_that_is_silent_counts_as_without_a_controller(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "SILENCE_LIMIT_S", 0.3)
+async def test_a_silent_proxy_counts_as_disconnected() -> None:
     service = Service()
-    connection = worker._Connection(cast(ProxyService, service))
+    connection = ProxyConnection(cast(ProxyService, service), silence_timeout_s=0.3)
     watching = asyncio.create_task(connection.watch())
     for _ in range(5):
-        connection.heard()
+        connection.received()
         connection.change(connected=True)
         await asyncio.sleep(0.1)
-    # It is said again and again, and told once.
-    assert service.told[:1] == ["connected"]
+    # The proxy repeats its report; only the change reaches the service.
+    assert service.received[:1] == ["connected"]
     await until(service, ["connected", "disconnected"])
-    connection.heard()
+    connection.received()
     connection.change(connected=True)
-    assert service.told == ["connected", "disconnected", "connected"]
+    assert service.received == ["connected", "disconnected", "connected"]
     connection.change(connected=False)
-    assert service.told[3:] == ["disconnected"]
+    assert service.received[3:] == ["disconnected"]
     await end_tasks([watching])
