@@ -1,4 +1,4 @@
-"""Both sides of the executor's socket against what was recorded (page 2, "External executor socket")."""
+"""Both sides of the executor's socket against recordings of the original."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ async def executor(
         await asyncio.sleep(0.01)
 
 
-async def test_our_executor_answers_as_recorded(tmp_path: Path) -> None:
+async def test_the_executor_responds_as_recorded(tmp_path: Path) -> None:
     shapes = [shape(said["message"]) for said in SAID]
     async with executor(tmp_path / "socket") as (_, runtime):
         assert (tmp_path / "socket").stat().st_mode & 0o777 == 0o600
@@ -117,7 +117,7 @@ class Defective(MemoryRuntime):
         ({"Renew": ["a-backend", "soon"]}, "at $.message.Renew"),
     ],
 )
-async def test_every_request_is_answered(message: dict[str, Any], says: str, tmp_path: Path) -> None:
+async def test_every_request_has_a_response(message: dict[str, Any], says: str, tmp_path: Path) -> None:
     (kind,) = message
     async with executor(tmp_path / "socket", Defective):
         reader, writer = await asyncio.open_unix_connection(tmp_path / "socket")
@@ -131,7 +131,7 @@ async def test_every_request_is_answered(message: dict[str, Any], says: str, tmp
 
 
 @pytest.mark.parametrize("line", [b"[]", b'{"id": "one", "message": {"Nonsense": 1}}', b'{"id": 1, "message": {}}'])
-async def test_what_is_no_request_is_not_answered(line: bytes, tmp_path: Path) -> None:
+async def test_a_line_that_is_no_request_has_no_response(line: bytes, tmp_path: Path) -> None:
     async with executor(tmp_path / "socket"):
         reader, writer = await asyncio.open_unix_connection(tmp_path / "socket")
         writer.write(line + b"\n" + json.dumps(ASKED[0]).encode() + b"\n")
@@ -190,7 +190,7 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.005)
 
 
-async def test_our_drone_asks_as_recorded(tmp_path: Path) -> None:
+async def test_the_drone_sends_requests_as_recorded(tmp_path: Path) -> None:
     prepare, spawn, wait, terminate = ASKED[0], ASKED[1], ASKED[2], ASKED[5]
     answers = {
         "Prepare": {"PrepareResult": {"Ok": None}},
@@ -218,7 +218,7 @@ async def test_our_drone_asks_as_recorded(tmp_path: Path) -> None:
         assert codec.to_builtins(measured[0])["mem_limit"] == 6
 
 
-async def test_recorded_failures_are_said(tmp_path: Path) -> None:
+async def test_recorded_failures_raise_their_message(tmp_path: Path) -> None:
     errors = {name: said["message"] for said in SAID for name in said["message"] if "Err" in str(said["message"])}
     async with scripted(tmp_path / "socket") as (script, runtime, _, _):
         script.answer = lambda message: errors.get(f"{next(iter(message))}Result", {"TerminateResult": {"Ok": False}})
@@ -236,7 +236,7 @@ async def test_recorded_failures_are_said(tmp_path: Path) -> None:
             await runtime.terminate("b", hard=True)
 
 
-async def test_a_connection_that_breaks_in_each_request(tmp_path: Path) -> None:
+async def test_a_broken_connection_is_handled_in_each_request(tmp_path: Path) -> None:
     async with scripted(tmp_path / "socket") as (script, runtime, _, _):
         broken: list[str] = []
 
@@ -274,7 +274,7 @@ class Lingering(MemoryRuntime):
         return runs
 
 
-async def test_one_that_must_not_run_is_gone_before_it_is_started_anew(tmp_path: Path) -> None:
+async def test_an_orphan_is_gone_before_its_backend_is_started_again(tmp_path: Path) -> None:
     """A drone that was killed while a backend began: its next process ends that, and begins it again."""
     path = tmp_path / "socket"
     exits: list[Any] = []

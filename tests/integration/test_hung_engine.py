@@ -1,4 +1,4 @@
-"""A Docker engine that takes connections and does not answer, or late: each call has its limit, and leaves nothing."""
+"""A Docker engine that accepts connections and responds late or never: each call times out and leaves nothing."""
 
 from __future__ import annotations
 
@@ -71,12 +71,12 @@ async def docker(engine: Engine, tmp_path: Path) -> AsyncIterator[DockerRuntime]
         await asyncio.sleep(0.1)
 
 
-async def test_it_is_no_engine_that_answers(engine: Engine) -> None:
+async def test_a_hanging_engine_is_not_available(engine: Engine) -> None:
     assert await engine_is_available(engine.socket, LIMIT_S) is False
     assert engine.asked == ["GET /version"]
 
 
-async def test_each_call_ends_and_says_how_long_it_waited(engine: Engine) -> None:
+async def test_each_call_times_out_with_its_operation_and_timeout(engine: Engine) -> None:
     client = DockerEngine(engine.socket, LIMIT_S)
     try:
         with pytest.raises(
@@ -88,13 +88,13 @@ async def test_each_call_ends_and_says_how_long_it_waited(engine: Engine) -> Non
         await client.close()
 
 
-async def test_an_image_is_not_there_yet(engine: Engine, tmp_path: Path) -> None:
+async def test_prepare_fails_if_the_engine_hangs(engine: Engine, tmp_path: Path) -> None:
     async with docker(engine, tmp_path) as runtime:
         with pytest.raises(BackendFailed, match=r"request to inspect the image"):
             await runtime.prepare({"image": "x"})
 
 
-async def test_a_start_fails_and_what_it_may_have_left_is_removed(engine: Engine, tmp_path: Path) -> None:
+async def test_a_failed_start_removes_its_container_later(engine: Engine, tmp_path: Path) -> None:
     async with docker(engine, tmp_path) as runtime:
         with pytest.raises(BackendFailed, match=r"request to create the container"):
             await runtime.spawn(SpawnRequest("b", {"image": "x"}))
@@ -103,7 +103,7 @@ async def test_a_start_fails_and_what_it_may_have_left_is_removed(engine: Engine
         assert await runtime.terminate("b", hard=True) is False
 
 
-async def test_output_can_be_read_while_it_is_put_away(engine: Engine, tmp_path: Path) -> None:
+async def test_output_is_readable_while_it_is_being_stored(engine: Engine, tmp_path: Path) -> None:
     """A container has ended, and the engine takes its time to give its output to be kept."""
     status = "running"
 
@@ -128,7 +128,7 @@ async def test_output_can_be_read_while_it_is_put_away(engine: Engine, tmp_path:
         assert ([line.text for line in page.lines], page.ended) == (["it goes on"], False)
 
 
-async def test_whether_one_of_a_former_drone_runs_is_not_known(engine: Engine, tmp_path: Path) -> None:
+async def test_adoption_fails_while_the_engine_hangs(engine: Engine, tmp_path: Path) -> None:
     async with docker(engine, tmp_path) as runtime:
         with pytest.raises(BackendFailed, match=r"inspect the container"):
             await runtime.adopt("b", None)

@@ -1,4 +1,4 @@
-"""Who may have how many files open: a drone and a proxy many, a backend as many as it would without them."""
+"""The limits of open files: raised for a drone and a proxy, and not inherited by backends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A port belongs to one living backend of the machine, and only a backend's own processes make it ready."""
+"""A port belongs to one running backend of the machine, and only a backend's own processes make it ready."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ async def test_a_burst_of_a_hundred_shares_no_port() -> None:
         assert len(set(given)) == 100
 
 
-async def test_a_port_stays_with_its_backend_when_the_drone_is_gone(bubblewrap: bool, tmp_path: Path) -> None:
+async def test_a_port_stays_locked_by_its_backend_without_the_drone(bubblewrap: bool, tmp_path: Path) -> None:
     ports = some_ports(1)
     backend = f"left-{os.getpid()}"
     former = ProcessRuntime(LogCollector(tmp_path), bubblewrap=bubblewrap, ports=ports)
@@ -109,7 +109,7 @@ async def test_a_port_stays_with_its_backend_when_the_drone_is_gone(bubblewrap: 
 
 
 @pytest.mark.parametrize("files", ["kept", "lost"])
-async def test_the_port_of_a_backend_that_was_left_and_is_ended_rests_too(tmp_path: Path, files: str) -> None:
+async def test_the_port_of_a_removed_orphan_is_quarantined(tmp_path: Path, files: str) -> None:
     ports = some_ports(1)
     backend = f"leftover-{os.getpid()}"
     former = ProcessRuntime(LogCollector(tmp_path), bubblewrap=False, ports=ports)
@@ -131,7 +131,7 @@ async def test_the_port_of_a_backend_that_was_left_and_is_ended_rests_too(tmp_pa
             await successor.spawn(SpawnRequest("next", SLEEP))
 
 
-def test_a_port_is_allocated_again_when_it_has_rested(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_is_allocated_again_after_its_quarantine(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1_000.0
     monkeypatch.setattr("plane.runtime.network.ports.time.monotonic", lambda: now)
     ports = Ports(some_ports(1))
@@ -145,7 +145,7 @@ def test_a_port_is_allocated_again_when_it_has_rested(monkeypatch: pytest.Monkey
     ports.close()
 
 
-def test_a_port_of_another_program_is_left_out() -> None:
+def test_a_port_of_another_program_is_skipped() -> None:
     ports = some_ports(2)
     with socket.socket() as other:
         other.bind(("127.0.0.1", ports.first))
@@ -157,7 +157,7 @@ def test_a_port_of_another_program_is_left_out() -> None:
         held.close()
 
 
-async def test_a_backend_gets_nothing_of_the_hold_in_its_sandbox(tmp_path: Path) -> None:
+async def test_an_isolated_backend_does_not_inherit_the_lock_of_its_port(tmp_path: Path) -> None:
     if not await bubblewrap_works():
         real_parts.missing("bubblewrap")
     logs = LogCollector(tmp_path)
@@ -169,7 +169,7 @@ async def test_a_backend_gets_nothing_of_the_hold_in_its_sandbox(tmp_path: Path)
     await it.close(leave_running=False)
 
 
-async def test_a_backend_answers_for_itself(bubblewrap: bool) -> None:
+async def test_a_backend_that_listens_itself_is_ready(bubblewrap: bool) -> None:
     async with runtime(bubblewrap=bubblewrap, startup_timeout_s=LIMIT_S) as it:
         port = await it.spawn(SpawnRequest(f"own-{os.getpid()}", PROGRAM))
         await it.wait_for_backend(f"own-{os.getpid()}", "127.0.0.1", port)
@@ -188,7 +188,7 @@ async def test_another_process_does_not_make_a_backend_ready(bubblewrap: bool) -
             other.wait()
 
 
-async def test_a_child_that_left_its_parent_is_the_backends_own() -> None:
+async def test_a_child_that_left_its_parent_belongs_to_the_backend() -> None:
     code = "import os\nif os.fork(): os._exit(0)\nos.setsid()\nexec(os.environ['CODE'])"
     executable = {
         "command": ["sh", "-c", f'{sys.executable} -c "$LEAVE"; sleep 60'],

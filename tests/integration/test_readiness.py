@@ -1,4 +1,4 @@
-"""Probes of real listeners: one at a time, ever more patient, and a reason for each kind of failure."""
+"""Probes of real listeners: one at a time, with growing timeouts, and a message for each kind of failure."""
 
 from __future__ import annotations
 
@@ -61,18 +61,18 @@ async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
         (answering(b"\x15\x03\x01\x00\x02\x02\x46"), "responds with TLS"),
     ],
 )
-async def test_what_a_port_does_is_said(handle: Handle, says: str) -> None:
+async def test_the_timeout_message_describes_the_response(handle: Handle, says: str) -> None:
     async with listening(handle) as port:
         with pytest.raises(StartupTimedOut, match=says):
             await wait_until_ready(HOST, port, 0.1, first_probe_timeout_s=0.02)
 
 
-async def test_a_port_without_a_listener_is_said() -> None:
+async def test_the_timeout_message_describes_a_missing_listener() -> None:
     with pytest.raises(StartupTimedOut, match="nothing listens on port"):
         await wait_until_ready(HOST, free_port(), 0.1)
 
 
-async def test_a_first_page_that_takes_longer_than_a_try_is_waited_for_by_one_probe_at_a_time() -> None:
+async def test_a_slow_first_page_is_awaited_by_one_probe_at_a_time() -> None:
     open_now = most = asked = 0
 
     async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -96,7 +96,7 @@ async def test_a_first_page_that_takes_longer_than_a_try_is_waited_for_by_one_pr
     assert asked == 4
 
 
-async def test_a_fast_backend_is_seen_within_milliseconds() -> None:
+async def test_a_fast_backend_is_ready_within_milliseconds() -> None:
     port = free_port()
     probing = asyncio.create_task(wait_until_ready(HOST, port, 10.0))
     await asyncio.sleep(0.1)

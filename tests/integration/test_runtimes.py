@@ -1,4 +1,4 @@
-"""Every runtime keeps the same promises: the fake that ships, processes with and without bubblewrap, and Docker."""
+"""The suite of all runtimes: memory, processes with and without bubblewrap, and Docker."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def name(subject: Subject, what: str) -> str:
     return f"{what}-{subject.runtime.name}-{os.getpid()}"
 
 
-async def test_a_soft_end_and_one_exit(subject: Subject) -> None:
+async def test_a_soft_termination_is_reported_by_one_exit(subject: Subject) -> None:
     backend = name(subject, "soft")
     await subject.start(backend, "graceful")
     assert await subject.runtime.terminate(backend, hard=False) is True
@@ -112,21 +112,21 @@ async def test_a_soft_end_and_one_exit(subject: Subject) -> None:
     assert await subject.runtime.terminate(backend, hard=True) is False
 
 
-async def test_a_stubborn_one_is_killed_after_the_grace(subject: Subject) -> None:
+async def test_a_backend_that_ignores_sigterm_is_killed_after_the_grace_period(subject: Subject) -> None:
     backend = name(subject, "stubborn")
     await subject.start(backend, "stubborn")
     assert await subject.runtime.terminate(backend, hard=False) is True
     assert (await subject.until_exit())[:2] == (backend, 137)
 
 
-async def test_a_hard_end(subject: Subject) -> None:
+async def test_a_hard_termination_kills_the_backend(subject: Subject) -> None:
     backend = name(subject, "hard")
     await subject.start(backend, "stubborn")
     assert await subject.runtime.terminate(backend, hard=True) is True
     assert (await subject.until_exit())[:2] == (backend, 137)
 
 
-async def test_one_that_never_listens_and_one_that_is_unknown(subject: Subject) -> None:
+async def test_a_backend_that_never_listens_times_out_and_an_unknown_one_is_not_running(subject: Subject) -> None:
     backend = name(subject, "silent")
     with pytest.raises(StartupTimedOut):
         await subject.start(backend, "silent")
@@ -136,7 +136,7 @@ async def test_one_that_never_listens_and_one_that_is_unknown(subject: Subject) 
     await subject.runtime.remove_orphan("unknown")
 
 
-async def test_a_caller_that_goes_while_it_starts_leaves_nothing(subject: Subject) -> None:
+async def test_a_cancelled_start_leaves_nothing_running(subject: Subject) -> None:
     backend = name(subject, "cancelled")
     caller = asyncio.create_task(subject.runtime.spawn(SpawnRequest(backend, subject.executable("stubborn"))))
     await asyncio.sleep(0)
@@ -147,7 +147,7 @@ async def test_a_caller_that_goes_while_it_starts_leaves_nothing(subject: Subjec
     assert await subject.runtime.terminate(backend, hard=True) is False
 
 
-async def test_what_cannot_run_is_said(subject: Subject) -> None:
+async def test_an_invalid_executable_is_refused_by_its_field(subject: Subject) -> None:
     if isinstance(subject.runtime, MemoryRuntime):
         with pytest.raises(BackendFailed):
             await subject.runtime.prepare({"fail": "prepare"})
@@ -159,7 +159,7 @@ async def test_what_cannot_run_is_said(subject: Subject) -> None:
             await subject.runtime.prepare(executable)
 
 
-async def test_an_engine_that_is_not_there(tmp_path: Path) -> None:
+async def test_a_missing_engine_is_not_available(tmp_path: Path) -> None:
     assert not await engine_is_available(tmp_path / "none")
 
 
@@ -182,7 +182,7 @@ def runs(pid: int) -> bool:
 
 
 @pytest.mark.parametrize("how", ["ends", "killed", "orphaned"])
-async def test_what_was_daemonized_ends_where_there_is_nothing_but_a_supervisor(tmp_path: Path, how: str) -> None:
+async def test_a_daemon_ends_with_its_backend_without_cgroups_and_bubblewrap(tmp_path: Path, how: str) -> None:
     exits: list[str] = []
     runtime = ProcessRuntime(LogCollector(tmp_path), bubblewrap=False)
     await runtime.start(RuntimeListener(lambda *told: exits.append(told[0])))
@@ -207,7 +207,7 @@ async def test_what_was_daemonized_ends_where_there_is_nothing_but_a_supervisor(
     await end_tasks([running])
 
 
-async def test_limits_of_processes_hold(tmp_path: Path) -> None:
+async def test_the_limits_of_a_process_are_enforced(tmp_path: Path) -> None:
     exits: list[tuple[str, int | None, str | None]] = []
     runtime = ProcessRuntime(LogCollector(), bubblewrap=False)
     await runtime.start(RuntimeListener(lambda *told: exits.append(told)))

@@ -1,4 +1,4 @@
-"""A soft end asks all processes of a backend, whatever started them, and gives what still runs the grace."""
+"""A soft termination sends SIGTERM to all processes of a backend, and gives the running ones the grace period."""
 
 from __future__ import annotations
 
@@ -125,7 +125,9 @@ WRAPPERS = {
 
 
 @pytest.mark.parametrize("wrapper", WRAPPERS)
-async def test_what_a_wrapper_has_started_is_asked_and_gets_the_grace(how: str, wrapper: str, tmp_path: Path) -> None:
+async def test_children_of_a_wrapper_receive_sigterm_and_the_grace_period(
+    how: str, wrapper: str, tmp_path: Path
+) -> None:
     async with started(how, tmp_path, WRAPPERS[wrapper]) as backend:
         took_s = await backend.soft_end()
         assert "saved" in await backend.lines()
@@ -135,7 +137,7 @@ async def test_what_a_wrapper_has_started_is_asked_and_gets_the_grace(how: str, 
         assert code == (7 if wrapper == "none" else 128 + 15)
 
 
-async def test_what_ignores_it_is_killed_after_the_grace(how: str, tmp_path: Path) -> None:
+async def test_a_process_that_ignores_sigterm_is_killed_after_the_grace_period(how: str, tmp_path: Path) -> None:
     async with started(how, tmp_path, STUBBORN, 1.0) as backend:
         assert 0.9 < await backend.soft_end() < 5
         ((code, _),) = backend.exits
@@ -143,7 +145,7 @@ async def test_what_ignores_it_is_killed_after_the_grace(how: str, tmp_path: Pat
         assert code == (137 if how == "bubblewrap" else 128 + 15)
 
 
-async def test_children_of_this_very_moment_are_asked_too(how: str, tmp_path: Path) -> None:
+async def test_children_forked_during_the_stop_receive_sigterm_too(how: str, tmp_path: Path) -> None:
     # Each child tells that it was asked; the parent forks as fast as it can, and is asked in the middle of it.
     forking = """
 import os, signal, sys, time
@@ -172,7 +174,7 @@ while True:
         assert len(set(asked)) == len(asked)
 
 
-async def test_what_a_handler_starts_may_do_its_work(how: str, tmp_path: Path) -> None:
+async def test_a_process_started_by_a_handler_may_finish(how: str, tmp_path: Path) -> None:
     script = """trap 'sh -c "sleep 0.5; echo saved"; exit 3' TERM; echo ready; while true; do sleep 0.05; done"""
     async with started(how, tmp_path, ["/bin/bash", "-c", script]) as backend:
         await backend.soft_end()
@@ -180,7 +182,7 @@ async def test_what_a_handler_starts_may_do_its_work(how: str, tmp_path: Path) -
         assert backend.exits[0][0] == 3
 
 
-async def test_one_that_was_stopped_is_continued(how: str, tmp_path: Path) -> None:
+async def test_a_stopped_process_is_continued_to_handle_sigterm(how: str, tmp_path: Path) -> None:
     script = f'{PYTHON} "$APP" & sleep 0.5; kill -STOP $!; echo stopped; wait'
     async with started(how, tmp_path, ["/bin/sh", "-c", script]) as backend:
         await backend.until(lambda lines: "stopped" in lines)
@@ -188,7 +190,7 @@ async def test_one_that_was_stopped_is_continued(how: str, tmp_path: Path) -> No
         assert "saved" in await backend.lines()
 
 
-async def test_a_hard_end_does_not_wait_for_the_grace(how: str, tmp_path: Path) -> None:
+async def test_a_hard_termination_ends_a_soft_one_at_once(how: str, tmp_path: Path) -> None:
     async with started(how, tmp_path, STUBBORN) as backend:
         assert await backend.runtime.terminate(backend.name, hard=False)
         await asyncio.sleep(0.3)
@@ -198,7 +200,7 @@ async def test_a_hard_end_does_not_wait_for_the_grace(how: str, tmp_path: Path) 
         assert time.monotonic() - began < 5
 
 
-async def test_the_next_process_of_the_drone_goes_on_with_a_soft_end(how: str, tmp_path: Path) -> None:
+async def test_the_drones_next_process_continues_a_soft_termination(how: str, tmp_path: Path) -> None:
     """The drone was killed after it had asked: the backend's supervisor is stopped, and the backend ends meanwhile."""
     async with started(how, tmp_path, WRAPPERS["none"]) as backend:
         handle: Any = backend.runtime.handle(backend.name)

@@ -150,7 +150,7 @@ asyncio.run(main(Path(sys.argv[1])))
 """
 
 
-async def test_nothing_acknowledged_is_lost_by_sigkill(tmp_path: Path) -> None:
+async def test_no_durable_event_is_lost_by_sigkill(tmp_path: Path) -> None:
     chance = random.Random(20261124)
     path = tmp_path / "drone.sqlite"
     registered: set[int] = set()
@@ -182,7 +182,7 @@ async def test_nothing_acknowledged_is_lost_by_sigkill(tmp_path: Path) -> None:
     assert len(registered) > 300
 
 
-async def test_the_file_is_as_recorded_and_private(tmp_path: Path) -> None:
+async def test_the_store_has_the_recorded_tables_and_mode_0600(tmp_path: Path) -> None:
     path = tmp_path / "drone.sqlite"
     async with open_state_store(path) as store:
         await store.register_event("b", Ready(address="127.0.0.1:22065"), DroneTime(1))
@@ -197,7 +197,7 @@ async def test_the_file_is_as_recorded_and_private(tmp_path: Path) -> None:
     assert json.loads(stored) == json.loads(RECORDED["tables"]["backend"]["rows"][0][1])
 
 
-async def test_a_recorded_store_is_read(tmp_path: Path) -> None:
+async def test_the_store_of_an_original_drone_is_readable(tmp_path: Path) -> None:
     """A file that an original drone left is adopted."""
     path = tmp_path / "drone.sqlite"
     async with open_state_store(path):
@@ -216,7 +216,7 @@ async def test_a_recorded_store_is_read(tmp_path: Path) -> None:
     assert [codec.to_builtins(event.state)["exit_code"] for event in replayed] == [3]
 
 
-async def test_a_file_that_cannot_be_used_is_said(tmp_path: Path) -> None:
+async def test_an_unusable_file_is_refused_with_its_path(tmp_path: Path) -> None:
     (tmp_path / "garbage").write_bytes(b"not a database" * 1000)
     for path in (tmp_path / "garbage", tmp_path / "no" / "folder", tmp_path):
         with pytest.raises(ConfigurationError, match="--db: the state store"):
@@ -224,7 +224,7 @@ async def test_a_file_that_cannot_be_used_is_said(tmp_path: Path) -> None:
                 pass
 
 
-async def test_what_is_stored_is_told_even_if_the_caller_goes(tmp_path: Path) -> None:
+async def test_a_stored_event_is_sent_although_its_caller_was_cancelled(tmp_path: Path) -> None:
     async with open_state_store(None) as store:
         heard: list[BackendEvent] = []
         await store.register_listener(heard.append)
@@ -247,7 +247,7 @@ ORDER = SpawnOrder(
 ENDED = Terminated(last_status=Status.READY, exit_code=0)
 
 
-async def test_a8_what_a_restart_needs_is_stored_and_forgotten_at_the_end(tmp_path: Path) -> None:
+async def test_the_order_of_a_backend_is_stored_until_it_ends(tmp_path: Path) -> None:
     path = tmp_path / "drone.sqlite"
     later = KeyDeadlines(DroneTime(31), DroneTime(32), DroneTime(33))
     async with open_state_store(path) as store:
@@ -281,7 +281,7 @@ async def test_a_new_backend_and_its_first_states_are_stored_together_or_not_at_
         assert await store.backend_state("b") == Loading()
 
 
-async def test_a17_terminated_backends_are_forgotten_once_acknowledged_and_older_than_an_hour(tmp_path: Path) -> None:
+async def test_ended_backends_are_deleted_once_acknowledged_and_an_hour_old(tmp_path: Path) -> None:
     hour = DroneTime(3_600_000)
     async with open_state_store(tmp_path / "drone.sqlite") as store:
         ids = {}
@@ -301,7 +301,7 @@ async def test_a17_terminated_backends_are_forgotten_once_acknowledged_and_older
         assert list(await store.active_runs()) == ["runs"]
 
 
-async def test_a17_what_an_original_drone_left_is_forgotten_too(tmp_path: Path) -> None:
+async def test_ended_backends_of_an_original_drone_are_deleted_too(tmp_path: Path) -> None:
     path = tmp_path / "drone.sqlite"
     async with open_state_store(path):
         pass
@@ -326,7 +326,7 @@ async def test_two_drones_cannot_use_one_store(tmp_path: Path) -> None:
         pass
 
 
-async def test_a18_replay_is_in_the_order_of_events_and_not_of_their_times(tmp_path: Path) -> None:
+async def test_events_are_replayed_in_the_order_of_their_ids_and_not_of_their_times(tmp_path: Path) -> None:
     path = tmp_path / "drone.sqlite"
     async with open_state_store(path) as store:
         for at in (5000, 1000, 3000):
@@ -337,7 +337,7 @@ async def test_a18_replay_is_in_the_order_of_events_and_not_of_their_times(tmp_p
     assert [(event.event_id, event.timestamp.ms) for event in replayed] == [(1, 5000), (2, 1000), (3, 3000)]
 
 
-async def test_a_drone_has_a_name_also_where_it_cannot_be_stored(tmp_path: Path) -> None:
+async def test_a_drone_has_a_name_although_the_store_is_not_writable(tmp_path: Path) -> None:
     path, other = tmp_path / "drone.sqlite", NodeName("dr-other")
     async with open_state_store(path) as store:
         name = await resolve_name(None, store)

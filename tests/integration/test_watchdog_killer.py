@@ -1,4 +1,4 @@
-"""What the watchdog kills by other means does not wait for its search through the environments of processes."""
+"""The watchdog's kills do not wait for its search through the environments of processes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def sleeper(backend: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, env={"SESSION_BACKEND_ID": backend}, start_new_session=True)
 
 
-def test_a_process_whose_environment_cannot_be_read_holds_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_with_an_unreadable_environment_delays_no_other_kill(monkeypatch: pytest.MonkeyPatch) -> None:
     hangs, may_return = threading.Event(), threading.Event()
 
     def hanging(*backend_ids: str, spare: Collection[int] = ()) -> set[str]:
@@ -46,7 +46,7 @@ def test_a_process_whose_environment_cannot_be_read_holds_nothing_up(monkeypatch
 
 
 @pytest.mark.parametrize("target", [None, ProcessTarget(), ContainerTarget("/no/engine", "plane-b")])
-def test_what_is_not_located_is_found_by_its_environment(target: ProcessTarget | ContainerTarget | None) -> None:
+def test_a_backend_without_location_is_found_by_its_environment(target: ProcessTarget | ContainerTarget | None) -> None:
     backend = random_name()
     with sleeper(backend) as process:
         killer = Killer()
@@ -55,7 +55,7 @@ def test_what_is_not_located_is_found_by_its_environment(target: ProcessTarget |
         assert process.wait(10) in (-9, 128 + 9)
 
 
-def test_a_backend_of_which_nothing_is_found_has_ended() -> None:
+def test_a_backend_without_processes_has_ended() -> None:
     backend, killer = random_name(), Killer()
     assert killer.kill({backend: None}, 0) == {backend}
     until(lambda: killer.kill({backend: None}, QUIET_NS) == set())
@@ -71,7 +71,7 @@ def test_a_supervisor_is_spared_at_first() -> None:
         assert process.wait(10) == 128 + 9
 
 
-def test_a_wrapper_that_is_asked_to_stop_does_not_take_the_time_from_what_it_has_started(tmp_path: Path) -> None:
+def test_children_of_a_wrapper_get_their_time_to_stop(tmp_path: Path) -> None:
     said = tmp_path / "said"
     app = f"trap 'sleep 0.3; echo saved > {said}; exit' TERM; echo ready > {said}; while true; do sleep 0.05; done"
     # A supervisor, a wrapper, and the application.
@@ -91,7 +91,7 @@ def test_a_wrapper_that_is_asked_to_stop_does_not_take_the_time_from_what_it_has
         assert process.returncode == 128 + 15
 
 
-def test_a_kill_continues_a_supervisor_that_a_soft_end_has_stopped() -> None:
+def test_a_kill_continues_a_supervisor_that_a_soft_stop_has_stopped() -> None:
     backend = random_name()
     stubborn = ["/bin/sh", "-c", "trap '' TERM; /bin/sh -c 'trap \"\" TERM; while true; do sleep 1; done'; exit"]
     with subprocess.Popen(stubborn, env={"SESSION_BACKEND_ID": backend}, start_new_session=True) as process:
@@ -104,14 +104,14 @@ def test_a_kill_continues_a_supervisor_that_a_soft_end_has_stopped() -> None:
         assert process.wait(10) == 128 + 9
 
 
-def test_a_container_whose_engine_is_gone_has_ended() -> None:
+def test_a_container_without_its_engine_has_ended() -> None:
     backend, killer = random_name(), Killer()
     target = ContainerTarget("/no/engine", "plane-b")
     killer.kill({backend: target}, 0)
     until(lambda: killer.kill({backend: target}, 1) == set())
 
 
-def test_an_engine_that_hangs_is_given_up_in_the_end(tmp_path: Path) -> None:
+def test_a_hanging_engine_is_given_up_after_the_timeout(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as engine:
         path = tmp_path / "engine"
         engine.bind(str(path))

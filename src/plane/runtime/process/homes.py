@@ -41,11 +41,11 @@ def make_home(folder: Path, backend_id: str, user: UserIds | None) -> Path:
         (folder / "home").symlink_to(home)
     home.mkdir(mode=0o700)
     folders = (home / "tmp", home / RUNTIME_FOLDER)
-    for made in folders:
-        made.mkdir(mode=0o700)
+    for created in folders:
+        created.mkdir(mode=0o700)
     if user is not None:
-        for made in (*folders, home):
-            os.chown(made, *user, follow_symlinks=False)
+        for created in (*folders, home):
+            os.chown(created, *user, follow_symlinks=False)
     return home
 
 

@@ -117,9 +117,9 @@ def command_line(plan: LaunchPlan) -> list[str]:
         command = _shell(preparation, command)
     if plan.user is not None:
         uid, gid = plan.user
-        words = [f"--reuid={uid}", f"--regid={gid}", "--clear-groups", "--no-new-privs", "--inh-caps=-all"]
-        words += ["--bounding-set=-all"] if plan.empties_bounding_set else []
-        command = [plan.setpriv, *words, "--", *command]
+        arguments = [f"--reuid={uid}", f"--regid={gid}", "--clear-groups", "--no-new-privs", "--inh-caps=-all"]
+        arguments += ["--bounding-set=-all"] if plan.empties_bounding_set else []
+        command = [plan.setpriv, *arguments, "--", *command]
     settings = [f"echo 0 > '{path}'" for path in plan.enter]
     settings += _rlimits(plan.limits)
     if plan.bubblewrap is not None:
@@ -165,53 +165,53 @@ def _bubblewrap(plan: BubblewrapPlan, launch: LaunchPlan) -> list[str]:
     """Return bubblewrap's argv. Files are read-only except for the mount and private folders; processes are private."""
     has_mount_points = all(path in plan.root and plan.root[path] is None for path in MOUNT_POINTS)
     is_whole = plan.mount is None and has_mount_points
-    words = [plan.program, *(_whole_root(plan.root) if is_whole else _own_root(plan.root))]
-    words += ["--dev", "/dev", "--proc", "/proc"]
+    arguments = [plan.program, *(_whole_root(plan.root) if is_whole else _own_root(plan.root))]
+    arguments += ["--dev", "/dev", "--proc", "/proc"]
     # Semaphores and shared memory (sem_open, shm_open) are files there. Bubblewrap creates the folder for its own user.
-    words += ["--perms", "1777", "--tmpfs", "/dev/shm"]  # noqa: S108
+    arguments += ["--perms", "1777", "--tmpfs", "/dev/shm"]  # noqa: S108
     for path in PRIVATE:
-        words += ["--perms", "1777", "--tmpfs", path]
-    words += ["--ro-bind-try", "/run/systemd/resolve", "/run/systemd/resolve"]
+        arguments += ["--perms", "1777", "--tmpfs", path]
+    arguments += ["--ro-bind-try", "/run/systemd/resolve", "/run/systemd/resolve"]
     # Mode 0777: bubblewrap cannot create folders for another user, and no other backend sees these.
-    words += ["--perms", "0777", "--dir", PRIVATE_HOME, "--perms", "0777", "--dir", PRIVATE_RUNTIME_FOLDER]
+    arguments += ["--perms", "0777", "--dir", PRIVATE_HOME, "--perms", "0777", "--dir", PRIVATE_RUNTIME_FOLDER]
     for path in plan.files.masked:
-        words += ["--tmpfs", path]
+        arguments += ["--tmpfs", path]
     for path in plan.files.parents():
         # By default bubblewrap lets only its own user pass.
-        words += ["--perms", "0755", "--dir", path]
+        arguments += ["--perms", "0755", "--dir", path]
     for path in plan.files.exposed:
-        words += ["--ro-bind", path, path]
+        arguments += ["--ro-bind", path, path]
     for path in plan.files.masked:
-        words += ["--remount-ro", path]
+        arguments += ["--remount-ro", path]
     for path, is_file in plan.files.hidden.items():
-        words += ["--ro-bind", "/dev/null", path] if is_file else ["--tmpfs", path]
+        arguments += ["--ro-bind", "/dev/null", path] if is_file else ["--tmpfs", path]
     if plan.mount is not None:
-        words += ["--bind-fd", str(plan.mount), DATA_FOLDER]
+        arguments += ["--bind-fd", str(plan.mount), DATA_FOLDER]
     if plan.held is not None:
-        words += ["--sync-fd", str(plan.held)]
-    words += ["--remount-ro", "/", "--unshare-pid", "--unshare-ipc", "--chdir", plan.cwd]
+        arguments += ["--sync-fd", str(plan.held)]
+    arguments += ["--remount-ro", "/", "--unshare-pid", "--unshare-ipc", "--chdir", plan.cwd]
     if plan.own_network:
-        words.append("--unshare-net")
+        arguments.append("--unshare-net")
     if plan.is_root:
-        kept: Sequence[str] = ROOT_CAPABILITIES if launch.user is None else SETPRIV_CAPABILITIES
+        capabilities: Sequence[str] = ROOT_CAPABILITIES if launch.user is None else SETPRIV_CAPABILITIES
         if not launch.empties_bounding_set:
-            kept = tuple(name for name in kept if name != "SETPCAP")
-        words += ["--cap-drop", "ALL", *(word for name in kept for word in ("--cap-add", f"CAP_{name}"))]
-    return [*words, "--json-status-fd", str(plan.status), "--"]
+            capabilities = tuple(name for name in capabilities if name != "SETPCAP")
+        arguments += ["--cap-drop", "ALL", *(word for name in capabilities for word in ("--cap-add", f"CAP_{name}"))]
+    return [*arguments, "--json-status-fd", str(plan.status), "--"]
 
 
 def _whole_root(root: Mapping[str, str | None]) -> list[str]:
     """Return the options for the machine's root, read-only, with an empty folder in the place of `DATA_FOLDER`."""
-    words = ["--ro-bind", "/", "/"]
+    arguments = ["--ro-bind", "/", "/"]
     if DATA_FOLDER in root:
-        words += ["--tmpfs", DATA_FOLDER, "--remount-ro", DATA_FOLDER]
-    return words
+        arguments += ["--tmpfs", DATA_FOLDER, "--remount-ro", DATA_FOLDER]
+    return arguments
 
 
 def _own_root(root: Mapping[str, str | None]) -> list[str]:
     """Return the options for a new root with the machine's folders, read-only, in which the mount can be added."""
-    words = ["--tmpfs", "/"]
+    arguments = ["--tmpfs", "/"]
     for path, target in root.items():
         if path not in ("/dev", "/proc", DATA_FOLDER, *PRIVATE) and target != "":
-            words += ["--ro-bind", path, path] if target is None else ["--symlink", target, path]
-    return words
+            arguments += ["--ro-bind", path, path] if target is None else ["--symlink", target, path]
+    return arguments

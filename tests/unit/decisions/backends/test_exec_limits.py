@@ -1,4 +1,4 @@
-"""What is too large for execve(2), by itself and all together, and the kernel's own word on it."""
+"""Which strings are too large for execve(2), alone and together, compared with the kernel."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_a_quarter_of_the_stack_is_allowed_within_bounds(stack: int | None, tota
     assert total_limit_bytes(stack) == total
 
 
-def test_what_is_too_large_by_itself_is_named() -> None:
+def test_a_single_string_that_is_too_large_is_named() -> None:
     longest = "x" * (STRING_LIMIT_BYTES - len("A=\0"))
     assert describe_excess(["true"], {"A": longest, "B": ""}, 2 * MIB) is None
     assert (describe_excess(["true"], {"A": longest + "x"}, 2 * MIB) or "").startswith(
@@ -38,7 +38,7 @@ def test_what_is_too_large_by_itself_is_named() -> None:
     assert describe_excess([], {}, 0) is None
 
 
-def test_many_that_are_too_large_together_name_the_largest() -> None:
+def test_strings_too_large_together_name_the_largest() -> None:
     variables = {f"V{index}": "x" * 100_000 for index in range(20)} | {"LARGEST": "x" * 120_000}
     reason = describe_excess(["true"], variables, 2 * MIB)
     assert reason is not None
@@ -48,7 +48,7 @@ def test_many_that_are_too_large_together_name_the_largest() -> None:
     assert describe_excess([], {f"V{index:06}": "" for index in range(130_000)}, 2 * MIB) is not None
 
 
-def test_the_kernel_takes_what_is_allowed_and_nothing_that_is_much_larger() -> None:
+def test_the_kernel_accepts_allowed_sizes_and_refuses_larger_ones() -> None:
     total = total_limit_bytes(resource.getrlimit(resource.RLIMIT_STACK)[0])
     size = total // 100
     fitting = {f"V{index}": "x" * (size - 20) for index in range(99)}

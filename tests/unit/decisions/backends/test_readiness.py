@@ -1,4 +1,4 @@
-"""What a readiness probe means, and how patient the next one is."""
+"""The meaning of a readiness probe, and the delay and timeout of the next one."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ from plane.decisions.backends.readiness import (
         (b"\x00\x00", True, ProbeResult.NOT_HTTP),
     ],
 )
-def test_first_bytes(received: bytes, ended: bool, probe: ProbeResult | None) -> None:
+def test_first_bytes_classify_a_response(received: bytes, ended: bool, probe: ProbeResult | None) -> None:
     assert classify_response(received, ended=ended) is probe
 
 
-def test_only_silence_makes_the_next_probe_more_patient() -> None:
+def test_only_a_silent_probe_extends_the_next_timeout() -> None:
     limit_s, limits = 1.0, []
     for _ in range(8):
         limit_s = next_probe_timeout_s(limit_s, ProbeResult.SILENT, 1.0)
@@ -46,7 +46,7 @@ def test_only_silence_makes_the_next_probe_more_patient() -> None:
     assert next_probe_timeout_s(limit_s, ProbeResult.REFUSED, 1.0) == 1
 
 
-def test_a_fast_backend_is_seen_within_milliseconds_and_a_slow_one_is_left_in_peace() -> None:
+def test_delays_are_short_at_first_and_bounded() -> None:
     delay_s, passed_s = None, 0.0
     while passed_s < 1.0:
         delay_s = next_delay_s(delay_s)
@@ -57,13 +57,13 @@ def test_a_fast_backend_is_seen_within_milliseconds_and_a_slow_one_is_left_in_pe
     assert delay_s == 0.1
 
 
-def test_each_reason_has_words_of_its_own() -> None:
+def test_each_result_has_its_own_message() -> None:
     said = {not_ready_message(probe, 4711, 3.0) for probe in ProbeResult}
     assert len(said) == len(ProbeResult)
     assert all(text.startswith("did not respond to HTTP within 3 s: ") and "{" not in text for text in said)
 
 
-def test_a_last_probe_without_time_says_nothing() -> None:
+def test_a_last_probe_without_time_is_less_informative() -> None:
     assert more_informative(ProbeResult.REFUSED, ProbeResult.UNREACHABLE, 0.001, 1.0) is ProbeResult.REFUSED
     assert more_informative(ProbeResult.REFUSED, ProbeResult.SILENT, 0.5, 1.0) is ProbeResult.SILENT
     assert more_informative(ProbeResult.SILENT, ProbeResult.REFUSED, 0.001, 1.0) is ProbeResult.REFUSED
