@@ -7,10 +7,9 @@ from typing import Any
 
 import asyncpg
 
-from plane.database.connect import NewBackend, Question, TokenGrant, look_up_keys, reuse_keys, spawn_backends
+from plane.database.connect import KeyQuery, NewBackend, TokenGrant, look_up_keys, reuse_keys, spawn_backends
 from plane.database.pool import Transaction
-from plane.decisions.keys.drone_selection import BackendCounts
-from plane.decisions.keys.lease_deadlines import lease_deadlines
+from plane.decisions.keys.lease import lease_deadlines
 from plane.protocol.drone_messages import BackendAction, BackendOrder, SpawnOrder
 from plane.protocol.keys import AcquiredKey, KeyConfig
 from plane.protocol.spawn import SpawnConfig
@@ -28,7 +27,6 @@ class BareClient:
         self._db = Transaction(sql)
         self._cluster = cluster
         self._drone = 0
-        self._counts = BackendCounts()
 
     async def add_silent_drone(self) -> None:
         """That drone."""
@@ -40,15 +38,15 @@ class BareClient:
 
     async def reuse(self, key: str) -> None:
         """The statement that an existing key costs."""
-        await reuse_keys(self._db, [self._question(key)])
+        await reuse_keys(self._db, [self._query(key)])
 
-    def _question(self, key: str) -> Question:
-        return Question(KeyConfig(key), _grant(), self._cluster, "", 2)
+    def _query(self, key: str) -> KeyQuery:
+        return KeyQuery(KeyConfig(key), _grant(), self._cluster, "", 2)
 
     async def new_key(self) -> None:
         """The two statements that a new key costs."""
         key, backend = KeyConfig(random_name()), random_name()
-        await look_up_keys(self._db, self._counts, [self._question(key.name)])
+        await look_up_keys(self._db, [self._query(key.name)])
         acquired = AcquiredKey(key, lease_deadlines(DroneTime(0)), int(time.time() * 1000))
         action = BackendAction(f"ak-{backend}", backend, self._drone, BackendOrder(spawn=SpawnOrder({}, acquired)))
         config = SpawnConfig(executable={})

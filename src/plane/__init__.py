@@ -8,7 +8,8 @@ Map of the package (docs/architecture.md has the rules):
 - ``transport``: sockets that carry ``protocol``.
 - ``controller``, ``drone``, ``executor``, ``runtime``, ``proxy``, ``dns``: the shells, one folder per role.
 - ``client``: the control API for applications.
-- ``dev``: all roles in one process. ``cli``: one file per command.
+- ``dev``: all roles in one process. ``doctor``: checks of a machine and of configurations. ``cli``: one file per
+command.
 - ``timing``: every duration. ``settings``: every setting. ``random_ids``: random names and tokens. ``version``.
 - ``tasks``: how tasks are run together and ended. ``fd_limit``: how many files may be open.
 - ``throttled_log``: warnings that a peer can cause as often as it likes.

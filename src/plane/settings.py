@@ -18,6 +18,7 @@ from plane.transport.controller_url import ControllerUrl
 
 __all__ = [
     "AcmeSettings",
+    "ControllerLimits",
     "ControllerSettings",
     "DnsSettings",
     "DroneSettings",
@@ -37,25 +38,53 @@ class RuntimeKind(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ControllerLimits:
+    """Timeouts and limits of a controller's HTTP API and background loops.
+
+    Attributes:
+        keep_alive_s: a connection without a further request is closed after this time. Longer than that of proxies in
+            front of it: the client must be the first to close a connection.
+        head_s: for a request head, from the opening of its connection or from its own first byte.
+        body_s: for a request body; the largest takes a second over a slow line.
+        incomplete_body_bytes: of all incomplete bodies together, so that slow clients cannot fill the memory.
+        stream_keep_alive_s: interval of keepalives on a status stream. A reader that has not received one when the next
+            is due is dropped.
+        stream_write_s: for a past state, or the end, of a status stream.
+        forward_auth_s: for a response of the forward-auth server, including the wait for a connection.
+        cleanup_interval_s: between two cleanups of the database.
+        shutdown_grace_s: for requests in flight when the controller stops.
+    """
+
+    keep_alive_s: float = 3630.0
+    head_s: float = timing.REQUEST_HEAD_TIMEOUT_S
+    body_s: float = 30.0
+    incomplete_body_bytes: int = 64 * 1024 * 1024
+    stream_keep_alive_s: float = 15.0
+    stream_write_s: float = 15.0
+    forward_auth_s: float = 5.0
+    cleanup_interval_s: float = timing.CLEANUP_INTERVAL_S
+    shutdown_grace_s: float = timing.CONTROLLER_SHUTDOWN_GRACE_S
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ControllerSettings:
     """Settings of a controller.
 
     Attributes:
         db: ``postgresql://`` URL of the database.
         name: this controller's name, ``co-…``.
-        host, port: where to listen.
-        controller_url: how others reach this controller, for status URLs. None: the address it listens on.
+        host, port: the address to listen on. Port 0: any free one.
+        controller_url: this controller's URL for clients, used in status URLs. None: the address that it listens on.
         default_cluster: for connect requests that name no cluster.
         best_of: a new backend is placed on the least loaded of this many random drones.
         cleanup_min_age_days: delete terminated backends and events that are older. None: keep them.
-        cleanup_batch_size: backends deleted per transaction.
-        api_key_file: the keys that the control API accepts. None: it is open to everybody who reaches it.
-        fixed_api_keys: the same, for keys that are not in a file.
-        allowed_hosts: host names, beside that of ``controller_url``, under which clients reach a controller without
-            keys.
-        forward_auth: URL of a server that accepts or refuses each request. None: no such server.
-        demo_command: the backend that the front page at ``/`` starts. None: no front page.
-        owns_database: the same program starts the database server, so a restart of it loses no commit.
+        cleanup_batch_size: backends that are deleted in one transaction.
+        api_key_file: the keys that authorize callers of the control API. None: no key is required.
+        fixed_api_keys: the same, without a file.
+        allowed_hosts: host names, beside that of ``controller_url``, that clients of a controller without keys may use.
+        forward_auth: URL of a server that decides whether a request is allowed. None: there is none.
+        owns_database: the same program runs the database server, so that its restarts lose nothing.
+        limits: timeouts and limits.
     """
 
     db: str = field(repr=False)
@@ -71,8 +100,8 @@ class ControllerSettings:
     fixed_api_keys: ApiKeys | None = None
     allowed_hosts: tuple[str, ...] = ()
     forward_auth: str | None = None
-    demo_command: tuple[str, ...] | None = None
     owns_database: bool = False
+    limits: ControllerLimits = ControllerLimits()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

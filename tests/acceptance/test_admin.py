@@ -179,7 +179,7 @@ def test_nobody_answers() -> None:
         port = taken.getsockname()[1]
     done = run("admin", "status", PLANE_CONTROLLER=f"http://127.0.0.1:{port}")
     assert (done.status, done.out) == (1, "")
-    assert done.err == f"plane: controller at http://127.0.0.1:{port} does not answer: connection refused\n"
+    assert done.err == f"plane: controller at http://127.0.0.1:{port} does not respond: connection refused\n"
 
 
 def test_a_terminal_has_colours_unless_it_does_not_want_them_and_a_pipe_never_has(cluster: Cluster) -> None:

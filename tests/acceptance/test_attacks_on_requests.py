@@ -101,7 +101,7 @@ async def test_no_spelling_of_a_path_gets_past_a_list_of_denied_ones(
         arguments = ["controller", "--db", postgres_url, "--port", str(port), "--default-cluster", "c"]
         arguments += ["--forward-auth", f"http://127.0.0.1:{runner.addresses[0][1]}/"]
         with program(arguments, tmp_path, "controller") as running:
-            await asyncio.to_thread(running.says, "controller listens")
+            await asyncio.to_thread(running.says, "controller listening")
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             fields = "Host: localhost\r\nContent-Type: application/json\r\nContent-Length: 2\r\nConnection: close"
             writer.write(f"POST {target} HTTP/1.1\r\n{fields}\r\n\r\n{{}}".encode())

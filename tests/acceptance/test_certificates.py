@@ -39,15 +39,15 @@ class Place:
     dns_port: int = field(default_factory=free_port)
     ca: Pebble | None = None
     starts: int = 0
-    running_controller: Program = field(init=False)
+    start_controller: Program = field(init=False)
 
     def controller(self) -> None:
         started = self.stack.enter_context(
             program(["controller", "--db", self.db, "--port", str(self.control_port)], self.folder, "controller")
         )
-        started.says("controller listens", times=self.starts + 1)
+        started.says("controller listening", times=self.starts + 1)
         self.starts += 1
-        self.running_controller = started
+        self.start_controller = started
 
     def proxy(self, name: str, *options: str, cert_path: Path | None = None) -> EntryPoint:
         assert self.ca is not None
@@ -204,7 +204,7 @@ def test_a_controller_killed_in_the_middle_of_an_order_delays_it_only(tmp_path: 
     with place(tmp_path, postgres_url, validation_s=2) as it:
         proxy = it.proxy("patient")
         proxy.says("certificate ordered")
-        it.running_controller.stop(signal.SIGKILL)
+        it.start_controller.stop(signal.SIGKILL)
         proxy.says("controller not reached")
         it.controller()
         proxy.until_serving()

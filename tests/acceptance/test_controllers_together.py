@@ -124,7 +124,7 @@ async def test_the_history_is_one_that_a_single_controller_could_have_made(
             stack.enter_context(program([*options, str(port)], tmp_path, f"controller-{port}")) for port in ports
         ]
         for controller in controllers:
-            await asyncio.to_thread(controller.says, "controller listens")
+            await asyncio.to_thread(controller.says, "controller listening")
         bases = [f"http://127.0.0.1:{port}" for port in ports]
         http = await stack.enter_async_context(aiohttp.ClientSession())
         tasks = []

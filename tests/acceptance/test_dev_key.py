@@ -62,7 +62,7 @@ def test_the_command_line_and_the_client_find_it(running: tuple[Cluster, Path], 
     assert plane(cluster, below, "list", **elsewhere).returncode == 0
     refused = plane(cluster, tmp_path, "list", **elsewhere)
     assert refused.returncode == 1
-    assert "an API key is needed" in refused.stderr
+    assert "an API key is required" in refused.stderr
     with Plane(cluster.control_urls[0]) as client:
         assert client.controller_status().status == "ok"
     with Plane(cluster.control_urls[0], token="another") as client, pytest.raises(CallRefused):
@@ -83,7 +83,7 @@ def test_the_key_stays_and_is_not_sent_to_whoever_gets_the_port_next(tmp_path: P
             [
                 str(PLANE.parent / "python"),
                 "-c",
-                f"from plane.client.controller_key import found_key; print(found_key({cluster.control_urls[0]!r}))",
+                f"from plane.client.controller_key import find_key; print(find_key({cluster.control_urls[0]!r}))",
             ],
             cwd=tmp_path,
             capture_output=True,

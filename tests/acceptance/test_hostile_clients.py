@@ -73,7 +73,7 @@ def memory_bytes(controller: Program, field: str) -> int:
 def test_memory_is_bounded_and_others_are_served(postgres_url: str, tmp_path: Path) -> None:
     port = free_port()
     with program(["controller", "--db", postgres_url, "--port", str(port)], tmp_path, "controller") as controller:
-        controller.says("controller listens")
+        controller.says("controller listening")
         key = {"key": {"name": "k"}}
         assert call(port, "POST", "/ctrl/connect", key)[0] == 409
         at_rest = memory_bytes(controller, "VmRSS")

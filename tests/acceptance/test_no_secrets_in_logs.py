@@ -61,7 +61,7 @@ async def test_failures_everywhere_show_no_secret(postgres_url: str, tmp_path: P
             stack.enter_context(program(arguments, tmp_path, arguments[0], PLANE_CONTROLLER_KEY=node, **logging))
             for arguments in (control, drone, proxy)
         ]
-        parts[0].says("controller listens")
+        parts[0].says("controller listening")
         until(lambda: all(cluster.call("GET", f"/ctrl/c/{name}/state").json().values()))
         # Backends that do not start, that cannot, and that say what they know.
         for command in (["/bin/sh", "-c", f"env; exit 3; {ARGUMENT}"], ["/nowhere", ARGUMENT], ["a\0b"]):

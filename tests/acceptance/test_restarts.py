@@ -56,7 +56,7 @@ def test_the_controller_is_killed_and_comes_back(postgres_url: str, tmp_path: Pa
         port = cluster.control_urls[0].rsplit(":", 1)[1]
         name = f"localhost:{cluster.proxy_port}"
         arguments = ["controller", "--db", postgres_url, "--port", port, "--default-cluster", name]
-        stack.enter_context(program(arguments, tmp_path, "controller-again")).says("controller listens")
+        stack.enter_context(program(arguments, tmp_path, "controller-again")).says("controller listening")
         still_echoes(tunnel, b"with a new one")
         entry = cluster.until_status(ends["backend_id"], "terminated")
         assert "exited with code 7" in entry["message"]

@@ -63,7 +63,7 @@ def test_every_component_runs_from_a_file(postgres_url: str, tmp_path: Path) -> 
             file.write_text(json.dumps({component: fields}))
             started[component] = stack.enter_context(program(["run-config", str(file)], tmp_path, component))
             if component == "Controller":
-                started[component].says("controller listens")
+                started[component].says("controller listening")
         cluster = Cluster([url], proxy_port, programs=started)
         # An executor of processes takes the image as a command line.
         cluster.image = f"{sys.executable} -c \"import os; exec(os.environ['CODE'])\""

@@ -22,7 +22,19 @@ def commands_of(group: App) -> list[str]:
 
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("controller", "drone", "executor", "proxy", "dns", "dev", "migrate", "api-key", "run-config", "completion")
+COMMANDS = (
+    "controller",
+    "drone",
+    "executor",
+    "proxy",
+    "dns",
+    "dev",
+    "doctor",
+    "migrate",
+    "api-key",
+    "run-config",
+    "completion",
+)
 GROUPED = (*(f"admin {name}" for name in commands_of(admin)), *(f"db {name}" for name in commands_of(db)))
 
 

@@ -15,7 +15,7 @@ from plane.protocol.control_api import ClusterState, ConnectRequest, ConnectResp
 from plane.protocol.dns_messages import MessageFromDns, MessageToDns
 from plane.protocol.drone_messages import BackendAction, BackendMetrics, MessageFromDrone, MessageToDrone
 from plane.protocol.errors import ApiError
-from plane.protocol.executor_messages import ExecutorLine, ExecutorQuestion
+from plane.protocol.executor_messages import RequestLine, ResponseLine
 from plane.protocol.handshake import Handshake
 from plane.protocol.notifications import Event, NodeConnection
 from plane.protocol.proxy_messages import MessageFromProxy, MessageToProxy
@@ -41,7 +41,7 @@ def recorded() -> Iterator[Any]:
                 kind = Handshake if "version" in line["message"] else from_node if sent_by_node else to_node
                 yield pytest.param(kind, line["message"])
     for line in lines("executor_socket.jsonl"):
-        yield pytest.param(ExecutorQuestion if line["direction"].startswith("drone") else ExecutorLine, line["line"])
+        yield pytest.param(RequestLine if line["direction"].startswith("drone") else ResponseLine, line["line"])
     for line in lines("notifications.jsonl"):
         payload = line["payload"]["payload"]
         match line["payload"]["kind"]:

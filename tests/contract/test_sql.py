@@ -14,7 +14,7 @@ from plane.database.statements import all_statements
 # What operators ask for with whatever filter they like; and what is done once after a step of the clock or a failover.
 MAY_READ_WHOLE = {
     "inspection.list_backends",
-    "clock.note_failover",
+    "clock.record_failover",
     "clock.shift_lifetimes",
     "clock.shift_times",
 }

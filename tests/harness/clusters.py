@@ -198,7 +198,7 @@ def separate_parts(
             cluster.control_urls.append(f"http://127.0.0.1:{port}")
             start(f"controller-{number}", "--db", db, "--port", str(port), "--default-cluster", name)
         for number in range(controllers):
-            cluster.programs[f"controller-{number}"].says("controller listens")
+            cluster.programs[f"controller-{number}"].says("controller listening")
         runtime = ("docker", "--docker-socket", str(docker[0])) if docker else ("process",)
         nodes = ("--controller-url", cluster.control_urls[0], "--cluster", name)
         options = ["--soft-terminate-grace", str(GRACE_S), *exposed(), *drone]

@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 
 from harness.fake_node import CLUSTER
-from plane.controller.server import running_controller
+from plane.controller.server import start_controller
 from plane.protocol.names import ClusterName, ControllerName, Prefix
 from plane.random_ids import random_name
 from plane.settings import ControllerSettings
@@ -70,7 +70,7 @@ async def controller_api(db: str, **settings: Any) -> AsyncIterator[Api]:
         **settings,
     }
     async with (
-        running_controller(ControllerSettings(**values)) as controller,
+        start_controller(ControllerSettings(**values)) as controller,
         aiohttp.ClientSession() as http,
     ):
         yield Api(http, f"http://127.0.0.1:{controller.port}")

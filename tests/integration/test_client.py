@@ -24,7 +24,7 @@ from plane.client import (
     KeyConfig,
     Plane,
     SpawnConfig,
-    UnexpectedAnswer,
+    UnexpectedResponse,
 )
 
 CONFIG = SpawnConfig(executable=DockerExecutable(image="example/image"))
@@ -179,5 +179,5 @@ async def test_another_server_is_told_from_a_controller() -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\n<html>")
 
     async with another_server(page) as url, AsyncPlane(url) as plane:
-        with pytest.raises(UnexpectedAnswer):
+        with pytest.raises(UnexpectedResponse):
             await plane.controller_status()

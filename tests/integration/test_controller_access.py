@@ -20,8 +20,9 @@ from aiohttp import web
 from harness.controllers import Api, controller_api
 from harness.fake_node import CLUSTER, VERSION
 from harness.program import PLANE
-from plane.decisions.access import Role, entry_of
+from plane.decisions.access import Role, key_entry
 from plane.protocol.errors import ConfigurationError
+from plane.settings import ControllerLimits
 
 KEYS = {role: f"key-of-{role}-0123456789" for role in Role}
 STATE = f"/ctrl/c/{CLUSTER}/state"
@@ -34,7 +35,7 @@ def bearer(key: str) -> dict[str, str]:
 @pytest.fixture
 def key_file(tmp_path: Path) -> Path:
     file = tmp_path / "keys"
-    file.write_text("".join(f"{entry_of(f'the-{role}', role, key)}\n" for role, key in KEYS.items()))
+    file.write_text("".join(f"{key_entry(f'the-{role}', role, key)}\n" for role, key in KEYS.items()))
     return file
 
 
@@ -90,7 +91,7 @@ async def test_keys_are_read_again_on_sighup_and_a_broken_file_changes_nothing(
                 while await status(api, "GET", STATE, key) != wanted:
                     await asyncio.sleep(0.01)
 
-        key_file.write_text(entry_of("new", Role.READ, "a-new-key"))
+        key_file.write_text(key_entry("new", Role.READ, "a-new-key"))
         await until("a-new-key", 200)
         assert await status(api, "GET", STATE, KEYS[Role.ADMIN]) == 401
         key_file.write_text("nonsense")
@@ -114,12 +115,12 @@ def test_the_command_makes_keys_that_the_file_admits(tmp_path: Path) -> None:
     made = run("app", "--role", "connect", "--file", str(file))
     assert made.returncode == 0
     assert file.stat().st_mode & 0o777 == 0o600
-    assert file.read_text() == entry_of("app", Role.CONNECT, made.stdout.strip()) + "\n"
+    assert file.read_text() == key_entry("app", Role.CONNECT, made.stdout.strip()) + "\n"
     own = "a key of one's own, long enough"
     assert run("ops", "--role", "admin", "--file", str(file), "--hash-stdin", text=own + "\n").stdout == ""
-    assert file.read_text().splitlines()[1] == entry_of("ops", Role.ADMIN, own)
+    assert file.read_text().splitlines()[1] == key_entry("ops", Role.ADMIN, own)
     shown = run("eve", "--role", "read")
-    assert shown.stderr.strip() == entry_of("eve", Role.READ, shown.stdout.strip())
+    assert shown.stderr.strip() == key_entry("eve", Role.READ, shown.stdout.strip())
     for arguments, text in (
         (["two words"], ""),
         (["x", "--hash-stdin"], "short\n"),
@@ -140,7 +141,7 @@ async def test_a_controller_that_is_open_beyond_loopback_says_so(
     ):
         async with controller_api(postgres_url, host=host, **settings):
             pass
-        assert ("THE CONTROL API IS OPEN" in capsys.readouterr().out) is warned
+        assert ("control API is open" in capsys.readouterr().out) is warned
 
 
 class AuthServer:
@@ -272,12 +273,12 @@ async def test_what_forward_auth_refuses_is_answered_as_recorded(
         assert caught.value.status == status
 
 
-async def test_forward_auth_that_never_answers_is_given_up(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plane.controller.api.forward_auth.ANSWER_LIMIT_S", 0.2)
+async def test_forward_auth_that_never_answers_is_given_up(postgres_url: str) -> None:
     # It listens, and nobody ever looks.
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
-        async with controller_api(postgres_url, forward_auth=url) as api:
+        limits = ControllerLimits(forward_auth_s=0.2)
+        async with controller_api(postgres_url, forward_auth=url, limits=limits) as api:
             assert await api.call("GET", "/ctrl/status") == (502, "Error forwarding auth.")
 
 

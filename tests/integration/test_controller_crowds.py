@@ -15,7 +15,8 @@ from bench.load import Watcher
 
 from harness.controllers import Api, controller_api
 from harness.fake_node import CLUSTER, VERSION, fake_drone, fake_proxy, obedient_drone
-from plane.controller.api.status_stream import _framed
+from plane.controller.api.status_entries import _framed
+from plane.settings import ControllerLimits
 
 IMAGE: dict[str, Any] = {"executable": {"image": "example/image"}}
 STREAMS, NODES = 5_000, 2_000
@@ -84,10 +85,12 @@ async def node(http: aiohttp.ClientSession, api: Api, number: int) -> Any:
 
 
 async def test_a_reader_that_stalls_is_dropped_and_a_live_one_is_not(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    postgres_url: str,
 ) -> None:
-    monkeypatch.setattr("plane.controller.api.status_stream.WRITE_LIMIT_S", 0.5)
-    async with controller_api(postgres_url) as api, fake_drone(api.base) as drone:
+    async with (
+        controller_api(postgres_url, limits=ControllerLimits(stream_write_s=0.5)) as api,
+        fake_drone(api.base) as drone,
+    ):
         backend = (await api.connect(spawn_config=IMAGE))["backend_id"]
         live = await Watcher.open(*place(api), backend)
         await live.saw("scheduled")
@@ -108,10 +111,9 @@ async def test_a_reader_that_stalls_is_dropped_and_a_live_one_is_not(
         live.close()
 
 
-async def test_signs_of_life_come_while_nothing_happens(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plane.controller.api.status_stream.KEEP_ALIVE_INTERVAL_S", 0.1)
+async def test_signs_of_life_come_while_nothing_happens(postgres_url: str) -> None:
     async with (
-        controller_api(postgres_url) as api,
+        controller_api(postgres_url, limits=ControllerLimits(stream_keep_alive_s=0.1)) as api,
         fake_drone(api.base),
         api.http.get(f"{api.base}/pub/b/unknown/status-stream") as answer,
         asyncio.timeout(LIMIT_S),
@@ -123,10 +125,10 @@ async def test_signs_of_life_come_while_nothing_happens(postgres_url: str, monke
 async def test_a_reader_that_takes_no_sign_of_life_is_dropped_and_a_live_one_is_not(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("plane.controller.api.status_stream.KEEP_ALIVE_INTERVAL_S", 0.2)
     # Large ones, so that some fill what is between the two.
-    monkeypatch.setattr("plane.controller.api.status_stream._KEEP_ALIVE", _framed(0, b":" + b"x" * 2_000_000 + b"\n\n"))
-    async with controller_api(postgres_url) as api, asyncio.timeout(LIMIT_S):
+    monkeypatch.setattr("plane.controller.api.status_stream.KEEP_ALIVE", _framed(0, b":" + b"x" * 2_000_000 + b"\n\n"))
+    limits = ControllerLimits(stream_keep_alive_s=0.2)
+    async with controller_api(postgres_url, limits=limits) as api, asyncio.timeout(LIMIT_S):
         others = await subscribers(api)
         live = await Watcher.open(*place(api), "unknown")
         stalled = await Watcher.open(*place(api), "unknown")
@@ -152,7 +154,7 @@ async def subscribers(api: Api, wanted: int | None = None) -> int:
 async def test_a_subscriber_that_cannot_follow_is_cut_and_the_others_are_not(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("plane.database.event_bus.SUBSCRIPTION_LIMIT", 20)
+    monkeypatch.setattr("plane.database.event_bus.MAX_QUEUED_PER_SUBSCRIPTION", 20)
     async with (
         controller_api(postgres_url) as api,
         obedient_drone(api.base) as spawned,

@@ -141,7 +141,7 @@ async def test_a_background_loop_survives_an_error_that_nobody_foresaw(
         looks += 1
         raise KeyError("no such thing")
 
-    monkeypatch.setattr("plane.controller.server.sweep_for_ever", failing)
+    monkeypatch.setattr("plane.controller.server.run_sweeper", failing)
     with capture_logs() as logs:
         async with controller_api(postgres_url) as api, asyncio.timeout(20):
             while looks < 2:

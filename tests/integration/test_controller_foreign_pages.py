@@ -12,7 +12,7 @@ import pytest
 from harness.controllers import Api, controller_api
 from harness.fake_node import CLUSTER, fake_drone
 from plane.controller.app import all_endpoints
-from plane.decisions.access import Role, entry_of
+from plane.decisions.access import Role, key_entry
 
 KEY = "key-of-an-admin-0123456789"
 
@@ -50,7 +50,7 @@ async def test_no_endpoint_but_the_public_ones_serves_a_foreign_page(postgres_ur
 
 
 async def test_with_keys_the_host_does_not_matter_and_the_origin_does(postgres_url: str, tmp_path: Path) -> None:
-    (tmp_path / "keys").write_text(entry_of("x", Role.ADMIN, KEY))
+    (tmp_path / "keys").write_text(key_entry("x", Role.ADMIN, KEY))
     bearer = {"Authorization": f"Bearer {KEY}"}
     async with controller_api(postgres_url, api_key_file=tmp_path / "keys") as api:
         assert (await api.call("GET", "/ctrl/status", headers={**bearer, "Host": "any.example"}))[0] == 200

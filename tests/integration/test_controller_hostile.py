@@ -16,8 +16,8 @@ from structlog.testing import capture_logs
 
 from harness.controllers import Api, controller_api
 from harness.fake_node import CLUSTER, fake_drone
-from plane.controller.api import request_bodies
 from plane.controller.app import all_endpoints
+from plane.settings import ControllerLimits
 
 DEEP = 100_000
 
@@ -99,9 +99,9 @@ def no_errors_logged() -> Iterator[None]:
 
 
 @asynccontextmanager
-async def world(url: str) -> AsyncIterator[Api]:
+async def world(url: str, **settings: Any) -> AsyncIterator[Api]:
     with no_errors_logged():
-        async with controller_api(url) as api, fake_drone(api.base):
+        async with controller_api(url, **settings) as api, fake_drone(api.base):
             yield api
             # Whatever came before, the next request is served as usual.
             await api.connect(key={"name": "after"}, spawn_config={"executable": {"image": "i"}})
@@ -213,9 +213,8 @@ async def test_thousands_of_slow_clients_keep_nobody_waiting(postgres_url: str) 
                 writer.transport.abort()
 
 
-async def test_a_body_that_does_not_come_is_not_waited_for(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plane.controller.api.request_bodies.BODY_LIMIT_S", 0.2)
-    async with world(postgres_url) as api:
+async def test_a_body_that_does_not_come_is_not_waited_for(postgres_url: str) -> None:
+    async with world(postgres_url, limits=ControllerLimits(body_s=0.2)) as api:
         parts = urlsplit(api.base)
         reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
         writer.write(
@@ -228,12 +227,11 @@ async def test_a_body_that_does_not_come_is_not_waited_for(postgres_url: str, mo
 
 
 async def test_large_bodies_that_do_not_end_are_bounded_all_together(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    postgres_url: str,
 ) -> None:
-    monkeypatch.setattr("plane.controller.api.request_bodies.ALL_BODIES_LIMIT_BYTES", 1_000_000)
     head = b"POST /ctrl/connect HTTP/1.1\r\nHost: [::]\r\nContent-Type: application/json\r\n"
     begun = head + b'Content-Length: 500000\r\n\r\n"'
-    async with world(postgres_url) as api:
+    async with world(postgres_url, limits=ControllerLimits(incomplete_body_bytes=1_000_000)) as api:
         parts = urlsplit(api.base)
         slow = []
         try:
@@ -253,5 +251,12 @@ async def test_large_bodies_that_do_not_end_are_bounded_all_together(
                 writer.transport.abort()
         # And when they have gone, so has what they held.
         async with asyncio.timeout(10):
-            while request_bodies._room.taken:
-                await asyncio.sleep(0.02)
+            status = b"503"
+            while status == b"503":
+                reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+                writer.write(begun + b"x" * 400_000)
+                await asyncio.sleep(0.1)
+                writer.write(b"x" * 99_998 + b'"')
+                status = (await reader.readline()).split()[1]
+                writer.close()
+            assert status == b"422"

@@ -19,11 +19,11 @@ from structlog.testing import capture_logs
 
 from harness.controllers import Api, controller_api
 from harness.fake_node import CLUSTER, fake_drone
-from plane.controller import server
 from plane.controller.api import connect_fast_path
 from plane.database import connect
-from plane.decisions.access import Role, entry_of
+from plane.decisions.access import Role, key_entry
 from plane.decisions.http.fast_path_request import SimplePost, read_simple_post
+from plane.settings import ControllerLimits
 
 IMAGE: dict[str, Any] = {"executable": {"image": "example/image"}}
 LIMIT_S = 20
@@ -159,7 +159,7 @@ def _comparable(logs: Any) -> list[dict[str, Any]]:
 
 async def test_roles_are_those_of_aiohttp(postgres_url: str, verdicts: list[bool], tmp_path: Path) -> None:
     keys = tmp_path / "keys"
-    keys.write_text("".join(f"{entry_of(f'the-{role}', role, f'key-of-{role}-0123456789')}\n" for role in Role))
+    keys.write_text("".join(f"{key_entry(f'the-{role}', role, f'key-of-{role}-0123456789')}\n" for role in Role))
     async with controller_api(postgres_url, api_key_file=keys) as api, raw(api) as here, raw(api) as there:
         statuses = []
         for bearer in ("", *(f"Bearer key-of-{role}-0123456789" for role in Role), "Bearer wrong", "Basic x"):
@@ -212,7 +212,7 @@ async def test_a_body_that_comes_after_its_head_is_waited_for_a_while(
         await _until(lambda: verdicts == [True])
         quick.send(body)
         wanted = await quick.answer()
-        monkeypatch.setattr(connect_fast_path, "BODY_SOON_S", 0.0)
+        monkeypatch.setattr(connect_fast_path, "BODY_TIMEOUT_S", 0.0)
         general = _given_to_aiohttp(monkeypatch)
         slow.send(head)
         await _until(lambda: len(general) == 1)
@@ -279,11 +279,11 @@ async def test_an_idle_connection_ends_with_the_controller(postgres_url: str) ->
 
 
 async def test_a_connection_without_requests_is_closed_after_a_while(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    postgres_url: str,
 ) -> None:
     # Far longer than a slow machine needs between two of the requests.
-    monkeypatch.setattr(server, "KEEP_ALIVE_S", 2.0)
-    async with controller_api(postgres_url) as api, raw(api) as silent, raw(api) as used:
+    limits = ControllerLimits(keep_alive_s=2.0)
+    async with controller_api(postgres_url, limits=limits) as api, raw(api) as silent, raw(api) as used:
         closed = asyncio.create_task(silent.ended())
         while not closed.done():
             used.send(PLAIN["not JSON"])
@@ -298,12 +298,12 @@ async def test_a_connection_without_requests_is_closed_after_a_while(
 async def test_a_client_that_takes_no_answers_is_aiohttps_and_misses_none(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lanes: list[connect_fast_path.ConnectLane] = []
+    lanes: list[connect_fast_path.ConnectFastPath] = []
     connection_made = connect_fast_path._Connection.connection_made
 
     def with_small_buffers(self: connect_fast_path._Connection, transport: asyncio.BaseTransport) -> None:
         connection_made(self, transport)
-        lanes.append(self._lane)
+        lanes.append(self._path)
         self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
         self._transport.set_write_buffer_limits(high=0)
 
@@ -330,7 +330,7 @@ async def test_a_client_that_takes_no_answers_is_aiohttps_and_misses_none(
             writer.close()
 
 
-def _counted(lanes: list[connect_fast_path.ConnectLane], requests: int) -> bool:
+def _counted(lanes: list[connect_fast_path.ConnectFastPath], requests: int) -> bool:
     return bool(lanes) and lanes[0].instruments.requests["POST", "/ctrl/connect", 400] == requests
 
 

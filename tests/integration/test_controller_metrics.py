@@ -55,7 +55,7 @@ async def test_a15_metrics_reach_the_api_of_every_controller(postgres_url: str) 
     ):
         backend = (await near.connect(spawn_config=IMAGE))["backend_id"]
         status, body = await far.call("GET", f"/ctrl/b/{backend}/metrics")
-        assert (status, body["message"]) == (404, "No metrics of this backend were heard lately")
+        assert (status, body["message"]) == (404, "No recent metrics for this backend")
         status, body = await far.call("GET", "/ctrl/b/unknown/metrics")
         assert (status, body["message"]) == (404, "Backend does not exist")
         await drone.say("BackendMetrics", {"backend_id": backend, **USAGE})

@@ -399,10 +399,10 @@ async def test_garbage_does_not_fill_the_log(postgres_url: str) -> None:
                 for _ in range(100):
                     await drone.ws.send_str("nonsense")
             async with asyncio.timeout(10):
-                while sum(entry["event"] == "message not understood" for entry in logs) < 2:
+                while sum(entry["event"] == "message not decoded" for entry in logs) < 2:
                     await asyncio.sleep(0.05)
-        told = [(entry["event"], entry["count"]) for entry in logs if "not understood" in entry["event"]]
-        assert told == [("message not understood", 1), ("message not understood", 99)]
+        told = [(entry["event"], entry["count"]) for entry in logs if "not decoded" in entry["event"]]
+        assert told == [("message not decoded", 1), ("message not decoded", 99)]
 
 
 async def test_malformed_clusters_are_refused_at_the_socket(postgres_url: str) -> None:

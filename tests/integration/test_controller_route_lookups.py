@@ -50,9 +50,9 @@ async def test_a_backend_that_is_never_ready_delays_nobody_elses_lookups(postgre
         # All that could wait are answered when the other is ready after all.
         await report_ready(drone, never, 2)
         answered = {
-            (await proxy.hear("RouteInfoResponse"))["token"] for _ in range(route_lookups.WAITING_FOR_ONE_LIMIT)
+            (await proxy.hear("RouteInfoResponse"))["token"] for _ in range(route_lookups.MAX_WAITING_PER_BACKEND)
         }
-        assert len(answered) == route_lookups.WAITING_FOR_ONE_LIMIT
+        assert len(answered) == route_lookups.MAX_WAITING_PER_BACKEND
 
 
 async def test_a_lookup_that_is_sent_again_is_answered_once(postgres_url: str) -> None:

@@ -16,6 +16,7 @@ import pytest
 from harness.controllers import controller_api
 from harness.ports import free_port
 from harness.program import PLANE
+from plane.settings import ControllerLimits
 
 SOCKETS = 1_024
 
@@ -85,10 +86,9 @@ async def test_many_connections_without_a_request_keep_nobody_from_being_served(
 
 
 async def test_a_connection_that_is_kept_between_requests_is_not_closed_soon(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    postgres_url: str,
 ) -> None:
-    monkeypatch.setattr("plane.controller.api.request_deadlines.RequestDeadlines.__init__.__defaults__", (0.3,))
-    async with controller_api(postgres_url) as api:
+    async with controller_api(postgres_url, limits=ControllerLimits(head_s=0.3)) as api:
         port = int(api.base.rpartition(":")[2])
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         request = b"GET /pub/health HTTP/1.1\r\nHost: a\r\n\r\n"

@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 
 from harness.controllers import Api, controller_api
 from harness.fake_node import CLUSTER, fake_drone
+from plane.settings import ControllerLimits
 
 IMAGE: dict[str, Any] = {"executable": {"image": "example/image"}}
 STATES: list[dict[str, Any]] = [
@@ -181,16 +182,16 @@ async def test_an_event_that_is_no_state_disturbs_no_reader(postgres_url: str) -
                     assert chunk.partition(b"\r\n")[2].startswith(b'data: {"status":"loading"')
                     writer.close()
         await sql.close()
-        assert [entry["backend"] for entry in logs if entry["event"] == "state not understood"] == [backend]
+        assert [entry["backend"] for entry in logs if entry["event"] == "backend state not decoded"] == [backend]
 
 
 async def test_a_stopping_controller_does_not_wait_for_endless_answers(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    postgres_url: str,
 ) -> None:
     # Longer than this test may take.
-    monkeypatch.setattr("plane.timing.CONTROLLER_SHUTDOWN_GRACE_S", 300.0)
+    limits = ControllerLimits(shutdown_grace_s=300.0)
     async with aiohttp.ClientSession() as http, AsyncExitStack() as stack:
-        async with controller_api(postgres_url) as api:
+        async with controller_api(postgres_url, limits=limits) as api:
             drone = await stack.enter_async_context(fake_drone(api.base, extensions=["logs"]))
             backend = (await api.connect(spawn_config=IMAGE))["backend_id"]
             states = await stack.enter_async_context(http.get(f"{api.base}/pub/b/{backend}/status-stream"))

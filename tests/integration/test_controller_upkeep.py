@@ -14,8 +14,9 @@ from harness.controllers import Api, controller_api
 from harness.fake_node import fake_drone, obedient_drone
 from plane.controller.upkeep.reaper import reap
 from plane.database import cleanup
-from plane.database.pool import Database, RowGone, open_database
+from plane.database.pool import Database, ReferencedRowDeleted, open_database
 from plane.decisions.backends.idle_sweep import SweepCandidate
+from plane.settings import ControllerLimits
 
 IMAGE: dict[str, Any] = {"executable": {"image": "example/image"}}
 
@@ -267,17 +268,16 @@ async def test_the_cleaner_goes_on_after_a_backend_that_cannot_be_deleted_in_thi
 ) -> None:
     real, tries = cleanup.delete_old, 0
 
-    async def taken_at_first(*args: Any) -> cleanup.Cleaned:
+    async def taken_at_first(*args: Any) -> cleanup.DeletedRows:
         nonlocal tries
         tries += 1
         if tries == 1:
-            raise RowGone("something that this refers to was deleted meanwhile")
+            raise ReferencedRowDeleted("something that this refers to was deleted meanwhile")
         return await real(*args)
 
     monkeypatch.setattr(cleanup, "delete_old", taken_at_first)
-    monkeypatch.setattr("plane.timing.CLEANUP_INTERVAL_S", 0.05)
     async with (
-        controller_api(postgres_url, cleanup_min_age_days=0) as api,
+        controller_api(postgres_url, cleanup_min_age_days=0, limits=ControllerLimits(cleanup_interval_s=0.05)) as api,
         sql(postgres_url) as connection,
         obedient_drone(api.base),
     ):

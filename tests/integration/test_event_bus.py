@@ -95,7 +95,7 @@ async def test_an_event_of_another_shape_keeps_nothing_from_being_read_again(pos
 
 
 async def test_more_than_the_inbox_holds_is_read_again(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(event_bus, "INBOX_LIMIT", 10)
+    monkeypatch.setattr(event_bus, "MAX_INBOX", 10)
     async with running_bus(postgres_url) as (bus, sql):
         with bus.subscribe(KIND, "a") as events:
             await sql.execute(
@@ -136,10 +136,10 @@ async def test_ids_that_come_again_after_a_failover_are_new_events(postgres_url:
 async def test_a_slow_subscriber_is_dropped_and_the_others_are_not(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(event_bus, "SUBSCRIPTION_LIMIT", 2)
+    monkeypatch.setattr(event_bus, "MAX_QUEUED_PER_SUBSCRIPTION", 2)
     async with running_bus(postgres_url) as (bus, sql):
         with bus.subscribe(KIND, "a") as slow:
-            monkeypatch.setattr(event_bus, "SUBSCRIPTION_LIMIT", 100)
+            monkeypatch.setattr(event_bus, "MAX_QUEUED_PER_SUBSCRIPTION", 100)
             with bus.subscribe(KIND, "a") as quick:
                 for n in range(4):
                     await sql.execute(EMIT, "a", json.dumps({"n": n}))
@@ -156,4 +156,4 @@ async def test_what_is_no_event_is_skipped_and_does_not_fill_the_log(postgres_ur
                 await sql.execute("SELECT pg_notify($1, 'nonsense ' || n) FROM generate_series(1, 100) AS n", channel)
             await sql.execute(EMIT, "a", '{"n": "after"}')
             assert await next_payload(events) == {"n": "after"}
-        assert [entry["count"] for entry in logs if entry["event"] == "notification not understood"] == [1]
+        assert [entry["count"] for entry in logs if entry["event"] == "notification not decoded"] == [1]

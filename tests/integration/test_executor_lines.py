@@ -48,7 +48,8 @@ async def executor(
     lines = LineServer(it.handle)
     await runtime.start(
         RuntimeListener(
-            lambda *exited: lines.tell(it.exit_event(*exited)), lambda metrics: lines.tell(it.metrics_event(metrics))
+            lambda *exited: lines.send_event(it.exit_event(*exited)),
+            lambda metrics: lines.send_event(it.metrics_event(metrics)),
         )
     )
     await it.remove_orphans()
@@ -58,7 +59,7 @@ async def executor(
     finally:
         server.close()
         # Whoever was connected has left; the connection is closed a moment after.
-        async with lines._turn:
+        async with lines._one_drone:
             pass
         await asyncio.sleep(0.01)
 

@@ -88,7 +88,7 @@ async def test_nodes_connected_and_gone(postgres_url: str) -> None:
         async with asyncio.timeout(10):
             while (await plane.nodes()).nodes:
                 await asyncio.sleep(0.02)
-        gone = (await plane.nodes(also_gone=True)).nodes
+        gone = (await plane.nodes(include_disconnected=True)).nodes
         assert len(gone) == 3
         assert {(node.controller, node.connected_s) for node in gone} == {(None, None)}
         assert (await api.call("GET", "/ctrl/nodes?all=perhaps"))[0] == 400

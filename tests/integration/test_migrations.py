@@ -107,7 +107,7 @@ async def test_a_newer_database_is_refused(postgres_url: str) -> None:
 async def test_a_changed_migration_is_refused(postgres_url: str) -> None:
     await migrate(postgres_url)
     await fetch(postgres_url, "UPDATE plane_migration SET checksum = 'other' WHERE version = 2")
-    with pytest.raises(ConfigurationError, match=r"applied with another text"):
+    with pytest.raises(ConfigurationError, match=r"applied with a different text"):
         await migrate(postgres_url)
 
 

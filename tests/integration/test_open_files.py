@@ -15,7 +15,7 @@ from plane.runtime.process.runtime import ProcessRuntime
 
 async def test_a_backend_does_not_inherit_the_raised_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    monkeypatch.setattr(fd_limit, "_GIVEN", 256)
+    monkeypatch.setattr(fd_limit, "_INHERITED", 256)
     ended: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
     runtime = ProcessRuntime(LogCollector(), bubblewrap=False)
     await runtime.start(RuntimeListener(lambda *told: ended.set_result(told[2])))

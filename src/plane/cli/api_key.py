@@ -8,8 +8,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from plane.decisions.access import Role, entry_of, parse_api_keys
-from plane.protocol.errors import ConfigurationError, why
+from plane.decisions.access import Role, key_entry, parse_api_keys
+from plane.os_errors import error_reason
+from plane.protocol.errors import ConfigurationError
 from plane.random_ids import random_token
 
 __all__ = ["api_key"]
@@ -47,7 +48,7 @@ def api_key(
     key = sys.stdin.readline().strip() if hash_stdin else f"pk_{random_token()}"
     if len(key) < MIN_KEY_LENGTH:
         raise ConfigurationError(f"a key needs at least {MIN_KEY_LENGTH} characters, or its hash could be guessed")
-    entry = entry_of(name, role, key)
+    entry = key_entry(name, role, key)
     if file is None:
         print(entry, file=sys.stderr)  # noqa: T201
     else:
@@ -65,4 +66,4 @@ def _append(file: Path, entry: str) -> None:
         with file.open("a") as keys:
             keys.write(f"{separator}{entry}\n")
     except (OSError, UnicodeError, ConfigurationError) as error:
-        raise ConfigurationError(f"--file {file}: {why(error)}") from error
+        raise ConfigurationError(f"--file {file}: {error_reason(error)}") from error

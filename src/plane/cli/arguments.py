@@ -11,8 +11,9 @@ from urllib.parse import urlsplit
 
 from plane.decisions.http.request_source import host_name
 from plane.decisions.http.trusted_proxies import Network, parse_networks
+from plane.os_errors import error_reason
 from plane.protocol import codec
-from plane.protocol.errors import ConfigurationError, InvalidName, MessageError, why
+from plane.protocol.errors import ConfigurationError, InvalidName, MessageError
 from plane.protocol.names import (
     ClusterName,
     ControllerName,
@@ -116,7 +117,7 @@ def ip_address(text: str, flag: str = "--ip") -> str:
         found = socket.getaddrinfo(text, None, type=socket.SOCK_STREAM)
     except OSError as error:
         raise ConfigurationError(
-            f"{flag}: {text!r} is not an IP address and cannot be resolved: {why(error)}"
+            f"{flag}: {text!r} is not an IP address and cannot be resolved: {error_reason(error)}"
         ) from None
     return str(found[0][4][0])
 

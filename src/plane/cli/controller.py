@@ -62,10 +62,10 @@ def controller(
         Host name under which clients reach a controller without keys, beside its IP addresses, localhost and the host
         of --controller-url; may be given several times.
     """
-    from plane.controller.server import running_controller
+    from plane.controller.server import start_controller
 
     serve(
-        running_controller(
+        start_controller(
             ControllerSettings(
                 db=db,
                 name=controller_name(name),

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from plane.client.controller_key import KEY_FILE_VARIABLE, found_key, read_key_file
+from plane.client.controller_key import KEY_FILE_VARIABLE, find_key, read_key_file
 from plane.transport.controller_url import ControllerUrl
 
 __all__ = ["KeyFileOption", "controller_access", "key_files"]
@@ -31,7 +31,7 @@ def key_files(key_file: Path | None) -> tuple[Path, ...]:
 
 
 def controller_access(url: str, key_file: Path | None) -> ControllerUrl:
-    """Return the controller's URL with the key: that of the file, else of the URL, else of `found_key`.
+    """Return the controller's URL with the key: that of the file, else of the URL, else of `find_key`.
 
     Raises:
         ConfigurationError: the URL is malformed, or the file cannot be read.
@@ -52,4 +52,4 @@ def controller_access(url: str, key_file: Path | None) -> ControllerUrl:
         )
     if key_file is not None:
         return parsed.with_key(read_key_file(key_file, "--controller-key-file"))
-    return parsed if parsed.bearer_token is not None else parsed.with_key(found_key(parsed.base))
+    return parsed if parsed.bearer_token is not None else parsed.with_key(find_key(parsed.base))

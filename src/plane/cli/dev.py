@@ -93,7 +93,7 @@ def _public_host(name: str) -> str:
 
 
 async def _run(settings: DevSettings) -> None:
-    from plane.dev.cluster import running_cluster
+    from plane.dev.cluster import start_cluster
 
     console = Console(highlight=False)
     started = time.monotonic()
@@ -101,7 +101,7 @@ async def _run(settings: DevSettings) -> None:
     def report(what: str) -> None:
         console.print(f"[dim]{time.monotonic() - started:5.1f} s[/dim]  {what}")
 
-    async with running_cluster(settings, report) as cluster:
+    async with start_cluster(settings, report) as cluster:
         report("ready")
         console.print(_summary(cluster))
         console.print("Try it (open the url of the response in a browser):\n")

@@ -19,7 +19,7 @@ __all__ = ["database_main", "main", "make_program", "options_last"]
 # A command is imported from `plane.cli.NAME` when it runs, so that `plane version` imports no other command, and only
 # commands that use aiohttp import it.
 RUN = ("dev", "controller", "drone", "proxy", "dns", "executor", "run-config")
-SET_UP = ("migrate", "api-key", "completion", "version")
+SET_UP = ("doctor", "migrate", "api-key", "completion", "version")
 GROUPS = {
     "admin": "Inspect and operate a cluster through a controller.",
     "db": "Inspect and repair Plane's database, without a controller.",

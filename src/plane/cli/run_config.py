@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -14,11 +15,12 @@ from plane.cli.run_config_file import RunConfig
 from plane.cli.run_config_options import with_fields
 from plane.cli.run_config_settings import Settings, settings_of
 from plane.cli.serving import Running, serve
+from plane.os_errors import error_reason
 from plane.protocol import codec
-from plane.protocol.errors import ConfigurationError, MessageError, why
+from plane.protocol.errors import ConfigurationError, MessageError
 from plane.settings import ControllerSettings, DnsSettings, DroneSettings, ExecutorSettings
 
-__all__ = ["run_config"]
+__all__ = ["read_config", "run_config"]
 
 
 def run_config(file: Path | None = None, /, *, schema: Annotated[bool, Parameter(negative="")] = False) -> None:
@@ -39,14 +41,36 @@ def run_config(file: Path | None = None, /, *, schema: Annotated[bool, Parameter
         return
     if file is None:
         raise ConfigurationError("name a file, for example: plane run-config controller.json")
+    config = _decode(file)
+    with _errors_of(config, file):
+        serve(_component(settings_of(config, file)))
+
+
+def read_config(file: Path) -> Settings:
+    """Return the settings of the component in a file.
+
+    Raises:
+        ConfigurationError: names the file and the field.
+    """
+    config = _decode(file)
+    with _errors_of(config, file):
+        return settings_of(config, file)
+
+
+def _decode(file: Path) -> RunConfig:
     try:
-        config = codec.decode(file.read_bytes(), RunConfig)
+        return codec.decode(file.read_bytes(), RunConfig)
     except OSError as error:
-        raise ConfigurationError(f"{file} cannot be read: {why(error)}") from None
+        raise ConfigurationError(f"{file} cannot be read: {error_reason(error)}") from None
     except MessageError as error:
         raise ConfigurationError(f"{file}: {error}") from None
+
+
+@contextmanager
+def _errors_of(config: RunConfig, file: Path) -> Iterator[None]:
+    """Put the file before errors, and replace options by the fields of the file."""
     try:
-        serve(_component(settings_of(config, file)))
+        yield
     except ConfigurationError as error:
         (component,) = codec.to_builtins(config)
         raise ConfigurationError(f"{file}: {with_fields(component, str(error))}") from None
@@ -56,9 +80,9 @@ def _component(settings: Settings) -> AbstractAsyncContextManager[Running]:
     # Each branch imports only its own component.
     match settings:
         case ControllerSettings():
-            from plane.controller.server import running_controller
+            from plane.controller.server import start_controller
 
-            return running_controller(settings)
+            return start_controller(settings)
         case DroneSettings():
             from plane.drone.server import start_drone
 

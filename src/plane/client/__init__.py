@@ -1,13 +1,13 @@
-"""The Python client of the control API: what an application asks Plane for.
+"""The Python client of the control API, for applications.
 
-`AsyncPlane` for programs on asyncio, `Plane` for all others; the second is the first behind a thread of its own, so
-both do the same. `calls` says what is sent for each; `errors` what may go wrong.
+`AsyncPlane` is for programs on asyncio, `Plane` for all others. `Plane` runs an `AsyncPlane` in a thread of its own, so
+both behave alike. `calls` defines the requests, `errors` their failures.
 
     from plane.client import Plane, ProcessExecutable, SpawnConfig
 
     with Plane("http://127.0.0.1:8080") as plane:
-        answer = plane.connect("my-document", SpawnConfig(executable=ProcessExecutable(command=["./server"])))
-        print(answer.url)
+        response = plane.connect("my-document", SpawnConfig(executable=ProcessExecutable(command=["./server"])))
+        print(response.url)
 """
 
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from plane.client.errors import (
     CallFailed,
     CallRefused,
     ControllerUnreachable,
-    UnexpectedAnswer,
+    UnexpectedResponse,
 )
 from plane.protocol.backend_state import BackendStatus, BackendStatusStreamEntry, TerminationKind, TerminationReason
 from plane.protocol.control_api import ClusterState, ConnectResponse
@@ -51,12 +51,12 @@ __all__ = [
     "SpawnConfig",
     "TerminationKind",
     "TerminationReason",
-    "UnexpectedAnswer",
+    "UnexpectedResponse",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """Load the clients when they are used: they take a tenth of a second, for aiohttp."""
+    """Import the clients when they are used: importing aiohttp takes a tenth of a second."""
     match name:
         case "AsyncPlane":
             from plane.client.async_client import AsyncPlane

@@ -1,6 +1,6 @@
 """`AsyncPlane`: the control API for programs on asyncio.
 
-Sends what `calls` says, and again where `plane.decisions.retry_policy` allows it.
+Sends the requests of `calls`, and retries where `plane.decisions.retry` allows it.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import aiohttp
 
 from plane.client import calls
 from plane.client.calls import Call, OutputLine
-from plane.client.controller_key import found_key, read_key_file
-from plane.client.errors import BackendEnded, CallFailed, ControllerUnreachable, UnexpectedAnswer
-from plane.decisions import retry_policy
-from plane.decisions.reconnect_backoff import ReconnectBackoff
+from plane.client.controller_key import find_key, read_key_file
+from plane.client.errors import BackendEnded, CallFailed, ControllerUnreachable, UnexpectedResponse
+from plane.decisions.retry import ReconnectBackoff, is_transient, may_retry, retry_delay
 from plane.protocol.backend_state import BackendStatus, BackendStatusStreamEntry
 from plane.protocol.control_api import BackendUsage, ClusterState, ConnectRequest, ConnectResponse, ControllerStatus
+from plane.protocol.errors import PlaneError
 from plane.protocol.inspection import BackendDetail, BackendList, NodeList
 from plane.protocol.keys import KeyConfig
 from plane.protocol.spawn import SpawnConfig
@@ -34,33 +34,34 @@ __all__ = ["AsyncPlane"]
 
 T = TypeVar("T")
 
-# A call that waits for a database that is away is answered within five seconds.
-CALL_LIMIT_S = 30.0
-CONNECT_LIMIT_S = 5.0
-# A stream has a sign of life every 15 s.
-STREAM_SILENCE_LIMIT_S = 45.0
+# A call that waits for an unavailable database has a response within five seconds.
+CALL_TIMEOUT_S = 30.0
+CONNECT_TIMEOUT_S = 5.0
+# A stream has a keepalive every 15 s.
+STREAM_SILENCE_TIMEOUT_S = 45.0
 
 _UNREACHABLE = (aiohttp.ClientError, OSError, TimeoutError)
 
 
-class _TryAgain(Exception):
-    """No answer for now, though somebody is there."""
+class _Unavailable(PlaneError):
+    """The controller, or a load balancer in front of it, responds that it is temporarily unavailable."""
 
     def __str__(self) -> str:
-        return "it cannot answer now"
+        return "it is temporarily unavailable"
 
 
 class AsyncPlane:
-    """A controller's API. Use as ``async with``, or call `close`.
+    """A client of a controller's API. Use it as ``async with``, or call `close`.
 
     Args:
-        url: of the controller, as ``http://HOST:PORT`` or ``https://HOST``.
-        token: bearer token (an API key). Without one: that of ``key_file``, of the URL (``https://TOKEN@HOST``), or
-            what `plane.client.controller_key.found_key` finds: ``PLANE_CONTROLLER_KEY``, for example.
+        url: of the controller, ``http://HOST:PORT`` or ``https://HOST``.
+        token: bearer token (an API key). Without one, the client uses the key in ``key_file``, in the URL
+            (``https://TOKEN@HOST``), or the one that `plane.client.controller_key.find_key` finds, for example in
+            ``PLANE_CONTROLLER_KEY``.
         key_file: a file with the API key.
-        timeout_s: how long a call may take, its repetitions included.
+        timeout_s: for a call, including its retries.
 
-    Every call raises `ControllerUnreachable`, `CallRefused` or `UnexpectedAnswer`, all of them `CallFailed`.
+    Every call raises `ControllerUnreachable`, `CallRefused` or `UnexpectedResponse`, all of them `CallFailed`.
     """
 
     def __init__(
@@ -69,12 +70,12 @@ class AsyncPlane:
         *,
         token: str | None = None,
         key_file: str | os.PathLike[str] | None = None,
-        timeout_s: float = CALL_LIMIT_S,
+        timeout_s: float = CALL_TIMEOUT_S,
     ) -> None:
         parsed = ControllerUrl.parse(url)
         if token is None and key_file is not None:
             token = read_key_file(Path(key_file), "key_file")
-        self._url = parsed.with_key(token or parsed.bearer_token or found_key(parsed.base))
+        self._url = parsed.with_key(token or parsed.bearer_token or find_key(parsed.base))
         self._timeout_s = timeout_s
         self._http: aiohttp.ClientSession | None = None
 
@@ -102,36 +103,36 @@ class AsyncPlane:
         user: str | None = None,
         auth: dict[str, Any] | None = None,
     ) -> ConnectResponse:
-        """The URL of the process that holds ``key``; it is started from ``spawn_config`` if there is none.
+        """Return the URL of the process that holds ``key``; it is spawned from ``spawn_config`` if there is none.
 
-        Without a key a new process is started. ``user`` and ``auth`` reach the process as ``x-verified-username`` and
-        ``x-verified-user-data`` with each request through the URL.
+        Without a key a new process is spawned. The process receives ``user`` and ``auth`` as ``x-verified-username``
+        and ``x-verified-user-data`` with each request through the URL.
         """
         named = KeyConfig(name=key) if isinstance(key, str) else key
         request = ConnectRequest(key=named, spawn_config=spawn_config, user=user, auth=auth or {})
         return await self._call(calls.connect(request))
 
     async def status(self, backend: str) -> BackendStatusStreamEntry:
-        """The state of a backend now."""
+        """Return the current state of a backend."""
         return await self._call(calls.status(backend))
 
     async def status_stream(self, backend: str) -> AsyncIterator[BackendStatusStreamEntry]:
-        """All states of a backend, past ones first, each once, until it is terminated.
+        """Yield all states of a backend, past ones first, each once, until it is terminated.
 
-        A connection that breaks is made again for as long as the iteration goes on.
+        The client reconnects after a broken connection.
 
         Raises:
             CallRefused: there is no such backend.
         """
-        # An unknown backend's stream stays empty for ever.
+        # The stream of an unknown backend stays open and empty.
         await self.status(backend)
         backoff = ReconnectBackoff()
         clock = asyncio.get_running_loop().time
         path, last_id = calls.status_stream_path(backend), ""
         while True:
-            with suppress(*_UNREACHABLE, _TryAgain):
+            with suppress(*_UNREACHABLE, _Unavailable):
                 async for event in self._events(path, last_id):
-                    entry = calls.read_event(event, BackendStatusStreamEntry)
+                    entry = calls.parse_event(event, BackendStatusStreamEntry)
                     backoff.connected(clock())
                     yield entry
                     last_id = event.id
@@ -140,12 +141,13 @@ class AsyncPlane:
             await asyncio.sleep(backoff.ended(clock()))
 
     async def logs(self, backend: str, *, tail: int | None = None, follow: bool = False) -> AsyncIterator[OutputLine]:
-        """A backend's output, the last ``tail`` lines (default 1000) at first; it is kept for an hour after the end.
+        """Yield a backend's output, starting with the last ``tail`` lines (default 1000).
 
-        With ``follow`` the iteration goes on with what comes, over connections that break, until the backend ends.
+        Output is kept for an hour after the backend's end. With ``follow``, new lines are yielded until the backend
+        ends, also after broken connections.
 
         Raises:
-            CallRefused: there is no such backend, or its output is kept no more, or its drone does not answer.
+            CallRefused: there is no such backend, its output is no longer kept, or its drone does not respond.
         """
         backoff = ReconnectBackoff()
         clock = asyncio.get_running_loop().time
@@ -154,9 +156,9 @@ class AsyncPlane:
             try:
                 async for event in self._events(path, last_id):
                     backoff.connected(clock())
-                    yield calls.read_event(event, OutputLine)
+                    yield calls.parse_event(event, OutputLine)
                     last_id = event.id
-            except (*_UNREACHABLE, _TryAgain) as error:
+            except (*_UNREACHABLE, _Unavailable) as error:
                 if not follow:
                     raise self._unreachable(error, sent=False) from error
             else:
@@ -164,10 +166,10 @@ class AsyncPlane:
             await asyncio.sleep(backoff.ended(clock()))
 
     async def until_ready(self, backend: str, *, timeout_s: float = 300.0) -> BackendStatusStreamEntry:
-        """Wait until a backend answers requests.
+        """Wait until a backend is ready.
 
         Raises:
-            BackendEnded: it never will.
+            BackendEnded: the backend ended before it was ready.
             TimeoutError
         """
         async with asyncio.timeout(timeout_s):
@@ -181,7 +183,7 @@ class AsyncPlane:
         raise BackendEnded(backend, await self.with_output(backend, entry))
 
     async def with_output(self, backend: str, entry: BackendStatusStreamEntry) -> BackendStatusStreamEntry:
-        """Return ``entry`` with the last lines of the backend's output in its message, if the key allows to read them.
+        """Return ``entry`` with the last lines of the backend's output in its message, if the API key permits it.
 
         The public status has only the reason.
         """
@@ -194,11 +196,14 @@ class AsyncPlane:
         return next((state for state in states if state.status is entry.status), entry)
 
     async def terminate(self, backend: str, *, hard: bool = False) -> None:
-        """Ask a backend to stop, or (``hard``) kill it. Returns when the order is stored, not when it is done."""
+        """Terminate a backend gracefully, or (``hard``) kill it.
+
+        Returns when the order is stored, before it is done.
+        """
         await self._call(calls.terminate(backend, hard=hard))
 
     async def revoke(self, backend: str, user: str) -> None:
-        """End the tokens that ``user`` has for a backend, and the connections opened with them."""
+        """Revoke the tokens of ``user`` for a backend, and close the connections opened with them."""
         await self._call(calls.revoke(backend, user))
 
     async def backends(
@@ -210,51 +215,53 @@ class AsyncPlane:
         namespace: str | None = None,
         limit: int | None = None,
     ) -> BackendList:
-        """Backends, the latest change first. ``status``: one, "live" (default) for all but terminated, or "all".
+        """Return backends, the latest change first.
 
-        ``limit``: 1 to 1000, default 100.
+        ``status`` is a status, "live" (default; all but terminated) or "all". ``limit`` is 1 to 1000, default 100.
         """
         return await self._call(calls.backends(cluster, status, key, namespace, limit))
 
     async def backend(self, name: str) -> BackendDetail:
-        """All that is known of a backend, its past states included."""
+        """Return the details of a backend, including its past states."""
         return await self._call(calls.backend(name))
 
     async def usage(self, backend: str) -> BackendUsage:
-        """What a backend uses, as its drone last said; refused with NotFound if it has not said so lately."""
+        """Return the latest resource usage of a backend; refused with NotFound if there are no recent metrics."""
         return await self._call(calls.usage(backend))
 
     # Clusters.
 
     async def cluster_state(self, cluster: str) -> ClusterState:
-        """The connected drones and proxies of a cluster."""
+        """Return the connected drones and proxies of a cluster."""
         return await self._call(calls.cluster_state(cluster))
 
-    async def nodes(self, *, cluster: str | None = None, also_gone: bool = False, limit: int | None = None) -> NodeList:
-        """Drones, proxies and DNS servers; ``also_gone``: also those without a connection. ``limit``: 1 to 1000."""
-        return await self._call(calls.nodes(cluster, also_gone=also_gone, limit=limit))
+    async def nodes(
+        self, *, cluster: str | None = None, include_disconnected: bool = False, limit: int | None = None
+    ) -> NodeList:
+        """Return drones, proxies and DNS servers, only connected ones by default. ``limit``: 1 to 1000."""
+        return await self._call(calls.nodes(cluster, include_disconnected=include_disconnected, limit=limit))
 
     async def drain(self, cluster: str, drone: str) -> bool:
-        """Give a drone no more backends. False if it was so already."""
+        """Drain a drone: it gets no more backends. False if it was draining already."""
         return (await self._call(calls.drain(cluster, drone, undo=False))).updated
 
     async def undrain(self, cluster: str, drone: str) -> bool:
-        """Give a drone backends again. False if it was so already."""
+        """Assign backends to a drone again. False if it was not draining."""
         return (await self._call(calls.drain(cluster, drone, undo=True))).updated
 
     async def controller_status(self) -> ControllerStatus:
-        """Version of the controller, if it and its database answer."""
+        """Return the version of the controller, if it and its database are available."""
         return await self._call(calls.controller_status())
 
     async def controller_metrics(self) -> str:
-        """The controller's own metrics, as Prometheus reads them."""
+        """Return the controller's own metrics in Prometheus's text format."""
         return await self._call(calls.controller_metrics())
 
-    # How it is done.
+    # Implementation.
 
     def _session(self) -> aiohttp.ClientSession:
         if self._http is None:
-            timeout = aiohttp.ClientTimeout(total=self._timeout_s, sock_connect=CONNECT_LIMIT_S)
+            timeout = aiohttp.ClientTimeout(total=self._timeout_s, sock_connect=CONNECT_TIMEOUT_S)
             self._http = aiohttp.ClientSession(headers=self._url.headers, timeout=timeout)
         return self._http
 
@@ -268,50 +275,50 @@ class AsyncPlane:
                     try:
                         async with self._session().request(
                             call.method, self._url.http(call.path), data=content, headers=headers
-                        ) as answer:
-                            body = await answer.read()
-                        if not (retry_policy.is_passing(answer.status) and self._may_repeat(call, attempt, sent=True)):
-                            return calls.read_answer(call, answer.status, body)
+                        ) as response:
+                            body = await response.read()
+                        if not (is_transient(response.status) and self._may_retry(call, attempt, sent=True)):
+                            return calls.parse_response(call, response.status, body)
                     except _UNREACHABLE as error:
                         sent = not isinstance(error, aiohttp.ClientConnectorError)
-                        if not self._may_repeat(call, attempt, sent=sent):
+                        if not self._may_retry(call, attempt, sent=sent):
                             raise self._unreachable(error, sent=sent) from error
                     attempt += 1
-                    await asyncio.sleep(retry_policy.wait_before(attempt, random.random()))  # noqa: S311 - spreads load
+                    await asyncio.sleep(retry_delay(attempt, random.random()))  # noqa: S311 - spreads load
         except TimeoutError as error:
             raise self._unreachable(error, sent=True) from error
 
-    def _may_repeat(self, call: Call[Any], attempt: int, *, sent: bool) -> bool:
-        return retry_policy.may_repeat(attempt, repeatable=call.repeatable, sent=sent)
+    def _may_retry(self, call: Call[Any], attempt: int, *, sent: bool) -> bool:
+        return may_retry(attempt, idempotent=call.idempotent, sent=sent)
 
     def _unreachable(self, error: BaseException, *, sent: bool) -> ControllerUnreachable:
         match error:
             case TimeoutError():
-                reason = f"no answer within {self._timeout_s:g} s"
+                reason = f"no response within {self._timeout_s:g} s"
             case OSError(errno=int(number)) if number > 0:
-                # aiohttp's own text repeats the address.
+                # aiohttp's text repeats the address.
                 reason = os.strerror(number).lower()
             case _:
                 reason = str(error) or type(error).__name__
         return ControllerUnreachable(self._url.base, reason, sent=sent)
 
     async def _events(self, path: str, last_id: str) -> AsyncIterator[ServerSentEvent]:
-        """What one connection brings of a stream, after the event ``last_id`` ("": from the beginning).
+        """Yield the events of one connection to a stream, after the event ``last_id`` ("": from the beginning).
 
         Raises:
-            _TryAgain: the controller, or what is before it, cannot answer now.
+            _Unavailable: the controller, or a load balancer in front of it, is temporarily unavailable.
         """
         headers = {"Accept": "text/event-stream", **({"Last-Event-ID": last_id} if last_id else {})}
-        timeout = aiohttp.ClientTimeout(sock_connect=CONNECT_LIMIT_S, sock_read=STREAM_SILENCE_LIMIT_S)
-        async with self._session().get(self._url.http(path), headers=headers, timeout=timeout) as answer:
-            if answer.status != 200:
-                if retry_policy.is_passing(answer.status) or answer.status == 500:
-                    raise _TryAgain
-                raise calls.refusal(answer.status, await answer.read())
+        timeout = aiohttp.ClientTimeout(sock_connect=CONNECT_TIMEOUT_S, sock_read=STREAM_SILENCE_TIMEOUT_S)
+        async with self._session().get(self._url.http(path), headers=headers, timeout=timeout) as response:
+            if response.status != 200:
+                if is_transient(response.status) or response.status == 500:
+                    raise _Unavailable
+                raise calls.refusal(response.status, await response.read())
             reader = EventStreamReader()
             try:
-                async for chunk in answer.content.iter_any():
+                async for chunk in response.content.iter_any():
                     for event in reader.feed(chunk):
                         yield event
             except EventTooLarge as error:
-                raise UnexpectedAnswer(f"the stream is not what a controller says: {error}") from None
+                raise UnexpectedResponse(f"the stream is not that of a controller: {error}") from None

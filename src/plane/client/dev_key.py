@@ -1,8 +1,8 @@
-"""The API key of a `plane dev` on this machine: where it is kept, and how programs of the same user find it.
+"""Finds the API key of a `plane dev` that the same user runs on this machine.
 
-The data folder has the key (``api-key``), the URL (``control-url``) and the lock that a running cluster holds. A note
-per port below ``~/.local/state/plane/dev`` names the folder, so that the key is found from any directory; a ``.plane``
-in the current directory, or one above it, needs no note. `plane.dev.access_key` writes these files.
+The data folder has the key (``api-key``), the URL (``control-url``) and the lock that a running cluster holds. A
+pointer file per port below ``~/.local/state/plane/dev`` names the folder, so that the key is found from any directory.
+A ``.plane`` in the current directory, or in one above it, needs no pointer. `plane.dev.access_key` writes these files.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-__all__ = ["DEFAULT_FOLDER", "KEY_FILE", "LOCK_FILE", "URL_FILE", "notes_folder", "running_dev_key"]
+__all__ = ["DEFAULT_FOLDER", "KEY_FILE", "LOCK_FILE", "URL_FILE", "pointer_folder", "running_dev_key"]
 
 DEFAULT_FOLDER = Path(".plane")
 KEY_FILE = "api-key"
@@ -23,8 +23,8 @@ LOCK_FILE = "lock"
 _LOOPBACK = frozenset({"localhost", "127.0.0.1"})
 
 
-def notes_folder() -> Path | None:
-    """Return the folder of the notes of this user; None for a user without a home."""
+def pointer_folder() -> Path | None:
+    """Return the folder of this user's pointer files; None for a user without a home."""
     try:
         state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     except RuntimeError:
@@ -62,15 +62,15 @@ def _folders(port: int) -> Iterator[Path]:
         here = None
     if here is not None:
         yield from (above / DEFAULT_FOLDER for above in (here, *here.parents))
-    if (notes := notes_folder()) is not None:
+    if (pointers := pointer_folder()) is not None:
         try:
-            yield Path((notes / str(port)).read_text().strip())
+            yield Path((pointers / str(port)).read_text().strip())
         except (OSError, UnicodeError):
             return
 
 
 def _is_running(folder: Path) -> bool:
-    """Whether a cluster holds the folder. The key is not given to another program that has got the port since."""
+    """Return whether a cluster holds the folder: another program may have the port now, and must not get the key."""
     with (folder / LOCK_FILE).open("rb") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)

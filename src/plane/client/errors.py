@@ -1,40 +1,40 @@
-"""What may go wrong when an application asks a controller: one branch of the tree in `plane.protocol.errors`."""
+"""Failures of the client's calls: a branch of the tree in `plane.protocol.errors`."""
 
 from __future__ import annotations
 
 from plane.protocol.backend_state import BackendStatusStreamEntry
 from plane.protocol.errors import ApiErrorKind, PlaneError
 
-__all__ = ["BackendEnded", "CallFailed", "CallRefused", "ControllerUnreachable", "UnexpectedAnswer"]
+__all__ = ["BackendEnded", "CallFailed", "CallRefused", "ControllerUnreachable", "UnexpectedResponse"]
 
 
 class CallFailed(PlaneError):
-    """Base of what calls of the client raise."""
+    """Base of the errors that calls raise."""
 
 
 class ControllerUnreachable(CallFailed):
-    """No answer came, also not to the repetitions that were safe.
+    """There was no response, nor to the retries that were safe.
 
     Attributes:
-        sent: whether the controller may have done what it was asked for.
+        sent: whether the controller may have carried out the call.
     """
 
     def __init__(self, url: str, reason: str, *, sent: bool) -> None:
-        said = "; it may have been done all the same" if sent else ""
-        super().__init__(f"controller at {url} does not answer: {reason}{said}")
+        effect = "; the call may have taken effect" if sent else ""
+        super().__init__(f"controller at {url} does not respond: {reason}{effect}")
         self.url = url
         self.reason = reason
         self.sent = sent
 
 
 class CallRefused(CallFailed):
-    """The controller answered with an error.
+    """The controller responded with an error.
 
     Attributes:
-        status: of HTTP.
-        kind: what went wrong, for programs; `ApiErrorKind.OTHER` where the answer is no ApiError.
-        message: the same for people.
-        error_id: stands in the controller's log too; None where the answer is no ApiError.
+        status: the HTTP status.
+        kind: the kind of the failure, for programs; `ApiErrorKind.OTHER` if the response is not an ApiError.
+        message: the failure, for people.
+        error_id: also in the controller's log; None if the response is not an ApiError.
     """
 
     def __init__(self, status: int, kind: ApiErrorKind, message: str, error_id: str | None) -> None:
@@ -46,15 +46,15 @@ class CallRefused(CallFailed):
         self.error_id = error_id
 
 
-class UnexpectedAnswer(CallFailed):
-    """The answer is none of a controller: another server's, or of a version that is not understood."""
+class UnexpectedResponse(CallFailed):
+    """The response is not from a controller, or from one of an incompatible version."""
 
 
 class BackendEnded(CallFailed):
-    """The backend was waited for, and ended. ``entry`` is its last state."""
+    """The backend ended before it was ready. ``entry`` is its last state."""
 
     def __init__(self, backend: str, entry: BackendStatusStreamEntry) -> None:
-        why = f": {entry.message}" if isinstance(entry.message, str) else ""
-        super().__init__(f"backend {backend} is {entry.status}{why}")
+        reason = f": {entry.message}" if isinstance(entry.message, str) else ""
+        super().__init__(f"backend {backend} is {entry.status}{reason}")
         self.backend = backend
         self.entry = entry

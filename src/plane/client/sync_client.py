@@ -1,6 +1,6 @@
 """`Plane`: the control API for programs without asyncio.
 
-An `AsyncPlane` on an event loop in a thread of its own; every method is that of `AsyncPlane`, waited for.
+It runs an `AsyncPlane` on an event loop in a thread of its own, and waits for the result of each method.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
-from plane.client.async_client import CALL_LIMIT_S, AsyncPlane
+from plane.client.async_client import CALL_TIMEOUT_S, AsyncPlane
 
 __all__ = ["Plane"]
 
@@ -21,10 +21,10 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def _waited(
+def _blocking(
     method: Callable[Concatenate[AsyncPlane, P], Coroutine[Any, Any, T]],
 ) -> Callable[Concatenate[Plane, P], T]:
-    """The method of `Plane` that waits for one of `AsyncPlane`."""
+    """Return the method of `Plane` that waits for one of `AsyncPlane`."""
 
     @functools.wraps(method)
     def call(self: Plane, /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -33,10 +33,10 @@ def _waited(
     return call
 
 
-def _iterated(
+def _blocking_iterator(
     method: Callable[Concatenate[AsyncPlane, P], AsyncIterator[T]],
 ) -> Callable[Concatenate[Plane, P], Iterator[T]]:
-    """The method of `Plane` that goes through what one of `AsyncPlane` yields."""
+    """Return the method of `Plane` that iterates over the results of one of `AsyncPlane`."""
 
     @functools.wraps(method)
     def call(self: Plane, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
@@ -58,16 +58,16 @@ async def _next(items: AsyncIterator[T]) -> T:
 
 
 async def _close(items: AsyncIterator[Any]) -> None:
-    # An asynchronous generator, which has to be closed on its own loop.
+    # An asynchronous generator must be closed on its own loop.
     close: Callable[[], Awaitable[None]] | None = getattr(items, "aclose", None)
     if close is not None:
         await close()
 
 
 class Plane:
-    """A controller's API, as `AsyncPlane` has it, for programs without asyncio. May be shared by threads.
+    """The blocking counterpart of `AsyncPlane`. Threads may share it.
 
-    Use as ``with``, or call `close`. A process that forks makes its own after the fork.
+    Use it as ``with``, or call `close`. A process that forks must create its own after the fork.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Plane:
         *,
         token: str | None = None,
         key_file: str | os.PathLike[str] | None = None,
-        timeout_s: float = CALL_LIMIT_S,
+        timeout_s: float = CALL_TIMEOUT_S,
     ) -> None:
         self._plane = AsyncPlane(url, token=token, key_file=key_file, timeout_s=timeout_s)
         self._loop = asyncio.new_event_loop()
@@ -92,7 +92,7 @@ class Plane:
         self.close()
 
     def close(self) -> None:
-        """Close the connections and end the thread. A second call does nothing."""
+        """Close the connections and stop the thread. A second call has no effect."""
         if self._loop.is_closed():
             return
         self._wait(self._plane.close())
@@ -101,7 +101,7 @@ class Plane:
         self._loop.close()
 
     def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """The result of ``coroutine``, run on the client's loop; it is cancelled if the waiting is interrupted."""
+        """Run ``coroutine`` on the client's loop and return its result; cancel it if waiting is interrupted."""
         if self._loop.is_closed():
             coroutine.close()
             raise RuntimeError("this client is closed")
@@ -112,20 +112,20 @@ class Plane:
             future.cancel()
             raise
 
-    connect = _waited(AsyncPlane.connect)
-    status = _waited(AsyncPlane.status)
-    status_stream = _iterated(AsyncPlane.status_stream)
-    until_ready = _waited(AsyncPlane.until_ready)
-    with_output = _waited(AsyncPlane.with_output)
-    terminate = _waited(AsyncPlane.terminate)
-    logs = _iterated(AsyncPlane.logs)
-    usage = _waited(AsyncPlane.usage)
-    controller_metrics = _waited(AsyncPlane.controller_metrics)
-    revoke = _waited(AsyncPlane.revoke)
-    backends = _waited(AsyncPlane.backends)
-    backend = _waited(AsyncPlane.backend)
-    cluster_state = _waited(AsyncPlane.cluster_state)
-    nodes = _waited(AsyncPlane.nodes)
-    drain = _waited(AsyncPlane.drain)
-    undrain = _waited(AsyncPlane.undrain)
-    controller_status = _waited(AsyncPlane.controller_status)
+    connect = _blocking(AsyncPlane.connect)
+    status = _blocking(AsyncPlane.status)
+    status_stream = _blocking_iterator(AsyncPlane.status_stream)
+    until_ready = _blocking(AsyncPlane.until_ready)
+    with_output = _blocking(AsyncPlane.with_output)
+    terminate = _blocking(AsyncPlane.terminate)
+    logs = _blocking_iterator(AsyncPlane.logs)
+    usage = _blocking(AsyncPlane.usage)
+    controller_metrics = _blocking(AsyncPlane.controller_metrics)
+    revoke = _blocking(AsyncPlane.revoke)
+    backends = _blocking(AsyncPlane.backends)
+    backend = _blocking(AsyncPlane.backend)
+    cluster_state = _blocking(AsyncPlane.cluster_state)
+    nodes = _blocking(AsyncPlane.nodes)
+    drain = _blocking(AsyncPlane.drain)
+    undrain = _blocking(AsyncPlane.undrain)
+    controller_status = _blocking(AsyncPlane.controller_status)

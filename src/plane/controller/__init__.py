@@ -1,4 +1,4 @@
 """The controller: a stateless HTTP and WebSocket server, the only part that talks to the database.
 
-`running.running_controller` starts one; `app` has the route table.
+`running.start_controller` starts one; `app` has the route table.
 """

@@ -1,9 +1,11 @@
-"""The controller's application: all endpoints of the HTTP API, and what every request passes through.
+"""The controller's application: all endpoints of the HTTP API, and the middlewares of every request.
 
-Page 2, "HTTP endpoints of the controller".
+The endpoints are described in ``docs/reference/protocol/control-api.md``.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from aiohttp import web
 
@@ -11,16 +13,23 @@ from plane.controller.api.auth import ROLES, admit
 from plane.controller.api.backends import BACKEND_ENDPOINTS
 from plane.controller.api.cluster import CLUSTER_ENDPOINTS
 from plane.controller.api.connect import CONNECT_ENDPOINTS
-from plane.controller.api.endpoints import Endpoint, Handler
-from plane.controller.api.front_page import FRONT_PAGE_HANDLERS, front_page_routes
+from plane.controller.api.endpoints import Endpoint
 from plane.controller.api.health import HEALTH_ENDPOINTS
 from plane.controller.api.inspection import INSPECTION_ENDPOINTS
 from plane.controller.api.logs import LOG_ENDPOINTS
 from plane.controller.api.metrics import METRICS_ENDPOINTS
 from plane.controller.api.openapi import describe
 from plane.controller.api.prometheus import INSTRUMENTS, PROMETHEUS_ENDPOINTS, Instruments, count_requests
-from plane.controller.api.responses import add_cors_headers, answer_errors, answer_preflight
+from plane.controller.api.request_bodies import BODY_READER, BodyReader
+from plane.controller.api.responses import (
+    ERROR_RESPONSES,
+    ErrorResponses,
+    add_cors_headers,
+    handle_errors,
+    handle_preflight,
+)
 from plane.controller.api.revocation import REVOCATION_ENDPOINTS
+from plane.controller.api.status_entries import STATUS_ENTRIES, StatusEntries
 from plane.controller.api.status_stream import STATUS_STREAM_ENDPOINTS
 from plane.controller.context import CONTEXT, Context
 from plane.controller.nodes.dns import DNS_SOCKET_ENDPOINTS
@@ -31,12 +40,12 @@ from plane.protocol import codec
 
 __all__ = ["all_endpoints", "make_app"]
 
-# Far above any sensible connect request; large files belong into the image or a mount.
-BODY_LIMIT_BYTES = 1024 * 1024
+# Far above any sensible connect request; large files belong in the image or in a mount.
+MAX_BODY_BYTES = 1024 * 1024
 
 
 def all_endpoints() -> tuple[Endpoint, ...]:
-    """Every endpoint of the HTTP API, its own description excepted."""
+    """Return every endpoint of the HTTP API except its own description."""
     return (
         *HEALTH_ENDPOINTS,
         *CONNECT_ENDPOINTS,
@@ -54,26 +63,31 @@ def all_endpoints() -> tuple[Endpoint, ...]:
     )
 
 
-def make_app(context: Context) -> web.Application:
-    """The controller's application. The documented spellings with the cluster in the path are served too."""
+def make_app(context: Context, additional: Sequence[Endpoint] = ()) -> web.Application:
+    """Return the controller's application.
+
+    Args:
+        context: passed to all endpoints.
+        additional: endpoints that are served but are no part of the API, and of its description.
+    """
     app = web.Application(
-        middlewares=[count_requests, answer_errors, answer_preflight, admit], client_max_size=BODY_LIMIT_BYTES
+        middlewares=[count_requests, handle_errors, handle_preflight, admit], client_max_size=MAX_BODY_BYTES
     )
     app[CONTEXT] = context
     app[INSTRUMENTS] = Instruments(context)
+    app[ERROR_RESPONSES] = ErrorResponses()
+    limits = context.settings.limits
+    app[BODY_READER] = BodyReader(limits.body_s, limits.incomplete_body_bytes)
+    app[STATUS_ENTRIES] = StatusEntries()
     app.on_response_prepare.append(add_cors_headers)
-    endpoints = (*all_endpoints(), _openapi())
-    roles: dict[Handler, Role | None] = {endpoint.handle: endpoint.role for endpoint in endpoints}
-    roles |= dict.fromkeys(FRONT_PAGE_HANDLERS)
-    app[ROLES] = roles
+    endpoints = (*all_endpoints(), _openapi(), *additional)
+    app[ROLES] = {endpoint.handle: endpoint.role for endpoint in endpoints}
     for endpoint in endpoints:
         for path in endpoint.paths:
             if endpoint.method == "GET":
                 app.router.add_get(path, endpoint.handle)
             else:
                 app.router.add_route(endpoint.method, path, endpoint.handle)
-    if context.settings.demo_command is not None:
-        app.add_routes(front_page_routes())
     return app
 
 
@@ -89,5 +103,5 @@ def _openapi() -> Endpoint:
         handle=serve,
         summary="This API as an OpenAPI 3.1 document",
         role=Role.READ,
-        answer=dict,
+        response=dict,
     )

@@ -1,4 +1,4 @@
-"""What every part of a controller is given: its settings, the database and what is written to it, the event bus."""
+"""The parts of one running controller, passed to all its endpoints."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from aiohttp import web
 
 from plane.controller.api.api_keys import ApiKeyFile
 from plane.controller.api.forward_auth import ForwardAuth
-from plane.controller.api.stream_registry import OpenStreams
-from plane.controller.batched_statements import Writes
-from plane.controller.nodes.metrics_cache import LatestMetrics
-from plane.controller.nodes.node_registry import OpenSockets
+from plane.controller.api.stream_registry import StreamRegistry
+from plane.controller.batched_statements import BatchedStatements
+from plane.controller.connect_statements import ConnectStatements
+from plane.controller.nodes.metrics_cache import MetricsCache
+from plane.controller.nodes.node_registry import NodeRegistry
 from plane.database.event_bus import EventBus
 from plane.database.pool import Database
 from plane.decisions.access import ApiKeys
@@ -23,16 +24,17 @@ __all__ = ["CONTEXT", "Context"]
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """One running controller. ``public_url`` is how others reach it; it stands in status URLs."""
+    """One running controller. ``public_url`` is its URL for clients, used in status URLs."""
 
     settings: ControllerSettings
     public_url: str
     db: Database
     bus: EventBus
-    writes: Writes
-    metrics: LatestMetrics
-    sockets: OpenSockets
-    streams: OpenStreams
+    connect_statements: ConnectStatements
+    statements: BatchedStatements
+    metrics: MetricsCache
+    nodes: NodeRegistry
+    streams: StreamRegistry
     api_keys: ApiKeyFile | ApiKeys | None
     forward_auth: ForwardAuth | None
     source_rules: SourceRules

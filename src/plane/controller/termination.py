@@ -1,31 +1,35 @@
-"""Orders to end a backend, for whatever part of a controller decides that it ends."""
+"""Enqueues orders to terminate backends, for every part of a controller that ends them."""
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterable
 
 from plane.database import actions
-from plane.database.pool import Database, RowGone
+from plane.database.pool import Database
 from plane.protocol.backend_state import TerminationKind, TerminationReason
 from plane.protocol.drone_messages import BackendAction, BackendOrder, TerminateOrder
 from plane.protocol.names import Prefix
 from plane.random_ids import random_name
 
-__all__ = ["order_termination"]
+__all__ = ["terminate_backends"]
 
 
-async def order_termination(
-    db: Database, backend_id: str, drone_id: int, kind: TerminationKind, reason: TerminationReason
+async def terminate_backends(
+    db: Database, backends: Iterable[tuple[str, int]], kind: TerminationKind, reason: TerminationReason
 ) -> None:
-    """Tell the drone to end the backend; the order is kept until the drone has acknowledged it.
+    """Order the drones of ``backends`` (ids of backend and drone) to terminate them, in one statement.
 
-    Nothing is to be done about one that has ended and was deleted meanwhile.
+    An order is stored until its drone has acknowledged it. Backends that were deleted concurrently are skipped.
+
+    Raises:
+        DatabaseUnavailable
     """
-    action = BackendAction(
-        action_id=random_name(Prefix.BACKEND_ACTION),
-        backend_id=backend_id,
-        drone_id=drone_id,
-        action=BackendOrder(terminate=TerminateOrder(kind=kind, reason=reason)),
-    )
-    with suppress(RowGone):
-        await actions.order(db, action)
+    order = BackendOrder(terminate=TerminateOrder(kind=kind, reason=reason))
+    orders = [
+        BackendAction(
+            action_id=random_name(Prefix.BACKEND_ACTION), backend_id=backend_id, drone_id=drone_id, action=order
+        )
+        for backend_id, drone_id in backends
+    ]
+    if orders:
+        await actions.enqueue(db, orders)

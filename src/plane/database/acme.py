@@ -1,7 +1,4 @@
-"""Who may order a cluster's certificate, and what its DNS challenge is answered with. Statements: ``acme.sql``.
-
-Rule: page 3, "Proxy socket" and "DNS socket".
-"""
+"""Leases for ordering a cluster's certificate, and the TXT values of its DNS challenge. The SQL is in ``acme.sql``."""
 
 from __future__ import annotations
 
@@ -15,21 +12,21 @@ _SQL = statements("acme")
 
 
 async def take_lease(db: Database, cluster: str, node_id: int) -> bool:
-    """Whether the node may order the cluster's certificate now."""
+    """Try to acquire the lease of the cluster's certificate for the node."""
     return await db.fetchrow(_SQL["take_certificate_lease"], cluster, node_id, CERTIFICATE_LEASE_S) is not None
 
 
 async def set_txt_value(db: Database, cluster: str, node_id: int, value: str) -> bool:
-    """Answer the challenge with ``value`` (at most 255 characters). False: the node does not hold the lease."""
+    """Set the challenge's value (at most 255 characters). False if the node does not hold the lease."""
     return await db.fetchrow(_SQL["set_txt_value"], cluster, node_id, value) is not None
 
 
 async def release_lease(db: Database, cluster: str, node_id: int) -> None:
-    """The node's order has ended."""
+    """Release the lease, if the node holds it."""
     await db.execute(_SQL["release_certificate_lease"], cluster, node_id)
 
 
 async def txt_values(db: Database, cluster: str) -> tuple[str, ...]:
-    """The values of the cluster's challenge, the newest first: none, one or two."""
+    """Return the values of the cluster's challenge, the newest first: none, one or two."""
     row = await db.fetchrow(_SQL["txt_values"], cluster)
     return () if row is None else tuple(value for value in row.values() if value is not None)

@@ -1,4 +1,4 @@
-"""Orders to drones in the database, kept until acknowledged. Statements: ``actions.sql``."""
+"""Orders to drones, stored until they are acknowledged. The SQL is in ``actions.sql``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from plane.protocol import codec
 from plane.protocol.drone_messages import BackendAction
 from plane.protocol.errors import MessageError
 
-__all__ = ["Acknowledgement", "acknowledge", "have_pending", "order", "pending"]
+__all__ = ["Acknowledgement", "acknowledge", "enqueue", "have_pending", "pending"]
 
 PAGE = 50
 
@@ -24,19 +24,19 @@ _SQL = statements("actions")
 _BEGINNING = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
-async def order(db: Database, action: BackendAction) -> None:
-    """Store an action and tell the drone's controller."""
+async def enqueue(db: Database, orders: Sequence[BackendAction]) -> None:
+    """Store actions and notify the drones' controllers. Actions of backends that no longer exist are skipped."""
     await db.execute(
-        _SQL["order_backend"],
-        action.action_id,
-        action.backend_id,
-        action.drone_id,
-        codec.encode(action).decode(),
+        _SQL["enqueue_actions"],
+        [order.action_id for order in orders],
+        [order.backend_id for order in orders],
+        [order.drone_id for order in orders],
+        [codec.encode(order).decode() for order in orders],
     )
 
 
 async def pending(db: Database, drone_id: int) -> AsyncIterator[BackendAction]:
-    """All actions that the drone has not acknowledged, oldest first, read in pages; unknown ones are skipped."""
+    """Yield the actions that the drone has not acknowledged, oldest first, page by page; unknown ones are skipped."""
     after: tuple[datetime.datetime, str] = (_BEGINNING, "")
     while True:
         rows = await db.fetch(_SQL["pending_actions"], drone_id, *after, PAGE)
@@ -44,15 +44,15 @@ async def pending(db: Database, drone_id: int) -> AsyncIterator[BackendAction]:
             try:
                 yield codec.decode(row["action"], BackendAction)
             except MessageError as error:
-                # Of a later version, say: the others must not wait for it.
-                log.warning("pending action not understood", action=row["id"], error=str(error))
+                # It may be of a later version; the others must not wait for it.
+                log.warning("pending action not decoded", action=row["id"], error=str(error))
         if len(rows) < PAGE:
             return
         after = (rows[-1]["created_at"], rows[-1]["id"])
 
 
 async def have_pending(db: Database, drone_ids: Sequence[int]) -> list[bool]:
-    """Whether a drone has not acknowledged everything."""
+    """Return, for each drone, whether it has unacknowledged actions."""
     found = {row["drone_id"] for row in await db.fetch(_SQL["drones_with_pending_actions"], drone_ids)}
     return [drone_id in found for drone_id in drone_ids]
 
@@ -66,7 +66,7 @@ class Acknowledgement:
 
 
 async def acknowledge(db: Database, acknowledgements: Sequence[Acknowledgement]) -> list[None]:
-    """Drones have applied actions."""
+    """Mark actions as applied by their drones."""
     await db.fetch(
         _SQL["acknowledge_actions"],
         [each.action_id for each in acknowledgements],

@@ -1,4 +1,4 @@
-"""Backends in the database: states, use, routes. Statements: ``backends.sql``."""
+"""Backends: states, keepalives, routes and metrics. The SQL is in ``backends.sql``."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _SQL = statements("backends")
 
 @dataclass(frozen=True, slots=True)
 class StateRow:
-    """A state, and when the database heard of it."""
+    """A state, and when the database stored it."""
 
     state: BackendState
     time: DbTime
@@ -44,7 +44,7 @@ class StateRow:
 
 @dataclass(frozen=True, slots=True)
 class RouteRow:
-    """What a token leads to. ``route`` is None while the backend has no address or is no more."""
+    """The backend of a token. ``route`` is None unless the backend is ready."""
 
     backend_id: str
     status_number: int
@@ -53,14 +53,14 @@ class RouteRow:
 
 @dataclass(frozen=True, slots=True)
 class StateChange:
-    """A backend has entered a state."""
+    """A new state of a backend."""
 
     backend_id: str
     state: BackendState
 
 
 async def record_states(db: Database | Transaction, changes: Sequence[StateChange]) -> list[bool]:
-    """Store states and tell everyone. False where the backend is unknown or its status would not rise."""
+    """Store states and emit their events. False for an unknown backend, or if its status would not rise."""
     rows = await db.fetch(
         _SQL["record_states"],
         [change.backend_id for change in changes],
@@ -74,7 +74,7 @@ async def record_states(db: Database | Transaction, changes: Sequence[StateChang
 
 
 async def state_now(db: Database, backend_id: str) -> tuple[StateRow, int] | None:
-    """The current state and the drone's id; None for an unknown backend."""
+    """Return the current state and the drone's id; None for an unknown backend."""
     row = await db.fetchrow(_SQL["backend_state_now"], backend_id)
     if row is None:
         return None
@@ -82,19 +82,19 @@ async def state_now(db: Database, backend_id: str) -> tuple[StateRow, int] | Non
 
 
 async def history(db: Database, backend_id: str) -> list[StateRow]:
-    """All states, oldest first."""
+    """Return all states, oldest first."""
     rows = await db.fetch(_SQL["backend_state_history"], backend_id)
     return [StateRow(state_from_json(row["state"]), DbTime(row["time"])) for row in rows]
 
 
 async def keep_alive(db: Database, backend_ids: Sequence[str]) -> list[bool]:
-    """The backends are in use. False where there is no such backend any more."""
+    """Store that the backends are in use. False for a backend that is unknown or terminated."""
     alive = {row["id"] for row in await db.fetch(_SQL["keep_alive"], backend_ids)}
     return [backend_id in alive for backend_id in backend_ids]
 
 
 async def backends_to_sweep(db: Database, drone_ids: Sequence[int]) -> list[SweepCandidate]:
-    """The drones' backends that are, or within a sweep interval will be, idle for too long or past their lifetime."""
+    """Return the drones' backends that exceed their idle time or lifetime now or within a sweep interval."""
     rows = await db.fetch(
         _SQL["backends_to_sweep"],
         drone_ids,
@@ -106,7 +106,7 @@ async def backends_to_sweep(db: Database, drone_ids: Sequence[int]) -> list[Swee
 
 
 async def routes(db: Database, tokens: Sequence[str]) -> list[RouteRow | None]:
-    """What connection tokens lead to; None for one that is unknown or expired."""
+    """Return the backends of connection tokens; None for a token that is unknown or expired."""
     found: list[RouteRow | None] = [None] * len(tokens)
     for row in await db.fetch(_SQL["routes_of_tokens"], tokens):
         found[row["place"] - 1] = _route(row)
@@ -133,7 +133,7 @@ def _route(row: asyncpg.Record) -> RouteRow:
 
 
 async def publish_metrics(db: Database, metrics: Sequence[BackendMetrics]) -> list[None]:
-    """Tell whoever listens what backends use."""
+    """Publish metrics on their notification channel."""
     await db.fetch(
         _SQL["publish_metrics"],
         [each.backend_id for each in metrics],

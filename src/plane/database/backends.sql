@@ -1,19 +1,19 @@
 -- name: record_states
--- Events of drones, in order: backend $1[i] has entered $2[i] (number $3[i], address $4[i], whole state $5[i]). Only
--- those by which a status rises are stored and told. A terminated backend frees its key. Returns the places of the
--- ones that rose. Rows are locked in the order of their ids, so that controllers never wait for each other in a circle.
-WITH asked AS (
+-- Stores new states, in order: backend $1[i] has the status $2[i] (number $3[i], address $4[i], whole state $5[i]). Only
+-- states by which the status rises are stored and emitted; returns their indexes. A terminated backend frees its key.
+-- Rows are locked in the order of their ids, so that controllers cannot deadlock.
+WITH given AS (
     SELECT * FROM unnest($1::text[], $2::text[], $3::int[], $4::text[], $5::jsonb[])
-        WITH ORDINALITY AS asked (id, status, number, address, state, place)
+        WITH ORDINALITY AS given (id, status, number, address, state, place)
 ), known AS (
     SELECT id, coalesce(last_status_number, 0) AS number FROM backend
     WHERE id = ANY ($1::text[]) ORDER BY id FOR NO KEY UPDATE
 ), risen AS (
     SELECT later.* FROM (
-        SELECT asked.*, max(number) OVER (
+        SELECT given.*, max(number) OVER (
             PARTITION BY id ORDER BY place ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
         ) AS number_before
-        FROM asked
+        FROM given
     ) later
     JOIN known ON known.id = later.id
     WHERE later.number > greatest(known.number, later.number_before)
@@ -32,12 +32,12 @@ WITH asked AS (
 SELECT place, plane_emit('backend_state', id, state) AS event FROM risen ORDER BY place;
 
 -- name: backend_state_now
--- The state of backend $1, and when the database heard of it.
+-- The current state of backend $1, when it was stored, and the drone.
 SELECT state, floor(extract(epoch FROM last_status_time) * 1000)::bigint AS time, drone_id
 FROM backend WHERE id = $1;
 
 -- name: backend_state_history
--- All states that backend $1 has had, oldest first.
+-- All states of backend $1, oldest first.
 SELECT state, floor(extract(epoch FROM created_at) * 1000)::bigint AS time
 FROM backend_state WHERE backend_id = $1 ORDER BY id;
 
@@ -50,9 +50,9 @@ UPDATE backend SET last_keepalive = now() FROM known WHERE backend.id = known.id
 RETURNING backend.id;
 
 -- name: backends_to_sweep
--- Backends of drones $1 that will be idle for too long, or past their lifetime, in less than $3 seconds, and in how
--- many (negative: they are so already). Not those that end already (status number $2) or were ordered to. An idle
--- time shorter than $4 seconds counts as that, since keepalives of one in use come no more often.
+-- Backends of drones $1 that exceed their idle time or lifetime in less than $3 seconds, with the seconds until then
+-- (negative: overdue). Excludes backends that are terminating (status number $2) or have a pending order to. Idle times
+-- below $4 seconds count as $4, since keepalives of a backend in use are no more frequent.
 SELECT id, drone_id, due_in_s FROM (
     SELECT b.id, b.drone_id, extract(epoch FROM least(
         b.expiration_time,
@@ -73,28 +73,28 @@ WHERE due_in_s < $3
     );
 
 -- name: routes_of_tokens
--- Where connection tokens $1 lead, dynamic or (those that begin with s.) static, and for how long a dynamic one still
--- opens connections. No row for a token that is unknown or has expired.
-SELECT asked.place, route.*
-FROM unnest($1::text[]) WITH ORDINALITY AS asked (token, place)
+-- The backends of connection tokens $1, dynamic or static (with the prefix s.), and how long a dynamic token is still
+-- valid. No row for a token that is unknown or expired.
+SELECT given.place, route.*
+FROM unnest($1::text[]) WITH ORDINALITY AS given (token, place)
 CROSS JOIN LATERAL (
     SELECT b.id, b.cluster_address, b.last_status_number, b.cluster, b.subdomain,
         b.plane_rewrite_prefix, b.plane_token_in_cookie, t.secret_token, t.username, t.auth,
         floor(extract(epoch FROM t.expiration_time - now()) * 1000)::bigint AS expires_in_ms
     FROM token t JOIN backend b ON b.id = t.backend_id
-    WHERE t.token = asked.token AND t.expiration_time > (SELECT plane_now()) AND NOT starts_with(asked.token, 's.')
+    WHERE t.token = given.token AND t.expiration_time > (SELECT plane_now()) AND NOT starts_with(given.token, 's.')
     UNION ALL
     SELECT b.id, b.cluster_address, b.last_status_number, b.cluster, b.subdomain,
         b.plane_rewrite_prefix, b.plane_token_in_cookie, '', NULL, NULL, NULL
     FROM backend b
-    WHERE b.static_token = asked.token AND starts_with(asked.token, 's.')
+    WHERE b.static_token = given.token AND starts_with(given.token, 's.')
     ORDER BY last_status_number
     LIMIT 1
 ) route;
 
 -- name: publish_metrics
--- Metrics $2[i] of backend $1[i] go to whoever listens; nothing is stored.
+-- Publishes the metrics $2[i] of backend $1[i]; nothing is stored.
 SELECT pg_notify('plane_backend_metrics', jsonb_build_object(
     'kind', 'backend_metrics', 'key', id, 'timestamp', now(), 'payload', metrics
 )::text)
-FROM unnest($1::text[], $2::jsonb[]) AS heard (id, metrics);
+FROM unnest($1::text[], $2::jsonb[]) AS given (id, metrics);

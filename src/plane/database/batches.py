@@ -1,7 +1,7 @@
-"""Many small writes in one statement: what comes in while the last batch is under way makes the next one.
+"""Executes many small writes in one statement: items that arrive during one batch form the next.
 
-Each answer is given only after its batch's commit, so it means what it would mean alone.
-`plane.controller.batched_statements` has one `Batcher` per kind of write; the statements are in the files of their
+A result is returned only after the commit of its batch, so it means what it would mean alone.
+`plane.controller.batched_statements` has one `Batcher` per kind of statement; the statements are in the files of their
 aggregates.
 """
 
@@ -21,144 +21,146 @@ __all__ = ["Batcher"]
 
 In = TypeVar("In")
 Out = TypeVar("Out")
-# What is written, who waits for it, and until when by the event loop's clock.
+# An item, the future of its result, and the deadline by the event loop's clock.
 _Entry: TypeAlias = tuple[In, "asyncio.Future[Out]", float]
 
-# What waits for one batcher; beyond that the database is too slow to go on, and callers are told at once.
-WAITING_LIMIT = 20_000
-# Of one statement. Large enough that a statement's fixed cost is nothing, small enough that it is over soon.
-BATCH_LIMIT = 500
-# A request must fail within five seconds when the database is away. Who waits too long is looked for that often, with
-# one timer for all: one for each would cost as much as all else here.
-WAIT_LIMIT_S = 4.5
-LOOK_INTERVAL_S = 0.5
+# Items queued in one batcher. Beyond this the database is too slow, and further items fail at once.
+MAX_QUEUED = 20_000
+# Items of one statement: enough that its fixed cost does not matter, few enough that it takes little time.
+MAX_BATCH_SIZE = 500
+# A request must fail within five seconds when the database is unavailable. One timer checks the deadlines of all items:
+# a timer for each would cost as much as everything else here.
+ITEM_TIMEOUT_S = 4.5
+DEADLINE_CHECK_INTERVAL_S = 0.5
 
 log = structlog.get_logger("plane.database")
 
 
 class Batcher(Generic[In, Out]):
-    """Collects items and writes them together. ``batches`` and ``items`` count what was written.
+    """Queues items and executes them in batches. ``batches`` and ``items`` count what was executed.
 
     Args:
-        write: writes a batch in one transaction and returns one result per item, in order.
-        collect_s: how long the first item of a batch waits for others. 0: only while a batch is under way.
-        at_once: batches that may be under way at the same time. With 1, items are written in the order they came.
-        apart_s: while a batch is under way, the next one starts no sooner after it than this. Where commits are quick
-            batches follow each other and are large; where they are slow, several wait for the disk together.
+        write: executes a batch in one transaction and returns one result per item, in order.
+        linger_s: how long the first item of a batch waits for others. 0: only while another batch is in flight.
+        max_concurrency: batches that may be in flight at once. With 1, items are executed in the order of submission.
+        min_spacing_s: minimum time between the starts of two concurrent batches. With a fast disk, batches then follow
+            each other and are large; with a slow one, several wait for the disk together.
+        item_timeout_s: until a result must be there, for `submit_with_deadline`.
+        max_queued: items that may wait for a batch.
     """
 
     def __init__(
         self,
         write: Callable[[Sequence[In]], Awaitable[Sequence[Out]]],
         *,
-        collect_s: float = 0.0,
-        at_once: int = 1,
-        apart_s: float = 0.0,
+        linger_s: float = 0.0,
+        max_concurrency: int = 1,
+        min_spacing_s: float = 0.0,
+        item_timeout_s: float = ITEM_TIMEOUT_S,
+        max_queued: int = MAX_QUEUED,
     ) -> None:
         self._write = write
-        self._collect_s = collect_s
-        self._at_once = at_once
-        self._apart_s = apart_s
+        self._linger_s = linger_s
+        self._max_concurrency = max_concurrency
+        self._min_spacing_s = min_spacing_s
+        self._item_timeout_s = item_timeout_s
+        self._max_queued = max_queued
         self._started_at = 0.0
-        self._waiting: list[_Entry[In, Out]] = []
-        self._under_way: list[list[_Entry[In, Out]]] = []
-        self._look: asyncio.TimerHandle | None = None
-        self._some = asyncio.Event()
+        self._queued: list[_Entry[In, Out]] = []
+        self._in_flight: list[list[_Entry[In, Out]]] = []
+        self._deadline_timer: asyncio.TimerHandle | None = None
+        self._has_items = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self.batches = 0
         self.items = 0
 
-    def put(self, item: In) -> asyncio.Future[Out]:
-        """Have ``item`` written; the result comes once it is committed, also if nobody waits for it.
+    def submit(self, item: In) -> asyncio.Future[Out]:
+        """Queue ``item`` and return the future of its result, which is set after the commit.
 
-        The future raises:
-            DatabaseUnavailable: it may or may not have been written.
-            Unstorable, or what ``write`` raises for this item alone.
+        The item is executed even if nothing awaits the future. The future raises:
+            DatabaseUnavailable: the item may or may not have been executed.
+            Unstorable, or whatever ``write`` raises for this item alone.
         """
-        return self._put(item, math.inf)
+        return self._submit(item, math.inf)
 
-    def _put(self, item: In, due_s: float) -> asyncio.Future[Out]:
+    def _submit(self, item: In, due_s: float) -> asyncio.Future[Out]:
         future: asyncio.Future[Out] = asyncio.get_running_loop().create_future()
-        if len(self._waiting) >= WAITING_LIMIT:
-            _fail(future, DatabaseUnavailable("the database is too slow: too many writes wait for it"))
+        if len(self._queued) >= self._max_queued:
+            _fail(future, DatabaseUnavailable("the database is too slow: too many statements are queued"))
             return future
-        self._waiting.append((item, future, due_s))
-        self._some.set()
+        self._queued.append((item, future, due_s))
+        self._has_items.set()
         self._idle.clear()
         return future
 
-    def put_soon(self, item: In) -> asyncio.Future[Out]:
-        """As `put`, for somebody who waits, and who is told so if it takes too long.
-
-        The future raises:
-            DatabaseUnavailable, Unstorable: as of `put`.
-        """
+    def submit_with_deadline(self, item: In) -> asyncio.Future[Out]:
+        """Like `submit`, but the future fails with `DatabaseUnavailable` if the batch is not committed in time."""
         loop = asyncio.get_running_loop()
-        if self._look is None:
-            self._look = loop.call_later(LOOK_INTERVAL_S, self._fail_late)
-        return self._put(item, loop.time() + WAIT_LIMIT_S)
+        if self._deadline_timer is None:
+            self._deadline_timer = loop.call_later(DEADLINE_CHECK_INTERVAL_S, self._fail_late)
+        return self._submit(item, loop.time() + self._item_timeout_s)
 
-    async def add(self, item: In) -> Out:
-        """Have ``item`` written, and wait for the result.
+    async def execute(self, item: In) -> Out:
+        """Execute ``item`` and return its result.
 
         Raises:
-            DatabaseUnavailable, Unstorable: as of `put`.
+            DatabaseUnavailable, Unstorable: see `submit_with_deadline`.
         """
-        return await self.put_soon(item)
+        return await self.submit_with_deadline(item)
 
     async def run(self) -> None:
-        """Write what is put, until cancelled."""
-        workers = [asyncio.create_task(self._work()) for _ in range(self._at_once)]
+        """Execute submitted items until cancelled."""
+        workers = [asyncio.create_task(self._work()) for _ in range(self._max_concurrency)]
         try:
             await until_one_ends(workers)
         finally:
             await end_tasks(workers)
-            if self._look is not None:
-                self._look.cancel()
-                self._look = None
-            for _, future, _ in self._waiting:
+            if self._deadline_timer is not None:
+                self._deadline_timer.cancel()
+                self._deadline_timer = None
+            for _, future, _ in self._queued:
                 future.cancel()
 
-    async def until_idle(self) -> None:
-        """Return when nothing waits and nothing is under way."""
+    async def wait_idle(self) -> None:
+        """Return when nothing is queued and nothing is in flight."""
         await self._idle.wait()
 
     def _fail_late(self) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
-        for entries in (self._waiting, *self._under_way):
+        for entries in (self._queued, *self._in_flight):
             for _, future, due_s in entries:
                 if due_s <= now:
-                    _fail(future, DatabaseUnavailable("the database does not answer in time"))
-        idle = not self._waiting and not self._under_way
-        self._look = None if idle else loop.call_later(LOOK_INTERVAL_S, self._fail_late)
+                    _fail(future, DatabaseUnavailable("the database did not respond in time"))
+        idle = not self._queued and not self._in_flight
+        self._deadline_timer = None if idle else loop.call_later(DEADLINE_CHECK_INTERVAL_S, self._fail_late)
 
     async def _work(self) -> None:
         clock = asyncio.get_running_loop().time
         while True:
-            await self._some.wait()
-            if self._collect_s and len(self._waiting) < BATCH_LIMIT:
-                await asyncio.sleep(self._collect_s)
-            if self._under_way and (wait_s := self._started_at + self._apart_s - clock()) > 0:
+            await self._has_items.wait()
+            if self._linger_s and len(self._queued) < MAX_BATCH_SIZE:
+                await asyncio.sleep(self._linger_s)
+            if self._in_flight and (wait_s := self._started_at + self._min_spacing_s - clock()) > 0:
                 await asyncio.sleep(wait_s)
-            batch = self._waiting[:BATCH_LIMIT]
-            del self._waiting[:BATCH_LIMIT]
-            if not self._waiting:
-                self._some.clear()
+            batch = self._queued[:MAX_BATCH_SIZE]
+            del self._queued[:MAX_BATCH_SIZE]
+            if not self._queued:
+                self._has_items.clear()
             if not batch:
                 continue
             self._started_at = clock()
-            self._under_way.append(batch)
+            self._in_flight.append(batch)
             try:
-                # Who has given up, as a request past its limit, is not written for.
+                # Items whose caller has given up, for example a request past its deadline, are not executed.
                 await self._write_batch([entry for entry in batch if not entry[1].done()])
             finally:
-                self._under_way.remove(batch)
+                self._in_flight.remove(batch)
                 for _, future, _ in batch:
                     if not future.done():
                         future.cancel()
-                if not self._waiting and not self._under_way:
+                if not self._queued and not self._in_flight:
                     self._idle.set()
 
     async def _write_batch(self, batch: list[_Entry[In, Out]]) -> None:
@@ -175,8 +177,8 @@ class Batcher(Generic[In, Out]):
             if len(batch) == 1:
                 _fail(batch[0][1], error)
                 return
-            # One of them cannot be written: the others must not suffer for it.
-            log.info("batch refused; its items are written one by one", size=len(batch), error=str(error))
+            # One item cannot be executed; the others must not fail with it.
+            log.info("batch refused; executing its items one by one", size=len(batch), error=str(error))
             for entry in batch:
                 await self._write_batch([entry])
         else:
@@ -188,5 +190,5 @@ class Batcher(Generic[In, Out]):
 def _fail(future: asyncio.Future[Out], error: Exception) -> None:
     if not future.done():
         future.set_exception(error)
-        # Nobody may be waiting any more; that is no error of the batcher.
+        # Retrieve the exception: it is no error of the batcher if nothing awaits the future any more.
         future.exception()

@@ -1,7 +1,4 @@
-"""Deletes from the database what nobody needs any more. Statements: ``cleanup.sql``.
-
-Called by `plane.controller.upkeep.cleaner`. Rule: page 3, "Cleanup".
-"""
+"""Deletes expired and old rows; called by `plane.controller.upkeep.cleaner`. The SQL is in ``cleanup.sql``."""
 
 from __future__ import annotations
 
@@ -10,40 +7,40 @@ from dataclasses import dataclass
 from plane.database.pool import Database
 from plane.database.statements import statements
 
-__all__ = ["Cleaned", "delete_expired_tokens", "delete_old"]
+__all__ = ["DeletedRows", "delete_expired_tokens", "delete_old"]
 
-# Tokens, events and fencing tokens are small and many; a statement that deletes more might not end in time.
-SMALL_ROWS_AT_ONCE = 5_000
+# Tokens, events and fencing tokens are small and many; deleting more in one statement might exceed its timeout.
+SMALL_ROWS_PER_STATEMENT = 5_000
 
 _SQL = statements("cleanup")
 
 
 @dataclass(frozen=True, slots=True)
-class Cleaned:
-    """How much was deleted."""
+class DeletedRows:
+    """Numbers of deleted rows."""
 
     backends: int
     events: int
 
 
 async def delete_expired_tokens(db: Database) -> None:
-    """Forget the connection tokens that have expired."""
-    await _delete_all(db, "delete_expired_tokens", SMALL_ROWS_AT_ONCE)
+    """Delete the connection tokens that have expired."""
+    await _delete_all(db, "delete_expired_tokens", SMALL_ROWS_PER_STATEMENT)
 
 
-async def delete_old(db: Database, min_age_days: int, batch_size: int) -> Cleaned:
-    """Delete terminated backends (``batch_size`` in one transaction) and events older than so many days."""
+async def delete_old(db: Database, min_age_days: int, batch_size: int) -> DeletedRows:
+    """Delete terminated backends (``batch_size`` per transaction), events and fencing tokens of at least this age."""
     backends = await _delete_all(db, "delete_old_backends", batch_size, min_age_days)
-    events = await _delete_all(db, "delete_old_events", SMALL_ROWS_AT_ONCE, min_age_days)
-    await _delete_all(db, "delete_old_fencing_tokens", SMALL_ROWS_AT_ONCE, min_age_days)
-    return Cleaned(backends=backends, events=events)
+    events = await _delete_all(db, "delete_old_events", SMALL_ROWS_PER_STATEMENT, min_age_days)
+    await _delete_all(db, "delete_old_fencing_tokens", SMALL_ROWS_PER_STATEMENT, min_age_days)
+    return DeletedRows(backends=backends, events=events)
 
 
-async def _delete_all(db: Database, statement: str, at_once: int, *args: int) -> int:
-    """Run the statement, whose last argument is how many rows to delete at once, until none are left."""
+async def _delete_all(db: Database, statement: str, batch_size: int, *args: int) -> int:
+    """Run the statement, whose last argument is the batch size, until it deletes fewer rows than that."""
     total = 0
     while True:
-        count = len(await db.fetch(_SQL[statement], *args, at_once))
+        count = len(await db.fetch(_SQL[statement], *args, batch_size))
         total += count
-        if count < at_once:
+        if count < batch_size:
             return total

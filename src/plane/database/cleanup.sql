@@ -1,10 +1,10 @@
 -- name: delete_expired_tokens
--- Up to $1 dynamic tokens that open nothing any more. Returns them.
+-- Deletes up to $1 expired dynamic tokens. Returns them.
 DELETE FROM token WHERE token IN (SELECT token FROM token WHERE expiration_time < (SELECT plane_now()) LIMIT $1)
 RETURNING token;
 
 -- name: delete_old_backends
--- Up to $2 backends that terminated more than $1 days ago, with all that belongs to them. Returns their ids.
+-- Deletes up to $2 backends that terminated more than $1 days ago, with all dependent rows. Returns their ids.
 WITH old AS (
     SELECT id FROM backend
     WHERE last_status = 'terminated' AND last_status_time < (SELECT plane_now()) - make_interval(days => $1)
@@ -22,15 +22,15 @@ DELETE FROM backend USING old WHERE backend.id = old.id
 RETURNING backend.id;
 
 -- name: delete_old_events
--- Up to $2 events older than $1 days. Returns their ids.
+-- Deletes up to $2 events older than $1 days. Returns their ids.
 DELETE FROM event WHERE id IN (
     SELECT id FROM event WHERE created_at < (SELECT plane_now()) - make_interval(days => $1) ORDER BY created_at LIMIT $2
 )
 RETURNING id;
 
 -- name: delete_old_fencing_tokens
--- Up to $2 fencing tokens given more than $1 days ago for keys that nobody holds: tokens are times, so later ones are
--- higher without them, unless the database's clock steps back by as much. Returns their keys.
+-- Deletes up to $2 fencing tokens that were given more than $1 days ago for keys that are not held. Returns their keys.
+-- Tokens are times, so later ones are higher without the old ones, unless the database's clock steps back that far.
 DELETE FROM plane_key_fencing WHERE (namespace, key_name) IN (
     SELECT namespace, key_name FROM plane_key_fencing f
     WHERE f.fencing_token < floor(extract(epoch FROM (SELECT plane_now()) - make_interval(days => $1)) * 1000)

@@ -1,4 +1,4 @@
-"""The database's own clock and timeline. Statements: ``clock.sql``; decided in `plane.decisions.database.clock`."""
+"""The database's clock and timeline. The SQL is in ``clock.sql``; `plane.decisions.database.clock` decides."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from plane.database.statements import statements
 from plane.decisions.database.clock import ClockReading, LastConfirmation
 from plane.timing import KEY_LEASE_S
 
-__all__ = ["ClockRow", "accept_restart", "confirm", "missing_events", "note_failover", "read", "shift"]
+__all__ = ["ClockRow", "accept_restart", "confirm", "missing_events", "read", "record_failover", "shift"]
 
-# A backend that was scheduled so lately may have been so after the step.
+# A backend that was scheduled this recently may have been scheduled after the step.
 NEW_FOR_S = 10.0
 
 _SQL = statements("clock")
@@ -23,8 +23,8 @@ _SQL = statements("clock")
 class ClockRow:
     """A reading of the database's clock and timeline.
 
-    ``known_timeline``: the one on which keys are granted. A timeline is its number and the time of the server's start,
-    with a space between; None where the server does not tell. ``written``: bytes of the server's log; None likewise.
+    ``known_timeline``: the one on which keys are granted. A timeline is its number, a space, and the start time of the
+    server; None where the server does not report it. ``written``: bytes of the server's write-ahead log; None likewise.
     """
 
     reading: ClockReading
@@ -41,7 +41,7 @@ async def read(db: Database, steady_clock: Callable[[], float]) -> ClockRow:
     Raises:
         DatabaseUnavailable
     """
-    # A transaction has its connection before the first reading: waiting for one would make the reading worthless.
+    # The transaction gets its connection before the first reading: waiting for one would make the reading worthless.
     async with db.transaction() as transaction:
         before_s = steady_clock()
         (row,) = await transaction.fetch(_SQL["read_clock"])
@@ -59,7 +59,7 @@ async def read(db: Database, steady_clock: Callable[[], float]) -> ClockRow:
 
 
 async def confirm(db: Database, row: ClockRow, boot_id: str) -> None:
-    """The clock ran as it should when it was read."""
+    """Store that the clock was running correctly when it was read."""
     reading = row.reading
     await db.execute(
         _SQL["confirm_clock"], reading.database_s, boot_id or None, int(reading.before_s * 1000), row.shifted_ms
@@ -67,10 +67,10 @@ async def confirm(db: Database, row: ClockRow, boot_id: str) -> None:
 
 
 async def shift(db: Database, row: ClockRow, step_s: float, *, measured: bool) -> float | None:
-    """Shift the stored times by a step of the clock. Returns by how many seconds they are shifted in all from now on;
-    None if another controller has done so.
+    """Shift the stored times by a step of the clock.
 
-    ``measured`` false: the step may be time in which nobody watched the clock, in which lifetimes went on.
+    Returns the total shift in seconds from now on; None if another controller has shifted them. ``measured`` false: the
+    step may be time in which no controller watched the clock, during which lifetimes continued.
     """
     step_ms = round(step_s * 1000)
     async with db.transaction() as transaction:
@@ -83,10 +83,10 @@ async def shift(db: Database, row: ClockRow, step_s: float, *, measured: bool) -
     return (row.shifted_ms + step_ms) / 1000
 
 
-async def missing_events(db: Database, heard: Sequence[tuple[int, datetime.datetime]], stored: Sequence[str]) -> int:
-    """How many of the events that were heard of, and of the backends that were stored, the database does not have."""
+async def missing_events(db: Database, received: Sequence[tuple[int, datetime.datetime]], stored: Sequence[str]) -> int:
+    """Return how many of the received events and of the stored backends are missing in the database."""
     row = await db.fetchrow(
-        _SQL["missing_events"], [event_id for event_id, _ in heard], [time for _, time in heard], stored
+        _SQL["missing_events"], [event_id for event_id, _ in received], [time for _, time in received], stored
     )
     assert row is not None
     missing: int = row["missing"]
@@ -94,10 +94,10 @@ async def missing_events(db: Database, heard: Sequence[tuple[int, datetime.datet
 
 
 async def accept_restart(db: Database) -> None:
-    """Let keys be granted at once after a restart of the server, by the program that alone has its files."""
+    """Grant keys at once after a restart of the server by this program, which alone has access to its files."""
     await db.execute(_SQL["accept_restart"])
 
 
-async def note_failover(db: Database, timeline: str | None, no_grants_for_s: float) -> None:
-    """The server may have lost commits: no key is granted for a while, and no lease ends sooner than it may."""
-    await db.execute(_SQL["note_failover"], timeline, no_grants_for_s, KEY_LEASE_S)
+async def record_failover(db: Database, timeline: str | None, no_grants_for_s: float) -> None:
+    """Store that the server may have lost commits: grant no keys for a while, and extend all leases."""
+    await db.execute(_SQL["record_failover"], timeline, no_grants_for_s, KEY_LEASE_S)

@@ -6,26 +6,26 @@ SELECT extract(epoch FROM clock_timestamp())::float8 AS database_s, shifted_ms,
 FROM plane_clock WHERE one;
 
 -- name: confirm_clock
--- The database's clock ran as it should at $1 (seconds), when the steady clock of boot $2 said $3 ms; unless the stored
--- times have been shifted since they were shifted by $4 ms.
+-- The database's clock was correct at $1 (seconds), when the steady clock of boot $2 read $3 ms. Has no effect if the
+-- stored times have been shifted since their total shift was $4 ms.
 UPDATE plane_clock SET confirmed_at = to_timestamp($1::float8), boot_id = $2, steady_ms = $3
 WHERE one AND shifted_ms = $4 AND confirmed_at < to_timestamp($1::float8);
 
 -- name: begin_shift
--- The database's clock has stepped by $2 ms, and said $3 (seconds) afterwards. No row: another controller has seen to
--- it, since the stored times had been shifted by $1 ms.
+-- The database's clock has stepped by $2 ms, and read $3 (seconds) afterwards. No row: another controller has handled
+-- the step since the total shift was $1 ms.
 UPDATE plane_clock SET shifted_ms = shifted_ms + $2, confirmed_at = to_timestamp($3::float8), boot_id = NULL
 WHERE one AND shifted_ms = $1
 RETURNING one;
 
 -- name: lock_for_shift
--- Nobody writes a time while all are shifted.
+-- Prevents writes of times until the transaction ends.
 SELECT plane_lock_times();
 
 -- name: shift_times
--- All times by which it is decided what has expired move by $1 seconds (forward if positive). Rows may have been written
--- after the step: no lease ends later than $2 seconds from now, and nothing was heard of in the future; after a step
--- back no time but that is moved.
+-- Moves all times by which expiry is decided by $1 seconds if positive. Rows may have been written after the step: no
+-- lease ends later than $2 seconds from now, and no heartbeat lies in the future. After a step back, only these limits
+-- are applied.
 WITH moved AS (
     SELECT make_interval(secs => greatest($1::float8, 0)) AS by, now() + make_interval(secs => $2) AS lease_end
 ), grants AS (
@@ -45,8 +45,8 @@ UPDATE backend SET last_status_time = least(last_status_time + moved.by, now()),
 FROM moved WHERE last_status <> 'terminated';
 
 -- name: shift_lifetimes
--- The ends of backends' lifetimes move by $1 seconds, but for those that were scheduled in the last $2 seconds, after
--- the step.
+-- Moves the ends of backends' lifetimes by $1 seconds, except for backends that were scheduled in the last $2 seconds,
+-- after the step.
 UPDATE backend SET expiration_time = expiration_time + make_interval(secs => $1)
 WHERE last_status <> 'terminated' AND expiration_time IS NOT NULL AND NOT EXISTS (
     SELECT FROM backend_state s WHERE s.backend_id = backend.id
@@ -55,23 +55,22 @@ WHERE last_status <> 'terminated' AND expiration_time IS NOT NULL AND NOT EXISTS
 );
 
 -- name: missing_events
--- How many of the events that were heard of (id $1[i], recorded at $2[i]) and of the backends $3 that were stored does
--- the database not have?
+-- The number of received events (id $1[i], recorded at $2[i]) and of stored backends $3 that are missing here.
 SELECT (
-    SELECT count(*) FROM unnest($1::int[], $2::timestamptz[]) AS heard (id, at)
-    WHERE NOT EXISTS (SELECT FROM event WHERE event.id = heard.id AND event.created_at = heard.at)
+    SELECT count(*) FROM unnest($1::int[], $2::timestamptz[]) AS received (id, at)
+    WHERE NOT EXISTS (SELECT FROM event WHERE event.id = received.id AND event.created_at = received.at)
 ) + (
     SELECT count(*) FROM unnest($3::text[]) AS stored (id)
     WHERE NOT EXISTS (SELECT FROM backend WHERE backend.id = stored.id)
 ) AS missing;
 
 -- name: accept_restart
--- The server was restarted by who alone has its files: nothing is lost.
+-- The server was restarted by the only program with access to its files: nothing is lost.
 UPDATE plane_clock SET timeline = plane_timeline() WHERE left(timeline, 8) = left(plane_timeline(), 8);
 
--- name: note_failover
--- The server is on timeline $1. No key is granted for $2 seconds. Every lease may have been renewed without this server's
--- knowledge: none ends sooner than in $3 seconds, and no drone counts as silent for longer than that.
+-- name: record_failover
+-- The server is on timeline $1. No key is granted for $2 seconds. This server may have missed the renewal of any lease:
+-- none ends sooner than in $3 seconds, and no drone counts as silent for longer than that.
 WITH clock AS (
     UPDATE plane_clock SET timeline = $1,
         grants_after = greatest(grants_after, now() + make_interval(secs => $2))

@@ -1,24 +1,26 @@
-"""The two trips of connect requests, of several at a time. Statements: ``connect.sql``.
+"""The statements of connect requests, each for several requests at once; the SQL is in ``connect.sql``.
 
-What is done with what they say is decided in `plane.decisions.keys.connect_request`.
+A request whose key is held needs one statement (`reuse_keys` or `look_up_keys`), a new key needs two (`look_up_keys`,
+then `spawn_backends`). `plane.decisions.keys.connect_request` decides what follows from their results.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import asyncpg
 import msgspec
 
-from plane.database.pool import Database, RowGone, Transaction
+from plane.database.pool import Database, ReferencedRowDeleted, Transaction
 from plane.database.statements import statements
 from plane.decisions.keys.connect_request import HeldKey, KeyLookup
-from plane.decisions.keys.drone_selection import BackendCounts, DroneCandidate, DroneHand
+from plane.decisions.keys.drone_selection import DroneCandidate
 from plane.protocol import codec
 from plane.protocol.backend_state import BackendStatus, Scheduled
 from plane.protocol.drone_messages import BackendAction
+from plane.protocol.errors import PlaneError
 from plane.protocol.keys import AcquiredKey, KeyConfig
 from plane.protocol.spawn import SpawnConfig
 from plane.protocol.times import DroneTime
@@ -26,29 +28,30 @@ from plane.timing import DYNAMIC_TOKEN_LIFETIME_S, KEY_LEASE_S, UNHEALTHY_AFTER_
 
 __all__ = [
     "BackendExists",
-    "Lookup",
+    "CountedDrone",
+    "KeyLookups",
+    "KeyQuery",
     "NewBackend",
-    "Question",
     "TokenGrant",
     "look_up_keys",
     "reuse_keys",
     "spawn_backends",
 ]
 
-# Counting stops here, so that a drone with very many backends costs no more than others; of two such ones, either
-# is as good.
-COUNTED_BACKENDS = 1_000
+# Counting stops here: a drone with very many backends must not cost more than others, and between two such drones the
+# choice does not matter.
+MAX_COUNTED_BACKENDS = 1_000
 
 _SQL = statements("connect")
 _SCHEDULED = codec.encode(Scheduled()).decode()
 
 
-class BackendExists(Exception):
-    """A backend with the wanted id exists already, or existed."""
+class BackendExists(PlaneError):
+    """A backend with the requested id exists already, or existed."""
 
 
 class TokenGrant(msgspec.Struct, frozen=True):
-    """The dynamic token that is given if one is to be given, and what it carries. ``auth`` is JSON."""
+    """The dynamic token that is stored if the backend takes dynamic tokens, with its identity. ``auth`` is JSON."""
 
     token: str
     secret_token: str
@@ -61,9 +64,9 @@ class TokenGrant(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class NewBackend:
-    """All that is stored for a new backend. ``action`` is its spawn action, whose key is ``key``.
+    """Everything that is stored for a new backend. ``action`` is its spawn action, whose key is ``key``.
 
-    ``leased_at``: when the key's lease begins, on the drone's clock.
+    ``leased_at``: the start of the key's lease, on the drone's clock.
     """
 
     backend_id: str
@@ -77,21 +80,8 @@ class NewBackend:
     leased_at: DroneTime
 
 
-class Lookup(msgspec.Struct, frozen=True):
-    """What is known of the key.
-
-    ``lease_left_s``: until its holder's lease ends; None without one. The rest is for a new holder, and says nothing
-    where there is one: the database's time in ms, and the last fencing token given for the key.
-    """
-
-    key: KeyLookup
-    lease_left_s: float | None = None
-    db_now_ms: int = 0
-    last_fencing_token: int | None = None
-
-
-class Question(msgspec.Struct, frozen=True):
-    """A connect request's first trip. ``cluster`` None: the request cannot spawn, no drones are looked for."""
+class KeyQuery(msgspec.Struct, frozen=True):
+    """The first query of a connect request. ``cluster`` None: the request cannot spawn, so no drone is needed."""
 
     key: KeyConfig
     grant: TokenGrant
@@ -100,89 +90,94 @@ class Question(msgspec.Struct, frozen=True):
     best_of: int
 
 
-async def reuse_keys(db: Database | Transaction, questions: Sequence[Question]) -> list[Lookup | None]:
-    """Only trip, for keys that are held: each one's holder, given a token if the tag matches; None: it has none now.
+class CountedDrone(NamedTuple):
+    """A candidate for spawning. ``backend_count`` None: it was not counted."""
+
+    candidate: DroneCandidate
+    backend_count: int | None
+
+
+class KeyLookups(NamedTuple):
+    """Result of `look_up_keys`: one lookup per query, and the candidates of each cluster and pool, in random order."""
+
+    keys: list[KeyLookup]
+    candidates: dict[tuple[str, str], list[CountedDrone]]
+
+
+async def reuse_keys(db: Database | Transaction, queries: Sequence[KeyQuery]) -> list[KeyLookup | None]:
+    """Return the live holder of each key, and store its token if the tag matches; None for a key without a live holder.
 
     Costs less than `look_up_keys`, which finds everything that a request may need.
     """
     try:
-        rows = await db.fetch(_SQL["reuse_keys"], *_keys_and_grants(questions), DYNAMIC_TOKEN_LIFETIME_S)
-    except RowGone:
-        # One of the holders ended, and was deleted before it got its token.
-        return [None] * len(questions)
-    found: list[Lookup | None] = [None] * len(questions)
+        rows = await db.fetch(_SQL["reuse_keys"], *_keys_and_grants(queries), DYNAMIC_TOKEN_LIFETIME_S)
+    except ReferencedRowDeleted:
+        # One of the holders ended, and was deleted before its token was stored.
+        return [None] * len(queries)
+    found: list[KeyLookup | None] = [None] * len(queries)
     for row in rows:
-        found[row["place"] - 1] = Lookup(KeyLookup(held=_held(row, live=True), removed=False, drone=None))
+        found[row["place"] - 1] = KeyLookup(_held(row, live=True))
     return found
 
 
 async def look_up_keys(
-    db: Database | Transaction, counts: BackendCounts, questions: Sequence[Question]
-) -> list[Lookup]:
-    """First trip: each key's holder (given a token if it is live and the tag matches), or a drone that could spawn.
+    db: Database | Transaction, queries: Sequence[KeyQuery], uncounted: Sequence[int] = ()
+) -> KeyLookups:
+    """Return each key's holder, and the drones that could spawn for keys without a live one.
 
-    Drones are counted by ``counts``, and those that are not in it any more by the database.
+    A live holder whose tag matches gets the query's token. The backends of drones ``uncounted`` are not counted.
     """
-    now_s = asyncio.get_running_loop().time()
-    places = {(q.cluster, q.pool): 0 for q in questions if q.cluster is not None}
-    places = {wanted: place for place, wanted in enumerate(places, 1)}
+    wanted = {(q.cluster, q.pool): 0 for q in queries if q.cluster is not None}
+    places = {pair: place for place, pair in enumerate(wanted, 1)}
     args = (
-        *_keys_and_grants(questions),
+        *_keys_and_grants(queries),
         DYNAMIC_TOKEN_LIFETIME_S,
         [cluster for cluster, _ in places],
         [pool for _, pool in places],
-        [None if q.cluster is None else places[q.cluster, q.pool] for q in questions],
-        sum(q.best_of for q in questions),
+        [None if q.cluster is None else places[q.cluster, q.pool] for q in queries],
+        sum(q.best_of for q in queries),
         UNHEALTHY_AFTER_S,
-        COUNTED_BACKENDS,
-        counts.recent(now_s),
+        MAX_COUNTED_BACKENDS,
+        uncounted,
     )
     try:
         rows = await db.fetch(_SQL["look_up_keys"], *args)
-    except RowGone:
-        # A holder that ended was deleted before it got its token. It is no holder any more.
+    except ReferencedRowDeleted:
+        # A holder that ended was deleted before its token was stored. It no longer holds the key.
         rows = await db.fetch(_SQL["look_up_keys"], *args)
-    hands = _hands(rows[0]["drones"], len(places), counts, now_s)
-    return [
-        Lookup(
-            key=KeyLookup(
-                held=None if row["id"] is None else _held(row, live=row["live"]),
-                removed=row["removed"],
-                may_grant=row["may_grant"],
-                drone=None
-                if question.cluster is None or row["live"]
-                else hands[places[question.cluster, question.pool]].deal(question.best_of),
-            ),
+    keys = [
+        KeyLookup(
+            held=None if row["id"] is None else _held(row, live=row["live"]),
+            removed=row["removed"],
+            may_grant=row["may_grant"],
             lease_left_s=row["lease_left_s"],
             db_now_ms=row["db_now"],
             last_fencing_token=row["last_fencing_token"],
         )
-        for question, row in zip(questions, rows, strict=True)
+        for row in rows
     ]
+    return KeyLookups(keys, _candidates(rows[0]["drones"], list(places)))
 
 
-def _keys_and_grants(questions: Sequence[Question]) -> tuple[list[str | None], ...]:
-    """The parameters with which both statements for keys begin: $1 to $7, an array each."""
+def _keys_and_grants(queries: Sequence[KeyQuery]) -> tuple[list[str | None], ...]:
+    """Return the arrays $1 to $7 of both statements for keys."""
     return (
-        [q.key.namespace for q in questions],
-        [q.key.name for q in questions],
-        [q.key.tag for q in questions],
-        [q.grant.token for q in questions],
-        [q.grant.secret_token for q in questions],
-        [q.grant.user for q in questions],
-        [q.grant.auth for q in questions],
+        [q.key.namespace for q in queries],
+        [q.key.name for q in queries],
+        [q.key.tag for q in queries],
+        [q.grant.token for q in queries],
+        [q.grant.secret_token for q in queries],
+        [q.grant.user for q in queries],
+        [q.grant.auth for q in queries],
     )
 
 
-def _hands(drones: str | None, places: int, counts: BackendCounts, now_s: float) -> dict[int, DroneHand]:
-    """The drones of each cluster and pool that were asked for, by its place."""
-    found: dict[int, list[DroneCandidate]] = {place: [] for place in range(1, places + 1)}
+def _candidates(drones: str | None, wanted: Sequence[tuple[str, str]]) -> dict[tuple[str, str], list[CountedDrone]]:
+    found: dict[tuple[str, str], list[CountedDrone]] = {pair: [] for pair in wanted}
     for drone in codec.decode(drones, list) if drones else []:
-        if drone["backend_count"] is not None:
-            counts.counted(drone["id"], drone["backend_count"], now_s)
         candidate = DroneCandidate(drone_id=drone["id"], name=drone["name"], local_time=DroneTime(drone["local_time"]))
-        found[drone["wanted"]].append(candidate)
-    return {place: DroneHand(candidates, counts) for place, candidates in found.items()}
+        found[wanted[drone["wanted"] - 1]].append(CountedDrone(candidate, drone["backend_count"]))
+    return found
 
 
 def _held(row: asyncpg.Record, *, live: bool) -> HeldKey:
@@ -198,43 +193,44 @@ def _held(row: asyncpg.Record, *, live: bool) -> HeldKey:
 
 
 async def spawn_backends(db: Database | Transaction, wanted: Sequence[NewBackend]) -> list[bool]:
-    """Second trip: store backends with all that belongs to them, and tell the drones' controllers.
+    """Store backends with their keys, states, spawn actions and tokens, and notify the drones' controllers.
 
-    False where another connect took the key meanwhile, be it of the same batch, or where no key is granted now.
+    Returns false for a backend that was not stored: another connect (of the same batch, perhaps) took the key
+    concurrently, or no keys are granted now.
 
     Raises:
-        BackendExists: a backend with a wanted id exists; nothing was stored.
+        BackendExists: a backend with a requested id exists; nothing was stored.
     """
     first = {(new.key.key.namespace, new.key.key.name): new for new in reversed(wanted)}
-    asked = [first[key] for key in sorted(first)]
+    unique = [first[key] for key in sorted(first)]
     try:
         rows = await db.fetch(
             _SQL["spawn_backends"],
-            [new.backend_id for new in asked],
-            [new.cluster for new in asked],
-            [new.action.drone_id for new in asked],
-            [new.config.lifetime_limit_seconds for new in asked],
-            [new.config.max_idle_seconds for new in asked],
-            [new.key.key.namespace for new in asked],
-            [new.key.key.name for new in asked],
-            [new.key.key.tag for new in asked],
-            [new.key.token for new in asked],
-            [new.key_is_random for new in asked],
-            [new.static_token for new in asked],
-            [new.config.subdomain for new in asked],
-            [new.action.action_id for new in asked],
-            [codec.encode(new.action).decode() for new in asked],
-            [new.grant.token for new in asked],
-            [new.grant.secret_token for new in asked],
-            [new.grant.user for new in asked],
-            [new.grant.auth for new in asked],
+            [new.backend_id for new in unique],
+            [new.cluster for new in unique],
+            [new.action.drone_id for new in unique],
+            [new.config.lifetime_limit_seconds for new in unique],
+            [new.config.max_idle_seconds for new in unique],
+            [new.key.key.namespace for new in unique],
+            [new.key.key.name for new in unique],
+            [new.key.key.tag for new in unique],
+            [new.key.token for new in unique],
+            [new.key_is_random for new in unique],
+            [new.static_token for new in unique],
+            [new.config.subdomain for new in unique],
+            [new.action.action_id for new in unique],
+            [codec.encode(new.action).decode() for new in unique],
+            [new.grant.token for new in unique],
+            [new.grant.secret_token for new in unique],
+            [new.grant.user for new in unique],
+            [new.grant.auth for new in unique],
             KEY_LEASE_S,
             BackendStatus.SCHEDULED.number,
             _SCHEDULED,
             DYNAMIC_TOKEN_LIFETIME_S,
-            [new.leased_at.ms for new in asked],
-            [new.config.rewrite_prefix is True for new in asked],
-            [new.config.token_in_cookie is True for new in asked],
+            [new.leased_at.ms for new in unique],
+            [new.config.rewrite_prefix is True for new in unique],
+            [new.config.token_in_cookie is True for new in unique],
         )
     except asyncpg.UniqueViolationError as error:
         raise BackendExists from error

@@ -1,12 +1,12 @@
 -- name: reuse_keys
--- Connect, only trip, for several requests whose keys are held: the live holder of the key ($1[i] namespace, $2[i] name).
--- If it has the tag $3[i] and no static token, it gets the dynamic token $4[i] (secret $5[i], user $6[i], auth $7[i])
--- for $8 seconds. There is no row for a key that is held no more.
+-- The only statement of connects whose keys are held: returns the live holder of each key ($1[i] namespace, $2[i] name).
+-- A holder with the tag $3[i] and no static token gets the dynamic token $4[i] (secret $5[i], user $6[i], auth $7[i])
+-- for $8 seconds. There is no row for a key without a live holder.
 WITH held AS (
-    SELECT asked.*, k.id, k.tag, b.cluster, b.last_status, b.static_token, b.subdomain
+    SELECT query.*, k.id, k.tag, b.cluster, b.last_status, b.static_token, b.subdomain
     FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::jsonb[])
-        WITH ORDINALITY AS asked (namespace, key_name, wanted_tag, token, secret_token, username, auth, place)
-    JOIN backend_key k ON k.namespace = asked.namespace AND k.key_name = asked.key_name AND k.expires_at > now()
+        WITH ORDINALITY AS query (namespace, key_name, wanted_tag, token, secret_token, username, auth, place)
+    JOIN backend_key k ON k.namespace = query.namespace AND k.key_name = query.key_name AND k.expires_at > now()
     JOIN backend b ON b.id = k.id
 ), issued AS (
     INSERT INTO token (token, backend_id, expiration_time, username, auth, secret_token)
@@ -16,24 +16,24 @@ WITH held AS (
 SELECT place, id, tag, cluster, last_status, static_token, subdomain FROM held;
 
 -- name: look_up_keys
--- Connect, first trip, for several requests: who holds the key ($1[i] namespace, $2[i] name)? If a live holder has the
--- tag $3[i] and no static token, it gets the dynamic token $4[i] (secret $5[i], user $6[i], auth $7[i]) for $8 seconds.
--- An expired holder's row is deleted, if it is still expired. The first row also has, for each of the clusters $9 and
--- pools $10 in which a request without a live holder may spawn ($11[i] is its place there), up to $12 random
--- drones that may take a new backend: healthy, that is heard of within $13 seconds. Backends of a drone beyond
--- $14 are not counted, and those of drones $15 not at all. Whether anything has expired is asked of `plane_now`: the
--- database's clock may have stepped forward.
+-- The first statement of connects: returns the holder of each key ($1[i] namespace, $2[i] name), if any. A live holder
+-- with the tag $3[i] and no static token gets the dynamic token $4[i] (secret $5[i], user $6[i], auth $7[i]) for $8
+-- seconds. An expired holder's row is deleted if it is still expired. The first row also has, for each of the clusters
+-- $9 and pools $10 in which a request without a live holder may spawn ($11[i] is the index of its pair), up to $12 random
+-- drones that may take a new backend, with heartbeats of drone and controller within $13 seconds. At most $14 backends
+-- of a drone are counted, and none of the drones $15. Expiry is decided by `plane_now`, since the database's clock may
+-- have stepped forward.
 WITH clock AS (
     SELECT plane_now() AS now
 ), held AS (
-    SELECT asked.*, holder.*
+    SELECT query.*, holder.*
     FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::jsonb[], $11::int[])
-        WITH ORDINALITY AS asked (namespace, key_name, wanted_tag, token, secret_token, username, auth, wants, place)
+        WITH ORDINALITY AS query (namespace, key_name, wanted_tag, token, secret_token, username, auth, wants, place)
     LEFT JOIN LATERAL (
         SELECT k.id, k.tag, k.expires_at > (SELECT now FROM clock) AS live, extract(epoch FROM k.expires_at - now())::float8 AS lease_left_s,
             b.cluster, b.last_status, b.static_token, b.subdomain
         FROM backend_key k JOIN backend b ON b.id = k.id
-        WHERE k.namespace = asked.namespace AND k.key_name = asked.key_name
+        WHERE k.namespace = query.namespace AND k.key_name = query.key_name
         LIMIT 1
     ) holder ON true
 ), issued AS (
@@ -90,39 +90,39 @@ FROM held
 ORDER BY place;
 
 -- name: spawn_backends
--- Connect, second trip, for several requests: each one's backend, key, first state, spawn action and token, all or
--- nothing of each. Returns the ids of those that were stored. Not stored: another request took the key meanwhile, or was
--- given a fencing token not below this one's; or keys are not granted now; or the drone has connected anew since its
--- clock said $23[i] (milliseconds since the epoch), when the lease began. A unique violation: a backend's id exists. Rows come in the order of
--- their keys, so that controllers never wait for each other in a circle.
-WITH asked AS (
+-- The second statement of connects with new keys: stores each request's backend, key, first state, spawn action and
+-- token, all or none of them. Returns the ids of the stored backends. A backend is not stored if another request took
+-- the key concurrently or was given an equal or higher fencing token, if no keys are granted now, or if the drone has
+-- connected again since its clock read $23[i] (milliseconds since the epoch), the start of the lease. A unique violation
+-- means that a backend's id exists. Rows are sorted by key, so that controllers cannot deadlock.
+WITH given AS (
     SELECT * FROM unnest(
         $1::text[], $2::text[], $3::int[], $4::int[], $5::int[], $6::text[], $7::text[], $8::text[], $9::bigint[], $10::bool[],
         $11::text[], $12::text[], $13::text[], $14::jsonb[], $15::text[], $16::text[], $17::text[], $18::jsonb[],
         $23::bigint[], $24::bool[], $25::bool[]
-    ) AS asked (
+    ) AS given (
         backend_id, cluster, drone_id, lifetime_s, idle_s, namespace, key_name, tag, fencing_token, key_is_random,
         static_token, subdomain, action_id, action, token, secret_token, username, auth, leased_at,
         rewrite_prefix, token_in_cookie
     )
     WHERE (SELECT plane_may_grant()) AND EXISTS (
-        SELECT FROM drone WHERE drone.id = asked.drone_id
-            AND drone.last_local_time >= to_timestamp(asked.leased_at / 1000.0)
+        SELECT FROM drone WHERE drone.id = given.drone_id
+            AND drone.last_local_time >= to_timestamp(given.leased_at / 1000.0)
     )
 ), fenced AS (
     INSERT INTO plane_key_fencing (namespace, key_name, fencing_token)
-    SELECT namespace, key_name, fencing_token FROM asked WHERE NOT key_is_random
+    SELECT namespace, key_name, fencing_token FROM given WHERE NOT key_is_random
     ON CONFLICT (namespace, key_name) DO UPDATE SET fencing_token = excluded.fencing_token
         WHERE plane_key_fencing.fencing_token < excluded.fencing_token
     RETURNING namespace, key_name
 ), new_key AS (
     INSERT INTO backend_key (id, namespace, key_name, tag, expires_at, fencing_token)
     SELECT backend_id, namespace, key_name, tag, now() + make_interval(secs => $19), fencing_token
-    FROM asked WHERE key_is_random OR (namespace, key_name) IN (SELECT namespace, key_name FROM fenced)
+    FROM given WHERE key_is_random OR (namespace, key_name) IN (SELECT namespace, key_name FROM fenced)
     ON CONFLICT (namespace, key_name) DO NOTHING
     RETURNING id
 ), new AS (
-    SELECT asked.* FROM asked JOIN new_key ON new_key.id = asked.backend_id
+    SELECT given.* FROM given JOIN new_key ON new_key.id = given.backend_id
 ), new_backend AS (
     INSERT INTO backend (
         id, cluster, last_status, last_status_number, last_status_time, drone_id, expiration_time,

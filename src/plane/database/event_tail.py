@@ -1,7 +1,7 @@
 """Follows the events of a database from outside a controller; for `plane db events`.
 
-`notifications.EventBus` is for controllers: it replays, fans out, and survives lost connections. A person who watches
-wants what comes from now on, and to be told when the connection is gone.
+`event_bus.EventBus` is for controllers: it replays, distributes, and reconnects. This reader yields events from now on,
+and fails when its connection is lost.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from plane.protocol.notifications import EVENTS_CHANNEL, Event
 
 __all__ = ["follow_events"]
 
-# Beyond that the watcher is too slow, and is told so.
-INBOX_LIMIT = 10_000
+# Beyond this number of queued events the reader is too slow.
+MAX_QUEUED = 10_000
 PING_INTERVAL_S = 10.0
-PING_LIMIT_S = 5.0
+PING_TIMEOUT_S = 5.0
 
 _SQL = statements("events")
 
 
 async def follow_events(url: str) -> AsyncIterator[Event]:
-    """Events as they come, until the iteration is ended. What is no event of ours is left out.
+    """Yield new events until the iteration is closed. Notifications that are no events of Plane are skipped.
 
     Raises:
         ConfigurationError: cannot connect.
@@ -38,23 +38,23 @@ async def follow_events(url: str) -> AsyncIterator[Event]:
         connection = await connect(url)
     except CANNOT_CONNECT as error:
         raise cannot_connect(error) from error
-    inbox: asyncio.Queue[str] = asyncio.Queue(INBOX_LIMIT)
+    inbox: asyncio.Queue[str] = asyncio.Queue(MAX_QUEUED)
 
-    def notified(*args: object) -> None:
+    def on_notification(*args: object) -> None:
         if not inbox.full():
             inbox.put_nowait(str(args[-1]))
 
     try:
-        await connection.add_listener(EVENTS_CHANNEL, notified)
+        await connection.add_listener(EVENTS_CHANNEL, on_notification)
         while True:
             try:
                 async with asyncio.timeout(PING_INTERVAL_S):
                     payload = await inbox.get()
             except TimeoutError:
-                await connection.execute("SELECT 1", timeout=PING_LIMIT_S)
+                await connection.execute("SELECT 1", timeout=PING_TIMEOUT_S)
                 continue
-            if inbox.qsize() >= INBOX_LIMIT - 1:
-                raise DatabaseUnavailable("events come faster than they are read")
+            if inbox.qsize() >= MAX_QUEUED - 1:
+                raise DatabaseUnavailable("events arrive faster than they are read")
             try:
                 event = codec.decode(payload, Event)
             except MessageError:

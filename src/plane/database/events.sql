@@ -7,5 +7,5 @@ SELECT coalesce(max(id), 0) AS id FROM event;
 SELECT id, kind, key, created_at, data FROM event WHERE id > $1 ORDER BY id LIMIT $2;
 
 -- name: event
--- One event, whose payload was too large to travel.
+-- The payload of an event, for a notification that was too large to carry it.
 SELECT data FROM event WHERE id = $1;

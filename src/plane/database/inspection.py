@@ -1,4 +1,4 @@
-"""What an operator asks about backends. Statements: ``inspection.sql``."""
+"""Queries of operators about backends and nodes. The SQL is in ``inspection.sql``."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ _SQL = statements("inspection")
 
 @dataclass(frozen=True, slots=True)
 class TerminationCandidate:
-    """A backend that is, or is about to be, idle for too long or past its lifetime.
+    """A backend that exceeds its idle time or lifetime, or is about to.
 
     Attributes:
         due_in_s: seconds until then; negative: it is overdue.
-        ordered_s: seconds since it was first ordered to end; None: it was not.
+        ordered_s: seconds since the first order to terminate it; None: there was none.
         acknowledged: its drone has applied such an order.
     """
 
@@ -57,16 +57,16 @@ async def list_backends(
     *,
     drone: str | None = None,
 ) -> BackendList:
-    """Backends by cluster, key's name and namespace, and drone's name (None: any).
+    """Return backends by cluster, name and namespace of the key, and name of the drone (None: any).
 
-    ``status``: one, "live" for all but terminated, or "all".
+    ``status``: a status, "live" for all but terminated, or "all".
     """
     rows = await db.fetch(_SQL["list_backends"], cluster, status, key, namespace, limit + 1, drone)
     return BackendList([BackendSummary(**_summary(row)) for row in rows[:limit]], more=len(rows) > limit)
 
 
 async def inspect_backend(db: Database, backend_id: str) -> BackendDetail | None:
-    """All that is known of a backend; None if it is not."""
+    """Return everything that is stored of a backend; None for an unknown backend."""
     row = await db.fetchrow(_SQL["inspect_backend"], backend_id)
     if row is None:
         return None
@@ -76,20 +76,20 @@ async def inspect_backend(db: Database, backend_id: str) -> BackendDetail | None
     return BackendDetail(states=states, **_summary(row), **{name: row[name] for name in own + counts})
 
 
-async def list_nodes(db: Database, cluster: str | None, *, also_gone: bool, limit: int) -> NodeList:
-    """Nodes of a cluster (None: of all, DNS servers included); ``also_gone``: also those without a connection."""
-    rows = await db.fetch(_SQL["list_nodes"], cluster, also_gone, limit + 1)
+async def list_nodes(db: Database, cluster: str | None, *, include_disconnected: bool, limit: int) -> NodeList:
+    """Return the nodes of a cluster (None: of all clusters, and DNS servers)."""
+    rows = await db.fetch(_SQL["list_nodes"], cluster, include_disconnected, limit + 1)
     return NodeList([_node(row) for row in rows[:limit]], more=len(rows) > limit)
 
 
 async def drone_id(db: Database, cluster: str, drone: str) -> int | None:
-    """The node's id of a drone; None if there is none of that name."""
+    """Return the node id of a drone; None for an unknown drone."""
     row = await db.fetchrow(_SQL["drone_id"], cluster, drone)
     return None if row is None else int(row["id"])
 
 
 async def termination_candidates(db: Database, drone_id: int) -> list[TerminationCandidate]:
-    """The backends of a drone that a sweep ends now or within its interval, those with an order included."""
+    """Return the drone's backends that a sweep terminates now or within its interval, also those already ordered to."""
     rows = await db.fetch(_SQL["termination_candidates"], drone_id, SWEEP_INTERVAL_S, MIN_IDLE_S)
     return [
         TerminationCandidate(

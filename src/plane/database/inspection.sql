@@ -1,6 +1,6 @@
 -- name: list_backends
--- Up to $5 backends, the latest change first: of cluster $1, with status $2, and started for the key named $3 in
--- namespace $4 on drone $6, where these are not null. Status 'live': all but terminated; 'all'.
+-- Up to $5 backends, the latest change first, of cluster $1, with status $2, spawned for the key named $3 in namespace
+-- $4 on drone $6; null matches any. The status may also be 'live' (all but terminated) or 'all'.
 SELECT b.id, b.cluster, b.last_status AS status, b.drone_id, node.name AS drone, drone.pool,
     floor(extract(epoch FROM b.last_status_time) * 1000)::bigint AS since,
     floor(extract(epoch FROM now() - b.last_keepalive))::bigint AS quiet_s,
@@ -26,7 +26,7 @@ ORDER BY b.last_status_time DESC, b.id
 LIMIT $5;
 
 -- name: inspect_backend
--- All that is known of backend $1.
+-- Everything that is stored of backend $1.
 SELECT b.id, b.cluster, b.last_status AS status, node.name AS drone, drone.pool, b.cluster_address AS address,
     b.subdomain, b.static_token IS NOT NULL AS static_token, b.allowed_idle_seconds AS max_idle_s,
     floor(extract(epoch FROM b.last_status_time) * 1000)::bigint AS since,
@@ -44,7 +44,7 @@ LEFT JOIN backend_key k ON k.id = b.id
 WHERE b.id = $1;
 
 -- name: list_nodes
--- Nodes of cluster $1 (null: all), connected ones first; with $2 also those that are not connected.
+-- Up to $3 nodes of cluster $1 (null: all), connected ones first; with $2 also disconnected ones.
 SELECT node.id, node.kind, node.name, node.cluster, node.controller, node.plane_version, node.plane_hash,
     host(node.ip) AS ip, drone.ready, drone.draining, drone.pool,
     floor(extract(epoch FROM now() - node.last_connection_start_time))::bigint AS connected_s,
@@ -58,13 +58,13 @@ ORDER BY node.controller IS NULL, node.cluster NULLS LAST, node.kind, node.name
 LIMIT $3;
 
 -- name: drone_id
--- The node's id of drone $2 in cluster $1.
+-- The node id of drone $2 in cluster $1.
 SELECT node.id FROM node JOIN drone ON drone.id = node.id WHERE node.cluster = $1 AND node.name = $2;
 
 -- name: termination_candidates
--- Backends of drone $1 that have not ended and that are, or in less than $2 seconds will be, idle for too long or past
--- their lifetime: in how many seconds (negative: they are so already), and how many seconds ago they were ordered to
--- end. An idle time shorter than $3 seconds counts as that; see backends_to_sweep.
+-- Backends of drone $1 that are not terminated and exceed their idle time or lifetime in less than $2 seconds: the
+-- seconds until then (negative: overdue), and the seconds since the first order to terminate them. Idle times below $3
+-- seconds count as $3; see backends_to_sweep.
 SELECT candidate.id, candidate.last_status, candidate.due_in_s, sent.ordered_s, coalesce(sent.acknowledged, false) AS acknowledged
 FROM (
     SELECT b.id, b.drone_id, b.last_status, extract(epoch FROM least(

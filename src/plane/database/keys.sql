@@ -1,5 +1,5 @@
 -- name: renew_keys
--- Extends the leases of the keys of backends $1 by $2 seconds. Returns those that may be renewed and were.
+-- Renews the leases of the keys of backends $1 for $2 seconds. Returns the backends whose keys were renewable.
 WITH renewable AS (
     SELECT id FROM backend_key WHERE id = ANY ($1::text[]) AND allow_renew ORDER BY id FOR NO KEY UPDATE
 )
@@ -8,5 +8,5 @@ FROM renewable WHERE backend_key.id = renewable.id
 RETURNING backend_key.id;
 
 -- name: prevent_renewal
--- The key of backend $1 ends with its present lease. No row: it holds none.
+-- The key of backend $1 expires with its current lease. No row: the backend holds no key.
 UPDATE backend_key SET allow_renew = false WHERE id = $1 RETURNING id;

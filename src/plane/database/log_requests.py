@@ -1,4 +1,4 @@
-"""Questions for a backend's output, and their answers, from one controller to another. Nothing of it is stored."""
+"""Log requests and their responses between controllers. Nothing is stored. The SQL is in ``log_requests.sql``."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from plane.protocol import codec
 from plane.protocol.logs import LogsRead, ReadLogs
 from plane.protocol.notifications import EventKind
 
-__all__ = ["answer", "ask"]
+__all__ = ["request", "respond"]
 
 _SQL = statements("log_requests")
 
 
-async def ask(db: Database, drone_id: int, request: ReadLogs) -> None:
-    """Let the controller to which the drone is connected ask it."""
-    await db.execute(_SQL["notify_logs"], str(EventKind.LOGS_WANTED), str(drone_id), codec.encode(request).decode())
+async def request(db: Database, drone_id: int, read: ReadLogs) -> None:
+    """Send a request to the controller to which the drone is connected."""
+    await db.execute(_SQL["notify_logs"], str(EventKind.LOGS_WANTED), str(drone_id), codec.encode(read).decode())
 
 
-async def answer(db: Database, read: LogsRead) -> None:
-    """Let the controller that asked know."""
+async def respond(db: Database, read: LogsRead) -> None:
+    """Send a drone's response to the controller that made the request."""
     await db.execute(_SQL["notify_logs"], str(EventKind.LOGS_READ), read.request_id, codec.encode(read).decode())

@@ -1,4 +1,7 @@
-"""Backends whose drone is lost. Statements: ``lost_backends.sql``; decided in `decisions.backends.lost_drones`."""
+"""Backends that may be lost, stuck, or without a key. The SQL is in ``lost_backends.sql``.
+
+`plane.decisions.backends.lost_drones` decides what happens to them.
+"""
 
 from __future__ import annotations
 
@@ -17,26 +20,26 @@ from plane.timing import (
     TERMINATE_AGAIN_AFTER_S,
 )
 
-__all__ = ["PAGE", "doubtful", "send_again", "try_lock"]
+__all__ = ["PAGE", "resend_spawns", "suspects", "try_lock"]
 
 PAGE = 500
-# Any number that no other program on the database uses.
+# An arbitrary number that no other program on the database uses.
 ADVISORY_LOCK = 0x504C_414E_4552
 
 _SQL = statements("lost_backends")
 
 
 async def try_lock(db: Transaction) -> bool:
-    """Whether this controller may reap until the transaction ends; false while another does."""
+    """Try to become the one controller that reaps, until the transaction ends."""
     rows = await db.fetch(_SQL["try_reaper_lock"], ADVISORY_LOCK)
     mine: bool = rows[0]["mine"]
     return mine
 
 
-async def doubtful(db: Transaction) -> list[SuspectBackend]:
-    """A page of the backends that may be lost or stuck."""
+async def suspects(db: Transaction) -> list[SuspectBackend]:
+    """Return a page of the backends that may be lost, stuck, or without a key."""
     rows = await db.fetch(
-        _SQL["doubtful_backends"],
+        _SQL["suspect_backends"],
         DRONE_LOST_AFTER_S,
         SCHEDULED_TIMEOUT_S,
         KEY_LEASE_S - KEY_HARD_TERMINATE_AFTER_S,
@@ -60,6 +63,6 @@ async def doubtful(db: Transaction) -> list[SuspectBackend]:
     ]
 
 
-async def send_again(db: Transaction, backend_ids: Sequence[str]) -> None:
-    """Have the spawn actions of these backends sent to their drones once more."""
-    await db.fetch(_SQL["send_spawn_again"], backend_ids)
+async def resend_spawns(db: Transaction, backend_ids: Sequence[str]) -> None:
+    """Mark the backends' spawn actions as unacknowledged, and notify their drones' controllers again."""
+    await db.fetch(_SQL["resend_spawn_actions"], backend_ids)

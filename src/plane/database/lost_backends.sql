@@ -1,20 +1,20 @@
 -- name: try_reaper_lock
--- One controller at a time reaps: true if it is this one, until the transaction ends.
+-- Only one controller reaps at a time: true if this transaction got the lock.
 SELECT pg_try_advisory_xact_lock($1) AS mine;
 
--- name: doubtful_backends
+-- name: suspect_backends
 -- Up to $4 backends that are not terminated, and whose drone has been silent for more than $1 seconds, or that have
--- been scheduled for more than $2 seconds, or whose key has been gone or expired for $5 seconds, and were not ordered to
--- end (hard) in the last $6 seconds. $3: seconds from a key's hard deadline on the drone to its expiry. Those that may
--- have to be given up come first.
+-- been scheduled for more than $2 seconds, or whose key is missing or has been expired for $5 seconds without a hard
+-- termination order in the last $6 seconds. $3: seconds from a key's hard deadline on the drone to its expiry. Backends
+-- that may be lost come first.
 WITH clock AS (
     SELECT plane_now() AS now
 ), drones AS (
-    SELECT drone.id, coalesce(drone.last_heartbeat, node.last_connection_start_time, 'epoch') AS heard
+    SELECT drone.id, coalesce(drone.last_heartbeat, node.last_connection_start_time, 'epoch') AS last_seen
     FROM drone JOIN node ON node.id = drone.id
-), doubtful AS (
+), suspect AS (
     SELECT b.id FROM drones JOIN backend b ON b.drone_id = drones.id
-    WHERE drones.heard < (SELECT now FROM clock) - make_interval(secs => $1) AND b.last_status <> 'terminated'
+    WHERE drones.last_seen < (SELECT now FROM clock) - make_interval(secs => $1) AND b.last_status <> 'terminated'
     UNION
     SELECT id FROM backend
     WHERE last_status = 'scheduled' AND last_status_time < (SELECT now FROM clock) - make_interval(secs => $2)
@@ -29,7 +29,7 @@ WITH clock AS (
         )
 )
 SELECT b.id, b.drone_id, b.last_status,
-    extract(epoch FROM (SELECT now FROM clock) - drones.heard)::float8 AS drone_silent_s,
+    extract(epoch FROM (SELECT now FROM clock) - drones.last_seen)::float8 AS drone_silent_s,
     extract(epoch FROM (SELECT now FROM clock) - b.last_status_time)::float8 AS in_status_s,
     coalesce(k.expires_at - make_interval(secs => $3) < (SELECT now FROM clock), true) AS past_hard_deadline,
     coalesce(k.expires_at < (SELECT now FROM clock) - make_interval(secs => $5), true) AS key_gone,
@@ -41,15 +41,15 @@ SELECT b.id, b.drone_id, b.last_status,
         SELECT extract(epoch FROM (SELECT now FROM clock) - min(a.created_at))::float8 FROM backend_action a
         WHERE a.backend_id = b.id AND a.action #>> '{action,Terminate,reason}' = 'lost'
     ) AS end_ordered_s
-FROM doubtful
-JOIN backend b ON b.id = doubtful.id
+FROM suspect
+JOIN backend b ON b.id = suspect.id
 JOIN drones ON drones.id = b.drone_id
 LEFT JOIN backend_key k ON k.id = b.id
-ORDER BY drones.heard, past_hard_deadline DESC, spawn_acknowledged DESC
+ORDER BY drones.last_seen, past_hard_deadline DESC, spawn_acknowledged DESC
 LIMIT $4;
 
--- name: send_spawn_again
--- The spawn actions of backends $1 count as not acknowledged, and their drones' controllers are told of them again.
+-- name: resend_spawn_actions
+-- Marks the spawn actions of backends $1 as unacknowledged and notifies their drones' controllers again.
 WITH again AS (
     UPDATE backend_action SET acked_at = NULL
     WHERE backend_id = ANY ($1::text[]) AND action -> 'action' ? 'Spawn'

@@ -1,7 +1,7 @@
-"""Brings a database to this program's schema: an empty one, one made by Plane 0.5.5, or an older one of ours.
+"""Migrates a database to this program's schema: an empty one, one of Plane 0.5.5, or one of an older version of ours.
 
-Applied migrations are recorded in our own table, ``plane_migration``, never in ``_sqlx_migrations``. All that
-is missing is applied in one transaction under an advisory lock, so any number of controllers may start at once.
+Applied migrations are recorded in our own table, ``plane_migration``, never in ``_sqlx_migrations``. All missing
+migrations are applied in one transaction under an advisory lock, so any number of controllers may start at once.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from plane.protocol.errors import ConfigurationError
 
 __all__ = ["Migration", "migrate", "migrations"]
 
-# Any number that no other program on the database uses.
+# An arbitrary number that no other program on the database uses.
 ADVISORY_LOCK = 0x504C_414E_45
-LOCK_LIMIT_MS = 60_000
+LOCK_TIMEOUT_MS = 60_000
 OLDEST_POSTGRESQL = 140000
-# The last migration of 0.5.5; a database with fewer was made by an older release.
+# The last migration of 0.5.5; a database with fewer migrations is of an older release.
 LAST_ORIGINAL_MIGRATION = 20240709213841
 
 _FILE = re.compile(r"(?P<version>\d{4})_(?P<name>\w+)\.sql")
@@ -46,7 +46,7 @@ class Migration:
 
 
 def migrations() -> list[Migration]:
-    """All migrations, in order."""
+    """Return all migrations in order."""
     found = (
         Migration(int(match["version"]), match["name"], file.read_text())
         for file in resources.files(__package__).joinpath("migrations").iterdir()
@@ -56,7 +56,7 @@ def migrations() -> list[Migration]:
 
 
 async def migrate(url: str) -> list[Migration]:
-    """Apply what is missing; returns what was applied.
+    """Apply the missing migrations and return them.
 
     Raises:
         ConfigurationError: the database cannot be reached, is too old, or is newer than this program.
@@ -67,15 +67,18 @@ async def migrate(url: str) -> list[Migration]:
         raise cannot_connect(error) from error
     try:
         async with connection.transaction():
-            # An index of a large table takes as long as it takes. A migrating program that hangs ends after a minute.
+            # Indexing a large table may take long, so statements have no timeout. The other limits end a program that
+            # hangs.
             await connection.execute(
-                f"SET LOCAL lock_timeout = {LOCK_LIMIT_MS}; SET LOCAL statement_timeout = 0;"
-                f" SET LOCAL idle_in_transaction_session_timeout = {LOCK_LIMIT_MS}"
+                f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}; SET LOCAL statement_timeout = 0;"
+                f" SET LOCAL idle_in_transaction_session_timeout = {LOCK_TIMEOUT_MS}"
             )
             await connection.execute("SELECT pg_advisory_xact_lock($1)", ADVISORY_LOCK)
             return await _apply_missing(connection)
     except asyncpg.LockNotAvailableError:
-        raise ConfigurationError("another program has been migrating the database for a minute; try again") from None
+        raise ConfigurationError(
+            "another program has been migrating the database for a minute; start this one again when it has finished"
+        ) from None
     finally:
         await connection.close()
 
@@ -105,11 +108,11 @@ async def _apply_missing(connection: asyncpg.Connection[asyncpg.Record]) -> list
                 migration.checksum,
             )
             missing.append(migration)
-            log.info("migrated the database", version=migration.version, name=migration.name)
+            log.info("database migrated", version=migration.version, name=migration.name)
         elif applied[migration.version]["checksum"] != migration.checksum:
             raise ConfigurationError(
-                f"migration {migration.version} ({migration.name}) was applied with another text than this "
-                "program has: the database belongs to a changed build of Plane"
+                f"migration {migration.version} ({migration.name}) was applied with a different text than this "
+                "program has: the database belongs to a modified build of Plane; use that build, or another database"
             )
     return missing
 

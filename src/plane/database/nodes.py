@@ -1,4 +1,4 @@
-"""Controllers, nodes and drones in the database. Statements: ``nodes.sql``."""
+"""Controllers, nodes and drones. The SQL is in ``nodes.sql``."""
 
 from __future__ import annotations
 
@@ -11,29 +11,30 @@ import msgspec
 
 from plane.database.pool import Database, Transaction
 from plane.database.statements import statements
-from plane.decisions.drones.registration import RegisteredDrone, may_register, orders_are_void
+from plane.decisions.drones.registration import RegisteredDrone
 from plane.protocol.control_api import ClusterState, DroneState, NodeNameOfKind, NodeState
-from plane.protocol.handshake import DroneIdentity, Handshake, Version
+from plane.protocol.handshake import DroneIdentity, Version
 from plane.protocol.names import NodeKind
 from plane.protocol.times import DroneTime
 from plane.timing import UNHEALTHY_AFTER_S
 
 __all__ = [
     "DroneHeartbeat",
-    "RegisteredAnew",
     "Registration",
-    "answers",
     "cluster_state",
     "controller_heartbeat",
+    "disconnect",
     "drone_heartbeats",
-    "drone_stops",
-    "node_left",
+    "lock_drone",
+    "mark_drone_stopping",
+    "ping",
     "register",
     "register_drone",
     "set_draining",
+    "void_spawns",
 ]
 
-# Any number that no other program on the database uses for locks of two numbers.
+# An arbitrary number that no other program on the database uses for two-part advisory locks.
 NAME_LOCK = 0x504C_414E
 
 _SQL = statements("nodes")
@@ -49,7 +50,7 @@ class Registration:
 
 
 async def controller_heartbeat(db: Database, controller: str, version: Version, *, online: bool) -> None:
-    """This controller lives, or (``online`` false) is about to stop."""
+    """Store a controller's heartbeat, or (``online`` false) that it is about to stop."""
     await db.execute(_SQL["controller_heartbeat"], controller, online, version.version, version.git_hash)
 
 
@@ -62,7 +63,7 @@ async def register(
     controller: str,
     ip: str,
 ) -> Registration:
-    """A node has connected; a DNS server is of no ``cluster``."""
+    """Store that a node has connected; ``cluster`` is None for a DNS server."""
     known = (name, version.version, version.git_hash, controller, ip)
     if cluster is None:
         rows = await db.fetch(_SQL["register_node_of_no_cluster"], str(kind), *known)
@@ -71,32 +72,24 @@ async def register(
     return Registration(rows[0]["id"], cluster, rows[0]["last_connection_start_time"])
 
 
-@dataclass(frozen=True, slots=True)
-class RegisteredAnew:
-    """A drone's registration, and the backends whose orders to spawn it must not get any more."""
-
-    registration: Registration
-    void: Sequence[str]
+async def lock_drone(db: Transaction, cluster: str, name: str) -> RegisteredDrone | None:
+    """Return the drone registered under a name, if any, and lock the name and the drone until the transaction ends."""
+    await db.fetch(_SQL["lock_drone_name"], NAME_LOCK, cluster, name)
+    rows = await db.fetch(_SQL["registered_drone"], cluster, name, UNHEALTHY_AFTER_S)
+    return _registered(rows[0]) if rows else None
 
 
 async def register_drone(
-    db: Database, cluster: str, node: Handshake, pool: str, controller: str, ip: str
-) -> RegisteredAnew | None:
-    """A drone of that pool has connected and takes work. None, and nothing is changed: its name is another's."""
-    identity = node.identity or None
-    async with db.transaction() as transaction:
-        await transaction.fetch(_SQL["lock_drone_name"], NAME_LOCK, cluster, node.name)
-        rows = await transaction.fetch(_SQL["registered_drone"], cluster, node.name, UNHEALTHY_AFTER_S)
-        known = _registered(rows[0]) if rows else None
-        if not may_register(identity, known):
-            return None
-        registration = await register(transaction, NodeKind.DRONE, cluster, node.name, node.version, controller, ip)
-        its = (None,) * 4 if identity is None else msgspec.structs.astuple(identity)
-        await transaction.fetch(_SQL["register_drone"], registration.node_id, pool, *its)
-        void = []
-        if orders_are_void(identity, known):
-            void = await transaction.fetch(_SQL["void_spawn_actions"], registration.node_id)
-    return RegisteredAnew(registration, [row["backend_id"] for row in void])
+    db: Transaction, registration: Registration, pool: str, identity: DroneIdentity | None
+) -> None:
+    """Store that a registered node is a drone that takes backends."""
+    facts = (None,) * 4 if identity is None else msgspec.structs.astuple(identity)
+    await db.fetch(_SQL["register_drone"], registration.node_id, pool, *facts)
+
+
+async def void_spawns(db: Transaction, drone_id: int) -> list[str]:
+    """Acknowledge the drone's pending spawn actions in its place, and return their backends."""
+    return [row["backend_id"] for row in await db.fetch(_SQL["void_spawn_actions"], drone_id)]
 
 
 def _registered(row: asyncpg.Record) -> RegisteredDrone:
@@ -106,32 +99,32 @@ def _registered(row: asyncpg.Record) -> RegisteredDrone:
     return RegisteredDrone(identity, row["silent_s"], row["disconnected"])
 
 
-async def node_left(db: Database, registration: Registration, controller: str) -> None:
-    """A node's connection has ended."""
-    await db.execute(_SQL["node_left"], registration.node_id, controller, registration.started_at)
+async def disconnect(db: Database, registration: Registration, controller: str) -> None:
+    """Store that a node's connection has ended."""
+    await db.execute(_SQL["disconnect_node"], registration.node_id, controller, registration.started_at)
 
 
-async def drone_stops(db: Database, node_id: int) -> None:
-    """The drone is about to stop and takes no more work; it does again once it has connected anew."""
-    await db.execute(_SQL["drone_stops"], node_id)
+async def mark_drone_stopping(db: Database, node_id: int) -> None:
+    """Store that the drone is about to stop, so that it gets no backends until it connects again."""
+    await db.execute(_SQL["mark_drone_stopping"], node_id)
 
 
 async def set_draining(db: Database, cluster: str, drone: str, draining: bool) -> bool | None:
-    """Give the drone no more backends, or some again. False if it was so already; None if there is no such drone."""
+    """Set whether the drone is draining. Returns whether this changed anything; None if there is no such drone."""
     row = await db.fetchrow(_SQL["set_draining"], cluster, drone, draining)
     return None if row is None else row["updated"]
 
 
 @dataclass(frozen=True, slots=True)
 class DroneHeartbeat:
-    """A drone lives, and this is what its clock says. ``registration``: of the connection over which it came."""
+    """A drone's heartbeat with the time of its clock, and the connection over which it was received."""
 
     registration: Registration
     local_time: DroneTime
 
 
 async def drone_heartbeats(db: Database, heartbeats: Sequence[DroneHeartbeat]) -> list[None]:
-    """Drones live; of several heartbeats over one connection the last counts."""
+    """Store heartbeats; the last one of each connection counts."""
     latest = {each.registration: each.local_time.ms for each in heartbeats}
     await db.fetch(
         _SQL["drone_heartbeats"],
@@ -142,17 +135,17 @@ async def drone_heartbeats(db: Database, heartbeats: Sequence[DroneHeartbeat]) -
     return [None] * len(heartbeats)
 
 
-async def answers(db: Database) -> None:
-    """Return if the database answers.
+async def ping(db: Database) -> None:
+    """Return if the database responds.
 
     Raises:
         DatabaseUnavailable
     """
-    await db.fetchrow(_SQL["database_answers"])
+    await db.fetchrow(_SQL["ping"])
 
 
 async def cluster_state(db: Database, cluster: str) -> ClusterState:
-    """The connected drones and proxies of a cluster; drones once they have sent a heartbeat."""
+    """Return the connected proxies of a cluster, and the connected drones that have sent a heartbeat."""
     drones = await db.fetch(_SQL["drones_of_cluster"], cluster)
     proxies = await db.fetch(_SQL["proxies_of_cluster"], cluster)
     return ClusterState(

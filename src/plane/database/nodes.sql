@@ -1,5 +1,5 @@
 -- name: controller_heartbeat
--- Controller $1 lives (or, $2 false, is about to stop) and runs version $3, hash $4.
+-- Heartbeat of controller $1 with version $3 and hash $4; it is online or ($2 false) about to stop.
 INSERT INTO controller (id, last_heartbeat, is_online, plane_version, plane_hash, ip)
 VALUES ($1, now(), $2, $3, $4, inet_client_addr())
 ON CONFLICT (id) DO UPDATE SET
@@ -7,7 +7,7 @@ ON CONFLICT (id) DO UPDATE SET
     plane_hash = excluded.plane_hash, ip = excluded.ip;
 
 -- name: register_node
--- Node $3 of kind $1 in cluster $2 has connected to controller $6 from $7, and runs version $4, hash $5.
+-- Node $3 of kind $1 in cluster $2, with version $4 and hash $5, has connected to controller $6 from address $7.
 WITH node_row AS (
     INSERT INTO node (
         kind, cluster, name, plane_version, plane_hash, controller, ip, last_connection_start_time
@@ -23,8 +23,8 @@ SELECT id, last_connection_start_time,
 FROM node_row;
 
 -- name: register_node_of_no_cluster
--- Node $2 of kind $1 has connected to controller $5 from $6, and runs version $3, hash $4. The unique index does not
--- see nodes without a cluster, so the row is looked for.
+-- Node $2 of kind $1, with version $3 and hash $4, has connected to controller $5 from address $6. The unique index does
+-- not cover nodes without a cluster, so the statement looks for the row.
 WITH known AS (
     UPDATE node SET plane_version = $3, plane_hash = $4, controller = $5, ip = $6, last_connection_start_time = now()
     WHERE id = (SELECT max(id) FROM node WHERE cluster IS NULL AND kind = $1 AND name = $2)
@@ -40,8 +40,9 @@ SELECT id, last_connection_start_time,
     plane_emit('node_connection', NULL, jsonb_build_object('node_id', id, 'connected', true)) AS event
 FROM node_row;
 
--- name: node_left
--- The connection of node $1 to controller $2 that began at $3 has ended; nothing is cleared if it has another.
+-- name: disconnect_node
+-- The connection of node $1 to controller $2 that began at $3 has ended. The node row keeps its controller if the node
+-- has connected again since.
 WITH cleared AS (
     UPDATE node SET controller = NULL
     WHERE id = $1 AND controller = $2 AND last_connection_start_time = $3
@@ -49,12 +50,12 @@ WITH cleared AS (
 SELECT plane_emit('node_connection', NULL, jsonb_build_object('node_id', $1::int, 'connected', false)) AS event;
 
 -- name: lock_drone_name
--- Until the transaction ends nobody else registers a drone named $3 in cluster $2. $1: a number of this purpose's own.
+-- Prevents others from registering a drone named $3 in cluster $2 until the transaction ends. $1: the lock's class.
 SELECT pg_advisory_xact_lock($1::int, hashtext($2::text || ' ' || $3::text));
 
 -- name: registered_drone
--- The drone that was registered last under name $2 in cluster $1. A controller without heartbeat for $3 seconds is dead.
--- What is stored for the drone meanwhile waits.
+-- The drone that was last registered under name $2 in cluster $1, locked. A controller without a heartbeat for $3 seconds
+-- counts as dead.
 SELECT drone.plane_instance AS instance, drone.plane_clock AS clock, drone.plane_boot_id AS boot_id,
     drone.plane_machine_id AS machine_id, extract(epoch FROM plane_now() - drone.last_heartbeat)::float8 AS silent_s,
     NOT coalesce(
@@ -65,8 +66,8 @@ WHERE node.cluster = $1 AND node.name = $2
 FOR UPDATE OF drone;
 
 -- name: register_drone
--- Node $1 is a drone of pool $2, with the identity $3 to $6; whether it is draining stays as it was. What its clock says
--- is not known before its first heartbeat.
+-- Node $1 is a drone of pool $2 with the identity $3 to $6; `draining` is kept. The drone's clock is unknown until its
+-- first heartbeat.
 INSERT INTO drone (id, ready, pool, plane_instance, plane_clock, plane_boot_id, plane_machine_id)
 VALUES ($1, true, $2, $3, $4, $5, $6)
 ON CONFLICT (id) DO UPDATE SET
@@ -75,18 +76,18 @@ ON CONFLICT (id) DO UPDATE SET
     plane_machine_id = excluded.plane_machine_id;
 
 -- name: void_spawn_actions
--- The spawn actions that drone $1 has not acknowledged are void. Returns their backends.
+-- Acknowledges the pending spawn actions of drone $1, which are void. Returns their backends.
 UPDATE backend_action SET acked_at = now()
 WHERE drone_id = $1 AND acked_at IS NULL AND action -> 'action' ? 'Spawn'
 RETURNING backend_id;
 
--- name: drone_stops
--- Drone $1 is about to stop and takes no more work, until it connects again (A14).
+-- name: mark_drone_stopping
+-- Drone $1 is about to stop and gets no more backends until it connects again.
 UPDATE drone SET ready = false WHERE id = $1;
 
 -- name: set_draining
--- The drone named $2 of cluster $1 gets no more backends ($3 true), or some again. No row: there is no such drone;
--- else whether this changed anything.
+-- Sets `draining` of the drone named $2 in cluster $1 to $3. Returns whether this changed anything; no row: there is no
+-- such drone.
 WITH before AS (
     SELECT drone.id, drone.draining FROM drone JOIN node ON node.id = drone.id
     WHERE node.cluster = $1 AND node.name = $2
@@ -96,18 +97,18 @@ UPDATE drone SET draining = $3 FROM before WHERE drone.id = before.id
 RETURNING before.draining <> $3 AS updated;
 
 -- name: drone_heartbeats
--- Drones $1 live, and the clock of $1[i] says $2[i] (milliseconds since the epoch), over the connection that began at
--- $3[i]. What an earlier connection brings is no more of interest: the drone's clock may have begun anew since.
-WITH heard AS (
-    SELECT drone.id, said.local_time FROM drone
-    JOIN unnest($1::int[], $2::bigint[], $3::timestamptz[]) AS said (id, local_time, connected_at) ON drone.id = said.id
-    JOIN node ON node.id = drone.id AND node.last_connection_start_time = said.connected_at
+-- Heartbeats of drones $1, with the drone's time $2[i] (milliseconds since the epoch), over the connection that began at
+-- $3[i]. Heartbeats of earlier connections are ignored: the drone may have another clock since.
+WITH received AS (
+    SELECT drone.id, given.local_time FROM drone
+    JOIN unnest($1::int[], $2::bigint[], $3::timestamptz[]) AS given (id, local_time, connected_at) ON drone.id = given.id
+    JOIN node ON node.id = drone.id AND node.last_connection_start_time = given.connected_at
     ORDER BY drone.id FOR NO KEY UPDATE OF drone
 )
-UPDATE drone SET last_heartbeat = now(), last_local_time = to_timestamp(heard.local_time / 1000.0)
-FROM heard WHERE drone.id = heard.id;
+UPDATE drone SET last_heartbeat = now(), last_local_time = to_timestamp(received.local_time / 1000.0)
+FROM received WHERE drone.id = received.id;
 
--- name: database_answers
+-- name: ping
 -- Health check.
 SELECT 1 AS one;
 

@@ -1,6 +1,6 @@
-"""Connections to PostgreSQL: how they are made, how long anything may take, and what a failure is called.
+"""Connections to PostgreSQL: their settings and timeouts, and the errors of statements.
 
-Everything that the controllers ask the database goes through `Database`.
+All statements of controllers are executed by `Database`.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any, Final
 import asyncpg
 import structlog
 
-from plane.protocol.errors import ConfigurationError, PlaneError, why
+from plane.os_errors import error_reason
+from plane.protocol.errors import ConfigurationError, PlaneError
 from plane.tasks import OwnedTasks
 
 __all__ = [
     "CANNOT_CONNECT",
     "Database",
     "DatabaseUnavailable",
-    "RowGone",
+    "ReferencedRowDeleted",
     "Transaction",
     "Unstorable",
     "cannot_connect",
@@ -29,32 +30,32 @@ __all__ = [
     "open_database",
 ]
 
-# A request must fail within five seconds when the database is away: two to get a connection, three to use it.
-ACQUIRE_LIMIT_S = 2.0
-STATEMENT_LIMIT_S = 3.0
-CONNECT_LIMIT_S = 10.0
-# The server's own limits, for a client that hangs and watches none. A statement waits for a lock less long than its
-# client waits for it, so that it is told why; the server gives up a statement soon after its client has.
-LOCK_LIMIT_MS = 2_500
-SERVER_STATEMENT_LIMIT_S = 5
-# Between two statements of one transaction a controller does nothing but think.
-IDLE_IN_TRANSACTION_LIMIT_S = 3
-# A peer that is gone without a word is noticed within 25 s, while nothing is sent and while something is.
+# A request must fail within five seconds when the database is unavailable: two to get a connection, three to use it.
+ACQUIRE_TIMEOUT_S = 2.0
+STATEMENT_TIMEOUT_S = 3.0
+CONNECT_TIMEOUT_S = 10.0
+# The server's timeouts, for a client that hangs and checks none itself. The lock timeout is shorter than the client's
+# statement timeout, so that the client gets the reason. The server cancels a statement soon after its client gave up.
+LOCK_TIMEOUT_MS = 2_500
+SERVER_STATEMENT_TIMEOUT_S = 5
+# Between two statements of one transaction a controller only computes.
+IDLE_IN_TRANSACTION_TIMEOUT_S = 3
+# A peer that has vanished is detected within 25 s, both while nothing is sent and while something is.
 KEEPALIVE_IDLE_S = 10
 KEEPALIVE_INTERVAL_S = 5
 KEEPALIVE_COUNT = 3
 USER_TIMEOUT_MS = 25_000
 POOL_SIZE = 16
-# What was just used is given back in the background, so the next statement may need another.
-LEAST_OPEN = 4
+# A used connection is released in the background, so the next statement may need another one.
+MIN_POOL_SIZE = 4
 
-# The connection is of no more use. `asyncpg.InternalClientError`: the driver's own state does not fit what the server
-# sends, as where a server that restarts ends a connection while a statement is on its way.
+# The connection cannot be used any more. `asyncpg.InternalClientError`: the driver's state does not match the server's
+# messages, for example when a restarting server closes a connection during a statement.
 _UNUSABLE = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 _LOST = (OSError, TimeoutError, *_UNUSABLE)
-# Raised by a server that is starting, stopping, out of something, or no longer the primary of its kind; or by one of
-# the limits of `_SERVER_SETTINGS`.
-_NOT_NOW = (
+# Raised by a server that is starting, stopping, out of resources, or no longer the primary; or by a timeout of
+# `_SERVER_SETTINGS`.
+_UNAVAILABLE = (
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.LockNotAvailableError,
     asyncpg.OperatorInterventionError,
@@ -73,69 +74,69 @@ else:
 
 
 class DatabaseUnavailable(PlaneError):
-    """The database did not answer; what was asked may or may not have been done."""
+    """The database did not respond. The statement may or may not have taken effect."""
 
 
-class RowGone(PlaneError):
-    """What this refers to, as a backend, was deleted meanwhile. Nothing was done; who looks again finds it gone."""
+class ReferencedRowDeleted(PlaneError):
+    """A referenced row (for example the backend) was deleted concurrently. The statement had no effect."""
 
 
 class Unstorable(PlaneError):
-    """A value that no column can hold, as text with NUL. Nothing was stored."""
+    """A value that a column cannot store, for example text with NUL. Nothing was stored."""
 
 
 class Database:
-    """A pool of connections. Statements are whole transactions unless they fail."""
+    """A pool of connections. Each statement is a transaction of its own."""
 
     def __init__(self, pool: asyncpg.Pool[asyncpg.Record], url: str) -> None:
         self._pool = pool
-        self._giving_back = OwnedTasks(_not_given_back)
+        self._releases = OwnedTasks(_log_release_error)
         self.url = url
 
     async def fetch(self, statement: str, *args: Any) -> list[asyncpg.Record]:
-        """All rows of one statement.
+        """Execute a statement and return all rows.
 
         Raises:
-            DatabaseUnavailable, RowGone, Unstorable
+            DatabaseUnavailable, ReferencedRowDeleted, Unstorable
         """
         async with self._connection() as connection:
-            rows: list[asyncpg.Record] = await connection.fetch(statement, *args, timeout=STATEMENT_LIMIT_S)
+            rows: list[asyncpg.Record] = await connection.fetch(statement, *args, timeout=STATEMENT_TIMEOUT_S)
             return rows
 
     async def fetchrow(self, statement: str, *args: Any) -> asyncpg.Record | None:
-        """The first row of one statement, if any.
+        """Execute a statement and return the first row, if any.
 
         Raises:
-            DatabaseUnavailable, RowGone, Unstorable
+            DatabaseUnavailable, ReferencedRowDeleted, Unstorable
         """
         async with self._connection() as connection:
-            row: asyncpg.Record | None = await connection.fetchrow(statement, *args, timeout=STATEMENT_LIMIT_S)
+            row: asyncpg.Record | None = await connection.fetchrow(statement, *args, timeout=STATEMENT_TIMEOUT_S)
             return row
 
     async def execute(self, statement: str, *args: Any) -> None:
-        """Run one statement.
+        """Execute a statement.
 
         Raises:
-            DatabaseUnavailable, RowGone, Unstorable
+            DatabaseUnavailable, ReferencedRowDeleted, Unstorable
         """
         async with self._connection() as connection:
-            await connection.execute(statement, *args, timeout=STATEMENT_LIMIT_S)
+            await connection.execute(statement, *args, timeout=STATEMENT_TIMEOUT_S)
 
     async def close(self) -> None:
-        """End all connections, once they are given back; in any case after a while."""
+        """Close all connections after they are released, or after the statement timeout."""
         try:
-            async with asyncio.timeout(STATEMENT_LIMIT_S):
+            async with asyncio.timeout(STATEMENT_TIMEOUT_S):
                 await self._pool.close()
         except TimeoutError:
             self._pool.terminate()
-        await self._giving_back.end()
+        await self._releases.end()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
-        """Several statements, all or nothing.
+        """Execute several statements in one transaction.
 
         Raises:
-            DatabaseUnavailable, RowGone, Unstorable
+            DatabaseUnavailable, ReferencedRowDeleted, Unstorable
         """
         async with self._connection() as connection, connection.transaction():
             yield Transaction(connection)
@@ -143,28 +144,28 @@ class Database:
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Any]:
         try:
-            # A limit of the pool's own would be a task of its own, and let others run before what waits here.
-            async with asyncio.timeout(ACQUIRE_LIMIT_S):
+            # The pool's own timeout would start a task, and so let others run before this waiter.
+            async with asyncio.timeout(ACQUIRE_TIMEOUT_S):
                 connection = await self._pool.acquire()
             try:
                 yield connection
             except (*_UNUSABLE, asyncpg.AdminShutdownError, asyncpg.CrashShutdownError):
-                # The server's end of file may come much later than its error, if it comes at all: until then the pool
-                # would hand this connection out again and again.
+                # The server's end of file may arrive much later than its error, or never. Until then the pool would use
+                # this connection again.
                 connection.terminate()
                 raise
             finally:
-                # Whoever has the answer goes on with it at once.
-                self._giving_back.start(self._pool.release(connection))
-        except (*_LOST, *_NOT_NOW) as error:
+                # The caller continues with the result at once.
+                self._releases.start(self._pool.release(connection))
+        except (*_LOST, *_UNAVAILABLE) as error:
             if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
-                # Another of the URL's hosts has taken over: look for it.
+                # Another host of the URL has become the primary; new connections look for it.
                 await self._pool.expire_connections()
-            raise DatabaseUnavailable(f"the database does not answer: {why(error)}") from error
+            raise DatabaseUnavailable(f"the database does not respond: {error_reason(error)}") from error
         except asyncpg.ForeignKeyViolationError as error:
-            raise RowGone(f"something that this refers to was deleted meanwhile: {error}") from error
+            raise ReferencedRowDeleted(f"a referenced row was deleted concurrently: {error}") from error
         except (asyncpg.DataError, UnicodeEncodeError) as error:
-            raise Unstorable(f"the database cannot hold this: {error}") from error
+            raise Unstorable(f"the database cannot store this: {error}") from error
 
 
 class Transaction:
@@ -174,8 +175,8 @@ class Transaction:
         self._connection = connection
 
     async def fetch(self, statement: str, *args: Any) -> list[asyncpg.Record]:
-        """All rows of one statement."""
-        rows: list[asyncpg.Record] = await self._connection.fetch(statement, *args, timeout=STATEMENT_LIMIT_S)
+        """Execute a statement and return all rows."""
+        rows: list[asyncpg.Record] = await self._connection.fetch(statement, *args, timeout=STATEMENT_TIMEOUT_S)
         return rows
 
 
@@ -190,42 +191,42 @@ CANNOT_CONNECT = (
 
 
 def cannot_connect(error: Exception) -> ConfigurationError:
-    """What to tell an operator when the first connection fails with one of `CANNOT_CONNECT`."""
+    """Return the error for an operator if the first connection fails with one of `CANNOT_CONNECT`."""
     return ConfigurationError(
-        f"cannot connect to the database of --db: {why(error)}. "
+        f"cannot connect to the database of --db: {error_reason(error)}. "
         "It must be a reachable PostgreSQL 14 or newer, as postgresql://USER@HOST:PORT/NAME"
     )
 
 
 async def connect(url: str) -> asyncpg.Connection[asyncpg.Record]:
-    """One connection of its own, as LISTEN needs.
+    """Open a dedicated connection, for example for LISTEN.
 
     Raises:
         OSError, asyncpg.PostgresError, TimeoutError
     """
-    return await asyncpg.connect(url, timeout=CONNECT_LIMIT_S, **_WHERE_AND_HOW)
+    return await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_S, **_CONNECT_OPTIONS)
 
 
 _SERVER_SETTINGS: Final = {
-    # Notifications carry times as PostgreSQL prints them; the original's are in UTC.
+    # Notifications have times as PostgreSQL prints them; those of Plane 0.5.5 are in UTC.
     "timezone": "UTC",
     "application_name": "plane",
     "jit": "off",
-    # Races are settled by statements that wait for a row and then see what it has become; a database whose default is
-    # another level would have them fail.
+    # Statements settle races by waiting for a row and then seeing its new version. At other isolation levels, which may
+    # be a database's default, they would fail.
     "default_transaction_isolation": "read committed",
-    # Every statement here is best answered by the same plan whatever its arguments; planning the large ones anew each
-    # time costs as much as running them.
+    # The best plan of every statement is the same for all arguments, and planning the large ones costs as much as
+    # running them.
     "plan_cache_mode": "force_generic_plan",
-    # And it goes by indexes, row by row. Such a plan is kept as long as its connection: one that reads a whole table,
-    # since there was little in it when the controller started, would do so when there is much.
+    # That plan uses indexes. It is kept as long as its connection: a plan that scans a table, because the table was
+    # small when the controller started, would still do so when it is large.
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
-    # What a controller that hangs, or whose network does, may hold on to: its locks are free after this.
-    "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_LIMIT_S}s",
-    "statement_timeout": f"{SERVER_STATEMENT_LIMIT_S}s",
-    "lock_timeout": f"{LOCK_LIMIT_MS}ms",
+    # The locks of a controller that hangs, or whose network does, are released after this time.
+    "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_TIMEOUT_S}s",
+    "statement_timeout": f"{SERVER_STATEMENT_TIMEOUT_S}s",
+    "lock_timeout": f"{LOCK_TIMEOUT_MS}ms",
     "tcp_keepalives_idle": str(KEEPALIVE_IDLE_S),
     "tcp_keepalives_interval": str(KEEPALIVE_INTERVAL_S),
     "tcp_keepalives_count": str(KEEPALIVE_COUNT),
@@ -234,7 +235,7 @@ _SERVER_SETTINGS: Final = {
 
 
 class _Connection(_AnyConnection):
-    """A connection whose socket notices a peer that is gone without a word."""
+    """A connection whose socket detects a peer that has vanished."""
 
     __slots__ = ()
 
@@ -255,37 +256,37 @@ _SOCKET_OPTIONS: Final = {
     "TCP_USER_TIMEOUT": USER_TIMEOUT_MS,
 }
 
-_WHERE_AND_HOW: Final[dict[str, Any]] = {
+_CONNECT_OPTIONS: Final[dict[str, Any]] = {
     "server_settings": _SERVER_SETTINGS,
     "connection_class": _Connection,
-    # Of several hosts in the URL, the one that can be written to.
+    # Of several hosts in the URL, use the primary.
     "target_session_attrs": "read-write",
 }
 
 
-def _not_given_back(error: BaseException) -> None:
-    log.warning("a connection to the database was ended", error=why(error))
+def _log_release_error(error: BaseException) -> None:
+    log.warning("database connection closed after an error", error=error_reason(error))
 
 
-async def _keep_as_it_is(_: object) -> None:
-    """asyncpg would reset a connection after each use, one more trip; no statement here leaves anything to reset."""
+async def _skip_reset(_: object) -> None:
+    """Skip asyncpg's reset after each use, which is a round trip: no statement here leaves state in the session."""
 
 
 @asynccontextmanager
 async def open_database(url: str, *, pool_size: int = POOL_SIZE) -> AsyncIterator[Database]:
-    """A pool on ``url``, open until the block ends.
+    """Open a pool of connections to ``url``, and close it when the block ends.
 
     Raises:
-        ConfigurationError: cannot connect; says why.
+        ConfigurationError: cannot connect; the message has the reason.
     """
     try:
         pool = await asyncpg.create_pool(
             url,
-            min_size=min(LEAST_OPEN, pool_size),
+            min_size=min(MIN_POOL_SIZE, pool_size),
             max_size=pool_size,
-            timeout=CONNECT_LIMIT_S,
-            **_WHERE_AND_HOW,
-            reset=_keep_as_it_is,
+            timeout=CONNECT_TIMEOUT_S,
+            **_CONNECT_OPTIONS,
+            reset=_skip_reset,
         )
     except CANNOT_CONNECT as error:
         raise cannot_connect(error) from error

@@ -1,4 +1,4 @@
-"""Connection tokens in the database, once given. Statements: ``tokens.sql``."""
+"""Revocation of connection tokens. The SQL is in ``tokens.sql``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SQL = statements("tokens")
 
 
 async def revoke(db: Database, backend_id: str, user: str) -> int:
-    """Forget all of a user's tokens for a backend, and tell the proxies. Returns how many there were."""
+    """Delete all of a user's tokens for a backend, notify the proxies, and return the number of tokens."""
     row = await db.fetchrow(_SQL["revoke_tokens"], backend_id, user)
     assert row is not None
     count: int = row["number"]

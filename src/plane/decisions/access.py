@@ -1,7 +1,7 @@
-"""Who may call the control API? Roles of API keys, what each may do, and the file that names the keys.
+"""Authorization by API keys: roles, the file of keys, and the headers for forward auth.
 
-`plane.controller.api.auth` asks, for every request; page 7 B, "API keys". A key is random and long, so a plain
-SHA-256 of it cannot be turned back; the file never holds the key itself.
+`plane.controller.api.auth` uses it for every request. A key is random and long, so its plain SHA-256 cannot be
+reversed; the file has only the hash. See ``docs/decisions/0006-api-keys.md``.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from dataclasses import dataclass
 
 from plane.protocol.errors import ConfigurationError
 
-__all__ = ["ApiKey", "ApiKeys", "Role", "bearer_token", "entry_of", "headers_to_forward", "parse_api_keys"]
+__all__ = ["ApiKey", "ApiKeys", "Role", "bearer_token", "headers_to_forward", "key_entry", "parse_api_keys"]
 
 
 class Role(enum.StrEnum):
-    """What the bearer of a key may do.
+    """The permissions of an API key.
 
-    ``ADMIN``: everything. ``CONNECT``: what an application needs: connect, end backends, revoke tokens, and all that
-    ``READ`` may: read states, logs and metrics. ``NODE``: be a drone, a proxy or a DNS server, and nothing else.
+    ``ADMIN``: everything. ``CONNECT``: for applications: connect, terminate backends, revoke tokens, and everything of
+    ``READ``: read states, logs and metrics. ``NODE``: connect as a drone, a proxy or a DNS server, and nothing else.
     """
 
     ADMIN = "admin"
@@ -30,7 +30,7 @@ class Role(enum.StrEnum):
     NODE = "node"
 
     def may(self, needed: Role) -> bool:
-        """Whether this role includes ``needed``."""
+        """Return whether this role includes ``needed``."""
         return needed in _INCLUDED[self]
 
 
@@ -44,14 +44,14 @@ _INCLUDED = {
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """One entry of the file. ``name`` is for people: it stands in the log, and tells which line to remove."""
+    """One entry of the file. ``name`` is for people: in logs, and to find the line to remove."""
 
     name: str
     role: Role
 
 
 class ApiKeys:
-    """The keys of one file, by the hash of the key."""
+    """The entries of one file, by the hashes of their keys."""
 
     def __init__(self, by_hash: Mapping[str, ApiKey]) -> None:
         self._by_hash = dict(by_hash)
@@ -60,9 +60,9 @@ class ApiKeys:
         return len(self._by_hash)
 
     def find(self, key: str) -> ApiKey | None:
-        """The entry of a key, if it is one.
+        """Return the entry of a key; None for an unknown key.
 
-        Only its hash is compared: how long that takes tells nothing about the keys.
+        Only hashes are compared, so the time that it takes reveals nothing about the keys.
         """
         return self._by_hash.get(_hash(key))
 
@@ -74,16 +74,16 @@ def _hash(key: str) -> str:
     return hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()
 
 
-def entry_of(name: str, role: Role, key: str) -> str:
-    """The line of the file that admits ``key``."""
+def key_entry(name: str, role: Role, key: str) -> str:
+    """Return the line of the file for ``key``."""
     return f"{name} {role} sha256:{_hash(key)}"
 
 
 def parse_api_keys(text: str) -> ApiKeys:
-    """Read a file of keys: one ``NAME ROLE sha256:HASH`` a line; empty lines and those that begin with # are skipped.
+    """Parse a file of keys: one ``NAME ROLE sha256:HASH`` per line; empty lines and comments (#) are skipped.
 
     Raises:
-        ConfigurationError: names the line.
+        ConfigurationError: the file is invalid; the message names the line.
     """
     found: dict[str, ApiKey] = {}
     for number, line in enumerate(text.splitlines(), 1):
@@ -100,18 +100,18 @@ def parse_api_keys(text: str) -> ApiKeys:
             raise ConfigurationError(f"line {number} has the same key as {found[entry['hash']].name!r}")
         found[entry["hash"]] = ApiKey(entry["name"], Role(entry["role"]))
     if not found:
-        raise ConfigurationError("it has no keys, so nobody could use the control API")
+        raise ConfigurationError("it has no keys, so nobody could use the control API; add one with `plane api-key`")
     return ApiKeys(found)
 
 
 def bearer_token(authorization: str | None) -> str | None:
-    """The token of an ``Authorization: Bearer`` header; the scheme in any case (RFC 9110, section 11.1)."""
+    """Return the token of an ``Authorization: Bearer`` header; the scheme ignores case (RFC 9110, section 11.1)."""
     scheme, _, token = (authorization or "").partition(" ")
     return token.strip() or None if scheme.lower() == "bearer" else None
 
 
-# What belongs to the client's connection and not to its request (RFC 9110, section 7.6.1), and what describes a body
-# that is not sent along (page 2, "Forward auth"). The path is ours to tell.
+# Headers of the client's connection (RFC 9110, section 7.6.1), and of the body, which is not forwarded. The controller
+# itself sets the path.
 _NOT_FORWARDED = frozenset(
     {
         "connection",
@@ -129,11 +129,11 @@ _NOT_FORWARDED = frozenset(
         "x-original-path",
     }
 )
-# Servers behind CGI or WSGI take all separators for one, and would see two paths.
+# Servers behind CGI or WSGI do not distinguish separators, and would see two paths.
 _SEPARATORS = re.compile(r"[^a-z0-9]+")
 
 
 def headers_to_forward(headers: Iterable[tuple[str, str]], path: str) -> list[tuple[str, str]]:
-    """The headers of the question to the forward-auth server about a request for ``path``, as `routed_path` has it."""
+    """Return the headers for the forward-auth server about a request for ``path``, as returned by `routed_path`."""
     kept = [(name, value) for name, value in headers if _SEPARATORS.sub("-", name.lower()) not in _NOT_FORWARDED]
     return [*kept, ("x-original-path", path.removeprefix("/ctrl"))]

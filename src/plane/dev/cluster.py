@@ -1,9 +1,7 @@
-"""Starts and stops everything that `plane dev` runs, in order, and says so while it does.
+"""Starts the parts of `plane dev` in order (database, controller, drones, proxy), and stops them in reverse.
 
-Database, controller, drones, proxy; the end is the reverse. `plane.cli.dev` reads the options.
-
-The control API's port opens last. Drones and proxy reach the controller at a port of their own, so a client that waits
-for the control API finds a cluster in which a connect works.
+`plane.cli.dev` reads the options. The control API's port opens last: drones and proxy connect to the controller at an
+internal port. A client that waits for the control API therefore finds a cluster in which a connect works.
 """
 
 from __future__ import annotations
@@ -18,15 +16,16 @@ from pathlib import Path
 
 import aiohttp
 
-from plane.controller.server import RunningController, running_controller
+from plane.controller.server import ControllerServer, start_controller
 from plane.database.embedded.server import embedded_postgres
-from plane.decisions.access import Role, entry_of, parse_api_keys
+from plane.decisions.access import Role, key_entry, parse_api_keys
 from plane.decisions.dev.addresses import IPV4, loopback_hosts
-from plane.decisions.dev.readiness import not_ready
-from plane.dev.access_key import announced, kept_key, new_key
+from plane.decisions.dev.readiness import missing_part
+from plane.dev.access_key import generate_key, load_key, publish_key
 from plane.dev.demo import demo_command, demo_user, visible_folders
-from plane.dev.folder import held_folder
-from plane.dev.ports import held_ports, localhost_address, port_error
+from plane.dev.folder import lock_folder
+from plane.dev.front_page import front_page_endpoints
+from plane.dev.ports import bind_ports, localhost_address, port_error
 from plane.drone.server import DroneServer, start_drone
 from plane.protocol import codec
 from plane.protocol.addresses import format_socket_address
@@ -40,11 +39,11 @@ from plane.settings import ControllerSettings, DroneSettings, ProxySettings, Run
 from plane.tasks import run_together
 from plane.transport.controller_url import ControllerUrl
 
-__all__ = ["DevCluster", "DevSettings", "running_cluster"]
+__all__ = ["DevCluster", "DevSettings", "start_cluster"]
 
 # A start takes a second; on a busy machine, many.
 READY_TIMEOUT_S = 60.0
-READY_POLL_S = 0.02
+READY_POLL_INTERVAL_S = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,10 +51,10 @@ class DevSettings:
     """Settings of `plane dev`.
 
     Attributes:
-        data_dir: where database and state stores live.
+        data_dir: the folder of the database and the state stores.
         port, proxy_port: of the control API and of the proxy, on loopback.
-        public_hosts: further names under which the proxy is reached.
-        runtime: ``AUTO`` runs processes, and containers in pool "docker" where an engine answers.
+        public_hosts: further host names of the proxy.
+        runtime: ``AUTO`` runs processes, and containers in the pool "docker" if an engine is available.
         db: a PostgreSQL to use instead of the embedded one.
         docker_socket: path of the engine's Unix socket.
         expose: folders that isolated processes can read although they are below a private one, such as /tmp.
@@ -73,15 +72,15 @@ class DevSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DevCluster:
-    """A cluster that runs.
+    """A running cluster.
 
     Attributes:
-        api_key: admits to the control API, with the role admin.
-        embedded_db: URL of the embedded database; None where another one is used.
-        demo: the demo's argv, None where no drone runs processes.
+        api_key: for the control API, with the role admin.
+        embedded_db: URL of the embedded database; None if another one is used.
+        demo: the demo's argv; None if no drone runs processes.
     """
 
-    controller: RunningController
+    controller: ControllerServer
     drones: dict[str, DroneServer]
     proxy: ProxyServer
     control_url: str
@@ -91,37 +90,37 @@ class DevCluster:
     demo: tuple[str, ...] | None
 
     async def wait(self) -> None:
-        """Never returns; raises when a part died."""
+        """Wait for the parts: returns or raises when one of them ends, which none does in normal operation."""
         drones = (drone.wait() for drone in self.drones.values())
         await run_together(self.controller.wait(), self.proxy.wait(), *drones)
 
 
 @asynccontextmanager
-async def running_cluster(settings: DevSettings, say: Callable[[str], None]) -> AsyncIterator[DevCluster]:
-    """Everything, while the block runs; ``say`` is told what is being done.
+async def start_cluster(settings: DevSettings, report: Callable[[str], None]) -> AsyncIterator[DevCluster]:
+    """Run the cluster while the block runs; ``report`` gets a line about each step.
 
     Raises:
-        ConfigurationError: something cannot start; says what to do.
+        ConfigurationError: a part cannot start; the message says what to do.
     """
     proxy_address = localhost_address()
     async with AsyncExitStack() as stack:
         control_listener, _ = stack.enter_context(
-            held_ports((IPV4, settings.port, "--port"), (proxy_address, settings.proxy_port, "--proxy-port"))
+            bind_ports((IPV4, settings.port, "--port"), (proxy_address, settings.proxy_port, "--proxy-port"))
         )
-        folder = stack.enter_context(held_folder(settings.data_dir.resolve()))
+        folder = stack.enter_context(lock_folder(settings.data_dir.resolve()))
         if settings.db is None:
-            say(f"PostgreSQL starts in {folder / 'postgres'}")
+            report(f"starting PostgreSQL in {folder / 'postgres'}")
             db = await stack.enter_async_context(embedded_postgres(folder / "postgres"))
         else:
             db = settings.db
-        say("controller starts")
+        report("starting controller")
         demo = demo_command() if settings.runtime is not RuntimeKind.DOCKER else None
         cluster = ClusterName(f"localhost:{settings.proxy_port}")
         control_url = f"http://{IPV4}:{settings.port}"
         started = time.monotonic()
-        key, node_key = kept_key(folder), new_key()
+        key, node_key = load_key(folder), generate_key()
         controller = await stack.enter_async_context(
-            running_controller(
+            start_controller(
                 ControllerSettings(
                     db=db,
                     name=ControllerName("co-dev"),
@@ -130,21 +129,21 @@ async def running_cluster(settings: DevSettings, say: Callable[[str], None]) -> 
                     controller_url=control_url,
                     default_cluster=cluster,
                     fixed_api_keys=parse_api_keys(
-                        f"{entry_of('dev', Role.ADMIN, key)}\n{entry_of('dev-nodes', Role.NODE, node_key)}"
+                        f"{key_entry('dev', Role.ADMIN, key)}\n{key_entry('dev-nodes', Role.NODE, node_key)}"
                     ),
-                    demo_command=demo,
                     owns_database=settings.db is None,
-                )
+                ),
+                endpoints=() if demo is None else front_page_endpoints(demo),
             )
         )
         internal_url = f"http://{IPV4}:{controller.port}"
         nodes_url = ControllerUrl(internal_url, node_key)
         drones = {}
         for drone_settings in await _drones(settings, folder, cluster, nodes_url):
-            say(f"drone starts ({drone_settings.runtime})")
+            report(f"starting drone ({drone_settings.runtime})")
             drone = await stack.enter_async_context(start_drone(drone_settings))
             drones[drone_settings.pool] = drone
-        say("proxy starts")
+        report("starting proxy")
         proxy = await stack.enter_async_context(
             start_proxy(
                 ProxySettings(
@@ -159,8 +158,8 @@ async def running_cluster(settings: DevSettings, say: Callable[[str], None]) -> 
             )
         )
         proxy_url = f"http://{format_socket_address(proxy_address, settings.proxy_port)}"
-        await _until_ready(ControllerUrl(internal_url, key), proxy_url, cluster, len(drones), started)
-        stack.enter_context(announced(folder, control_url, settings.port))
+        await _wait_until_ready(ControllerUrl(internal_url, key), proxy_url, cluster, len(drones), started)
+        stack.enter_context(publish_key(folder, control_url, settings.port))
         try:
             await controller.listen(control_listener)
         except OSError as error:
@@ -175,13 +174,13 @@ async def running_cluster(settings: DevSettings, say: Callable[[str], None]) -> 
             embedded_db=db if settings.db is None else None,
             demo=demo,
         )
-        say("stopping")
+        report("stopping")
 
 
 async def _drones(
     settings: DevSettings, folder: Path, cluster: ClusterName, controller_url: ControllerUrl
 ) -> list[DroneSettings]:
-    """One drone for the wanted runtime; for `AUTO` processes, and Docker in its pool where an engine answers."""
+    """Return the settings of one drone for the runtime; for `AUTO`, of a second one for Docker if available."""
     kinds = {"": settings.runtime}
     if settings.runtime is RuntimeKind.AUTO:
         kinds = {"": RuntimeKind.PROCESS}
@@ -199,7 +198,7 @@ async def _drones(
             runtime=kind,
             docker_socket=settings.docker_socket,
             expose=(*visible_folders(), *settings.expose),
-            # The database may lie elsewhere, and belong to the user that backends have too.
+            # The database may be in another folder, and belong to the user that runs the backends.
             hide=(folder, *((folder / "postgres" / entry).resolve().parent for entry in ("data", "socket"))),
             backend_user=user,
         )
@@ -207,16 +206,16 @@ async def _drones(
     ]
 
 
-async def _until_ready(
+async def _wait_until_ready(
     controller_url: ControllerUrl, proxy_url: str, cluster: str, drones: int, started: float
 ) -> None:
-    """Return once a connect would work, and a request for its URL.
+    """Return when a connect works, and a request for its URL.
 
     Args:
         started: when this process's controller started, by the monotonic clock.
 
     Raises:
-        ConfigurationError: not within the limit; says what is missing.
+        ConfigurationError: not within the timeout; the message says what is missing.
     """
     state_url = controller_url.http(f"/ctrl/c/{cluster}/state")
     missing = "the controller does not respond"
@@ -227,9 +226,7 @@ async def _until_ready(
                     state = codec.decode(await response.read(), ClusterState)
                 async with http.get(f"{proxy_url}/ready") as response:
                     proxy_ready = response.status == HTTPStatus.OK
-                missing = not_ready(state, drones, time.monotonic() - started, proxy_ready=proxy_ready)
-                await asyncio.sleep(READY_POLL_S if missing else 0)
+                missing = missing_part(state, drones, time.monotonic() - started, proxy_ready=proxy_ready)
+                await asyncio.sleep(READY_POLL_INTERVAL_S if missing else 0)
     except TimeoutError:
-        raise ConfigurationError(
-            f"not ready within {READY_TIMEOUT_S:.0f} s: {missing}; the log above says why"
-        ) from None
+        raise ConfigurationError(f"not ready within {READY_TIMEOUT_S:.0f} s: {missing}; see the log above") from None

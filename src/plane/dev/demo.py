@@ -1,4 +1,4 @@
-"""Where the demo is: ``examples/`` of a checkout, or the copy that is installed with the package."""
+"""Locates the demo: ``examples/`` of a checkout, or the copy that is installed with the package."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ __all__ = ["demo_command", "demo_user", "visible_folders"]
 
 
 def demo_user(*, isolated: bool) -> str | None:
-    """Return the id of the user that backends must have to run the demo; None: the one that they have anyway.
+    """Return the id of the user that must run the demo's backends; None: the default user.
 
-    Isolation shows them Python and this package wherever these are. Without it they must be able to pass the folders on
-    the way, and root's checkout may be below a home.
+    Isolated processes see Python and this package wherever these are installed. Without isolation the user must be able
+    to enter all parent folders, and root's checkout may be below a home folder.
     """
     user = backend_user(None)
     if user is None:
         return None
     for folder in visible_folders():
-        # Something in it, so that the folder itself counts.
+        # A path inside it, so that the folder itself is checked too.
         closed = first_inaccessible_folder(folder.resolve() / "bin", user, folder.resolve() if isolated else None)
         if closed is not None:
             return str(closed.stat().st_uid)
@@ -30,7 +30,7 @@ def demo_user(*, isolated: bool) -> str | None:
 
 
 def demo_command() -> tuple[str, ...]:
-    """The argv that runs the shared counter and text pad."""
+    """Return the argv of the demo, a shared counter and text pad."""
     package = Path(plane.__file__).parent
     places = (package / "examples", package.parents[1] / "examples")
     script = next(path for place in places if (path := place / "counter_pad.py").is_file())
@@ -38,5 +38,5 @@ def demo_command() -> tuple[str, ...]:
 
 
 def visible_folders() -> tuple[Path, ...]:
-    """What isolated processes must be able to read to run the demo, wherever it is: Python and this package."""
+    """Return the folders that isolated processes must be able to read for the demo: Python and this package."""
     return tuple({Path(sys.prefix), Path(sys.base_prefix), Path(plane.__file__).parents[2]})

@@ -1,6 +1,6 @@
-"""The data folder of `plane dev`: made, and held by one process at a time.
+"""The data folder of `plane dev`, which one process at a time may use.
 
-The lock is the kernel's, so a killed process leaves none behind.
+The lock is the kernel's, so a killed process leaves no stale lock.
 """
 
 from __future__ import annotations
@@ -12,24 +12,25 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from plane.client.dev_key import LOCK_FILE
-from plane.protocol.errors import ConfigurationError, why
+from plane.os_errors import error_reason
+from plane.protocol.errors import ConfigurationError
 
-__all__ = ["held_folder"]
+__all__ = ["lock_folder"]
 
 
 @contextmanager
-def held_folder(path: Path) -> Iterator[Path]:
-    """The folder, for this process alone while the block runs.
+def lock_folder(path: Path) -> Iterator[Path]:
+    """Create the folder, and lock it for this process while the block runs.
 
     Raises:
-        ConfigurationError: it cannot be made, or another process holds it (which one is said).
+        ConfigurationError: the folder cannot be created, or another process holds it; the message names the process.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
-        # Not truncated on opening: it may name the process that holds the lock.
+        # Not truncated when opened: it may name the process that holds the lock.
         descriptor = os.open(path / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise ConfigurationError(f"--data-dir: cannot use {path}: {why(error)}") from error
+        raise ConfigurationError(f"--data-dir: cannot use {path}: {error_reason(error)}") from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""Which process listens at a port? Reads /proc, for error messages."""
+"""Finds the process that listens on a port, by /proc; for error messages."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ _TABLES = ("/proc/net/tcp", "/proc/net/tcp6")
 
 
 def port_holder(address: str, port: int) -> str | None:
-    """Return name and id of the process that listens at the port, or None: another user's process, which root sees."""
+    """Return name and id of the process that listens on the port.
+
+    None for a process of another user, unless this process is root.
+    """
     inodes = {inode for table in _TABLES for inode in listening_inodes(_lines(table), address, port)}
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            # Names of processes may have any bytes.
+            # Names of processes may contain any bytes.
             if any(_inode(file) in inodes for file in (process / "fd").iterdir()):
                 return f"{(process / 'comm').read_bytes().decode(errors='replace').strip()} (process {process.name})"
         except OSError:
@@ -26,7 +29,7 @@ def port_holder(address: str, port: int) -> str | None:
 
 
 def listening_inodes(table: Iterable[str], address: str, port: int) -> set[str]:
-    """Return the inodes of sockets that keep others from listening at the address and port.
+    """Return the inodes of sockets that prevent others from listening on the address and port.
 
     Args:
         table: the lines of /proc/net/tcp or tcp6 (proc_net_tcp in the kernel's documentation).
@@ -42,12 +45,12 @@ def listening_inodes(table: Iterable[str], address: str, port: int) -> set[str]:
 
 
 def _covers(written: str, address: str) -> bool:
-    # Four bytes each, in the machine's order; all machines that the wheels are for are little-endian.
+    # Words of four bytes in the machine's byte order; all supported machines are little-endian.
     packed = b"".join(bytes.fromhex(written[at : at + 8])[::-1] for at in range(0, len(written), 8))
     theirs = ipaddress.ip_address(packed)
     if isinstance(theirs, ipaddress.IPv6Address) and theirs.ipv4_mapped is not None:
         theirs = theirs.ipv4_mapped
-    # A socket at all of IPv6's addresses takes those of IPv4 too, if it was not told otherwise.
+    # By default, a socket on all IPv6 addresses covers those of IPv4 too.
     return str(theirs) == address or theirs.is_unspecified
 
 

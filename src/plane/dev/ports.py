@@ -1,4 +1,4 @@
-"""The ports of `plane dev`: whether they are free, and who has one that is not."""
+"""Binds the ports of `plane dev`, and reports the process that uses one already."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from contextlib import ExitStack, contextmanager
 
 from plane.decisions.dev.addresses import IPV4, IPV6, proxy_address
 from plane.dev.port_holder import port_holder
-from plane.protocol.errors import ConfigurationError, why_no_port
+from plane.os_errors import port_error_reason
+from plane.protocol.errors import ConfigurationError
 
-__all__ = ["held_ports", "localhost_address", "port_error"]
+__all__ = ["bind_ports", "localhost_address", "port_error"]
 
 
 @contextmanager
-def held_ports(*wanted: tuple[str, int, str]) -> Iterator[list[socket.socket]]:
-    """Bind sockets, without listening, so that no other program takes the ports while the cluster starts.
+def bind_ports(*wanted: tuple[str, int, str]) -> Iterator[list[socket.socket]]:
+    """Bind sockets without listening, so that no other program takes the ports while the cluster starts.
 
     Args:
         wanted: address, port and option of each.
 
     Raises:
-        ConfigurationError: ports cannot be used; says for each of them who has it, and the option for another.
+        ConfigurationError: ports cannot be used; the message has the holder of each, and the option for another port.
     """
     with ExitStack() as stack:
         bound, failures = [], []
@@ -40,15 +41,15 @@ def held_ports(*wanted: tuple[str, int, str]) -> Iterator[list[socket.socket]]:
 
 
 def port_error(error: OSError, address: str, port: int, flag: str) -> str:
-    """Return what is wrong with a port, and what to do."""
-    reason = why_no_port(error)
+    """Return the message for a port that cannot be used."""
+    reason = port_error_reason(error)
     if error.errno == errno.EADDRINUSE and (holder := port_holder(address, port)) is not None:
         reason = f"is in use by {holder}"
     return f"port {port} on {address} {reason}; choose another with {flag}"
 
 
 def localhost_address() -> str:
-    """Return the loopback address at which clients of this machine find the name ``localhost``."""
+    """Return the loopback address to which clients on this machine resolve ``localhost``."""
     try:
         found = {str(entry[4][0]) for entry in socket.getaddrinfo("localhost", None, type=socket.SOCK_STREAM)}
     except OSError:

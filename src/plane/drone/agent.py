@@ -74,7 +74,7 @@ class Agent:
 
     async def announce_stopping(self) -> None:
         """Tell the controller, if it supports the extension, that this drone accepts no more backends."""
-        if self._socket is not None and self._socket.peer.understands(Extension.STOPPING):
+        if self._socket is not None and self._socket.peer.supports(Extension.STOPPING):
             with suppress(SocketClosed):
                 await self._socket.send(MessageFromDrone(stopping=Stopping()))
 

@@ -15,7 +15,7 @@ import structlog
 from plane import timing
 from plane.decisions.backends.adoption import AdoptionAction, decide_adoption, was_started
 from plane.decisions.backends.lifecycle import to_terminated
-from plane.decisions.keys.lease_deadlines import foreign_lease
+from plane.decisions.keys.lease import foreign_lease_reason
 from plane.drone.action_queue import ActionQueue
 from plane.drone.backend_runner import BackendRunner
 from plane.drone.clock import DroneClock
@@ -236,7 +236,7 @@ class BackendManager:
                 f"{backend_id!r} is not a valid backend id; it has lower-case letters, digits and dashes only, and at "
                 "most 45 characters"
             )
-        if reason := foreign_lease(order.key.deadlines, self._clock.began, self._clock.now()):
+        if reason := foreign_lease_reason(order.key.deadlines, self._clock.began, self._clock.now()):
             return f"{reason}: the drone's machine was booted, or its state was lost, after the order; connect again"
         if self._is_too_late(order):
             return TOO_LATE

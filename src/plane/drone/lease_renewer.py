@@ -11,8 +11,7 @@ from contextlib import suppress
 
 import structlog
 
-from plane.decisions.keys.lease import KeyLease, LeaseAction
-from plane.decisions.keys.lease_deadlines import foreign_lease
+from plane.decisions.keys.lease import KeyLease, LeaseAction, foreign_lease_reason
 from plane.drone.clock import DroneClock
 from plane.protocol.backend_state import TerminationKind
 from plane.protocol.drone_messages import RenewKey, RenewKeyResponse
@@ -131,7 +130,7 @@ class LeaseRenewer:
         if response.deadlines is None:
             log.warning("key renewal refused; backend will be terminated", backend=response.backend)
             lease.refused()
-        elif reason := foreign_lease(response.deadlines, self._clock.began, self._clock.now()):
+        elif reason := foreign_lease_reason(response.deadlines, self._clock.began, self._clock.now()):
             log.error("key renewal ignored", backend=response.backend, reason=reason)
             lease.refused()
         else:

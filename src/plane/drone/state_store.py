@@ -24,10 +24,11 @@ from typing import Any, TypeVar
 import msgspec
 
 from plane.drone.clock import ClockReading
+from plane.os_errors import error_reason
 from plane.protocol import codec
 from plane.protocol.backend_state import BackendState, BackendStatus, Terminated, state_from_json
 from plane.protocol.drone_messages import BackendEvent, SpawnOrder
-from plane.protocol.errors import ConfigurationError, PlaneError, why
+from plane.protocol.errors import ConfigurationError, PlaneError
 from plane.protocol.keys import KeyDeadlines
 from plane.protocol.names import NodeName
 from plane.protocol.times import DroneTime
@@ -372,7 +373,7 @@ async def open_state_store(path: Path | None, wait_s: float = LOCK_TIMEOUT_S) ->
     try:
         lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise ConfigurationError(f"--db: the state store {path} cannot be used: {why(error)}") from error
+        raise ConfigurationError(f"--db: the state store {path} cannot be used: {error_reason(error)}") from error
     try:
         await _lock(lock, path, wait_s)
         async with _opened(path) as store:
@@ -404,7 +405,7 @@ async def _opened(path: Path | None) -> AsyncIterator[StateStore]:
         try:
             connection = await loop.run_in_executor(thread, _open, path)
         except (OSError, sqlite3.Error) as error:
-            raise ConfigurationError(f"--db: the state store {path} cannot be used: {why(error)}") from error
+            raise ConfigurationError(f"--db: the state store {path} cannot be used: {error_reason(error)}") from error
         try:
             yield StateStore(connection, thread)
         finally:

@@ -20,8 +20,8 @@ from plane.protocol.addresses import parse_socket_address
 from plane.protocol.drone_messages import BackendMetrics
 from plane.protocol.errors import InvalidName, PlaneError
 from plane.protocol.executor_messages import (
-    ExecutorAnswer,
     ExecutorRequest,
+    ExecutorResponse,
     LeasedKey,
     OtherFailure,
     SpawnOutcome,
@@ -73,21 +73,21 @@ class RequestHandler:
             log.warning("orphaned backends terminated", backends=orphans)
         self._orphans_removed.set()
 
-    async def handle(self, request: ExecutorRequest) -> ExecutorAnswer:
+    async def handle(self, request: ExecutorRequest) -> ExecutorResponse:
         """Execute a request and return the response."""
         match request.content:
             case DockerExecutable() as executable:
-                return ExecutorAnswer(prepare_result=await self._prepare(executable))
+                return ExecutorResponse(prepare_result=await self._prepare(executable))
             case (str() as backend_id, bool() as hard):
-                return ExecutorAnswer(terminate_result=await self._terminate(backend_id, hard=hard))
+                return ExecutorResponse(terminate_result=await self._terminate(backend_id, hard=hard))
             case (str() as backend_id, int() as hard_deadline_ns):
                 if backend_id in self._spawns:
                     self._enforce(backend_id, hard_deadline_ns)
-                return ExecutorAnswer(renew_result=UnitOutcome(ok=None))
+                return ExecutorResponse(renew_result=UnitOutcome(ok=None))
             case (str() as backend_id, str() as address):
-                return ExecutorAnswer(wait_for_backend_result=await self._wait(backend_id, address))
+                return ExecutorResponse(wait_for_backend_result=await self._wait(backend_id, address))
             case (backend_id, executable, key, static_token):
-                return ExecutorAnswer(spawn_result=await self._spawn(backend_id, executable, key, static_token))
+                return ExecutorResponse(spawn_result=await self._spawn(backend_id, executable, key, static_token))
         raise AssertionError("unreachable: every variant is one of these")
 
     async def _prepare(self, executable: DockerExecutable) -> UnitOutcome:
@@ -161,15 +161,15 @@ class RequestHandler:
             return WaitOutcome(err=OtherFailure(other=str(error)))
         return WaitOutcome(ok=None)
 
-    def exit_event(self, backend_id: str, exit_code: int | None, message: str | None) -> ExecutorAnswer:
+    def exit_event(self, backend_id: str, exit_code: int | None, message: str | None) -> ExecutorResponse:
         """Handle an exit and return the event for the drone. The protocol does not transfer ``message``."""
         self._spawns.pop(backend_id, None)
         self._enforcer.release(backend_id)
-        return ExecutorAnswer(terminate_event=TerminateEvent(backend_id, exit_code))
+        return ExecutorResponse(terminate_event=TerminateEvent(backend_id, exit_code))
 
-    def metrics_event(self, metrics: BackendMetrics) -> ExecutorAnswer:
+    def metrics_event(self, metrics: BackendMetrics) -> ExecutorResponse:
         """Return the event for the drone with a backend's metrics."""
-        return ExecutorAnswer(metrics_message=metrics)
+        return ExecutorResponse(metrics_message=metrics)
 
     def _to_runtime(self, executable: DockerExecutable) -> Any:
         """Convert an executable for the runtime. For the process runtime, the "image" is a command line."""

@@ -11,7 +11,8 @@ import structlog
 from plane.drone.runtime_choice import Owner, create_runtime
 from plane.drone.watchdog.supervisor import WatchdogSupervisor
 from plane.executor.request_handler import RequestHandler
-from plane.protocol.errors import ConfigurationError, why
+from plane.os_errors import error_reason
+from plane.protocol.errors import ConfigurationError
 from plane.runtime.base import BackendFailed, RuntimeListener
 from plane.settings import ExecutorSettings
 from plane.tasks import end_tasks, until_one_ends
@@ -49,8 +50,8 @@ async def start_executor(settings: ExecutorSettings) -> AsyncIterator[ExecutorSe
     handler = RequestHandler(runtime, watchdog)
     lines = LineServer(handler.handle)
     listener = RuntimeListener(
-        lambda *exited: lines.tell(handler.exit_event(*exited)),
-        lambda metrics: lines.tell(handler.metrics_event(metrics)),
+        lambda *exited: lines.send_event(handler.exit_event(*exited)),
+        lambda metrics: lines.send_event(handler.metrics_event(metrics)),
         watchdog.locate,
     )
     await runtime.start(listener)
@@ -58,7 +59,7 @@ async def start_executor(settings: ExecutorSettings) -> AsyncIterator[ExecutorSe
         try:
             server = await serve_lines(settings.socket, lines)
         except OSError as error:
-            raise ConfigurationError(f"--socket: cannot listen at {settings.socket}: {why(error)}") from error
+            raise ConfigurationError(f"--socket: cannot listen at {settings.socket}: {error_reason(error)}") from error
         tasks = [
             asyncio.create_task(runtime.run(), name="runtime"),
             asyncio.create_task(server.serve_forever(), name="socket"),

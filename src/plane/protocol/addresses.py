@@ -1,4 +1,4 @@
-"""Socket addresses as they travel: ``IP:PORT``, IPv6 in brackets."""
+"""Socket addresses on the wire (``IP:PORT``, IPv6 in brackets), and the loopback test."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import ipaddress
 
 from plane.protocol.errors import MessageError
 
-__all__ = ["format_socket_address", "parse_socket_address"]
+__all__ = ["format_socket_address", "is_loopback", "parse_socket_address"]
 
 
 def format_socket_address(host: str, port: int) -> str:
-    """``127.0.0.1:8080`` or ``[::1]:8080``."""
+    """Return ``HOST:PORT``, for example ``127.0.0.1:8080`` or ``[::1]:8080``."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def parse_socket_address(text: str) -> tuple[str, int]:
-    """IP and port of ``text``.
+    """Return the IP address and the port of ``text``.
 
     Raises:
         MessageError: not an IP address with a port.
@@ -32,3 +32,11 @@ def parse_socket_address(text: str) -> tuple[str, int]:
     except ValueError:
         raise MessageError(f"{text!r} is not IP:PORT") from None
     return str(address), number
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host, an IP address or a name below ``localhost``, is this machine's loopback interface."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")

@@ -1,6 +1,6 @@
-"""The state of a backend, as nodes and the database have it, and as the public sees it.
+"""The state of a backend, as nodes and the database store it, and as the public API shows it.
 
-The rules by which one state becomes another are in `plane.decisions.backends.lifecycle`.
+The transitions are in `plane.decisions.backends.lifecycle`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ __all__ = [
 
 
 class BackendStatus(enum.StrEnum):
-    """Where a backend is in its life. `number` orders them; a backend's status only rises."""
+    """The status of a backend. `number` orders the statuses; a backend's status only rises."""
 
     SCHEDULED = "scheduled"
     LOADING = "loading"
@@ -51,7 +51,7 @@ class BackendStatus(enum.StrEnum):
 
     @property
     def number(self) -> int:
-        """The number kept in ``backend.last_status_number``."""
+        """The number stored in ``backend.last_status_number``."""
         return _NUMBERS[self]
 
 
@@ -68,14 +68,14 @@ _NUMBERS = {
 
 
 class TerminationKind(enum.StrEnum):
-    """How a backend is ended: asked to stop, or killed."""
+    """How a backend is terminated: gracefully, or by a kill."""
 
     SOFT = "soft"
     HARD = "hard"
 
 
 class TerminationReason(enum.StrEnum):
-    """Why a backend is ended."""
+    """Why a backend is terminated."""
 
     SWEPT = "swept"
     EXTERNAL = "external"
@@ -95,31 +95,31 @@ class _State(msgspec.Struct, frozen=True, kw_only=True, tag_field="status"):
 
 
 class Scheduled(_State, frozen=True, kw_only=True, tag="scheduled"):
-    """Given to a drone."""
+    """Assigned to a drone."""
 
 
 class Loading(_State, frozen=True, kw_only=True, tag="loading"):
-    """The drone prepares the executable (pulls the image)."""
+    """The drone is preparing the executable (pulling the image)."""
 
 
 class Starting(_State, frozen=True, kw_only=True, tag="starting"):
-    """The drone starts the process."""
+    """The drone is starting the process."""
 
 
 class Waiting(_State, frozen=True, kw_only=True, tag="waiting"):
-    """Runs, does not answer HTTP yet. ``address`` is ``IP:PORT``."""
+    """The process is running, but does not respond to HTTP yet. ``address`` is ``IP:PORT``."""
 
     address: str
 
 
 class Ready(_State, frozen=True, kw_only=True, tag="ready"):
-    """Answers HTTP at ``address`` (``IP:PORT``)."""
+    """The process responds to HTTP at ``address`` (``IP:PORT``)."""
 
     address: str
 
 
 class Terminating(_State, frozen=True, kw_only=True, tag="terminating"):
-    """Was asked to stop."""
+    """The process was asked to stop."""
 
     last_status: BackendStatus
     reason: TerminationReason
@@ -127,17 +127,14 @@ class Terminating(_State, frozen=True, kw_only=True, tag="terminating"):
 
 
 class HardTerminating(_State, frozen=True, kw_only=True, tag="hard-terminating"):
-    """Is being killed."""
+    """The process is being killed."""
 
     last_status: BackendStatus
     reason: TerminationReason
 
 
 class Terminated(_State, frozen=True, kw_only=True, tag="terminated"):
-    """Nothing of it runs any more.
-
-    ``message`` says in words why, where something went wrong (7-beyond-the-original, A21).
-    """
+    """The process has ended. ``message`` explains a failure; Plane 0.5.5 has no such field."""
 
     last_status: BackendStatus
     termination: TerminationKind | None = None
@@ -150,7 +147,7 @@ BackendState = Scheduled | Loading | Starting | Waiting | Ready | Terminating | 
 
 
 def state_from_json(data: bytes | str) -> BackendState:
-    """Read a state.
+    """Decode a state.
 
     Raises:
         MessageError
@@ -159,7 +156,7 @@ def state_from_json(data: bytes | str) -> BackendState:
 
 
 def state_from_builtins(value: Any) -> BackendState:
-    """Read a state from dicts and scalars.
+    """Convert a state from dicts and scalars.
 
     Raises:
         MessageError
@@ -167,14 +164,14 @@ def state_from_builtins(value: Any) -> BackendState:
     return codec.convert(value, _ANY_STATE)
 
 
-# A union is no type[T] for a type checker, though the codec takes it.
+# For a type checker a union is no type[T], although the codec accepts it.
 _ANY_STATE = cast("type[BackendState]", BackendState)
 
 
 class BackendStatusStreamEntry(msgspec.Struct, frozen=True, kw_only=True):
     """A state without the address. ``time`` is when the database stored it.
 
-    ``message`` says why a backend ended; only callers with the role ``read`` get the end of its output with it.
+    ``message`` explains why a backend ended. Only callers with the role ``read`` get the last lines of its output too.
     """
 
     status: BackendStatus
@@ -185,22 +182,22 @@ class BackendStatusStreamEntry(msgspec.Struct, frozen=True, kw_only=True):
     message: str | UnsetType | None = UNSET
 
 
-# Behind it, runtimes add the last lines of the backend's output to the message of its end.
+# Runtimes append this and the last lines of the backend's output to the message of its termination.
 OUTPUT_MARKER = "; its last output:\n"
 
 
 def public_entry(state: BackendState, time: DbTime) -> BackendStatusStreamEntry:
-    """Return what everybody who knows the backend's id may know of ``state``: its reason, and none of its output."""
+    """Return ``state`` as the public API shows it: with the reason, but without the backend's output."""
     entry = status_entry(state, time)
     if not isinstance(entry.message, str):
         return entry
-    # One line is the reason, whatever an external executor or an engine adds.
+    # The reason has one line; further ones are from an external executor or an engine.
     reason = entry.message.partition(OUTPUT_MARKER)[0].partition("\n")[0]
     return msgspec.structs.replace(entry, message=reason)
 
 
 def status_entry(state: BackendState, time: DbTime) -> BackendStatusStreamEntry:
-    """Return all that is known of ``state``, which the database recorded at ``time``."""
+    """Return ``state``, which the database stored at ``time``, with its whole message."""
     reason: TerminationReason | UnsetType = UNSET
     kind: TerminationKind | UnsetType = UNSET
     exit_error: bool | UnsetType = UNSET

@@ -1,6 +1,6 @@
-"""JSON in and out, for every message: the one place that calls the JSON library.
+"""Encodes and decodes all messages as JSON; the only module that calls the JSON library.
 
-`decode` turns whatever is wrong with the input into one `MessageError` with the path of the field.
+`decode` reports every defect of its input as a `MessageError` with the path of the field.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ class Variants(
     """Base of externally tagged enumerations: ``{"Variant": content}``.
 
     A subclass has one optional field per variant, each ``UNSET`` by default; exactly one is set.
-    `content` is the set one, to match on.
+    `content` is the value of that field, for ``match``.
     """
 
     def __post_init__(self) -> None:
-        # Runs for every message; this is the quickest way to count.
+        # This runs for every message, and is the fastest way to count.
         if [getattr(self, name) for name in self.__struct_fields__].count(msgspec.UNSET) != len(
             self.__struct_fields__
         ) - 1:
@@ -64,7 +64,7 @@ class Variants(
 
     @property
     def content(self) -> Any:
-        """The content of the variant that is set."""
+        """The value of the variant that is set."""
         for name in self.__struct_fields__:
             value = getattr(self, name)
             if value is not msgspec.UNSET:
@@ -73,18 +73,18 @@ class Variants(
 
 
 def redacted_repr(message: msgspec.Struct, *secret: str) -> str:
-    """Return the ``repr`` of a message without the values of its ``secret`` fields: it may end in a log."""
+    """Return the ``repr`` of a message without the values of its ``secret`` fields, since it may be logged."""
     shown = (f"{name}={'…' if name in secret else repr(getattr(message, name))}" for name in message.__struct_fields__)
     return f"{type(message).__name__}({', '.join(shown)})"
 
 
 def encode(message: Any) -> bytes:
-    """The message as JSON, UTF-8, without spaces."""
+    """Return the message as JSON, in UTF-8 and without spaces."""
     return _encoder.encode(message)
 
 
 def to_builtins(message: Any) -> Any:
-    """The message as dicts, lists and scalars, as `encode` would write it."""
+    """Return the message as the dicts, lists and scalars that `encode` would write."""
     return msgspec.to_builtins(message, enc_hook=times.to_json)
 
 
@@ -94,10 +94,10 @@ def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
 
 
 def decode(data: bytes | str, kind: type[T]) -> T:
-    """Read one ``kind`` from JSON.
+    """Decode a ``kind`` from JSON.
 
     Raises:
-        MessageError: not JSON, nested too deeply, or not of that shape.
+        MessageError: not JSON, nested too deeply, or of another shape.
     """
     try:
         value: T = _decoder(cast(Hashable, kind)).decode(data)
@@ -111,10 +111,10 @@ def decode(data: bytes | str, kind: type[T]) -> T:
 
 
 def convert(value: Any, kind: type[T]) -> T:
-    """Read one ``kind`` from JSON that is decoded already to dicts, lists and scalars.
+    """Convert a ``kind`` from dicts, lists and scalars, as decoded from JSON.
 
     Raises:
-        MessageError: not of that shape.
+        MessageError: of another shape.
     """
     try:
         return msgspec.convert(value, kind, dec_hook=times.from_json)

@@ -1,4 +1,4 @@
-"""Bodies of the control API: connect, revoke, drain, states."""
+"""Bodies of the control API: connect, revoke, drain, states and health."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = [
 
 
 class ConnectRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """``POST /ctrl/connect``. ``auth`` reaches the backend as ``x-verified-user-data``."""
+    """``POST /ctrl/connect``. The backend receives ``auth`` as the header ``x-verified-user-data``."""
 
     key: KeyConfig | None = None
     spawn_config: SpawnConfig | None = None
@@ -42,7 +42,7 @@ class ConnectRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ConnectResponse(msgspec.Struct, frozen=True, kw_only=True):
-    """``drone`` only when this request spawned; ``secret_token`` null for static tokens."""
+    """``drone`` is set only if this request spawned the backend; ``secret_token`` is null for static tokens."""
 
     backend_id: str
     spawned: bool
@@ -59,20 +59,20 @@ class ConnectResponse(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RevokeRequest(msgspec.Struct, frozen=True):
-    """All tokens of ``user`` for ``backend_id``."""
+    """Revokes all tokens of ``user`` for ``backend_id``."""
 
     backend_id: str
     user: str
 
 
 class BackendUsage(BackendMetrics, frozen=True, kw_only=True):
-    """``GET /ctrl/b/{backend}/metrics``; ``time`` is when the database passed it on."""
+    """``GET /ctrl/b/{backend}/metrics``; ``time`` is when the database published them."""
 
     time: DbTime
 
 
 class DrainResult(msgspec.Struct, frozen=True):
-    """``updated`` is false when it was so already."""
+    """``updated`` is false if the drone already was in the requested state."""
 
     updated: bool
 
@@ -100,7 +100,7 @@ class NodeNameOfKind(Variants, frozen=True, kw_only=True):
 
 
 class NodeState(msgspec.Struct, frozen=True, kw_only=True):
-    """A node that is connected to a controller; the age is in seconds."""
+    """A node that is connected to a controller; ages are in seconds."""
 
     name: NodeNameOfKind
     plane_version: str
@@ -110,7 +110,7 @@ class NodeState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DroneState(msgspec.Struct, frozen=True, kw_only=True):
-    """A drone of a cluster; ``backend_count`` counts those not terminated; the age is in seconds."""
+    """A drone of a cluster; ``backend_count`` excludes terminated backends; ages are in seconds."""
 
     ready: bool
     draining: bool

@@ -1,4 +1,4 @@
-"""What the ACME DNS server and controllers tell each other."""
+"""Messages between ACME DNS servers and controllers."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ __all__ = ["MessageFromDns", "MessageToDns", "TxtRecordRequest", "TxtRecordRespo
 
 
 class TxtRecordRequest(msgspec.Struct, frozen=True):
-    """What is the TXT value of this cluster?"""
+    """Requests the TXT value of a cluster's challenge."""
 
     cluster: str
 
 
 class TxtRecordResponse(msgspec.Struct, frozen=True):
-    """``txt_value`` is ``None`` when there is none.
+    """``txt_value`` is ``None`` if there is none.
 
-    ``other_values`` (absent when there are none, and from originals) are further values of the same name: the
+    ``other_values`` (absent if there are none, and from Plane 0.5.5) are further values of the same name: the
     challenges of the apex and of the wildcard share one.
     """
 
@@ -29,18 +29,18 @@ class TxtRecordResponse(msgspec.Struct, frozen=True):
 
     @property
     def values(self) -> tuple[str, ...]:
-        """All values."""
+        """All TXT values."""
         first = () if self.txt_value is None else (self.txt_value,)
         return first + (self.other_values or ())
 
 
 class MessageFromDns(Variants, frozen=True, kw_only=True):
-    """One frame from a DNS server."""
+    """A message from a DNS server."""
 
     txt_record_request: TxtRecordRequest | UnsetType = UNSET
 
 
 class MessageToDns(Variants, frozen=True, kw_only=True):
-    """One frame to a DNS server."""
+    """A message to a DNS server."""
 
     txt_record_response: TxtRecordResponse | UnsetType = UNSET

@@ -1,4 +1,4 @@
-"""What drones and controllers tell each other."""
+"""Messages between drones and controllers."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ __all__ = [
 
 
 class Heartbeat(msgspec.Struct, frozen=True):
-    """The drone lives, and its clock says this."""
+    """A heartbeat with the time of the drone's clock."""
 
     local_time: DroneTime
 
 
 class BackendEvent(msgspec.Struct, frozen=True):
-    """A backend entered ``state``. Repeated until acknowledged; ``event_id`` counts per drone from 1."""
+    """A backend has a new ``state``. Sent again until acknowledged; ``event_id`` counts from 1 per drone."""
 
     event_id: Int64
     backend_id: str
@@ -48,7 +48,7 @@ class BackendEvent(msgspec.Struct, frozen=True):
 
 
 class BackendMetrics(msgspec.Struct, frozen=True, kw_only=True):
-    """Bytes, and nanoseconds of CPU since the last message (the backend's own, and the whole machine's)."""
+    """Memory in bytes, and CPU nanoseconds since the last message (of the backend, and of the machine)."""
 
     backend_id: str
     mem_used: Int64
@@ -62,24 +62,24 @@ class BackendMetrics(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AckAction(msgspec.Struct, frozen=True):
-    """The action has been applied."""
+    """The action was applied."""
 
     action_id: str
 
 
 class RenewKey(msgspec.Struct, frozen=True):
-    """Asks for another lease of the backend's key, counted from ``local_time``."""
+    """Requests a new lease of the backend's key, from ``local_time`` on."""
 
     backend: str
     local_time: DroneTime
 
 
 class Stopping(msgspec.Struct, frozen=True):
-    """The drone is about to stop, and takes no more work (A14; extension "stopping")."""
+    """The drone is about to stop and accepts no more backends (extension "stopping")."""
 
 
 class MessageFromDrone(Variants, frozen=True, kw_only=True):
-    """One frame from a drone."""
+    """A message from a drone."""
 
     heartbeat: Heartbeat | UnsetType = UNSET
     backend_event: BackendEvent | UnsetType = UNSET
@@ -91,7 +91,7 @@ class MessageFromDrone(Variants, frozen=True, kw_only=True):
 
 
 class SpawnOrder(msgspec.Struct, frozen=True):
-    """Start ``executable`` for ``key``."""
+    """Orders to spawn ``executable`` for ``key``."""
 
     executable: Any
     key: AcquiredKey
@@ -102,21 +102,21 @@ class SpawnOrder(msgspec.Struct, frozen=True):
 
 
 class TerminateOrder(msgspec.Struct, frozen=True):
-    """End the backend."""
+    """Orders to terminate the backend."""
 
     kind: TerminationKind
     reason: TerminationReason
 
 
 class BackendOrder(Variants, frozen=True, kw_only=True):
-    """What an action asks for."""
+    """The order of an action."""
 
     spawn: SpawnOrder | UnsetType = UNSET
     terminate: TerminateOrder | UnsetType = UNSET
 
 
 class BackendAction(msgspec.Struct, frozen=True):
-    """An order to a drone, sent until acknowledged; also what ``backend_action.action`` holds."""
+    """An order to a drone, sent until acknowledged; also the content of the column ``backend_action.action``."""
 
     action_id: str
     backend_id: str
@@ -125,20 +125,20 @@ class BackendAction(msgspec.Struct, frozen=True):
 
 
 class AckEvent(msgspec.Struct, frozen=True):
-    """The event is stored; do not send it again."""
+    """The event was stored."""
 
     event_id: Int64
 
 
 class RenewKeyResponse(msgspec.Struct, frozen=True):
-    """New deadlines, or ``None`` when the key could not be renewed."""
+    """The new deadlines, or ``None`` if the key was not renewed."""
 
     backend: str
     deadlines: KeyDeadlines | None = None
 
 
 class MessageToDrone(Variants, frozen=True, kw_only=True):
-    """One frame to a drone."""
+    """A message to a drone."""
 
     action: BackendAction | UnsetType = UNSET
     ack_event: AckEvent | UnsetType = UNSET

@@ -1,13 +1,52 @@
-"""The one tree of errors of the package, and the error body of the HTTP API.
+"""The tree of errors of the package, and the error body of the HTTP API.
 
-An error carries its data as attributes; its text says what happened and, where somebody can do
-something about it, what.
+An error has its data as attributes. Its text says what is wrong and, where somebody can correct it, what to do. Errors
+are defined where they are raised; ``tests/unit/protocol/test_errors.py`` compares this tree with all of them::
+
+    PlaneError
+        AmbiguousPath
+        ApiFailure
+        BackendExists
+        BackendFailed
+            EngineRefused
+            StartupTimedOut
+        CallFailed
+            BackendEnded
+            CallRefused
+            ControllerUnreachable
+            UnexpectedResponse
+        ConfigurationError
+        DatabaseUnavailable
+        DeadlinesNotEnforced
+        EventTooLarge
+        InvalidAnswer
+        InvalidCertificate
+        InvalidName
+            InvalidCharacter
+            InvalidClusterName
+            NameTooLong
+            WrongPrefix
+        LogsUnavailable
+            LogsNotRetained
+        MalformedChunks
+        MalformedProxyHeader
+        MessageError
+        MountRefused
+        NodeRefused
+        OrderFailed
+        Overflowed
+        ReferencedRowDeleted
+        Refused
+        RequestLost
+        SocketClosed
+        StoreUnwritable
+        UnknownBackend
+        Unstorable
 """
 
 from __future__ import annotations
 
 import enum
-import errno
 
 import msgspec
 
@@ -23,26 +62,24 @@ __all__ = [
     "NameTooLong",
     "PlaneError",
     "WrongPrefix",
-    "why",
-    "why_no_port",
 ]
 
 
 class PlaneError(Exception):
-    """Base of every error that Plane raises on purpose."""
+    """Base of all errors that Plane defines."""
 
 
 class ConfigurationError(PlaneError):
-    """A program cannot start as it was configured. The text tells the operator what to change."""
+    """A program cannot start with its configuration. The text tells the operator what to change."""
 
 
 class MessageError(PlaneError):
-    """Bytes that are not the message they should be.
+    """A message that cannot be decoded.
 
     Attributes:
-        path: where in the document, as ``$.spawn_config.executable``; ``$`` for the whole.
+        path: the place in the document, for example ``$.spawn_config.executable``; ``$`` is the whole.
         reason: what is wrong there.
-        is_json: False when the bytes are not even JSON.
+        is_json: False if the bytes are not JSON.
     """
 
     def __init__(self, reason: str, path: str = "$", *, is_json: bool = True) -> None:
@@ -53,7 +90,7 @@ class MessageError(PlaneError):
 
 
 class InvalidName(PlaneError):
-    """A name that breaks the rules of page 2, "Names". ``name`` is the offender."""
+    """A name that violates the rules of `plane.protocol.names`."""
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(reason)
@@ -95,12 +132,12 @@ class InvalidClusterName(InvalidName):
 
 
 class ApiErrorKind(enum.StrEnum):
-    """What went wrong, for programs. Values are the original's."""
+    """The kind of a failure, for programs. The values are those of Plane 0.5.5."""
 
     FAILED_TO_ACQUIRE_KEY = "FailedToAcquireKey"
     KEY_UNHELD_NO_SPAWN_CONFIG = "KeyUnheldNoSpawnConfig"
-    # Page 2 names it and page 3 has no case of it: a held key is live, whatever its backend's or drone's state, or it
-    # is expired and free for the next. Never said here; kept since clients may hear it from a controller of 0.5.5.
+    # Never sent by this controller, since a held key is either live or free for the next holder. It is defined because
+    # clients may receive it from a controller of Plane 0.5.5.
     KEY_HELD_UNHEALTHY = "KeyHeldUnhealthy"
     KEY_HELD = "KeyHeld"
     NO_DRONE_AVAILABLE = "NoDroneAvailable"
@@ -113,10 +150,7 @@ class ApiErrorKind(enum.StrEnum):
 
 
 class ApiError(msgspec.Struct, frozen=True):
-    """Body of every error answer of the HTTP API.
-
-    ``id`` is random and stands in the controller's log too.
-    """
+    """Body of every error response of the HTTP API. ``id`` is random, and is logged by the controller too."""
 
     id: str
     kind: ApiErrorKind
@@ -124,9 +158,9 @@ class ApiError(msgspec.Struct, frozen=True):
 
 
 class ApiFailure(PlaneError):
-    """A request that the controller answers with an error: HTTP status, kind and message.
+    """A request that fails with an `ApiError`: HTTP status, kind and message.
 
-    ``retry_after_s``: the same request may succeed after so many seconds; None: nobody can say.
+    ``retry_after_s``: the same request may succeed after this time; None: unknown.
     """
 
     def __init__(self, status: int, kind: ApiErrorKind, message: str, *, retry_after_s: int | None = None) -> None:
@@ -135,19 +169,3 @@ class ApiFailure(PlaneError):
         self.status = status
         self.kind = kind
         self.message = message
-
-
-def why(error: BaseException) -> str:
-    """What the system says went wrong, without the number and the path that Python adds."""
-    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
-
-
-def why_no_port(error: OSError) -> str:
-    """Why a port cannot be listened on, to stand behind its name."""
-    match error.errno:
-        case errno.EADDRINUSE:
-            return "is in use by another program"
-        case errno.EACCES:
-            return "is for root only (or CAP_NET_BIND_SERVICE)"
-        case _:
-            return f"cannot be used: {why(error)}"

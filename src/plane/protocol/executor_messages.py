@@ -1,6 +1,6 @@
-"""Lines between a drone and an external executor (``--executor-socket``).
+"""Messages between a drone and an external executor (``--executor-socket``), one JSON object per line.
 
-One JSON object a line. A request carries an id and its answer repeats it; an event has ``null``.
+A request has an id that its response repeats; the id of an event is ``null``.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from plane.protocol.keys import AcquiredKey
 from plane.protocol.spawn import DockerExecutable
 
 __all__ = [
-    "ExecutorAnswer",
-    "ExecutorLine",
-    "ExecutorQuestion",
     "ExecutorRequest",
+    "ExecutorResponse",
     "LeasedKey",
     "OtherFailure",
+    "RequestLine",
+    "ResponseLine",
     "SpawnOutcome",
     "SpawnResult",
     "TerminateEvent",
     "TerminateOutcome",
     "UnitOutcome",
     "WaitOutcome",
-    "kind_of_request",
     "refusal",
     "refused_request",
+    "request_kind",
 ]
 
 
 class LeasedKey(AcquiredKey, frozen=True):
-    """A key, and until when its backend may run at most; originals know nothing of the latter.
+    """A key with the hard deadline of its backend, which Plane 0.5.5 does not have.
 
     ``hard_deadline_ns``: nanoseconds of CLOCK_BOOTTIME, which drone and executor share.
     """
@@ -47,9 +47,10 @@ class LeasedKey(AcquiredKey, frozen=True):
 
 
 class SpawnResult(msgspec.Struct, frozen=True):
-    """The started container and the port where it listens.
+    """The started container and its port.
 
-    ``enforces_deadline``: the executor kills the backend at its hard deadline, and takes ``Renew``. Absent from others.
+    ``enforces_deadline``: the executor kills the backend at its hard deadline, and accepts ``Renew``. Absent from
+    executors for Plane 0.5.5.
     """
 
     container_id: str
@@ -58,59 +59,59 @@ class SpawnResult(msgspec.Struct, frozen=True):
 
 
 class TerminateEvent(msgspec.Struct, frozen=True):
-    """A backend's process ended; ``exit_code`` if known."""
+    """A backend's process has ended; ``exit_code`` is set if known."""
 
     backend_id: str
     exit_code: Int32 | None = None
 
 
 class UnitOutcome(Variants, frozen=True, kw_only=True):
-    """Done (``{"Ok": null}``), or why not."""
+    """Success (``{"Ok": null}``), or the reason of a failure."""
 
     ok: UnsetType | None = UNSET
     err: str | UnsetType = UNSET
 
 
 class SpawnOutcome(Variants, frozen=True, kw_only=True):
-    """Started, or why not."""
+    """The result of a spawn, or the reason of a failure."""
 
     ok: SpawnResult | UnsetType = UNSET
     err: str | UnsetType = UNSET
 
 
 class TerminateOutcome(Variants, frozen=True, kw_only=True):
-    """Whether it was running, or why it could not be ended."""
+    """Whether the backend was running, or the reason of a failure."""
 
     ok: bool | UnsetType = UNSET
     err: str | UnsetType = UNSET
 
 
 class OtherFailure(Variants, frozen=True, kw_only=True):
-    """A wait that failed for another reason than time: ``{"Other": text}``."""
+    """A wait that failed for another reason than the timeout: ``{"Other": text}``."""
 
     other: str | UnsetType = UNSET
 
 
 class WaitOutcome(Variants, frozen=True, kw_only=True):
-    """Answers HTTP, or ``"StartupTimeout"``, or another failure."""
+    """The backend responds to HTTP; or ``"StartupTimeout"``, or another failure."""
 
     ok: UnsetType | None = UNSET
     err: Literal["StartupTimeout"] | OtherFailure | UnsetType = UNSET
 
 
 class ExecutorRequest(Variants, frozen=True, kw_only=True):
-    """What a drone asks."""
+    """A request of the drone."""
 
     prepare: DockerExecutable | UnsetType = UNSET
     spawn: tuple[str, DockerExecutable, LeasedKey | None, str | None] | UnsetType = UNSET
     terminate: tuple[str, bool] | UnsetType = UNSET
     wait_for_backend: tuple[str, str] | UnsetType = UNSET
-    # The backend and its new hard deadline; only for what was started with ``enforces_deadline``.
+    # The backend and its new hard deadline; only for backends whose spawn result has ``enforces_deadline``.
     renew: tuple[str, int] | UnsetType = UNSET
 
 
-class ExecutorAnswer(Variants, frozen=True, kw_only=True):
-    """What an executor says: the answer to a request, or an event."""
+class ExecutorResponse(Variants, frozen=True, kw_only=True):
+    """A response to a request, or an event."""
 
     prepare_result: UnitOutcome | UnsetType = UNSET
     spawn_result: SpawnOutcome | UnsetType = UNSET
@@ -121,18 +122,18 @@ class ExecutorAnswer(Variants, frozen=True, kw_only=True):
     terminate_event: TerminateEvent | UnsetType = UNSET
 
 
-class ExecutorQuestion(msgspec.Struct, frozen=True):
+class RequestLine(msgspec.Struct, frozen=True):
     """A line from the drone."""
 
     id: str
     message: ExecutorRequest
 
 
-class ExecutorLine(msgspec.Struct, frozen=True):
+class ResponseLine(msgspec.Struct, frozen=True):
     """A line from the executor; ``id`` is ``None`` for events."""
 
     id: str | None
-    message: ExecutorAnswer
+    message: ExecutorResponse
 
 
 class _Envelope(msgspec.Struct, frozen=True):
@@ -141,7 +142,7 @@ class _Envelope(msgspec.Struct, frozen=True):
 
 
 def refused_request(line: bytes) -> tuple[str, str] | None:
-    """Return the id and the kind of a request whose content is not understood; None: it is no request at all."""
+    """Return the id and the kind of a request whose content cannot be decoded; None if it is no request."""
     try:
         envelope = codec.decode(line, _Envelope)
     except MessageError:
@@ -150,23 +151,23 @@ def refused_request(line: bytes) -> tuple[str, str] | None:
     return (envelope.id, kinds[0]) if len(kinds) == 1 and kinds[0] in _REFUSALS else None
 
 
-def kind_of_request(request: ExecutorRequest) -> str:
+def request_kind(request: ExecutorRequest) -> str:
     """Return the name of the variant that is set."""
     fields = msgspec.structs.fields(request)
     return next(field.encode_name for field in fields if getattr(request, field.name) is not UNSET)
 
 
-def refusal(kind: str, reason: str) -> ExecutorAnswer:
-    """Return the answer to a request of this kind that is not carried out."""
+def refusal(kind: str, reason: str) -> ExecutorResponse:
+    """Return the response that refuses a request of this kind."""
     return _REFUSALS[kind](reason)
 
 
-_REFUSALS: dict[str, Callable[[str], ExecutorAnswer]] = {
-    "Prepare": lambda reason: ExecutorAnswer(prepare_result=UnitOutcome(err=reason)),
-    "Spawn": lambda reason: ExecutorAnswer(spawn_result=SpawnOutcome(err=reason)),
-    "Terminate": lambda reason: ExecutorAnswer(terminate_result=TerminateOutcome(err=reason)),
-    "WaitForBackend": lambda reason: ExecutorAnswer(
+_REFUSALS: dict[str, Callable[[str], ExecutorResponse]] = {
+    "Prepare": lambda reason: ExecutorResponse(prepare_result=UnitOutcome(err=reason)),
+    "Spawn": lambda reason: ExecutorResponse(spawn_result=SpawnOutcome(err=reason)),
+    "Terminate": lambda reason: ExecutorResponse(terminate_result=TerminateOutcome(err=reason)),
+    "WaitForBackend": lambda reason: ExecutorResponse(
         wait_for_backend_result=WaitOutcome(err=OtherFailure(other=reason))
     ),
-    "Renew": lambda reason: ExecutorAnswer(renew_result=UnitOutcome(err=reason)),
+    "Renew": lambda reason: ExecutorResponse(renew_result=UnitOutcome(err=reason)),
 }

@@ -1,4 +1,4 @@
-"""The first frame of each side on a node socket."""
+"""The handshake: the first message of each side on a node socket."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["DroneIdentity", "Extension", "Handshake", "Version"]
 
 
 class Extension(enum.StrEnum):
-    """A message of ours that Plane 0.5.5 does not know. It is sent only to a peer that says that it understands it.
+    """A message that Plane 0.5.5 does not have. It is sent only to peers whose handshake lists the extension.
 
-    ``STOPPING``: a drone tells that it takes no more work. ``LOGS``: a controller asks a drone for a backend's output.
-    ``REVOCATION``: a controller tells a proxy which tokens have been revoked.
+    ``STOPPING``: a drone accepts no more backends. ``LOGS``: a controller requests a backend's output from a drone.
+    ``REVOCATION``: a controller notifies a proxy of revoked tokens.
     """
 
     STOPPING = "stopping"
@@ -30,13 +30,13 @@ class Version(msgspec.Struct, frozen=True):
 
 
 class DroneIdentity(msgspec.Struct, frozen=True):
-    """Which drone this is, beyond its name, which a cloned machine image copies.
+    """Identifies a drone beyond its name, which a cloned machine image copies.
 
     Attributes:
-        instance: a random id that the drone keeps with its state; new whenever the state is.
-        clock: a random id of the drone's clock; new whenever that clock starts over.
-        boot_id: of the machine's present boot; empty where there is none.
-        machine_id: of the machine, which a cloned image copies too; empty where there is none.
+        instance: a random id in the drone's state store; a new store has a new one.
+        clock: a random id of the drone's clock; a clock that starts over has a new one.
+        boot_id: of the machine's current boot; empty if there is none.
+        machine_id: of the machine, which a cloned image copies too; empty if there is none.
     """
 
     instance: str
@@ -46,11 +46,11 @@ class DroneIdentity(msgspec.Struct, frozen=True):
 
 
 class Handshake(msgspec.Struct, frozen=True):
-    """Who speaks. Versions that differ are logged, not refused.
+    """Name and version of the sender. Different versions are logged, not refused.
 
-    ``extensions``: names of the `Extension` that the speaker understands; absent from originals. Unknown names are
-    of later versions and mean nothing here.
-    ``identity``: of a drone; absent from originals and from other nodes.
+    ``extensions``: names of each `Extension` that the sender supports; absent from Plane 0.5.5. Unknown names, of later
+    versions, are ignored.
+    ``identity``: of a drone; absent from Plane 0.5.5 and from other nodes.
     """
 
     version: Version
@@ -58,6 +58,6 @@ class Handshake(msgspec.Struct, frozen=True):
     extensions: tuple[str, ...] | UnsetType | None = UNSET
     identity: DroneIdentity | UnsetType | None = UNSET
 
-    def understands(self, extension: Extension) -> bool:
-        """Whether the speaker may be sent the messages of ``extension``."""
+    def supports(self, extension: Extension) -> bool:
+        """Return whether the sender supports the messages of ``extension``."""
         return bool(self.extensions) and extension in (self.extensions or ())

@@ -1,4 +1,4 @@
-"""What an operator asks of the control API about backends; additive to Plane 0.5.5."""
+"""Responses of the control API for operators; Plane 0.5.5 does not have them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __all__ = ["BackendDetail", "BackendList", "BackendSummary", "NodeList", "NodeSu
 
 
 class BackendSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """One backend of a list. ``since`` is when it entered its status; ``quiet_s`` counts from its last use.
+    """One backend of a list. ``since`` is when it entered its status; ``quiet_s`` is the time since its last use.
 
-    ``key`` is that for which it was started; None once its spawn action has been cleaned up.
+    ``key`` is the key that it was spawned for; None once its spawn action has been deleted.
     """
 
     id: str
@@ -29,18 +29,18 @@ class BackendSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BackendList(msgspec.Struct, frozen=True):
-    """``GET /ctrl/backends``, the latest change first. ``more``: there are others that match."""
+    """``GET /ctrl/backends``, the latest change first. ``more``: further ones match."""
 
     backends: list[BackendSummary]
     more: bool
 
 
 class BackendDetail(BackendSummary, frozen=True, kw_only=True):
-    """``GET /ctrl/b/{backend}``: all that the database has of a backend, but for its tokens.
+    """``GET /ctrl/b/{backend}``: everything that the database stores of a backend, except its tokens.
 
-    ``address`` is where its drone runs it. ``lease_ends_in_s`` and ``fencing_token`` are None when it holds no key any
-    more. ``lifetime_ends_in_s`` and ``max_idle_s`` are None without such a limit. ``tokens`` counts those that still
-    open connections; ``pending_actions`` what its drone has not acknowledged.
+    ``lease_ends_in_s`` and ``fencing_token`` are None if the backend holds no key. ``lifetime_ends_in_s`` and
+    ``max_idle_s`` are None without such a limit. ``tokens`` counts valid tokens; ``pending_actions`` counts actions
+    that the drone has not acknowledged.
     """
 
     states: list[BackendStatusStreamEntry]
@@ -56,9 +56,10 @@ class BackendDetail(BackendSummary, frozen=True, kw_only=True):
 
 
 class NodeSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """One node. ``controller`` and ``connected_s`` (since its last connection began) are None without a connection.
+    """One node. ``controller`` and ``connected_s`` (since the start of its connection) are None without a connection.
 
-    ``cluster`` is None for a DNS server. The last five are of drones only; ``backends`` are those not terminated.
+    ``cluster`` is None for a DNS server. The last five fields are of drones only; ``backends`` excludes terminated
+    ones.
     """
 
     name: str
@@ -77,7 +78,7 @@ class NodeSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NodeList(msgspec.Struct, frozen=True):
-    """``GET /ctrl/nodes``, connected ones first. ``more``: there are others that match."""
+    """``GET /ctrl/nodes``, connected ones first. ``more``: further ones match."""
 
     nodes: list[NodeSummary]
     more: bool

@@ -1,4 +1,4 @@
-"""Keys: what is held, until when, and with which fencing token."""
+"""Keys, their leases and fencing tokens."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["AcquiredKey", "KeyConfig", "KeyDeadlines"]
 
 
 class KeyConfig(msgspec.Struct, frozen=True):
-    """What a client asks for. (namespace, name) is unique; ``tag`` must match the holder's."""
+    """A key that a client requests. (namespace, name) is unique; ``tag`` must match the holder's."""
 
     name: str
     namespace: str = ""
@@ -19,7 +19,7 @@ class KeyConfig(msgspec.Struct, frozen=True):
 
 
 class KeyDeadlines(msgspec.Struct, frozen=True):
-    """When to renew a lease and when to give up, in the drone's clock."""
+    """When to renew a lease, and when to terminate its backend, on the drone's clock."""
 
     renew_at: DroneTime
     soft_terminate_at: DroneTime
@@ -27,7 +27,7 @@ class KeyDeadlines(msgspec.Struct, frozen=True):
 
 
 class AcquiredKey(msgspec.Struct, frozen=True):
-    """A held key; ``token`` is the fencing token, which rises with each acquisition of the same key."""
+    """A key that a backend holds; ``token`` is the fencing token, which rises with each acquisition of the key."""
 
     key: KeyConfig
     deadlines: KeyDeadlines

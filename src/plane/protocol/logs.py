@@ -1,7 +1,7 @@
-"""A backend's output, line by line, and how a controller asks a drone for it (extension "logs").
+"""A backend's output in pages of lines, which controllers request from drones (extension "logs").
 
-One question, one answer: whoever follows asks again after the last line that it has. So a slow reader slows only
-itself, and neither side remembers anything in between.
+Each request has one response; a follower requests the next page after its last line. A slow reader therefore delays
+only itself, and neither side keeps state between requests.
 """
 
 from __future__ import annotations
@@ -11,31 +11,32 @@ from msgspec import UNSET, UnsetType
 
 from plane.protocol.codec import Int64
 
-__all__ = ["PAGE_LIMIT_BYTES", "LogLine", "LogPage", "LogsRead", "ReadLogs"]
+__all__ = ["MAX_PAGE_BYTES", "LogLine", "LogPage", "LogsRead", "ReadLogs"]
 
-# Of one answer as JSON: it must fit into a PostgreSQL notification, 8,000 bytes with what is around it.
-PAGE_LIMIT_BYTES = 7_000
+# Of one response as JSON: with its envelope it must fit into a PostgreSQL notification of 8,000 bytes.
+MAX_PAGE_BYTES = 7_000
 
 
 class LogLine(msgspec.Struct, frozen=True, array_like=True):
-    """A line of output: ``time_ns`` since the Unix epoch by the drone's machine, rising with each line of a backend."""
+    """A line of output. ``time_ns`` is since the Unix epoch, by the drone's machine, and rises with each line."""
 
     time_ns: Int64
     text: str
 
 
 class LogPage(msgspec.Struct, frozen=True):
-    """Some lines, in order. ``ended``: the backend has ended, and these are its last."""
+    """Lines in order. ``ended``: the backend has ended, and these are its last lines."""
 
     lines: list[LogLine]
     ended: bool
 
 
 class ReadLogs(msgspec.Struct, frozen=True):
-    """A controller asks a drone for a part of a backend's output.
+    """Requests a page of a backend's output from a drone.
 
-    ``after``: the ``time_ns`` of the last line that is known; without it the last ``tail`` lines, without that all.
-    ``wait_ms``: how long to wait for a line if there is none.
+    ``after``: the ``time_ns`` of the last known line. Without it the page has the last ``tail`` lines; without either
+        it
+    starts with the first line. ``wait_ms``: how long to wait for a line if there is none.
     """
 
     request_id: str
@@ -46,7 +47,7 @@ class ReadLogs(msgspec.Struct, frozen=True):
 
 
 class LogsRead(msgspec.Struct, frozen=True):
-    """The answer. ``error``, for people, where the output cannot be read."""
+    """The response. ``error`` is set if the output cannot be read."""
 
     request_id: str
     page: LogPage

@@ -1,6 +1,6 @@
-"""Names: what may be one, and how a random one is written.
+"""Rules of names. The prefix of a node's name is its kind.
 
-Rules: page 2, "Names". A node's name tells its kind by its prefix.
+They are described in ``docs/reference/protocol/index.md``.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from plane.protocol.errors import InvalidCharacter, InvalidClusterName, InvalidN
 
 __all__ = [
     "ALPHABET",
-    "CLUSTER_NAME_LENGTH_LIMIT",
-    "NAME_LENGTH_LIMIT",
+    "MAX_CLUSTER_NAME_LENGTH",
+    "MAX_NAME_LENGTH",
     "RANDOM_LENGTH",
     "ActionName",
     "BackendName",
@@ -34,9 +34,9 @@ __all__ = [
 ]
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
-NAME_LENGTH_LIMIT = 45
+MAX_NAME_LENGTH = 45
 RANDOM_LENGTH = 14
-CLUSTER_NAME_LENGTH_LIMIT = 255
+MAX_CLUSTER_NAME_LENGTH = 255
 
 ControllerName = NewType("ControllerName", str)
 NodeName = NewType("NodeName", str)
@@ -46,7 +46,7 @@ ClusterName = NewType("ClusterName", str)
 
 
 class Prefix(enum.StrEnum):
-    """What stands before the dash of a name; a backend's has none."""
+    """The part of a name before its first dash; the name of a backend has none."""
 
     CONTROLLER = "co"
     DRONE = "dr"
@@ -58,7 +58,7 @@ class Prefix(enum.StrEnum):
 
 
 class NodeKind(enum.StrEnum):
-    """Kinds of nodes, spelt as on the wire and in the database."""
+    """Kinds of nodes, spelled as on the wire and in the database."""
 
     PROXY = "Proxy"
     DRONE = "Drone"
@@ -77,13 +77,13 @@ _SUBDOMAIN = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)\Z")
 
 
 def check_name(name: str, prefix: Prefix) -> str:
-    """Return ``name`` if it may stand for a thing of that prefix.
+    """Return ``name`` if it is a valid name with this prefix.
 
     Raises:
         WrongPrefix, InvalidCharacter, NameTooLong
     """
-    if len(name) > NAME_LENGTH_LIMIT:
-        raise NameTooLong(name, NAME_LENGTH_LIMIT)
+    if len(name) > MAX_NAME_LENGTH:
+        raise NameTooLong(name, MAX_NAME_LENGTH)
     if prefix is not Prefix.BACKEND and not name.startswith(f"{prefix}-"):
         raise WrongPrefix(name, prefix)
     if bad := _INVALID_IN_NAME.search(name):
@@ -94,10 +94,10 @@ def check_name(name: str, prefix: Prefix) -> str:
 
 
 def parse_node_name(name: str) -> tuple[NodeKind, NodeName]:
-    """The kind that a node's name tells, and the checked name.
+    """Return the kind of a node, given its name, and the checked name.
 
     Raises:
-        InvalidName: no node has such a name.
+        InvalidName: not the name of a node.
     """
     for prefix, kind in _KIND_BY_PREFIX.items():
         if name.startswith(f"{prefix}-"):
@@ -107,7 +107,7 @@ def parse_node_name(name: str) -> tuple[NodeKind, NodeName]:
 
 
 def _host_and_port(cluster: str) -> tuple[str, str | None]:
-    """Split at the last colon, unless that is one of an IPv6 host's own."""
+    """Split at the last colon, unless it is part of an IPv6 address."""
     host, colon, port = cluster.rpartition(":")
     return (host, port) if colon and not port.endswith("]") else (cluster, None)
 
@@ -123,13 +123,13 @@ def _is_host(host: str) -> bool:
 
 
 def parse_cluster_name(name: str) -> ClusterName:
-    """Check ``host`` or ``host:port``; an IPv6 host stands in brackets.
+    """Check ``host`` or ``host:port``; an IPv6 host is in brackets.
 
     Raises:
         InvalidClusterName
     """
     host, port = _host_and_port(name)
-    if len(name) > CLUSTER_NAME_LENGTH_LIMIT or not _is_host(host):
+    if len(name) > MAX_CLUSTER_NAME_LENGTH or not _is_host(host):
         raise InvalidClusterName(
             name, f"Invalid cluster name {name[:80]!r}: it must be HOST or HOST:PORT with a valid host name"
         )
@@ -139,13 +139,13 @@ def parse_cluster_name(name: str) -> ClusterName:
 
 
 def cluster_url_scheme(cluster: str) -> str:
-    """``https`` for a cluster without a port or on 443, else ``http`` (page 1, "cluster")."""
+    """Return ``https`` for a cluster without a port or with port 443, else ``http``."""
     _, port = _host_and_port(cluster)
     return "https" if port in (None, "443") else "http"
 
 
 def cluster_host(cluster: str) -> str:
-    """The host of a cluster's name, without its port."""
+    """Return the host of a cluster's name, without the port."""
     host, _ = _host_and_port(cluster)
     return host
 
@@ -165,5 +165,5 @@ def check_subdomain(subdomain: str) -> str:
 
 
 def container_name(backend: str) -> str:
-    """The container of backend ``x`` is called ``plane-x``."""
+    """Return the name of a backend's container."""
     return f"plane-{backend}"

@@ -1,4 +1,4 @@
-"""What proxies and controllers tell each other."""
+"""Messages between proxies and controllers."""
 
 from __future__ import annotations
 
@@ -28,11 +28,10 @@ __all__ = [
 
 
 class RouteInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a connection token leads. ``secret_token`` is "" for static tokens.
+    """The route of a connection token. ``secret_token`` is "" for static tokens.
 
-    ``expires_in_ms``: for how long the token opens connections, counted from the answer (A4); absent for
-    static tokens and from original controllers. ``rewrite_prefix`` and ``token_in_cookie``: as in the spawn config,
-    absent unless true.
+    ``expires_in_ms``: for how long the token is valid, from the response on; absent for static tokens and from Plane
+    0.5.5. ``rewrite_prefix`` and ``token_in_cookie``: like in the spawn config, absent unless true.
     """
 
     backend_id: str
@@ -51,7 +50,7 @@ class RouteInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RouteInfoRequest(msgspec.Struct, frozen=True):
-    """Where does this token lead?"""
+    """Requests the route of a token."""
 
     token: str
 
@@ -60,7 +59,7 @@ class RouteInfoRequest(msgspec.Struct, frozen=True):
 
 
 class RouteInfoResponse(msgspec.Struct, frozen=True):
-    """``route_info`` is ``None`` for a token that leads nowhere."""
+    """``route_info`` is ``None`` for a token without a route."""
 
     token: str
     route_info: RouteInfo | None = None
@@ -70,13 +69,13 @@ class RouteInfoResponse(msgspec.Struct, frozen=True):
 
 
 class SetTxtRecord(msgspec.Struct, frozen=True):
-    """The value that the cluster's ACME challenge shall have."""
+    """The value for the cluster's ACME challenge."""
 
     txt_value: str
 
 
 class SetTxtRecordRequest(Variants, frozen=True, kw_only=True):
-    """``{"SetTxtRecord": {…}}``: the certificate request that has content."""
+    """``{"SetTxtRecord": {…}}``, the only certificate request with content."""
 
     set_txt_record: SetTxtRecord | UnsetType = UNSET
 
@@ -85,32 +84,32 @@ CertManagerRequest = Literal["CertLeaseRequest", "ReleaseCertLease"] | SetTxtRec
 
 
 class CertLeaseResponse(msgspec.Struct, frozen=True):
-    """May this proxy order the certificate?"""
+    """Whether this proxy got the lease for ordering the certificate."""
 
     accepted: bool
 
 
 class SetTxtRecordResponse(msgspec.Struct, frozen=True):
-    """Was the value set? Only the lease's holder may."""
+    """Whether the value was set, which requires the lease."""
 
     accepted: bool
 
 
 class CertManagerResponse(Variants, frozen=True, kw_only=True):
-    """Answer to a certificate request; a release gets none."""
+    """The response to a certificate request; a release has none."""
 
     cert_lease_response: CertLeaseResponse | UnsetType = UNSET
     set_txt_record_response: SetTxtRecordResponse | UnsetType = UNSET
 
 
 class BackendRemoved(msgspec.Struct, frozen=True):
-    """Forget every route to this backend."""
+    """The proxy must drop all routes to this backend."""
 
     backend: str
 
 
 class TokensRevoked(msgspec.Struct, frozen=True):
-    """Forget the routes of these tokens and cut what was opened with them (A3; extension "revocation")."""
+    """The proxy must drop the routes of these tokens and close their connections (extension "revocation")."""
 
     backend: str
     tokens: tuple[str, ...]
@@ -120,7 +119,7 @@ class TokensRevoked(msgspec.Struct, frozen=True):
 
 
 class MessageFromProxy(Variants, frozen=True, kw_only=True):
-    """One frame from a proxy. ``keep_alive`` is a backend's id."""
+    """A message from a proxy. ``keep_alive`` is a backend's id."""
 
     route_info_request: RouteInfoRequest | UnsetType = UNSET
     keep_alive: str | UnsetType = UNSET
@@ -128,7 +127,7 @@ class MessageFromProxy(Variants, frozen=True, kw_only=True):
 
 
 class MessageToProxy(Variants, frozen=True, kw_only=True):
-    """One frame to a proxy."""
+    """A message to a proxy."""
 
     route_info_response: RouteInfoResponse | UnsetType = UNSET
     cert_manager_response: CertManagerResponse | UnsetType = UNSET

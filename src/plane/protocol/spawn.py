@@ -1,4 +1,4 @@
-"""What to run: spawn configurations and the executables of the runtimes."""
+"""Spawn configurations, and the executables of the runtimes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class PullPolicy(enum.StrEnum):
 
 
 class RegistryCredentials(msgspec.Struct, frozen=True):
-    """For the image's registry."""
+    """Credentials for the image's registry."""
 
     username: str
     password: str
@@ -56,14 +56,14 @@ class ResourceLimits(msgspec.Struct, frozen=True):
 
 
 class Network(enum.StrEnum):
-    """What of the network a backend can reach; the default is `SHARED`."""
+    """The network that a backend can reach; the default is `SHARED`."""
 
     SHARED = "shared"
     NONE = "none"
 
 
 class DockerExecutable(msgspec.Struct, frozen=True, kw_only=True):
-    """The executable of the Docker runtime (also what travels to an external executor)."""
+    """The executable of the Docker runtime, also sent to an external executor."""
 
     image: str
     pull_policy: PullPolicy | None = None
@@ -72,7 +72,7 @@ class DockerExecutable(msgspec.Struct, frozen=True, kw_only=True):
     resource_limits: ResourceLimits = ResourceLimits()
     mount: bool | str | None = None
     network_name: str | None = None
-    # Absent unless it was asked for: executors that were written for the original do not know it.
+    # Absent unless it was requested: executors for Plane 0.5.5 do not know it.
     network: Network | UnsetType | None = UNSET
 
     def __repr__(self) -> str:
@@ -80,7 +80,7 @@ class DockerExecutable(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Isolation(enum.StrEnum):
-    """What keeps a process from the machine that it runs on."""
+    """How a process is isolated from its machine."""
 
     NONE = "none"
     BUBBLEWRAP = "bubblewrap"
@@ -89,8 +89,8 @@ class Isolation(enum.StrEnum):
 class ProcessExecutable(msgspec.Struct, frozen=True, kw_only=True):
     """The executable of the process runtime: ``command`` is argv, ``cwd`` a directory on the drone.
 
-    ``isolation``: None is the strongest that the machine offers. ``user``: name or id, where the drone is root.
-    ``network``: ``none`` leaves nothing to reach, and its own port to be reached at through the drone.
+    ``isolation``: None is the strongest that the machine supports. ``user``: name or id, if the drone is root.
+    ``network``: with ``none`` the process can reach nothing, and is reached only at its own port, through the drone.
     """
 
     command: list[str]
@@ -107,11 +107,11 @@ class ProcessExecutable(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SpawnConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """How to start a backend if no one holds the key. ``executable`` means what the drone's runtime says.
+    """How to spawn a backend if the key is not held. The drone's runtime defines ``executable``.
 
-    ``rewrite_prefix``: the proxy puts `Location` and cookie paths of its responses below ``/{token}``.
+    ``rewrite_prefix``: the proxy rewrites `Location` and cookie paths of responses to be below ``/{token}``.
     ``token_in_cookie``: with ``subdomain``, the first visit moves the token from the path into a cookie. Both are
-    absent unless they were asked for: an original controller does not know them.
+    absent unless they were requested: Plane 0.5.5 does not know them.
     """
 
     executable: Any

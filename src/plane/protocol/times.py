@@ -1,7 +1,8 @@
 """Points in time, one type per clock, so that a type checker refuses to compare two machines' clocks.
 
-Both travel as integers: milliseconds since the Unix epoch, UTC. "A time taken on one machine is never
-compared with a time taken on another" (page 1).
+On the wire both are integers: milliseconds since the Unix epoch, UTC. Times of different machines are never compared;
+    see
+``docs/decisions/0002-drone-clock.md``.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ __all__ = ["DbTime", "DroneTime", "Instant"]
 
 
 class Instant:
-    """Milliseconds since the Unix epoch on one particular clock; compare only with the same type."""
+    """Milliseconds since the Unix epoch on one particular clock; comparable only with the same type."""
 
     __slots__ = ("ms",)
 
@@ -20,11 +21,11 @@ class Instant:
         self.ms = ms
 
     def plus_s(self, seconds: float) -> Self:
-        """This time, moved by ``seconds``."""
+        """Return this time plus ``seconds``."""
         return type(self)(self.ms + round(seconds * 1000))
 
     def seconds_until(self, later: Self) -> float:
-        """Seconds from this time to ``later``; negative when ``later`` is earlier."""
+        """Return the seconds from this time to ``later``; negative if ``later`` is earlier."""
         return (later.ms - self.ms) / 1000
 
     def __eq__(self, other: object) -> bool:
@@ -51,7 +52,7 @@ class Instant:
 
 
 class DroneTime(Instant):
-    """A time on one drone's clock. Key deadlines are in this."""
+    """A time on one drone's clock, for example the deadlines of a key."""
 
     __slots__ = ()
 
@@ -63,16 +64,16 @@ class DbTime(Instant):
 
 
 def to_json(value: Any) -> int:
-    """Encode hook for `codec`."""
+    """Encode an instant; a hook of `codec`."""
     if isinstance(value, Instant):
         return value.ms
-    raise NotImplementedError(f"{type(value).__name__} does not travel as JSON")
+    raise NotImplementedError(f"{type(value).__name__} has no JSON encoding")
 
 
 def from_json(kind: type, value: Any) -> Any:
-    """Decode hook for `codec`."""
+    """Decode an instant; a hook of `codec`."""
     if issubclass(kind, Instant):
         if type(value) is not int or not -(2**63) <= value < 2**63:
             raise ValueError("Expected milliseconds since the epoch as an integer")
         return kind(value)
-    raise NotImplementedError(f"{kind.__name__} does not travel as JSON")
+    raise NotImplementedError(f"{kind.__name__} has no JSON encoding")

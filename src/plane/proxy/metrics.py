@@ -14,7 +14,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from plane.protocol.errors import ConfigurationError, why_no_port
+from plane.os_errors import port_error_reason
+from plane.protocol.errors import ConfigurationError
 from plane.proxy.service import ProxyService
 
 __all__ = ["serve_metrics"]
@@ -75,7 +76,7 @@ async def serve_metrics(service: ProxyService, host: str, port: int) -> None:
             await web.TCPSite(runner, host, port).start()
         except OSError as error:
             raise ConfigurationError(
-                f"port {port} on {host} {why_no_port(error)}; choose another with --metrics-port"
+                f"port {port} on {host} {port_error_reason(error)}; choose another with --metrics-port"
             ) from error
         await asyncio.Event().wait()
     finally:

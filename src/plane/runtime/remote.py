@@ -20,8 +20,8 @@ from plane.protocol import codec
 from plane.protocol.addresses import format_socket_address
 from plane.protocol.errors import MessageError
 from plane.protocol.executor_messages import (
-    ExecutorAnswer,
     ExecutorRequest,
+    ExecutorResponse,
     LeasedKey,
     OtherFailure,
     SpawnOutcome,
@@ -45,7 +45,7 @@ from plane.runtime.exit_message import exit_message
 from plane.runtime.logs.collector import LogsUnavailable
 from plane.tasks import OwnedTasks
 from plane.timing import STARTUP_TIMEOUT_S
-from plane.transport.json_lines import LineClient, LineLost
+from plane.transport.json_lines import LineClient, RequestLost
 
 __all__ = ["RemoteRuntime"]
 
@@ -109,7 +109,7 @@ class RemoteRuntime:
         while True:
             try:
                 _ok(await self._call(request, PREPARE_TIMEOUT_S, UnitOutcome))
-            except LineLost as error:
+            except RequestLost as error:
                 if asyncio.get_running_loop().time() >= end:
                     raise BackendFailed(f"not prepared: {error}") from error
                 log.warning("executable not prepared; retrying", error=str(error))
@@ -136,7 +136,7 @@ class RemoteRuntime:
             # It may run all the same.
             self._running.pop(backend_id, None)
             self._tasks.start(self._kill_until_gone(backend_id))
-            if isinstance(error, LineLost):
+            if isinstance(error, RequestLost):
                 raise BackendFailed(f"not known whether it was started: {error}; connect again") from error
             raise
         if backend_id in self._running:
@@ -159,7 +159,7 @@ class RemoteRuntime:
                 _ok(await self._call(request, CALL_TIMEOUT_S, UnitOutcome))
             except BackendFailed as error:
                 log.warning("deadline not extended; retrying", backend=backend_id, error=str(error))
-            except LineLost:
+            except RequestLost:
                 pass
             else:
                 return
@@ -202,7 +202,7 @@ class RemoteRuntime:
         while True:
             try:
                 outcome = await self._call(request, timeout_s, WaitOutcome)
-            except LineLost as error:
+            except RequestLost as error:
                 if backend_id not in self._running:
                     raise BackendFailed(str(error)) from error
                 await asyncio.sleep(RETRY_INTERVAL_S)
@@ -219,7 +219,7 @@ class RemoteRuntime:
         """Have the backend terminated; see `plane.runtime.base.Runtime.terminate`."""
         try:
             was_running: bool = _ok(await self._send_terminate(backend_id, hard=hard))
-        except LineLost as error:
+        except RequestLost as error:
             raise BackendFailed(str(error)) from error
         if not was_running:
             self._running.pop(backend_id, None)
@@ -235,7 +235,7 @@ class RemoteRuntime:
                 if not _ok(await self._send_terminate(backend_id, hard=True)):
                     return
                 await asyncio.sleep(KILL_POLL_INTERVAL_S)
-        except LineLost as error:
+        except RequestLost as error:
             raise BackendFailed(str(error)) from error
         raise BackendFailed(f"the executor was asked to kill {backend_id} and still runs it; look at the executor")
 
@@ -272,17 +272,17 @@ class RemoteRuntime:
         """Send a request and return the content of its response.
 
         Raises:
-            LineLost: no response, or none within the timeout.
+            RequestLost: no response, or none within the timeout.
             BackendFailed: the response is of another kind.
         """
-        response = (await self._line.ask(request, timeout_s)).content
+        response = (await self._line.request(request, timeout_s)).content
         if not isinstance(response, kind):
             raise BackendFailed(
                 f"unexpected response from the external executor: {type(response).__name__} instead of {kind.__name__}"
             )
         return response
 
-    def _on_event(self, event: ExecutorAnswer) -> None:
+    def _on_event(self, event: ExecutorResponse) -> None:
         match event.content:
             case TerminateEvent(backend_id, exit_code) as ended:
                 self._enforced.pop(backend_id, None)

@@ -1,1 +1,1 @@
-"""Sockets that carry `plane.protocol`: typed, bounded, reconnecting."""
+"""Connections that carry the messages of `plane.protocol`: typed, bounded, reconnecting."""

@@ -1,7 +1,6 @@
-"""A controller's URL as operators write it, and what follows from it.
+"""A controller's URL as operators write it, and the URLs and headers of requests to it.
 
-``http`` and ``ws`` (``https`` and ``wss``) are interchangeable; a user name in the URL is a bearer token
-(page 2, "Bearer token to a controller").
+``http`` and ``ws`` (``https`` and ``wss``) are interchangeable. A user name in the URL is a bearer token.
 """
 
 from __future__ import annotations
@@ -18,17 +17,17 @@ _HTTP = {"http": "http", "ws": "http", "https": "https", "wss": "https"}
 
 @dataclass(frozen=True, slots=True)
 class ControllerUrl:
-    """Where a controller is. ``base`` is ``http(s)://host[:port][/path]`` without a trailing slash."""
+    """The URL of a controller. ``base`` is ``http(s)://host[:port][/path]`` without a trailing slash."""
 
     base: str
     bearer_token: str | None = field(default=None, repr=False)
 
     @classmethod
     def parse(cls, text: str) -> ControllerUrl:
-        """Read a URL.
+        """Parse a URL.
 
         Raises:
-            ConfigurationError: not a URL of a controller.
+            ConfigurationError: not the URL of a controller.
         """
         try:
             parts = urlsplit(text)
@@ -48,24 +47,24 @@ class ControllerUrl:
         )
 
     def with_key(self, key: str | None) -> ControllerUrl:
-        """Return the same place with another bearer token."""
+        """Return the same URL with another bearer token."""
         return ControllerUrl(self.base, key)
 
     @property
     def headers(self) -> dict[str, str]:
-        """Headers that every request to this controller carries."""
+        """Headers of every request to this controller."""
         return {"Authorization": f"Bearer {self.bearer_token}"} if self.bearer_token else {}
 
     def http(self, path: str) -> str:
-        """URL of ``path`` for a plain request."""
+        """Return the URL of ``path`` for a plain request."""
         return f"{self.base}{path}"
 
     def websocket(self, path: str) -> str:
-        """URL of ``path`` for a WebSocket."""
+        """Return the URL of ``path`` for a WebSocket."""
         return f"ws{self.base.removeprefix('http')}{path}"
 
 
 def _without_key(text: str) -> str:
-    """``text`` for an error message: without what may be a key."""
+    """Return ``text`` for an error message, without a possible key."""
     before, at, host = text.rpartition("@")
     return f"{before[: before.find('//') + 2] if '//' in before else ''}…@{host}" if at else text

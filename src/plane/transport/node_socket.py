@@ -1,8 +1,8 @@
-"""Connections between nodes and controllers: typed messages over a WebSocket, which a node makes again for ever.
+"""Connections between nodes and controllers: typed messages over a WebSocket that a node re-establishes for ever.
 
-`NodeSocket` is one open connection, seen from either side. `NodeConnector.run` keeps a node connected for as
-long as it is not cancelled, and calls the node's session for each connection; the controller's side is in
-`plane.controller.nodes.session`.
+`NodeSocket` is one open connection, on either side. `NodeConnector.run` keeps a node connected until cancelled, and
+calls the node's session for each connection. The controller's side is in `plane.controller.nodes.session`. Connections
+are described in ``docs/reference/protocol/node-sockets.md``.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from aiohttp import web
 from msgspec import UNSET, UnsetType
 
 from plane import timing
-from plane.decisions.reconnect_backoff import ReconnectBackoff
+from plane.decisions.retry import ReconnectBackoff
+from plane.os_errors import error_reason
 from plane.protocol import codec
-from plane.protocol.errors import MessageError, PlaneError, why
+from plane.protocol.errors import MessageError, PlaneError
 from plane.protocol.handshake import DroneIdentity, Extension, Handshake
 from plane.throttled_log import ThrottledWarning
 from plane.transport.controller_url import ControllerUrl
@@ -34,11 +35,11 @@ __all__ = ["NodeConnector", "NodeRefused", "NodeSocket", "SocketClosed"]
 In = TypeVar("In")
 Out = TypeVar("Out")
 
-# Actions carry whole executables, whose size the controller bounds far below this.
+# Actions carry whole executables, whose size the controller limits to far less than this.
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 
-# Of a close frame's payload (RFC 6455, section 5.5), which has a code too.
-CLOSE_REASON_BYTES = 120
+# The payload of a close frame has at most 125 bytes, including the code (RFC 6455, section 5.5).
+MAX_CLOSE_REASON_BYTES = 120
 
 _ENDS = (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSING, aiohttp.WSMsgType.CLOSED)
 
@@ -50,13 +51,13 @@ class SocketClosed(PlaneError):
 
 
 class NodeRefused(PlaneError):
-    """The controller has closed the connection since it does not take this node; the text says why."""
+    """The controller has refused this node; the text has the reason."""
 
 
 class NodeSocket(Generic[In, Out]):
-    """One open connection after its handshake. ``peer`` is what the other side said of itself.
+    """One open connection after the handshakes. ``peer`` is the other side's handshake.
 
-    ``close_reason``: what the peer gave as the reason when it closed the connection, if it did.
+    ``close_reason``: the reason in the peer's close frame, if any.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class NodeSocket(Generic[In, Out]):
         """Send one message.
 
         Raises:
-            SocketClosed: it may not have arrived.
+            SocketClosed: the message may not have arrived.
         """
         await self.send_all([message])
 
@@ -79,7 +80,7 @@ class NodeSocket(Generic[In, Out]):
         """Send several messages, in order and in as few packets as possible.
 
         Raises:
-            SocketClosed: some of them may not have arrived.
+            SocketClosed: some messages may not have arrived.
         """
         try:
             async with asyncio.timeout(timing.NODE_SEND_TIMEOUT_S):
@@ -90,11 +91,11 @@ class NodeSocket(Generic[In, Out]):
             raise SocketClosed(f"connection to {self.peer.name} ended: {error}") from error
 
     async def messages(self) -> AsyncIterator[In]:
-        """Messages of the peer until the connection ends.
+        """Yield the peer's messages until the connection ends.
 
-        What does not parse is skipped, with a warning that comes seldom, however much it is.
+        Messages that cannot be decoded are skipped, with a throttled warning.
         """
-        not_understood = ThrottledWarning(log, "message not understood", peer=self.peer.name)
+        undecodable = ThrottledWarning(log, "message not decoded", peer=self.peer.name)
         try:
             while (frame := await self._ws.receive()).type not in _ENDS:
                 if frame.type is not aiohttp.WSMsgType.TEXT:
@@ -102,36 +103,36 @@ class NodeSocket(Generic[In, Out]):
                 try:
                     message = codec.decode(frame.data, self._kind)
                 except MessageError as error:
-                    not_understood.warn(error=str(error))
+                    undecodable.warn(error=str(error))
                     continue
                 yield message
             if frame.type is aiohttp.WSMsgType.CLOSE:
                 self.close_reason = frame.extra or ""
         finally:
-            not_understood.end()
+            undecodable.end()
 
     async def close(self) -> None:
-        """End the connection in good order (1001, going away); the peer may come back at once.
+        """Close the connection gracefully (1001, going away); the peer may reconnect at once.
 
-        A peer that does not answer to that is cut off.
+        The connection is aborted if the peer does not respond to the close frame.
         """
         await self._close(aiohttp.WSCloseCode.GOING_AWAY, b"")
 
     async def refuse(self, reason: str) -> None:
-        """End the connection since this peer is not taken (1008, policy violation); ``reason`` says what to do."""
-        await self._close(aiohttp.WSCloseCode.POLICY_VIOLATION, reason.encode()[:CLOSE_REASON_BYTES])
+        """Close the connection because the peer is refused (1008, policy violation); ``reason`` says what to do."""
+        await self._close(aiohttp.WSCloseCode.POLICY_VIOLATION, reason.encode()[:MAX_CLOSE_REASON_BYTES])
 
     async def _close(self, code: int, reason: bytes) -> None:
         try:
             async with asyncio.timeout(timing.NODE_SEND_TIMEOUT_S):
                 await self._ws.close(code=code, message=reason)
         except (OSError, RuntimeError) as error:
-            log.info("connection not closed in good order", peer=self.peer.name, error=why(error))
+            log.info("connection not closed gracefully", peer=self.peer.name, error=error_reason(error))
 
 
 @contextmanager
 def _corked(sock: socket.socket | None) -> Iterator[None]:
-    """What is written meanwhile leaves together: a packet for each frame would wake the peer as often (tcp(7))."""
+    """Combine what is written in the block into few packets (tcp(7)); each packet would wake the peer."""
     if sock is None or not hasattr(socket, "TCP_CORK"):
         yield
         return
@@ -149,11 +150,11 @@ class NodeConnector(Generic[In, Out]):
         url: the controller.
         path: path and query of the node's socket.
         name: the node's name.
-        kind: type of the messages that come in.
-        session: runs once per connection, reads `NodeSocket.messages` to their end, and returns then.
-            It is cancelled when the connector is.
-        extensions: what this node understands beyond Plane 0.5.5.
-        identity: which drone this is, beyond its name.
+        kind: type of the received messages.
+        session: called once per connection. It reads `NodeSocket.messages` to the end and then returns; it is cancelled
+            with the connector.
+        extensions: to Plane 0.5.5 that this node supports.
+        identity: of a drone, beyond its name.
     """
 
     def __init__(
@@ -170,35 +171,35 @@ class NodeConnector(Generic[In, Out]):
         self._path = path
         self._kind = kind
         self._session = session
-        self._handshake_sent = Handshake(this_version(), name, extensions or UNSET, identity)
+        self._own_handshake = Handshake(this_version(), name, extensions or UNSET, identity)
 
     async def run(self) -> None:
-        """Connect, serve, reconnect; until cancelled, which closes the connection in good order."""
+        """Connect, serve and reconnect until cancelled, which closes the connection gracefully."""
         backoff = ReconnectBackoff()
         clock = asyncio.get_running_loop().time
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=timing.NODE_HANDSHAKE_TIMEOUT_S)
         async with aiohttp.ClientSession(timeout=timeout, headers=self._url.headers) as http:
             while True:
-                asked_for, reason, refused = False, "", ""
+                graceful, reason, refused = False, "", ""
                 try:
-                    asked_for = await self._one_connection(http, lambda: backoff.connected(clock()))
+                    graceful = await self._one_connection(http, lambda: backoff.connected(clock()))
                 except NodeRefused as error:
                     refused = str(error)
                 except (OSError, TimeoutError, aiohttp.ClientError, PlaneError) as error:
                     reason = _reason(error)
-                wait_s = backoff.ended(clock(), asked_for=asked_for)
+                wait_s = backoff.ended(clock(), graceful=graceful)
                 if refused:
                     log.warning(
-                        "controller refuses this node", url=self._url.base, reason=refused, again_in_s=round(wait_s, 1)
+                        "controller refuses this node", url=self._url.base, reason=refused, retry_in_s=round(wait_s, 1)
                     )
                 elif reason:
-                    log.warning("controller not reached", url=self._url.base, error=reason, again_in_s=round(wait_s, 1))
+                    log.warning("controller not reached", url=self._url.base, error=reason, retry_in_s=round(wait_s, 1))
                 elif wait_s:
-                    log.info("reconnecting", url=self._url.base, wait_s=round(wait_s, 1))
+                    log.info("reconnecting", url=self._url.base, retry_in_s=round(wait_s, 1))
                 await asyncio.sleep(wait_s)
 
     async def _one_connection(self, http: aiohttp.ClientSession, connected: Callable[[], None]) -> bool:
-        """Serve one connection to its end. True when it ended in good order."""
+        """Serve one connection until it ends; return whether it ended gracefully."""
         async with http.ws_connect(
             self._url.websocket(self._path),
             heartbeat=timing.NODE_PING_INTERVAL_S,
@@ -217,7 +218,7 @@ class NodeConnector(Generic[In, Out]):
             except TimeoutError:
                 if not lifetime.expired():
                     raise
-                log.info("reconnecting on purpose, to spread load", controller=socket.peer.name)
+                log.info("reconnecting to spread load", controller=socket.peer.name)
                 await socket.close()
                 return True
             except asyncio.CancelledError:
@@ -229,7 +230,7 @@ class NodeConnector(Generic[In, Out]):
             return ws.close_code in (aiohttp.WSCloseCode.GOING_AWAY, aiohttp.WSCloseCode.SERVICE_RESTART)
 
     async def _handshake(self, ws: aiohttp.ClientWebSocketResponse) -> Handshake:
-        mine = self._handshake_sent
+        mine = self._own_handshake
         async with asyncio.timeout(timing.NODE_HANDSHAKE_TIMEOUT_S):
             await ws.send_str(codec.encode(mine).decode())
             try:
@@ -246,7 +247,7 @@ class NodeConnector(Generic[In, Out]):
 
 
 def _reason(error: Exception) -> str:
-    # The client's text names its own settings, and the address, which is told anyway.
+    # aiohttp's text adds its own settings, and the address, which is logged anyway.
     if isinstance(error, aiohttp.ClientConnectorError) and error.errno is not None and error.errno > 0:
         return os.strerror(error.errno)
-    return why(error)
+    return error_reason(error)

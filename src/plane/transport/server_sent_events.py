@@ -1,4 +1,4 @@
-"""Reads a stream of server-sent events (WHATWG HTML, section 9.2.6): bytes in, events out. No I/O."""
+"""Parses a stream of server-sent events (WHATWG HTML, section 9.2.6): bytes in, events out. No I/O."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ from plane.protocol.errors import PlaneError
 
 __all__ = ["EventStreamReader", "EventTooLarge", "ServerSentEvent"]
 
-# A status is some hundred bytes; its message a few kilobytes of a backend's last words.
-EVENT_LIMIT_BYTES = 1024 * 1024
+# A status has some hundred bytes, and its message a few kilobytes of a backend's last output.
+MAX_EVENT_BYTES = 1024 * 1024
 
 
 class EventTooLarge(PlaneError):
-    """An event does not end."""
+    """An event exceeds the size limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerSentEvent:
-    """One event. ``id`` is the last one given so far in the stream, "" if none was; ``event`` "" for the usual kind."""
+    """One event.
+
+    ``id`` is the last id in the stream so far, "" if there was none; ``event`` is "" for the default type.
+    """
 
     data: str
     id: str
@@ -27,7 +30,7 @@ class ServerSentEvent:
 
 
 class EventStreamReader:
-    """Reads one stream. Lines end in CR LF, LF or CR, and may be cut anywhere."""
+    """Parses one stream. Lines end in CR LF, LF or CR, and may be split anywhere."""
 
     def __init__(self) -> None:
         self._rest = b""
@@ -36,7 +39,7 @@ class EventStreamReader:
         self._data: list[str] = []
 
     def feed(self, data: bytes) -> Iterator[ServerSentEvent]:
-        """Events that ``data`` completes.
+        """Yield the events that ``data`` completes.
 
         Raises:
             EventTooLarge
@@ -47,8 +50,8 @@ class EventStreamReader:
         data = data.removesuffix(b"\r") if held else data
         *lines, rest = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
         self._rest = rest + held
-        if len(self._rest) + sum(map(len, self._data)) > EVENT_LIMIT_BYTES:
-            raise EventTooLarge(f"an event of more than {EVENT_LIMIT_BYTES} bytes")
+        if len(self._rest) + sum(map(len, self._data)) > MAX_EVENT_BYTES:
+            raise EventTooLarge(f"an event of more than {MAX_EVENT_BYTES} bytes")
         for line in lines:
             event = self._line(line.decode(errors="replace"))
             if event is not None:
@@ -72,6 +75,6 @@ class EventStreamReader:
             case "event":
                 self._event = value
             case _:
-                # A comment, `retry`, or a field of the future.
+                # A comment, `retry`, or an unknown field.
                 pass
         return None

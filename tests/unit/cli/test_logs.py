@@ -11,7 +11,7 @@ import pytest
 FAILS = """
 import asyncio, functools, logging, sys, structlog
 from plane.cli.logs import print_uncaught, set_up_logs
-from plane.database.connect import Question, TokenGrant
+from plane.database.connect import KeyQuery, TokenGrant
 from plane.protocol.control_api import ConnectRequest, ConnectResponse
 from plane.protocol.drone_messages import SpawnOrder
 from plane.protocol.keys import KeyConfig
@@ -24,7 +24,7 @@ log = structlog.get_logger("test")
 env = {"A": "planted"}
 executable = {"command": ["x", "planted"], "env": env}
 request = ConnectRequest(spawn_config=SpawnConfig(executable=executable), auth={"x": "planted"})
-question = Question(KeyConfig("k"), TokenGrant("planted", "planted", None, "planted"), None, "", 1)
+question = KeyQuery(KeyConfig("k"), TokenGrant("planted", "planted", None, "planted"), None, "", 1)
 route = RouteInfo(backend_id="b", address="a", secret_token="planted", cluster="c", user_data={"x": "planted"})
 messages = [
     request, question, route, RouteInfoResponse("planted", route), TokensRevoked("b", ("planted",)),

@@ -6,7 +6,7 @@ import inspect
 
 import pytest
 
-from plane.client import AsyncPlane, CallRefused, Plane, UnexpectedAnswer, calls
+from plane.client import AsyncPlane, CallRefused, Plane, UnexpectedResponse, calls
 from plane.protocol.control_api import ConnectRequest
 from plane.protocol.errors import ApiErrorKind
 from plane.protocol.keys import KeyConfig
@@ -29,8 +29,8 @@ def test_both_clients_have_the_same_methods_with_the_same_arguments() -> None:
 
 
 def test_a_connect_without_key_is_sent_once() -> None:
-    assert not calls.connect(ConnectRequest()).repeatable
-    assert calls.connect(ConnectRequest(key=KeyConfig(name="k"))).repeatable
+    assert not calls.connect(ConnectRequest()).idempotent
+    assert calls.connect(ConnectRequest(key=KeyConfig(name="k"))).idempotent
 
 
 def test_names_cannot_leave_their_part_of_the_path() -> None:
@@ -43,17 +43,17 @@ def test_names_cannot_leave_their_part_of_the_path() -> None:
     [
         (409, b'{"id":"i","kind":"KeyHeld","message":"m"}', ApiErrorKind.KEY_HELD, "m", "i"),
         (401, b"Unauthorized", ApiErrorKind.OTHER, "Unauthorized", None),
-        (404, b"", ApiErrorKind.OTHER, "refused without a word", None),
+        (404, b"", ApiErrorKind.OTHER, "refused without a reason", None),
         (500, b'{"id":1}', ApiErrorKind.OTHER, '{"id":1}', None),
     ],
 )
 def test_refusals(status: int, body: bytes, kind: ApiErrorKind, message: str, error_id: str | None) -> None:
     with pytest.raises(CallRefused) as refused:
-        calls.read_answer(calls.controller_status(), status, body)
+        calls.parse_response(calls.controller_status(), status, body)
     found = refused.value
     assert (found.status, found.kind, found.message, found.error_id) == (status, kind, message, error_id)
 
 
 def test_an_answer_of_another_server_is_said_to_be_one() -> None:
-    with pytest.raises(UnexpectedAnswer, match="GET /ctrl/status"):
-        calls.read_answer(calls.controller_status(), 200, b"<html>")
+    with pytest.raises(UnexpectedResponse, match="GET /ctrl/status"):
+        calls.parse_response(calls.controller_status(), 200, b"<html>")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plane.decisions.access import Role, bearer_token, entry_of, headers_to_forward, parse_api_keys
+from plane.decisions.access import Role, bearer_token, headers_to_forward, key_entry, parse_api_keys
 from plane.protocol.errors import ConfigurationError
 
 NAMES = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1).filter(lambda name: name[0] != "#")
@@ -24,7 +24,7 @@ def test_each_role_may_do_what_the_lower_ones_may() -> None:
 
 @given(st.dictionaries(st.text(min_size=1), st.tuples(NAMES, st.sampled_from(Role)), min_size=1, max_size=5), st.text())
 def test_a_file_admits_the_keys_it_was_made_of_and_no_other(keys: dict[str, tuple[str, Role]], other: str) -> None:
-    text = "\n".join(["# a comment", "", *(entry_of(name, role, key) for key, (name, role) in keys.items())])
+    text = "\n".join(["# a comment", "", *(key_entry(name, role, key) for key, (name, role) in keys.items())])
     found = parse_api_keys(text)
     assert len(found) == len(keys)
     for key, (name, role) in keys.items():
@@ -42,8 +42,11 @@ def test_a_file_admits_the_keys_it_was_made_of_and_no_other(keys: dict[str, tupl
         ("app connect", "line 1 is not of the form NAME ROLE sha256:HASH"),
         ("app connect plain-text-key", "line 1 is not of the form NAME ROLE sha256:HASH"),
         ("\napp connect sha256:ABC", "line 2 is not of the form NAME ROLE sha256:HASH"),
-        (entry_of("app", Role.READ, "k").replace("read", "root"), "line 1: the role 'root' is none of"),
-        ("\n".join([entry_of("a", Role.READ, "k"), entry_of("b", Role.ADMIN, "k")]), "line 2 has the same key as 'a'"),
+        (key_entry("app", Role.READ, "k").replace("read", "root"), "line 1: the role 'root' is none of"),
+        (
+            "\n".join([key_entry("a", Role.READ, "k"), key_entry("b", Role.ADMIN, "k")]),
+            "line 2 has the same key as 'a'",
+        ),
     ],
 )
 def test_a_file_with_a_mistake_is_refused_and_the_line_is_named(text: str, complaint: str) -> None:

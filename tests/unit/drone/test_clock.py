@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from plane.decisions.keys.lease import KeyLease, LeaseAction
-from plane.decisions.keys.lease_deadlines import foreign_lease, lease_deadlines
+from plane.decisions.keys.lease import KeyLease, LeaseAction, foreign_lease_reason, lease_deadlines
 from plane.drone.clock import ClockReading, DroneClock
 from plane.protocol.keys import KeyDeadlines
 from plane.timing import CLOCK_STORE_INTERVAL_S
@@ -110,15 +109,15 @@ def test_a_new_clock_begins_after_all_times_that_the_former_one_may_have_reporte
         since_boot_ns=lambda: int(machine.since_boot_s * 1e9),
     )
     assert not clock.continues
-    assert "before this drone's clock did" in str(foreign_lease(order, clock.began, clock.now()))
+    assert "before this drone's clock did" in str(foreign_lease_reason(order, clock.began, clock.now()))
     machine.passes(1)
-    assert foreign_lease(lease_deadlines(clock.now()), clock.began, clock.now()) is None
+    assert foreign_lease_reason(lease_deadlines(clock.now()), clock.began, clock.now()) is None
 
 
 def test_a_lease_in_the_future_of_the_clock_is_of_another_clock() -> None:
     clock = Machine().drone_clock()
     order = lease_deadlines(clock.now().plus_s(HOUR_S))
-    assert "in the future" in str(foreign_lease(order, clock.began, clock.now()))
+    assert "in the future" in str(foreign_lease_reason(order, clock.began, clock.now()))
 
 
 def test_times_of_the_clock_are_times_since_boot() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plane.transport.server_sent_events import EVENT_LIMIT_BYTES, EventStreamReader, EventTooLarge, ServerSentEvent
+from plane.transport.server_sent_events import MAX_EVENT_BYTES, EventStreamReader, EventTooLarge, ServerSentEvent
 
 STREAM = b": hello\n\ndata: one\nid: a\n\ndata:two\r\ndata: more\r\n\r\nevent: end\rdata\rretry: 5\r\rdata: cut"
 EVENTS = [ServerSentEvent("one", "a"), ServerSentEvent("two\nmore", "a"), ServerSentEvent("", "a", "end")]
@@ -32,7 +32,7 @@ def test_an_id_with_nul_is_ignored_and_nothing_without_data_is_an_event() -> Non
 def test_an_event_without_end_is_refused() -> None:
     reader = EventStreamReader()
     line = b"data: " + b"x" * 1000 + b"\n"
-    for _ in range(EVENT_LIMIT_BYTES // 1000 + 1):
+    for _ in range(MAX_EVENT_BYTES // 1000 + 1):
         list(reader.feed(line))
     with pytest.raises(EventTooLarge):
         list(reader.feed(line))

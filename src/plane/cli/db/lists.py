@@ -38,7 +38,7 @@ async def list_nodes(
         Only rows of this cluster.
     """
     async with open_database(db, pool_size=1) as database:
-        found = await inspection.list_nodes(database, cluster, also_gone=all, limit=LIMIT)
+        found = await inspection.list_nodes(database, cluster, include_disconnected=all, limit=LIMIT)
     if as_json:
         print_json(found)
         return

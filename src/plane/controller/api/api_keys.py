@@ -1,4 +1,4 @@
-"""The file of API keys: read at start and again on SIGHUP. What it may say is decided in `plane.decisions.access`."""
+"""The file of API keys, read at start and again on SIGHUP. `plane.decisions.access` parses it."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ from pathlib import Path
 import structlog
 
 from plane.decisions.access import ApiKey, ApiKeys, parse_api_keys
-from plane.protocol.errors import ConfigurationError, why
+from plane.os_errors import error_reason
+from plane.protocol.errors import ConfigurationError
 
-__all__ = ["ApiKeyFile", "reloading_on_sighup"]
+__all__ = ["ApiKeyFile", "reload_on_sighup"]
 
 log = structlog.get_logger("plane.controller")
 
 
 class ApiKeyFile:
-    """The keys of ``--api-key-file``. Those read last hold until a later reading succeeds."""
+    """The keys of ``--api-key-file``: those of the last successful read."""
 
     def __init__(self, path: Path) -> None:
         """Read the file.
 
         Raises:
-            ConfigurationError: it cannot be read; says why.
+            ConfigurationError: the file cannot be read or is invalid.
         """
         self._path = path
         self._keys = self._read()
@@ -34,29 +35,29 @@ class ApiKeyFile:
         try:
             text = self._path.read_text()
         except (OSError, UnicodeError) as error:
-            raise ConfigurationError(f"--api-key-file {self._path} cannot be read: {why(error)}") from error
+            raise ConfigurationError(f"--api-key-file {self._path} cannot be read: {error_reason(error)}") from error
         try:
             return parse_api_keys(text)
         except ConfigurationError as error:
             raise ConfigurationError(f"--api-key-file {self._path}: {error}") from None
 
     def reload(self) -> None:
-        """Read the file again; if that fails the keys stay what they are."""
+        """Read the file again; keep the current keys if that fails."""
         try:
             self._keys = self._read()
         except ConfigurationError as error:
-            log.error("API keys not read again; the former ones hold", error=str(error))
+            log.error("API keys not reloaded; keeping the current ones", error=str(error))
         else:
-            log.info("API keys read again", count=len(self._keys))
+            log.info("API keys reloaded", count=len(self._keys))
 
     def find(self, key: str) -> ApiKey | None:
-        """The entry of a key, if it is one."""
+        """Return the entry of a key; None for an unknown key."""
         return self._keys.find(key)
 
 
 @contextmanager
-def reloading_on_sighup(keys: ApiKeyFile, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
-    """Read the keys again on each SIGHUP, while the block runs."""
+def reload_on_sighup(keys: ApiKeyFile, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """Reload the keys on each SIGHUP while the block runs."""
     loop.add_signal_handler(signal.SIGHUP, keys.reload)
     try:
         yield

@@ -1,12 +1,12 @@
-"""Who gets past the controller's door: no foreign web page, then API keys and forward auth, except to the public API.
+"""Authorization of the controller's HTTP API.
 
-Roles are decided in `plane.decisions.access`; each `Endpoint` names the one it needs. Where both ways are configured
-a request must pass both. A middleware of `plane.controller.app`.
+Requests of foreign web pages are refused; then API keys and forward auth are checked. The public API requires neither.
+Roles are decided in `plane.decisions.access`; each `Endpoint` names the role it requires. A request must pass both API
+keys and forward auth where both are configured. `admit` is a middleware of `plane.controller.app`.
 """
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 
 import structlog
@@ -17,6 +17,7 @@ from plane.controller.api.endpoints import Handler
 from plane.controller.context import CONTEXT
 from plane.decisions.access import ApiKeys, Role, bearer_token
 from plane.decisions.http.request_source import RequestSource, SourceRules, host_name, refusal
+from plane.protocol.addresses import is_loopback
 from plane.protocol.errors import ApiErrorKind, ApiFailure
 from plane.settings import ControllerSettings
 
@@ -24,7 +25,7 @@ __all__ = ["ROLES", "admit", "refuse_foreign_pages", "require_role", "source_rul
 
 ROLES: web.AppKey[Mapping[Handler, Role | None]] = web.AppKey("roles")
 
-# What everybody may call, scripts of any page included.
+# The public API, also for scripts of any web page.
 PUBLIC_PATHS = "/pub/"
 
 log = structlog.get_logger("plane.controller")
@@ -32,7 +33,7 @@ log = structlog.get_logger("plane.controller")
 
 @web.middleware
 async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Let a request pass to its handler if its bearer may call it."""
+    """Pass a request to its handler if the caller is authorized."""
     context = request.app[CONTEXT]
     needed = _needed(request)
     if not request.path.startswith(PUBLIC_PATHS):
@@ -47,9 +48,9 @@ async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 def _needed(request: web.Request) -> Role | None:
-    """Return the role that a request needs, None for the public API and the front page.
+    """Return the role that a request requires; None for public endpoints.
 
-    Only readers get to know what does not exist.
+    Unknown paths require the role ``read``, so that only authorized callers learn what does not exist.
     """
     roles = request.app[ROLES]
     handler = request.match_info.handler
@@ -68,7 +69,7 @@ def _joined(request: web.Request, name: str) -> str | None:
 
 
 def refuse_foreign_pages(source: RequestSource, rules: SourceRules, *, page: bool = False) -> None:
-    """Let a request pass unless a web page of another origin has caused it (`request_source.refusal`).
+    """Refuse a request that a web page of another origin has caused (`request_source.refusal`).
 
     Raises:
         ApiFailure: 403.
@@ -78,7 +79,7 @@ def refuse_foreign_pages(source: RequestSource, rules: SourceRules, *, page: boo
 
 
 def source_rules(settings: ControllerSettings) -> SourceRules:
-    """Return which hosts and origins a controller takes as its own."""
+    """Return the hosts and origins that belong to the controller."""
     return SourceRules(
         public_url=settings.controller_url,
         allowed_hosts=frozenset(name for host in settings.allowed_hosts if (name := host_name(host))),
@@ -87,40 +88,37 @@ def source_rules(settings: ControllerSettings) -> SourceRules:
 
 
 def require_role(keys: ApiKeyFile | ApiKeys, authorization: str | None, needed: Role) -> None:
-    """Let a request with this ``Authorization`` pass if its bearer has the role ``needed``.
+    """Refuse a request unless the API key in ``authorization`` has the role ``needed``.
 
     Raises:
-        ApiFailure: 401 no key or an unknown one, 403 another role.
+        ApiFailure: 401 for a missing or unknown key, 403 for another role.
     """
     token = bearer_token(authorization)
     if token is None:
-        raise ApiFailure(401, ApiErrorKind.OTHER, "an API key is needed: send it as `Authorization: Bearer KEY`")
+        raise ApiFailure(401, ApiErrorKind.OTHER, "an API key is required: send it as `Authorization: Bearer KEY`")
     key = keys.find(token)
     if key is None:
-        raise ApiFailure(401, ApiErrorKind.OTHER, "the API key is not, or no longer, one of this controller's")
+        raise ApiFailure(
+            401, ApiErrorKind.OTHER, "unknown API key; the controller's --api-key-file does not have it (any more)"
+        )
     if not key.role.may(needed):
         raise ApiFailure(
-            403, ApiErrorKind.OTHER, f"the API key {key.name!r} has the role {key.role}; this needs the role {needed}"
+            403,
+            ApiErrorKind.OTHER,
+            f"the API key {key.name!r} has the role {key.role}; this requires the role {needed}",
         )
 
 
 def warn_if_open(settings: ControllerSettings) -> None:
-    """Say loudly that everybody who reaches this controller controls the cluster, if that is so."""
-    if _has_keys(settings) or settings.forward_auth is not None or _is_loopback(settings.host):
+    """Log a warning if everyone who can reach this controller controls the cluster."""
+    if _has_keys(settings) or settings.forward_auth is not None or is_loopback(settings.host):
         return
     log.warning(
-        "THE CONTROL API IS OPEN to everybody who reaches this address; close it with --api-key-file or --forward-auth",
+        "control API is open to everyone who can reach this address; restrict it with --api-key-file or --forward-auth",
         host=settings.host,
     )
 
 
 def _has_keys(settings: ControllerSettings) -> bool:
-    """Whether callers of the control API need a key."""
+    """Return whether callers of the control API need a key."""
     return settings.api_key_file is not None or settings.fixed_api_keys is not None
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

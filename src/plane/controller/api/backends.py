@@ -1,13 +1,13 @@
-"""Endpoints about one backend: its status and its termination; the stream of its states is in `status_stream`."""
+"""Endpoints of one backend: its status and its termination. The stream of its states is in `status_stream`."""
 
 from __future__ import annotations
 
 from aiohttp import web
 
 from plane.controller.api.endpoints import Endpoint
-from plane.controller.api.responses import json_answer, no_such_backend
+from plane.controller.api.responses import backend_not_found, json_response
 from plane.controller.context import CONTEXT
-from plane.controller.termination import order_termination
+from plane.controller.termination import terminate_backends
 from plane.database import backends
 from plane.decisions.access import Role
 from plane.protocol.backend_state import (
@@ -24,9 +24,9 @@ __all__ = ["BACKEND_ENDPOINTS"]
 async def _status(request: web.Request) -> web.Response:
     found = await backends.state_now(request.app[CONTEXT].db, request.match_info["backend"])
     if found is None:
-        raise no_such_backend()
+        raise backend_not_found()
     row, _ = found
-    return json_answer(public_entry(row.state, row.time))
+    return json_response(public_entry(row.state, row.time))
 
 
 async def _soft_terminate(request: web.Request) -> web.Response:
@@ -42,37 +42,37 @@ async def _terminate(request: web.Request, kind: TerminationKind) -> web.Respons
     backend_id = request.match_info["backend"]
     found = await backends.state_now(context.db, backend_id)
     if found is None:
-        raise no_such_backend()
+        raise backend_not_found()
     row, drone_id = found
     if row.state.status is not BackendStatus.TERMINATED:
-        await order_termination(context.db, backend_id, drone_id, kind, TerminationReason.EXTERNAL)
-    return json_answer(None)
+        await terminate_backends(context.db, [(backend_id, drone_id)], kind, TerminationReason.EXTERNAL)
+    return json_response(None)
 
 
 BACKEND_ENDPOINTS = (
     Endpoint(
         method="GET",
         path="/pub/b/{backend}/status",
-        also=("/pub/c/{cluster}/b/{backend}/status",),
+        aliases=("/pub/c/{cluster}/b/{backend}/status",),
         handle=_status,
         summary="The status of a backend",
         role=None,
-        answer=BackendStatusStreamEntry,
+        response=BackendStatusStreamEntry,
         refusals=(404,),
     ),
     Endpoint(
         method="POST",
         path="/ctrl/b/{backend}/soft-terminate",
-        also=("/ctrl/c/{cluster}/b/{backend}/soft-terminate",),
+        aliases=("/ctrl/c/{cluster}/b/{backend}/soft-terminate",),
         handle=_soft_terminate,
-        summary="Ask a backend to stop",
+        summary="Terminate a backend gracefully",
         role=Role.CONNECT,
         refusals=(404,),
     ),
     Endpoint(
         method="POST",
         path="/ctrl/b/{backend}/hard-terminate",
-        also=("/ctrl/c/{cluster}/b/{backend}/hard-terminate",),
+        aliases=("/ctrl/c/{cluster}/b/{backend}/hard-terminate",),
         handle=_hard_terminate,
         summary="Kill a backend",
         role=Role.CONNECT,

@@ -1,11 +1,11 @@
-"""Endpoints about a cluster: its state, and drones that are to get no more backends, or some again (A14)."""
+"""Endpoints of a cluster: its state, and draining of its drones."""
 
 from __future__ import annotations
 
 from aiohttp import web
 
 from plane.controller.api.endpoints import Endpoint
-from plane.controller.api.responses import json_answer
+from plane.controller.api.responses import json_response
 from plane.controller.context import CONTEXT
 from plane.database import nodes
 from plane.decisions.access import Role
@@ -18,7 +18,7 @@ __all__ = ["CLUSTER_ENDPOINTS"]
 
 async def _state(request: web.Request) -> web.Response:
     cluster = parse_cluster_name(request.match_info["cluster"])
-    return json_answer(await nodes.cluster_state(request.app[CONTEXT].db, cluster))
+    return json_response(await nodes.cluster_state(request.app[CONTEXT].db, cluster))
 
 
 async def _drain(request: web.Request) -> web.Response:
@@ -34,7 +34,7 @@ async def _set_draining(request: web.Request, *, draining: bool) -> web.Response
     updated = await nodes.set_draining(request.app[CONTEXT].db, cluster, request.match_info["drone"], draining)
     if updated is None:
         raise ApiFailure(404, ApiErrorKind.NOT_FOUND, "Drone does not exist")
-    return json_answer(DrainResult(updated=updated))
+    return json_response(DrainResult(updated=updated))
 
 
 CLUSTER_ENDPOINTS = (
@@ -44,24 +44,24 @@ CLUSTER_ENDPOINTS = (
         handle=_state,
         summary="The connected drones and proxies of a cluster",
         role=Role.READ,
-        answer=ClusterState,
+        response=ClusterState,
     ),
     Endpoint(
         method="POST",
         path="/ctrl/c/{cluster}/d/{drone}/drain",
         handle=_drain,
-        summary="Give a drone no more backends; those it has live on",
+        summary="Assign no more backends to a drone; its existing backends keep running",
         role=Role.ADMIN,
-        answer=DrainResult,
+        response=DrainResult,
         refusals=(404,),
     ),
     Endpoint(
         method="POST",
         path="/ctrl/c/{cluster}/d/{drone}/undrain",
         handle=_undrain,
-        summary="Give a drone backends again",
+        summary="Assign backends to a drone again",
         role=Role.ADMIN,
-        answer=DrainResult,
+        response=DrainResult,
         refusals=(404,),
     ),
 )

@@ -1,21 +1,26 @@
-"""``POST /ctrl/connect``: the URL of the process that holds a key, which is started if nobody has.
+"""``POST /ctrl/connect``: respond with the URL of the backend that holds a key, spawning it if none does.
 
-Decides nothing: `plane.decisions.keys.connect_request` does.
+`PendingConnect` is the one sequence of a connect request, used by the endpoint here and by `connect_fast_path`. What
+follows from the database's result is decided in `plane.decisions.keys.connect_request`.
 """
 
 from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import structlog
 from aiohttp import web
 
 from plane.controller.api.endpoints import Endpoint
-from plane.controller.api.responses import json_answer, json_body
+from plane.controller.api.responses import json_response, read_json
 from plane.controller.context import CONTEXT, Context
-from plane.database.connect import BackendExists, Lookup, NewBackend, Question, TokenGrant
+from plane.database.connect import BackendExists, KeyQuery, NewBackend, TokenGrant
 from plane.decisions.access import Role
-from plane.decisions.keys.connect_request import HeldKey, Reuse, Spawn, TryAgain, decide, next_fencing_token
+from plane.decisions.keys.connect_request import HeldKey, KeyLookup, Retry, Reuse, Spawn, decide, next_fencing_token
 from plane.decisions.keys.connect_validation import check_connect_request
-from plane.decisions.keys.lease_deadlines import lease_deadlines
+from plane.decisions.keys.lease import lease_deadlines
 from plane.protocol import codec
 from plane.protocol.backend_state import BackendStatus
 from plane.protocol.control_api import ConnectRequest, ConnectResponse
@@ -26,38 +31,155 @@ from plane.protocol.names import Prefix, cluster_url_scheme
 from plane.random_ids import random_name, random_static_token, random_token
 from plane.timing import CONNECT_ATTEMPTS
 
-__all__ = ["CONNECT_ENDPOINTS", "conclude", "connect", "question", "reused"]
+__all__ = ["CONNECT_ENDPOINTS", "PendingConnect", "connect"]
 
 log = structlog.get_logger("plane.controller")
 
+Outcome: TypeAlias = ConnectResponse | BaseException
+
 
 async def _handle(request: web.Request) -> web.Response:
-    """The endpoint."""
-    body = await json_body(request, ConnectRequest)
-    return json_answer(await connect(request.app[CONTEXT], body))
+    body = await read_json(request, ConnectRequest)
+    return json_response(await connect(request.app[CONTEXT], body))
 
 
 async def connect(context: Context, request: ConnectRequest) -> ConnectResponse:
-    """Get or create the backend of the request's key. Lost races are tried again, three attempts in all.
+    """Get or create the backend of the request's key. Lost races are retried, three attempts in all.
 
     Raises:
         ApiFailure
         DatabaseUnavailable
     """
-    asked = question(context, request)
-    found = await context.writes.first_trip(asked).add(asked) or await context.writes.look_ups.add(asked)
-    return await conclude(context, request, asked, found)
+    response: asyncio.Future[ConnectResponse] = asyncio.get_running_loop().create_future()
+
+    def finish(outcome: Outcome) -> None:
+        if response.done():
+            return
+        if isinstance(outcome, ConnectResponse):
+            response.set_result(outcome)
+        elif isinstance(outcome, asyncio.CancelledError):
+            response.cancel()
+        else:
+            response.set_exception(outcome)
+
+    pending = PendingConnect(context, request, finish)
+    try:
+        return await response
+    except asyncio.CancelledError:
+        pending.waits_for.cancel()
+        raise
 
 
-def question(context: Context, request: ConnectRequest) -> Question:
-    """What the database is asked first, once the request is found in order.
+class PendingConnect:
+    """A connect request from its validation to its outcome.
 
-    Raises:
-        ApiFailure
+    While its key is held it needs no task: a task costs a tenth of everything that such a request does. ``waits_for``
+    is the statement, or the task, that it currently waits for; it may be cancelled.
     """
+
+    __slots__ = ("_context", "_finish", "_query", "_request", "waits_for")
+
+    def __init__(self, context: Context, request: ConnectRequest, finish: Callable[[Outcome], None]) -> None:
+        """Validate the request and submit its first statement.
+
+        Args:
+            context: the controller's.
+            request: the decoded request.
+            finish: called once, later, with the response or the exception that ended the request (`ApiFailure`,
+                `DatabaseUnavailable`, or `asyncio.CancelledError` after a cancellation).
+
+        Raises:
+            ApiFailure: the request is invalid; ``finish`` is not called.
+        """
+        self._context = context
+        self._request = request
+        self._finish = finish
+        query = self._query = _key_query(context, request)
+        if context.connect_statements.is_held(query.key):
+            self._wait_for(context.statements.reuses.submit_with_deadline(query))
+        else:
+            self._wait_for(context.statements.lookups.submit_with_deadline(query))
+
+    def _wait_for(self, lookup: asyncio.Future[Any]) -> None:
+        self.waits_for = lookup
+        lookup.add_done_callback(self._on_lookup)
+
+    def _on_lookup(self, done: asyncio.Future[KeyLookup | None]) -> None:
+        if done.cancelled():
+            self._finish(asyncio.CancelledError())
+            return
+        try:
+            lookup = done.result()
+            if lookup is None:
+                # The holder ended a moment ago.
+                self._wait_for(self._context.statements.lookups.submit_with_deadline(self._query))
+                return
+            decision = decide(self._request, _cluster(self._context, self._request), lookup)
+            if not isinstance(decision, Reuse):
+                self.waits_for = asyncio.create_task(self._conclude(decision, lookup))
+                return
+            response = _reused(self._context, decision.held, self._query.grant)
+        except Exception as error:
+            self._finish(error)
+            return
+        self._finish(response)
+
+    async def _conclude(self, decision: Spawn | Retry, lookup: KeyLookup) -> None:
+        try:
+            response = await self._attempt(decision, lookup)
+        except asyncio.CancelledError as error:
+            self._finish(error)
+            raise
+        except Exception as error:
+            self._finish(error)
+            return
+        self._finish(response)
+
+    async def _attempt(self, decision: Reuse | Spawn | Retry, lookup: KeyLookup) -> ConnectResponse:
+        for attempt in range(1, CONNECT_ATTEMPTS + 1):
+            if isinstance(decision, Reuse):
+                return _reused(self._context, decision.held, self._query.grant)
+            if isinstance(decision, Spawn):
+                spawned = await self._spawn(decision, lookup)
+                if spawned is not None:
+                    return spawned
+                decision = Retry(ApiFailure(500, ApiErrorKind.FAILED_TO_ACQUIRE_KEY, "Failed to acquire lock."))
+            if attempt == CONNECT_ATTEMPTS:
+                raise decision.failure
+            self._query = _key_query(self._context, self._request)
+            lookup = await self._context.statements.lookups.execute(self._query)
+            decision = decide(self._request, _cluster(self._context, self._request), lookup)
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _spawn(self, spawn: Spawn, lookup: KeyLookup) -> ConnectResponse | None:
+        """Store the new backend; return None if another connect took the key concurrently."""
+        new = _new_backend(spawn, lookup, self._query, key_is_random=self._request.key is None)
+        try:
+            if not await self._context.statements.spawns.execute(new):
+                return None
+        except BackendExists:
+            raise ApiFailure(
+                409,
+                ApiErrorKind.FAILED_TO_ACQUIRE_KEY,
+                f"spawn_config.id: a backend {new.backend_id!r} exists already, or existed; choose another id",
+            ) from None
+        log.info("spawning backend", backend=new.backend_id, key=self._query.key.name, drone=spawn.drone.name)
+        return _response(
+            self._context,
+            backend_id=new.backend_id,
+            cluster=new.cluster,
+            subdomain=spawn.config.subdomain,
+            status=BackendStatus.SCHEDULED,
+            grant=self._query.grant,
+            static_token=new.static_token,
+            drone=spawn.drone.name,
+        )
+
+
+def _key_query(context: Context, request: ConnectRequest) -> KeyQuery:
     check_connect_request(request)
     config = request.spawn_config
-    return Question(
+    return KeyQuery(
         key=request.key or KeyConfig(name=random_name(Prefix.RANDOM_KEY)),
         grant=TokenGrant(
             token=random_token(),
@@ -75,64 +197,8 @@ def _cluster(context: Context, request: ConnectRequest) -> str | None:
     return (request.spawn_config.cluster if request.spawn_config else None) or context.settings.default_cluster
 
 
-def reused(context: Context, request: ConnectRequest, asked: Question, found: Lookup) -> ConnectResponse | None:
-    """The answer if the key is held, which needs nothing more; None if there is more to do.
-
-    Raises:
-        ApiFailure
-    """
-    decision = decide(request, _cluster(context, request), found.key)
-    return _held(context, decision.held, asked.grant) if isinstance(decision, Reuse) else None
-
-
-async def conclude(context: Context, request: ConnectRequest, asked: Question, found: Lookup) -> ConnectResponse:
-    """Go on with what the database has ``found`` for ``asked``; see `connect`."""
-    for _ in range(CONNECT_ATTEMPTS - 1):
-        answer = await _attempt(context, request, asked, found)
-        if isinstance(answer, ConnectResponse):
-            return answer
-        asked = question(context, request)
-        found = await context.writes.look_ups.add(asked)
-    answer = await _attempt(context, request, asked, found)
-    if isinstance(answer, ConnectResponse):
-        return answer
-    raise answer.failure
-
-
-async def _attempt(
-    context: Context, request: ConnectRequest, asked: Question, found: Lookup
-) -> ConnectResponse | TryAgain:
-    match decide(request, _cluster(context, request), found.key):
-        case TryAgain() as again:
-            return again
-        case Reuse(held):
-            return _held(context, held, asked.grant)
-        case Spawn() as spawn:
-            new = _new_backend(spawn, found, asked, key_is_random=request.key is None)
-            try:
-                if not await context.writes.spawns.add(new):
-                    return TryAgain(ApiFailure(500, ApiErrorKind.FAILED_TO_ACQUIRE_KEY, "Failed to acquire lock."))
-            except BackendExists:
-                raise ApiFailure(
-                    409,
-                    ApiErrorKind.FAILED_TO_ACQUIRE_KEY,
-                    f"spawn_config.id: a backend {new.backend_id!r} exists already, or existed; choose another id",
-                ) from None
-            log.info("spawning", backend=new.backend_id, key=asked.key.name, drone=spawn.drone.name)
-            return _answer(
-                context,
-                backend_id=new.backend_id,
-                cluster=new.cluster,
-                subdomain=spawn.config.subdomain,
-                status=BackendStatus.SCHEDULED,
-                grant=asked.grant,
-                static_token=new.static_token,
-                drone=spawn.drone.name,
-            )
-
-
-def _held(context: Context, held: HeldKey, grant: TokenGrant) -> ConnectResponse:
-    return _answer(
+def _reused(context: Context, held: HeldKey, grant: TokenGrant) -> ConnectResponse:
+    return _response(
         context,
         backend_id=held.backend_id,
         cluster=held.cluster,
@@ -144,12 +210,12 @@ def _held(context: Context, held: HeldKey, grant: TokenGrant) -> ConnectResponse
     )
 
 
-def _new_backend(spawn: Spawn, found: Lookup, asked: Question, *, key_is_random: bool) -> NewBackend:
+def _new_backend(spawn: Spawn, lookup: KeyLookup, query: KeyQuery, *, key_is_random: bool) -> NewBackend:
     backend_id = spawn.config.id or random_name()
     acquired = AcquiredKey(
-        key=asked.key,
+        key=query.key,
         deadlines=lease_deadlines(spawn.drone.local_time),
-        token=next_fencing_token(found.db_now_ms, found.last_fencing_token),
+        token=next_fencing_token(lookup.db_now_ms, lookup.last_fencing_token),
     )
     static_token = random_static_token() if spawn.config.use_static_token else None
     order = SpawnOrder(executable=spawn.config.executable, key=acquired, static_token=static_token)
@@ -160,7 +226,7 @@ def _new_backend(spawn: Spawn, found: Lookup, asked: Question, *, key_is_random:
         key=acquired,
         key_is_random=key_is_random,
         static_token=static_token,
-        grant=asked.grant,
+        grant=query.grant,
         leased_at=spawn.drone.local_time,
         action=BackendAction(
             action_id=random_name(Prefix.BACKEND_ACTION),
@@ -171,7 +237,7 @@ def _new_backend(spawn: Spawn, found: Lookup, asked: Question, *, key_is_random:
     )
 
 
-def _answer(
+def _response(
     context: Context,
     *,
     backend_id: str,
@@ -205,7 +271,7 @@ CONNECT_ENDPOINTS = (
         summary="The URL of the process that holds a key, which is started if nobody has",
         role=Role.CONNECT,
         body=ConnectRequest,
-        answer=ConnectResponse,
+        response=ConnectResponse,
         refusals=(409,),
     ),
 )

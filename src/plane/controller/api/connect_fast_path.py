@@ -1,10 +1,10 @@
-"""The controller's connections, until they need a general HTTP server: plain connect requests are answered here.
+"""Plain connect requests, handled without aiohttp: the protocol of every connection to the controller at first.
 
-`plane.controller.server` listens with it. aiohttp's server takes a quarter to a third of the processor time of a
-connect; applications send little else, on connections that they keep. So a connection stays here as long as
-`plane.decisions.http.fast_path_request` says that a plain ``POST /ctrl/connect`` has come, in one read or two. With the
-first bytes that are anything else it goes to aiohttp, for good. What is answered is the same (decision 0009): access,
-decoding, the steps of `connect`, errors and metrics are the functions that the application's endpoint uses.
+aiohttp's server takes a quarter to a third of the processor time of a connect, and applications send little else, on
+persistent connections. A connection stays here as long as it sends plain ``POST /ctrl/connect`` requests, in one read
+or two (`plane.decisions.http.fast_path_request`). The first bytes that are anything else hand it over to aiohttp for
+good. Responses are the same on both paths (``docs/decisions/0009-connect-lane.md``): authorization, decoding,
+`PendingConnect`, errors and metrics are the functions that the general endpoint uses.
 """
 
 from __future__ import annotations
@@ -14,48 +14,46 @@ import socket
 import time
 from collections.abc import Callable
 from email.utils import formatdate
-from functools import lru_cache, partial
-from typing import Any, TypeAlias, cast
+from functools import lru_cache
+from typing import Any, cast
 
 from aiohttp.http import SERVER_SOFTWARE
 
 from plane.controller.api.auth import refuse_foreign_pages, require_role
-from plane.controller.api.connect import conclude, question, reused
+from plane.controller.api.connect import PendingConnect
 from plane.controller.api.prometheus import Instruments
 from plane.controller.api.request_deadlines import RequestDeadlines
-from plane.controller.api.responses import decoded_body, error_answer
+from plane.controller.api.responses import ErrorResponses, decode_body
 from plane.controller.context import Context
-from plane.database.connect import Lookup, Question
 from plane.decisions.access import Role
 from plane.decisions.http.fast_path_request import SimplePost, read_simple_post
 from plane.protocol import codec
 from plane.protocol.control_api import ConnectRequest, ConnectResponse
 
-__all__ = ["ConnectLane"]
+__all__ = ["ConnectFastPath"]
 
-# Many clients send head and body apart, one right after the other. Who takes longer is aiohttp's, as is a body in
-# pieces: what is only half here is bounded there.
-BODY_SOON_S = 1.0
+# Many clients send head and body in two packets, one right after the other. A body that takes longer, or comes in more
+# pieces, is handed over: aiohttp bounds what is incomplete.
+BODY_TIMEOUT_S = 1.0
 
 _PATH = "/ctrl/connect"
 
-_LookUp: TypeAlias = "asyncio.Future[Lookup] | asyncio.Future[Lookup | None]"
 
-
-class ConnectLane:
-    """All connections of a controller that aiohttp does not have.
+class ConnectFastPath:
+    """All connections of a controller that were not handed over to aiohttp.
 
     Args:
-        context, instruments: the controller's.
-        general: makes the protocol of a connection to aiohttp's server.
+        context, instruments, errors: the controller's.
+        general: creates the protocol of a connection to aiohttp's server.
         deadlines: closes connections that send no request.
-        keep_alive_s: a connection without a further request for so long is closed.
+        keep_alive_s: a connection without a further request for this long is closed.
     """
 
     def __init__(
         self,
         context: Context,
         instruments: Instruments,
+        errors: ErrorResponses,
         general: Callable[[], asyncio.Protocol],
         deadlines: RequestDeadlines,
         keep_alive_s: float,
@@ -66,201 +64,171 @@ class ConnectLane:
         self.general = general
         self.keep_alive_s = keep_alive_s
         self.connections: set[_Connection] = set()
+        self._errors = errors
 
     def accept(self) -> asyncio.Protocol:
-        """For `asyncio.loop.create_server`. With forward auth no request is plain: another server is asked first."""
+        """Return a protocol for `asyncio.loop.create_server`.
+
+        With forward auth there is no fast path: every request waits for another server first.
+        """
         return self.general() if self.context.forward_auth is not None else _Connection(self)
 
     async def stop(self, grace_s: float) -> None:
-        """Close all connections; requests under way get ``grace_s``. Nothing may be accepted any more."""
+        """Close all connections; requests in flight get ``grace_s``. No more connections may be accepted."""
         for connection in tuple(self.connections):
             connection.close()
         try:
             async with asyncio.timeout(grace_s):
-                while under_way := self._under_way():
-                    await asyncio.wait(under_way)
+                while in_flight := self._in_flight():
+                    await asyncio.wait(in_flight)
         except TimeoutError:
-            while late := self._under_way():
+            while late := self._in_flight():
                 for request in late:
                     request.cancel()
                 await asyncio.wait(late)
 
-    def _under_way(self) -> list[asyncio.Future[Any]]:
-        return [connection.answering for connection in self.connections if connection.answering is not None]
+    def _in_flight(self) -> list[asyncio.Future[Any]]:
+        return [connection.pending.waits_for for connection in self.connections if connection.pending is not None]
 
-    def answer(self, post: SimplePost, connection: _Connection) -> None:
-        """The endpoint, and all around it in `plane.controller.app`; the answer is for `_Connection.answered`.
+    def start(self, post: SimplePost, finish: Callable[[ConnectResponse | BaseException], None]) -> PendingConnect:
+        """Authorize, decode and start a request, like the middlewares of `plane.controller.app`.
 
-        A key that is held needs no task: what a task costs is a tenth of all that such a request does.
+        Raises:
+            Exception: the request is refused; see `ErrorResponses.response`.
         """
-        start = time.perf_counter()
-        try:
-            refuse_foreign_pages(post.source, self.context.source_rules)
-            if self.context.api_keys is not None:
-                require_role(self.context.api_keys, post.authorization, Role.CONNECT)
-            request = decoded_body(post.body, ConnectRequest)
-            asked = question(self.context, request)
-        except Exception as error:
-            connection.answered(self._refusal(error, start))
-            return
-        look_up = self.context.writes.first_trip(asked).put_soon(asked)
-        self._go_on_after(look_up, connection, request, asked, start)
+        refuse_foreign_pages(post.source, self.context.source_rules)
+        if self.context.api_keys is not None:
+            require_role(self.context.api_keys, post.authorization, Role.CONNECT)
+        return PendingConnect(self.context, decode_body(post.body, ConnectRequest), finish)
 
-    def _go_on_after(
-        self, look_up: _LookUp, connection: _Connection, request: ConnectRequest, asked: Question, start: float
-    ) -> None:
-        connection.answering = look_up
-        look_up.add_done_callback(partial(self._looked_up, connection, request, asked, start))
-
-    def _looked_up(
-        self, connection: _Connection, request: ConnectRequest, asked: Question, start: float, look_up: _LookUp
-    ) -> None:
-        if look_up.cancelled():
-            connection.abort()
-            return
-        try:
-            found = look_up.result()
-            if found is None:
-                # It was held a moment ago.
-                self._go_on_after(self.context.writes.look_ups.put_soon(asked), connection, request, asked, start)
-                return
-            answer = reused(self.context, request, asked, found)
-        except Exception as error:
-            connection.answered(self._refusal(error, start))
-            return
-        if answer is None:
-            connection.answering = asyncio.create_task(self._conclude(connection, request, asked, start, found))
-        else:
-            connection.answered(self._success(answer, start))
-
-    async def _conclude(
-        self, connection: _Connection, request: ConnectRequest, asked: Question, start: float, found: Lookup
-    ) -> None:
-        try:
-            answer = self._success(await conclude(self.context, request, asked, found), start)
-        except asyncio.CancelledError:
-            connection.abort()
-            raise
-        except Exception as error:
-            answer = self._refusal(error, start)
-        connection.answered(answer)
-
-    def _success(self, answer: ConnectResponse, start: float) -> bytes:
-        self.instruments.count("POST", _PATH, 200, time.perf_counter() - start)
-        body = codec.encode(answer)
-        return _head("200 OK", "Content-Type: application/json\r\n", len(body), int(time.time())) + body
-
-    def _refusal(self, error: Exception, start: float) -> bytes:
-        answer = error_answer(error, "POST", _PATH)
-        self.instruments.count("POST", _PATH, answer.status, time.perf_counter() - start)
-        body = answer.body if isinstance(answer.body, bytes) else b""
-        fields = "".join(f"{name}: {value}\r\n" for name, value in answer.headers.items())
-        return _head(f"{answer.status} {answer.reason}", fields, len(body), int(time.time())) + body
+    def response(self, outcome: ConnectResponse | Exception, started_at: float) -> bytes:
+        """Encode and count the response to a request that was received at ``started_at``."""
+        if isinstance(outcome, ConnectResponse):
+            self.instruments.count("POST", _PATH, 200, time.perf_counter() - started_at)
+            body = codec.encode(outcome)
+            return _head("200 OK", "Content-Type: application/json\r\n", len(body), int(time.time())) + body
+        error = self._errors.response(outcome, "POST", _PATH)
+        self.instruments.count("POST", _PATH, error.status, time.perf_counter() - started_at)
+        body = error.body if isinstance(error.body, bytes) else b""
+        fields = "".join(f"{name}: {value}\r\n" for name, value in error.headers.items())
+        return _head(f"{error.status} {error.reason}", fields, len(body), int(time.time())) + body
 
 
 class _Connection(asyncio.Protocol):
-    """One of them. What comes while a request is being answered waits, and makes the connection aiohttp's."""
+    """One connection. Bytes that arrive during a request are queued, and hand the connection over to aiohttp."""
 
     __slots__ = (
-        "_begun",
         "_closing",
-        "_early",
-        "_heard_at",
-        "_lane",
+        "_incomplete",
+        "_last_request_at",
+        "_path",
+        "_queued",
+        "_started_at",
         "_timer",
         "_transport",
         "_writing_paused",
-        "answering",
+        "pending",
     )
 
-    def __init__(self, lane: ConnectLane) -> None:
-        self._lane = lane
-        # What is under way for its request, if anything is.
-        self.answering: asyncio.Future[Any] | None = None
-        self._begun: tuple[bytes, asyncio.TimerHandle] | None = None
-        self._early = b""
+    def __init__(self, path: ConnectFastPath) -> None:
+        self._path = path
+        # The request in flight.
+        self.pending: PendingConnect | None = None
+        # A head without its body, and the timer that hands the connection over.
+        self._incomplete: tuple[bytes, asyncio.TimerHandle] | None = None
+        self._queued = b""
         self._writing_paused = False
         self._closing = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        # As aiohttp does: a peer that is gone without a word is noticed some time.
+        # Like aiohttp: the kernel's probes notice a peer that has vanished.
         self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         loop = asyncio.get_running_loop()
-        self._heard_at = loop.time()
-        self._timer = loop.call_later(self._lane.keep_alive_s, self._close_if_idle)
-        self._lane.connections.add(self)
-        self._lane.deadlines.start(self._transport)
+        self._last_request_at = loop.time()
+        self._timer = loop.call_later(self._path.keep_alive_s, self._close_if_idle)
+        self._path.connections.add(self)
+        self._path.deadlines.start(self._transport)
 
     def data_received(self, data: bytes) -> None:
-        if self.answering is not None:
-            self._early += data
+        if self.pending is not None:
+            self._queued += data
             self._transport.pause_reading()
             return
-        begun, self._begun = self._begun, None
-        if begun is not None:
-            begun[1].cancel()
-            data = begun[0] + data
-        request = None if self._writing_paused else read_simple_post(data)
-        if request is None or request.path != _PATH:
+        incomplete, self._incomplete = self._incomplete, None
+        if incomplete is not None:
+            incomplete[1].cancel()
+            data = incomplete[0] + data
+        post = None if self._writing_paused else read_simple_post(data)
+        if post is None or post.path != _PATH:
             self._hand_over(data)
             return
-        self._lane.deadlines.stop(self._transport)
+        self._path.deadlines.stop(self._transport)
         loop = asyncio.get_running_loop()
-        self._heard_at = loop.time()
-        if request.body:
-            self._lane.answer(request, self)
+        self._last_request_at = loop.time()
+        if post.body:
+            self._start(post)
         else:
-            self._begun = data, loop.call_later(BODY_SOON_S, self._hand_over, data)
+            self._incomplete = data, loop.call_later(BODY_TIMEOUT_S, self._hand_over, data)
 
-    def answered(self, answer: bytes) -> None:
-        """Send it, and go on."""
-        self.answering = None
+    def _start(self, post: SimplePost) -> None:
+        self._started_at = time.perf_counter()
+        try:
+            self.pending = self._path.start(post, self._finish)
+        except Exception as error:
+            self._respond(error)
+
+    def _finish(self, outcome: ConnectResponse | BaseException) -> None:
+        self.pending = None
+        if isinstance(outcome, ConnectResponse | Exception):
+            self._respond(outcome)
+        else:
+            # Cancelled: the controller stops, and its grace period has expired.
+            self._path.connections.discard(self)
+            self._transport.abort()
+
+    def _respond(self, outcome: ConnectResponse | Exception) -> None:
+        """Send the response, and continue with the next request."""
+        response = self._path.response(outcome, self._started_at)
         if self._transport.is_closing():
-            self._lane.connections.discard(self)
+            self._path.connections.discard(self)
             return
-        self._transport.write(answer)
+        self._transport.write(response)
         if self._closing:
             self._transport.close()
-        elif self._early:
+        elif self._queued:
             # In this order: aiohttp may want to pause reading itself.
             self._transport.resume_reading()
-            self._hand_over(self._early)
-
-    def abort(self) -> None:
-        """Cut the connection: its request is not answered, since the controller's patience while it stops is over."""
-        self.answering = None
-        self._lane.connections.discard(self)
-        self._transport.abort()
+            self._hand_over(self._queued)
 
     def _hand_over(self, data: bytes) -> None:
-        """The connection is aiohttp's from here on."""
-        self._let_go()
-        self._lane.connections.discard(self)
-        general = self._lane.general()
+        """Hand the connection over to aiohttp for good."""
+        self._cancel_timers()
+        self._path.connections.discard(self)
+        general = self._path.general()
         self._transport.set_protocol(general)
         general.connection_made(self._transport)
         if self._writing_paused:
             general.pause_writing()
         general.data_received(data)
 
-    def _let_go(self) -> None:
+    def _cancel_timers(self) -> None:
         self._timer.cancel()
-        if self._begun is not None:
-            self._begun[1].cancel()
+        if self._incomplete is not None:
+            self._incomplete[1].cancel()
 
     def _close_if_idle(self) -> None:
         loop = asyncio.get_running_loop()
-        left_s = self._heard_at + self._lane.keep_alive_s - loop.time()
+        left_s = self._last_request_at + self._path.keep_alive_s - loop.time()
         if left_s > 0:
             self._timer = loop.call_later(left_s, self._close_if_idle)
         else:
             self._transport.close()
 
     def close(self) -> None:
-        """Close the connection once its request, if there is one, has been answered."""
+        """Close the connection, after the response if a request is in flight."""
         self._closing = True
-        if self.answering is None:
+        if self.pending is None:
             self._transport.close()
 
     def pause_writing(self) -> None:
@@ -270,17 +238,17 @@ class _Connection(asyncio.Protocol):
         self._writing_paused = False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._let_go()
-        self._lane.deadlines.stop(self._transport)
-        # What is under way goes on, as with aiohttp: the answer is not sent, what was asked for is done.
-        if self.answering is None:
-            self._lane.connections.discard(self)
+        self._cancel_timers()
+        self._path.deadlines.stop(self._transport)
+        # A request in flight continues, as with aiohttp: it takes effect although its response is not sent.
+        if self.pending is None:
+            self._path.connections.discard(self)
 
 
-# A second's answers have few lengths.
+# Within one second there are few distinct lengths.
 @lru_cache(maxsize=64)
 def _head(status: str, fields: str, length: int, now_s: int) -> bytes:
-    """As aiohttp would send it on a connection that stays open."""
+    """Return a response head as aiohttp would send it on a persistent connection."""
     date = formatdate(now_s, usegmt=True)
     return (
         f"HTTP/1.1 {status}\r\n{fields}Content-Length: {length}\r\nDate: {date}\r\nServer: {SERVER_SOFTWARE}\r\n\r\n"

@@ -1,8 +1,8 @@
-"""What the controller's HTTP API is made of: one `Endpoint` per method and path, with all that is known of it.
+"""The table of the controller's HTTP API: one `Endpoint` per method and path.
 
-Each file of the API has a tuple of them; `plane.controller.app` puts them together and serves them,
-`plane.controller.api.openapi` describes them, `plane.controller.api.auth` asks them who may call. To add one: write its
-handler, put an `Endpoint` beside it, and its tuple into `app.all_endpoints`.
+Each file of the API has a tuple of endpoints. `plane.controller.app` collects and serves them,
+`plane.controller.api.openapi` describes them, and `plane.controller.api.auth` enforces their roles. To add an endpoint,
+write its handler, put an `Endpoint` beside it, and add the tuple to `app.all_endpoints`.
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ from aiohttp import web
 
 from plane.decisions.access import Role
 
-__all__ = ["EVENT_STREAM", "JSON", "TEXT", "Endpoint", "Handler", "Parameter"]
+__all__ = ["EVENT_STREAM", "HTML", "JSON", "TEXT", "Endpoint", "Handler", "Parameter"]
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 JSON = "application/json"
 EVENT_STREAM = "text/event-stream"
 TEXT = "text/plain"
+HTML = "text/html"
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A query parameter (``place`` "query") or a header that the endpoint reads; none is ever required."""
+    """An optional query parameter (``place`` "query") or header (``place`` "header") of an endpoint."""
 
     name: str
     place: str
@@ -39,17 +40,17 @@ class Endpoint:
     """One method of one path.
 
     Attributes:
-        method, path: as aiohttp has them; ``{name}`` is a parameter.
-        handle: answers it.
-        summary: one line for people who read the API's description.
-        role: what a caller's API key must allow; None: everybody may call it.
-        body: type of the JSON body; None: a body is ignored.
-        answer: type of a 200's JSON body; None with ``media`` JSON: the body is ``null``.
-        media: of a 200.
-        refusals: statuses of `ApiError` that this endpoint has beside those that all have.
-        parameters: what it reads from query and headers.
-        also: other spellings of the path.
-        is_socket: answers 101 (a WebSocket) in place of 200.
+        method, path: in aiohttp's notation; ``{name}`` is a parameter.
+        handle: the handler.
+        summary: one line for the API's description.
+        role: required of the caller's API key; None: the endpoint is public.
+        body: type of the request's JSON body; None: a body is ignored.
+        response: type of the JSON body of a 200; None with ``media`` JSON: the body is ``null``.
+        media: media type of a 200.
+        refusals: statuses of `ApiError` beside those that all endpoints have.
+        parameters: that are read from query and headers.
+        aliases: other spellings of the path.
+        is_socket: responds with 101 (a WebSocket) in place of 200.
     """
 
     method: str
@@ -58,14 +59,14 @@ class Endpoint:
     summary: str
     role: Role | None
     body: Any = None
-    answer: Any = None
+    response: Any = None
     media: str = JSON
     refusals: tuple[int, ...] = ()
     parameters: tuple[Parameter, ...] = ()
-    also: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
     is_socket: bool = False
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """All spellings, the usual one first."""
-        return (self.path, *self.also)
+        """All spellings, the canonical one first."""
+        return (self.path, *self.aliases)

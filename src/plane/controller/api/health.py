@@ -1,11 +1,11 @@
-"""Endpoints that tell whether this controller and its database answer."""
+"""Health of this controller and its database, and the controller's version."""
 
 from __future__ import annotations
 
 from aiohttp import web
 
 from plane.controller.api.endpoints import Endpoint
-from plane.controller.api.responses import json_answer
+from plane.controller.api.responses import json_response
 from plane.controller.context import CONTEXT
 from plane.database import nodes
 from plane.database.pool import DatabaseUnavailable
@@ -19,18 +19,18 @@ __all__ = ["HEALTH_ENDPOINTS"]
 
 async def _public_health(request: web.Request) -> web.Response:
     await _require_database(request)
-    return json_answer(PublicHealth())
+    return json_response(PublicHealth())
 
 
 async def _controller_status(request: web.Request) -> web.Response:
     await _require_database(request)
     version = this_version()
-    return json_answer(ControllerStatus(version=version.version, hash=version.git_hash))
+    return json_response(ControllerStatus(version=version.version, hash=version.git_hash))
 
 
 async def _require_database(request: web.Request) -> None:
     try:
-        await nodes.answers(request.app[CONTEXT].db)
+        await nodes.ping(request.app[CONTEXT].db)
     except DatabaseUnavailable as error:
         raise ApiFailure(500, ApiErrorKind.OTHER, "Database health check failed") from error
 
@@ -40,9 +40,9 @@ HEALTH_ENDPOINTS = (
         method="GET",
         path="/pub/health",
         handle=_public_health,
-        summary="Whether the controller and its database answer",
+        summary="Health of the controller and its database",
         role=None,
-        answer=PublicHealth,
+        response=PublicHealth,
     ),
     Endpoint(
         method="GET",
@@ -50,6 +50,6 @@ HEALTH_ENDPOINTS = (
         handle=_controller_status,
         summary="The controller's version",
         role=Role.READ,
-        answer=ControllerStatus,
+        response=ControllerStatus,
     ),
 )

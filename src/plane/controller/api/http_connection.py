@@ -1,7 +1,7 @@
-"""aiohttp's side of a connection, where it differs: a request that is not HTTP is refused as any other is.
+"""A connection that aiohttp serves; malformed requests get an `ApiError` like every other refusal.
 
-`plane.controller.server` makes one for each connection that the connect lane does not keep. aiohttp would answer in
-plain text, before any middleware, and log a client's mistake as an error of the server.
+`plane.controller.server` creates one for each connection that `connect_fast_path` hands over. aiohttp itself would
+respond in plain text, before any middleware, and log a client's mistake as an error of the server.
 """
 
 from __future__ import annotations
@@ -13,28 +13,29 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from plane.controller.api.request_deadlines import RequestDeadlines
-from plane.controller.api.responses import error_answer
+from plane.controller.api.responses import ErrorResponses
 from plane.protocol.errors import ApiErrorKind, ApiFailure
 
 __all__ = ["HttpConnection"]
 
 
 class HttpConnection(web.RequestHandler):
-    """A connection whose every refusal is an `ApiError`, and whose requests have ``deadlines`` for their heads."""
+    """A connection whose refusals are `ApiError`, made by ``errors``, and whose request heads have ``deadlines``."""
 
-    __slots__ = ("_deadlines",)
+    __slots__ = ("_deadlines", "_errors")
 
-    def __init__(self, *args: Any, deadlines: RequestDeadlines, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, deadlines: RequestDeadlines, errors: ErrorResponses, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._deadlines = deadlines
+        self._errors = errors
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A request head is awaited from now on."""
+        """Start the deadline of the first request head."""
         super().connection_made(transport)
         self._deadlines.start(cast("asyncio.Transport", transport))
 
     def data_received(self, data: bytes) -> None:
-        """Parse ``data``; a head that begins in it must end soon."""
+        """Parse ``data``, and start or stop the deadline of a request head."""
         transport = self.transport
         super().data_received(data)
         if transport is None:
@@ -45,7 +46,7 @@ class HttpConnection(web.RequestHandler):
             self._deadlines.start(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Await nothing more."""
+        """Stop the deadline."""
         if self.transport is not None:
             self._deadlines.stop(self.transport)
         super().connection_lost(exc)
@@ -57,13 +58,16 @@ class HttpConnection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """The answer to what the parser refused, which ends the connection; aiohttp's to all else."""
+        """Return the response to a request that the parser refused, and close the connection.
+
+        Else aiohttp's response.
+        """
         if not isinstance(exc, HttpProcessingError):
             return super().handle_error(request, status, exc, message)
-        # Further lines show the place in what was sent, which may be anything.
+        # Further lines quote the request, which may contain anything.
         reason = exc.message.strip().partition("\n")[0].rstrip(":. ")
         failure = ApiFailure(status, ApiErrorKind.OTHER, f"The request is not HTTP: {reason}")
-        # Which method and path it would have been is not known.
-        answer = error_answer(failure, request.method, request.path)
-        answer.force_close()
-        return answer
+        # The real method and path are unknown.
+        response = self._errors.response(failure, request.method, request.path)
+        response.force_close()
+        return response

@@ -1,4 +1,4 @@
-"""Endpoints for operators: which nodes and backends there are, and all that is known of one."""
+"""Endpoints for operators: lists of nodes and backends, and the details of one backend."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from aiohttp import web
 
 from plane.controller.api.endpoints import Endpoint, Parameter
 from plane.controller.api.query_params import bad_parameter, flag, number
-from plane.controller.api.responses import json_answer, no_such_backend
+from plane.controller.api.responses import backend_not_found, json_response
 from plane.controller.context import CONTEXT
 from plane.database import inspection
 from plane.decisions.access import Role
@@ -17,8 +17,8 @@ from plane.protocol.names import parse_cluster_name
 __all__ = ["INSPECTION_ENDPOINTS"]
 
 DEFAULT_LIMIT = 100
-LARGEST_LIMIT = 1000
-# Beside the statuses themselves.
+MAX_LIMIT = 1000
+# Values of ``status`` beside the statuses themselves.
 LIVE, ALL = "live", "all"
 
 
@@ -34,21 +34,23 @@ async def _list(request: web.Request) -> web.Response:
         _text(request, "namespace"),
         _limit(request),
     )
-    return json_answer(found)
+    return json_response(found)
 
 
 async def _inspect(request: web.Request) -> web.Response:
     found = await inspection.inspect_backend(request.app[CONTEXT].db, request.match_info["backend"])
     if found is None:
-        raise no_such_backend()
-    return json_answer(found)
+        raise backend_not_found()
+    return json_response(found)
 
 
 async def _nodes(request: web.Request) -> web.Response:
     cluster = _cluster(request)
-    also_gone = flag(request, "all")
+    include_disconnected = flag(request, "all")
     db = request.app[CONTEXT].db
-    return json_answer(await inspection.list_nodes(db, cluster, also_gone=also_gone, limit=_limit(request)))
+    return json_response(
+        await inspection.list_nodes(db, cluster, include_disconnected=include_disconnected, limit=_limit(request))
+    )
 
 
 def _cluster(request: web.Request) -> str | None:
@@ -64,11 +66,11 @@ def _text(request: web.Request, name: str) -> str | None:
 
 
 def _limit(request: web.Request) -> int:
-    return number(request, "limit", 1, LARGEST_LIMIT) or DEFAULT_LIMIT
+    return number(request, "limit", 1, MAX_LIMIT) or DEFAULT_LIMIT
 
 
-_CLUSTER = Parameter("cluster", "query", str, "Only those of this cluster")
-_LIMIT = Parameter("limit", "query", str, f"How many at most, 1 to {LARGEST_LIMIT}; default {DEFAULT_LIMIT}")
+_CLUSTER = Parameter("cluster", "query", str, "Only of this cluster")
+_LIMIT = Parameter("limit", "query", str, f"Maximum number, 1 to {MAX_LIMIT}; default {DEFAULT_LIMIT}")
 
 INSPECTION_ENDPOINTS = (
     Endpoint(
@@ -77,8 +79,8 @@ INSPECTION_ENDPOINTS = (
         handle=_nodes,
         summary="Drones, proxies and DNS servers, connected ones first",
         role=Role.READ,
-        answer=NodeList,
-        parameters=(_CLUSTER, Parameter("all", "query", str, "true: also those without a connection"), _LIMIT),
+        response=NodeList,
+        parameters=(_CLUSTER, Parameter("all", "query", str, "true: also disconnected ones"), _LIMIT),
     ),
     Endpoint(
         method="GET",
@@ -86,12 +88,12 @@ INSPECTION_ENDPOINTS = (
         handle=_list,
         summary="Backends, the latest change first",
         role=Role.READ,
-        answer=BackendList,
+        response=BackendList,
         parameters=(
             _CLUSTER,
-            Parameter("status", "query", str, f"Only those with this status, or {ALL}; default {LIVE}: not terminated"),
-            Parameter("key", "query", str, "Only those started for a key of this name"),
-            Parameter("namespace", "query", str, "Only those started for a key of this namespace"),
+            Parameter("status", "query", str, f"Only with this status, or {ALL}; default {LIVE}: not terminated"),
+            Parameter("key", "query", str, "Only those spawned for a key of this name"),
+            Parameter("namespace", "query", str, "Only those spawned for a key of this namespace"),
             _LIMIT,
         ),
     ),
@@ -99,9 +101,9 @@ INSPECTION_ENDPOINTS = (
         method="GET",
         path="/ctrl/b/{backend}",
         handle=_inspect,
-        summary="All that is known of a backend, its past states included",
+        summary="Details of a backend, including its past states",
         role=Role.READ,
-        answer=BackendDetail,
+        response=BackendDetail,
         refusals=(404,),
     ),
 )

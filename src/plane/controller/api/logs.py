@@ -1,7 +1,7 @@
-"""A backend's output, as text or as server-sent events, once or followed.
+"""A backend's output, as text or as server-sent events, optionally followed.
 
-The drone is asked page by page, each time when the reader has taken the page before: a slow reader slows only itself,
-and nothing is held for one that has gone.
+Pages are requested from the drone one by one, each after the reader has received the previous one. A slow reader
+therefore delays only itself, and nothing is held for one that has disconnected.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from aiohttp import web
 
 from plane.controller.api.endpoints import EVENT_STREAM, TEXT, Endpoint, Parameter
 from plane.controller.api.query_params import flag, number
-from plane.controller.api.responses import no_such_backend
+from plane.controller.api.responses import backend_not_found
 from plane.controller.context import CONTEXT, Context
 from plane.database import backends, log_requests
 from plane.database.event_bus import Overflowed
@@ -32,34 +32,34 @@ from plane.random_ids import random_name
 __all__ = ["LOG_ENDPOINTS"]
 
 DEFAULT_TAIL = 1000
-LARGEST_TAIL = 1_000_000
-# How long a drone waits for a line before it answers that there is none.
+MAX_TAIL = 1_000_000
+# How long a drone waits for a line before it responds with an empty page.
 FOLLOW_WAIT_S = 5.0
-# How long an answer may take beyond that.
-ANSWER_LIMIT_S = 5.0
-# A reader that takes nothing for this long is dropped.
-WRITE_LIMIT_S = 60.0
+# How long a response may take beyond that.
+RESPONSE_TIMEOUT_S = 5.0
+# A reader that receives nothing for this long is dropped.
+WRITE_TIMEOUT_S = 60.0
 
 _NUMBER = re.compile(r"[0-9]{1,19}")
 
 
 async def _logs(request: web.Request) -> web.StreamResponse:
-    """Lines as they are; with ``Accept: text/event-stream`` as events, whose ids a client may go on after."""
+    """Respond with lines of text; with ``Accept: text/event-stream`` with events, which a client can resume by id."""
     context = request.app[CONTEXT]
     backend_id = request.match_info["backend"]
     as_events = EVENT_STREAM in request.headers.get("Accept", "")
     follow = flag(request, "follow")
-    tail = number(request, "tail", 0, LARGEST_TAIL)
+    tail = number(request, "tail", 0, MAX_TAIL)
     after = number(request, "after", 0, 2**63 - 1)
     if after is None and as_events and (last := request.headers.get("Last-Event-ID")) and _NUMBER.fullmatch(last):
         after = int(last)
     found = await backends.state_now(context.db, backend_id)
     if found is None:
-        raise no_such_backend()
+        raise backend_not_found()
     if after is None and tail is None:
         tail = DEFAULT_TAIL
-    pages = (_followed_pages if follow else _present_pages)(context, found[1], backend_id, after, tail)
-    # Before anything is sent an error still has a status of its own.
+    pages = (_followed_pages if follow else _existing_pages)(context, found[1], backend_id, after, tail)
+    # Until the response is started, an error can still have its own status.
     first = await anext(pages)
     media = EVENT_STREAM if as_events else f"{TEXT}; charset=utf-8"
     response = web.StreamResponse(headers={"Content-Type": media, "Cache-Control": "no-cache"})
@@ -69,10 +69,10 @@ async def _logs(request: web.Request) -> web.StreamResponse:
             await _write(response, first, as_events=as_events)
             async for page in pages:
                 await _write(response, page, as_events=as_events)
-        async with asyncio.timeout(WRITE_LIMIT_S):
+        async with asyncio.timeout(WRITE_TIMEOUT_S):
             await response.write_eof()
     except (ConnectionError, TimeoutError, Overflowed, ApiFailure):
-        # The reader, or the drone, is gone; cutting makes a live reader come back for the rest.
+        # The reader or the drone has disconnected. After an abort, a live reader reconnects for the rest.
         if request.transport is not None:
             request.transport.abort()
     finally:
@@ -80,13 +80,13 @@ async def _logs(request: web.Request) -> web.StreamResponse:
     return response
 
 
-async def _present_pages(
+async def _existing_pages(
     context: Context, drone_id: int, backend_id: str, after: int | None, tail: int | None
 ) -> AsyncGenerator[LogPage, None]:
-    """Yield page after page, until the end of what there was at first.
+    """Yield pages up to the last line that exists at the time of the request.
 
     Raises:
-        ApiFailure: the drone does not answer, or has no logs.
+        ApiFailure: the drone does not respond, or has no logs.
     """
     reading = BoundedLogRead(tail)
     page = await _page(context, drone_id, backend_id, after, tail, 0.0)
@@ -101,7 +101,7 @@ async def _present_pages(
 async def _followed_pages(
     context: Context, drone_id: int, backend_id: str, after: int | None, tail: int | None
 ) -> AsyncGenerator[LogPage, None]:
-    """Yield page after page, as lines come, until the backend has ended; raises as `_present_pages`."""
+    """Yield pages as lines are written, until the backend has ended. Raises like `_existing_pages`."""
     wait_s = 0.0
     while True:
         page = await _page(context, drone_id, backend_id, after, None if after is not None else tail, wait_s)
@@ -123,28 +123,30 @@ async def _page(
     context: Context, drone_id: int, backend_id: str, after: int | None, tail: int | None, wait_s: float
 ) -> LogPage:
     request_id = random_name(Prefix.BACKEND)
-    asked = ReadLogs(request_id, backend_id, after, tail, round(wait_s * 1000))
-    with context.bus.subscribe(EventKind.LOGS_READ, request_id) as answers:
-        await log_requests.ask(context.db, drone_id, asked)
-        event = await answers.next_within(wait_s + ANSWER_LIMIT_S)
+    read = ReadLogs(request_id, backend_id, after, tail, round(wait_s * 1000))
+    with context.bus.subscribe(EventKind.LOGS_READ, request_id) as responses:
+        await log_requests.request(context.db, drone_id, read)
+        event = await responses.next_within(wait_s + RESPONSE_TIMEOUT_S)
     if event is None:
-        raise ApiFailure(504, ApiErrorKind.OTHER, "The backend's drone does not answer; its output is on its machine")
+        raise ApiFailure(
+            504, ApiErrorKind.OTHER, "The backend's drone does not respond; its output is on the drone's machine"
+        )
     try:
-        read = codec.convert(event.payload, LogsRead)
+        found = codec.convert(event.payload, LogsRead)
     except MessageError as error:
-        raise ApiFailure(502, ApiErrorKind.OTHER, f"The drone's answer is not understood: {error}") from None
-    if read.error:
-        raise ApiFailure(404, ApiErrorKind.NOT_FOUND, read.error)
-    return read.page
+        raise ApiFailure(502, ApiErrorKind.OTHER, f"The drone's response is invalid: {error}") from None
+    if found.error:
+        raise ApiFailure(404, ApiErrorKind.NOT_FOUND, found.error)
+    return found.page
 
 
 async def _write(response: web.StreamResponse, page: LogPage, *, as_events: bool) -> None:
     text = "".join(map(_event if as_events else _row, page.lines))
     if as_events and not text:
-        # Tells a live reader, and what is in between, that the stream lives.
+        # A keepalive for the reader and for proxies in between.
         text = ":\n\n"
     if text:
-        async with asyncio.timeout(WRITE_LIMIT_S):
+        async with asyncio.timeout(WRITE_TIMEOUT_S):
             await response.write(text.encode(errors="replace"))
 
 
@@ -167,15 +169,15 @@ LOG_ENDPOINTS = (
         method="GET",
         path="/ctrl/b/{backend}/logs",
         handle=_logs,
-        summary="A backend's output with its times; kept for an hour after its end. Events with that Accept header",
+        summary="A backend's output with times, kept for an hour after its end, as text or (Accept) as events",
         role=Role.READ,
         media=TEXT,
         refusals=(404, 502, 504),
         parameters=(
-            Parameter("tail", "query", str, f"Only the last so many lines; default {DEFAULT_TAIL}"),
-            Parameter("follow", "query", str, "true: go on with new lines until the backend ends"),
+            Parameter("tail", "query", str, f"Number of last lines; default {DEFAULT_TAIL}"),
+            Parameter("follow", "query", str, "true: continue with new lines until the backend ends"),
             Parameter("after", "query", str, "Only lines after this time, nanoseconds since 1970, as in an event's id"),
-            Parameter("Last-Event-ID", "header", str, "The same, sent by clients that come back"),
+            Parameter("Last-Event-ID", "header", str, "The same, sent by clients that reconnect"),
         ),
     ),
 )

@@ -1,11 +1,11 @@
-"""The endpoint that tells what a backend uses (A15)."""
+"""The endpoint of a backend's resource usage."""
 
 from __future__ import annotations
 
 from aiohttp import web
 
 from plane.controller.api.endpoints import Endpoint
-from plane.controller.api.responses import json_answer, no_such_backend
+from plane.controller.api.responses import backend_not_found, json_response
 from plane.controller.context import CONTEXT
 from plane.database import backends
 from plane.decisions.access import Role
@@ -21,20 +21,20 @@ async def _metrics(request: web.Request) -> web.Response:
     usage = context.metrics.of(backend_id)
     if usage is None:
         if await backends.state_now(context.db, backend_id) is None:
-            raise no_such_backend()
-        raise ApiFailure(404, ApiErrorKind.NOT_FOUND, "No metrics of this backend were heard lately")
-    return json_answer(usage)
+            raise backend_not_found()
+        raise ApiFailure(404, ApiErrorKind.NOT_FOUND, "No recent metrics for this backend")
+    return json_response(usage)
 
 
 METRICS_ENDPOINTS = (
     Endpoint(
         method="GET",
         path="/ctrl/b/{backend}/metrics",
-        also=("/ctrl/c/{cluster}/b/{backend}/metrics",),
+        aliases=("/ctrl/c/{cluster}/b/{backend}/metrics",),
         handle=_metrics,
-        summary="What a backend uses, as its drone last said",
+        summary="The latest resource usage of a backend",
         role=Role.READ,
-        answer=BackendUsage,
+        response=BackendUsage,
         refusals=(404,),
     ),
 )

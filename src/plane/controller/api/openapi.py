@@ -1,6 +1,6 @@
-"""Describes the HTTP API as an OpenAPI 3.1 document, from the endpoints and the types they speak.
+"""Describes the HTTP API as an OpenAPI 3.1 document, generated from the endpoints and their types alone.
 
-Served at ``/ctrl/openapi.json``. Nothing is written twice: what is not in an `Endpoint` or a type is not in here.
+Served at ``/ctrl/openapi.json``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from plane.version import this_version
 __all__ = ["describe"]
 
 _REF = "#/components/schemas/{name}"
-# Of every endpoint: what cannot be decoded, what nobody foresaw, and a database that does not answer.
+# Statuses of every endpoint: malformed requests, unexpected errors, and an unavailable database.
 _ALWAYS = (400, 500, 503)
 _WITH_ROLE = (401, 403)
 _WITH_BODY = (408, 413, 415, 422)
@@ -33,17 +33,17 @@ _MEANING = {
     409: "The key is held, or not held, or the id is taken; the kind says which",
     413: "The body is too large",
     415: "The body is not declared as JSON",
-    422: "The body has not the right shape; the message names the field",
-    500: "No drone fits, or an internal error; the kind says which",
-    502: "The drone did not answer",
-    503: "The database does not answer or has just failed over, or too many large bodies are on their way; try again",
-    504: "The drone did not answer in time",
+    422: "The body does not have the required shape; the message names the field",
+    500: "No drone is available, or an internal error; the kind says which",
+    502: "The drone's response is invalid",
+    503: "The database is unavailable or has just failed over, or too many large bodies are in transfer; retry",
+    504: "The drone did not respond in time",
 }
 
 
 def describe(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
-    """The document."""
-    types = [kind for e in endpoints for kind in (e.body, e.answer) if kind is not None]
+    """Return the document."""
+    types = [kind for e in endpoints for kind in (e.body, e.response) if kind is not None]
     kinds = list(dict.fromkeys([ApiError, *types]))
     schemas, components = msgspec.json.schema_components(kinds, schema_hook=_schema_of, ref_template=_REF)
     for kind in _structs(kinds):
@@ -104,33 +104,33 @@ def _responses(endpoint: Endpoint, schema_of: dict[Any, Any]) -> dict[str, Any]:
         statuses |= set(_WITH_ROLE)
     if endpoint.body is not None:
         statuses |= set(_WITH_BODY)
-    responses = {str(s): _answer(_MEANING[s], JSON, schema_of[ApiError]) for s in sorted(statuses)}
+    responses = {str(s): _response(_MEANING[s], JSON, schema_of[ApiError]) for s in sorted(statuses)}
     if endpoint.role is not None:
-        # Forward auth's own refusals are the original's plain text.
+        # Refusals by forward auth are plain text, like in Plane 0.5.5.
         responses["401"]["content"]["text/plain"] = {"schema": {"type": "string"}}
-        responses.setdefault("502", {"description": "Forward auth did not answer", "content": {}})
+        responses.setdefault("502", {"description": "The forward-auth server did not respond", "content": {}})
         responses["502"]["content"]["text/plain"] = {"schema": {"type": "string"}}
     if endpoint.is_socket:
         done = {"101": {"description": "A WebSocket of JSON messages"}}
     else:
-        schema = schema_of.get(endpoint.answer, {"type": "null"}) if endpoint.media == JSON else {"type": "string"}
-        done = {"200": _answer("Done", endpoint.media, schema)}
+        schema = schema_of.get(endpoint.response, {"type": "null"}) if endpoint.media == JSON else {"type": "string"}
+        done = {"200": _response("Done", endpoint.media, schema)}
     return done | responses
 
 
-def _answer(description: str, media: str, schema: dict[str, Any]) -> dict[str, Any]:
+def _response(description: str, media: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {"description": description, "content": {media: {"schema": schema}}}
 
 
 def _schema_of(kind: type) -> dict[str, Any]:
-    """msgspec's hook for types that it does not know."""
+    """Describe the types that msgspec does not know; its schema hook."""
     if issubclass(kind, Instant):
         return {"type": "integer", "description": "Milliseconds since the Unix epoch"}
     raise NotImplementedError(f"{kind.__name__} has no schema")
 
 
 def _structs(kinds: Sequence[Any]) -> set[type]:
-    """Every struct that the types are made of."""
+    """Return every struct within the types."""
     found: set[type] = set()
 
     def visit(info: Any) -> None:

@@ -1,4 +1,4 @@
-"""Reads query parameters, each with an error that names it. Used by the endpoints that have some."""
+"""Parses query parameters; errors name the parameter."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _NUMBER = re.compile(r"[0-9]{1,19}")
 
 
 def bad_parameter(name: str, reason: str) -> ApiFailure:
-    """The refusal of a request whose parameter ``name`` is not what it must be."""
+    """Return the failure for an invalid value of the parameter ``name``."""
     return ApiFailure(400, ApiErrorKind.OTHER, f"query parameter {name}: {reason}")
 
 
 def flag(request: web.Request, name: str) -> bool:
-    """``true`` or ``false``, which is also what an absent one means.
+    """Return a boolean parameter, which must be ``true`` or ``false``; false if it is absent.
 
     Raises:
         ApiFailure
@@ -31,7 +31,7 @@ def flag(request: web.Request, name: str) -> bool:
 
 
 def number(request: web.Request, name: str, least: int, largest: int) -> int | None:
-    """A whole number within the limits; None if it is absent.
+    """Return an integer parameter within the limits; None if it is absent.
 
     Raises:
         ApiFailure

@@ -1,7 +1,7 @@
-"""Closes connections to the controller that do not send a whole request head within ten seconds.
+"""Closes connections to the controller that do not send a complete request head within ten seconds.
 
-Also those that are too many of this kind: decided by `plane.decisions.http.unproven_connections`. The connect lane and
-aiohttp's connections (`http_connection`) report to it.
+The number of such connections is limited: `plane.decisions.http.unproven_connections` decides which one is closed.
+`connect_fast_path` and `http_connection` report to it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import structlog
 
 from plane.decisions.http.unproven_connections import UnprovenConnections
 from plane.throttled_log import ThrottledWarning
-from plane.timing import REQUEST_HEAD_TIMEOUT_S
 
 __all__ = ["RequestDeadlines"]
 
@@ -20,14 +19,15 @@ log = structlog.get_logger("plane.controller")
 
 
 class RequestDeadlines:
-    """The connections of one controller from which a request head is awaited.
+    """The connections of one controller that have not sent a complete request head.
 
     Args:
-        limit: how many there may be.
-        timeout_s: how long a request head may take from the opening of its connection, or from its own first byte.
+        limit: their maximum number.
+        timeout_s: from the opening of the connection, or from the first byte of a later request, to the end of the
+            head.
     """
 
-    def __init__(self, limit: int, timeout_s: float = REQUEST_HEAD_TIMEOUT_S) -> None:
+    def __init__(self, limit: int, timeout_s: float) -> None:
         self._timeout_s = timeout_s
         self._connections: UnprovenConnections[asyncio.Transport] = UnprovenConnections(limit)
         self._timers: dict[asyncio.Transport, asyncio.TimerHandle] = {}
@@ -36,7 +36,7 @@ class RequestDeadlines:
         )
 
     def start(self, transport: asyncio.Transport) -> None:
-        """A request head is awaited. Does nothing if one is already: the deadline stays."""
+        """Start the deadline of a connection, unless it has one already."""
         if transport in self._timers:
             return
         peer = transport.get_extra_info("peername")
@@ -47,12 +47,12 @@ class RequestDeadlines:
             self._close(oldest)
 
     def stop(self, transport: asyncio.Transport) -> None:
-        """The head has come, or the connection has ended."""
+        """Stop the deadline: the head is complete, or the connection has ended."""
         if (timer := self._timers.pop(transport, None)) is not None:
             timer.cancel()
             self._connections.remove(transport)
 
     def _close(self, transport: asyncio.Transport) -> None:
         self.stop(transport)
-        # Nothing was promised to it; what it has not read of an earlier response may keep it open no longer.
+        # Abort instead of close: unread bytes of an earlier response must not keep the connection open.
         transport.abort()

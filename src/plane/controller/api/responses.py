@@ -1,6 +1,6 @@
-"""How the controller's HTTP API answers: JSON, `ApiError` for whatever went wrong, CORS for the public part.
+"""Responses of the controller's HTTP API: JSON bodies, `ApiError` for every failure, CORS for the public part.
 
-A middleware of `plane.controller.app`; handlers raise `ApiFailure` and return `json_answer`.
+Handlers return `json_response` and raise `ApiFailure`; the middlewares of `plane.controller.app` do the rest.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import structlog
 from aiohttp import web
 
-from plane.controller.api.request_bodies import read_body
+from plane.controller.api.request_bodies import BODY_READER
 from plane.database.pool import DatabaseUnavailable, Unstorable
 from plane.protocol import codec
 from plane.protocol.errors import ApiError, ApiErrorKind, ApiFailure, InvalidClusterName, MessageError
@@ -20,17 +20,18 @@ from plane.random_ids import random_name
 from plane.throttled_log import ThrottledWarning
 
 __all__ = [
+    "ERROR_RESPONSES",
+    "ErrorResponses",
     "add_cors_headers",
-    "answer_errors",
-    "answer_preflight",
-    "decoded_body",
-    "error_answer",
-    "json_answer",
-    "json_body",
-    "no_such_backend",
+    "backend_not_found",
+    "decode_body",
+    "handle_errors",
+    "handle_preflight",
+    "json_response",
+    "read_json",
 ]
 
-# A database that restarts or fails over is back within seconds; the request has waited for it already.
+# A database that restarts or fails over is back within seconds, and the request has already waited for it.
 DATABASE_RETRY_AFTER_S = 1
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -40,29 +41,27 @@ _JSON_TYPE = re.compile(r"application/([\w.+-]+\+)?json\Z")
 
 log = structlog.get_logger("plane.controller")
 
-_DATABASE_AWAY = ThrottledWarning(log, "database not available")
 
-
-def json_answer(body: Any, status: int = 200) -> web.Response:
-    """``body`` as JSON."""
+def json_response(body: Any, status: int = 200) -> web.Response:
+    """Return ``body`` encoded as JSON."""
     return web.Response(body=codec.encode(body), status=status, content_type="application/json")
 
 
-async def json_body(request: web.Request, kind: type[T]) -> T:
-    """Read the request's body as one ``kind``.
+async def read_json(request: web.Request, kind: type[T]) -> T:
+    """Read and decode the request's body as a ``kind``.
 
     Raises:
-        ApiFailure: 415 not declared as JSON, 400 not JSON, 422 of another shape (names the field); what `read_body`
-            raises.
+        ApiFailure: 415 not declared as JSON, 400 not JSON, 422 of another shape (names the field); and the failures of
+            `BodyReader.read`.
         web.HTTPRequestEntityTooLarge
     """
     if not _JSON_TYPE.match(request.content_type):
         raise ApiFailure(415, ApiErrorKind.OTHER, "Expected request with `Content-Type: application/json`")
-    return decoded_body(await read_body(request), kind)
+    return decode_body(await request.app[BODY_READER].read(request), kind)
 
 
-def decoded_body(body: bytes, kind: type[T]) -> T:
-    """A request's body as one ``kind``.
+def decode_body(body: bytes, kind: type[T]) -> T:
+    """Decode a request's body as a ``kind``.
 
     Raises:
         ApiFailure: 400 not JSON, 422 of another shape (names the field).
@@ -73,47 +72,56 @@ def decoded_body(body: bytes, kind: type[T]) -> T:
         raise ApiFailure(422 if error.is_json else 400, ApiErrorKind.OTHER, f"request body: {error}") from None
 
 
-def no_such_backend() -> ApiFailure:
-    """To be raised for a backend that the database does not know."""
+def backend_not_found() -> ApiFailure:
+    """Return the failure for a backend that is not in the database."""
     return ApiFailure(404, ApiErrorKind.NOT_FOUND, "Backend does not exist")
 
 
+class ErrorResponses:
+    """Turns exceptions into responses, and logs what operators must know."""
+
+    def __init__(self) -> None:
+        self._database_unavailable = ThrottledWarning(log, "database not available")
+
+    def response(self, error: Exception, method: str, path: str) -> web.Response:
+        """Return the response to a request that ended with ``error``. Unexpected errors are logged with a traceback."""
+        match error:
+            case ApiFailure():
+                failure = error
+            case InvalidClusterName():
+                failure = ApiFailure(400, ApiErrorKind.INVALID_CLUSTER_NAME, str(error))
+            case DatabaseUnavailable():
+                self._database_unavailable.warn(error=str(error))
+                failure = ApiFailure(503, ApiErrorKind.DATABASE_ERROR, str(error), retry_after_s=DATABASE_RETRY_AFTER_S)
+            case Unstorable():
+                failure = ApiFailure(400, ApiErrorKind.OTHER, str(error))
+            case web.HTTPRequestEntityTooLarge():
+                failure = ApiFailure(413, ApiErrorKind.OTHER, error.text or error.reason)
+            case web.HTTPNotFound() | web.HTTPMethodNotAllowed():
+                # Like Plane 0.5.5: no body.
+                allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+                return web.Response(status=error.status, headers=allow)
+            case web.HTTPException():
+                failure = ApiFailure(error.status, ApiErrorKind.OTHER, error.reason)
+            case ConnectionError():
+                # The client has disconnected. The response is not sent; its status is counted in the metrics.
+                return web.Response(status=499, reason="Client Closed Request")
+            case _:
+                log.error("request failed", method=method, path=path, exc_info=error)
+                failure = ApiFailure(500, ApiErrorKind.OTHER, "internal error; the controller's log has the details")
+        return _refusal(failure, method, path)
+
+
+ERROR_RESPONSES: web.AppKey[ErrorResponses] = web.AppKey("error_responses", ErrorResponses)
+
+
 @web.middleware
-async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn what a handler raises into an answer."""
+async def handle_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn an exception of a handler into a response."""
     try:
         return await handler(request)
     except Exception as error:
-        return error_answer(error, request.method, request.path)
-
-
-def error_answer(error: Exception, method: str, path: str) -> web.Response:
-    """The answer to a request that ``error`` ended. What nobody foresaw is logged with its traceback."""
-    match error:
-        case ApiFailure():
-            failure = error
-        case InvalidClusterName():
-            failure = ApiFailure(400, ApiErrorKind.INVALID_CLUSTER_NAME, str(error))
-        case DatabaseUnavailable():
-            _DATABASE_AWAY.warn(error=str(error))
-            failure = ApiFailure(503, ApiErrorKind.DATABASE_ERROR, str(error), retry_after_s=DATABASE_RETRY_AFTER_S)
-        case Unstorable():
-            failure = ApiFailure(400, ApiErrorKind.OTHER, str(error))
-        case web.HTTPRequestEntityTooLarge():
-            failure = ApiFailure(413, ApiErrorKind.OTHER, error.text or error.reason)
-        case web.HTTPNotFound() | web.HTTPMethodNotAllowed():
-            # As the original: no body.
-            allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
-            return web.Response(status=error.status, headers=allow)
-        case web.HTTPException():
-            failure = ApiFailure(error.status, ApiErrorKind.OTHER, error.reason)
-        case ConnectionError():
-            # The client is gone, and nobody reads this answer; its status stands in the metrics.
-            return web.Response(status=499, reason="Client Closed Request")
-        case _:
-            log.error("request failed", method=method, path=path, exc_info=error)
-            failure = ApiFailure(500, ApiErrorKind.OTHER, "internal error; the log tells more")
-    return _refusal(failure, method, path)
+        return request.app[ERROR_RESPONSES].response(error, request.method, request.path)
 
 
 def _refusal(failure: ApiFailure, method: str, path: str) -> web.Response:
@@ -127,22 +135,22 @@ def _refusal(failure: ApiFailure, method: str, path: str) -> web.Response:
         kind=str(error.kind),
         message=error.message,
     )
-    answer = json_answer(error, failure.status)
+    response = json_response(error, failure.status)
     if failure.status == 401:
-        # RFC 9110, section 11.6.1: tells how to do better.
-        answer.headers["WWW-Authenticate"] = "Bearer"
+        # Required by RFC 9110, section 11.6.1.
+        response.headers["WWW-Authenticate"] = "Bearer"
     if failure.retry_after_s is not None:
         # RFC 9110, section 10.2.3.
-        answer.headers["Retry-After"] = str(failure.retry_after_s)
-    return answer
+        response.headers["Retry-After"] = str(failure.retry_after_s)
+    return response
 
 
 _VARY = "origin, access-control-request-method, access-control-request-headers"
 
 
 @web.middleware
-async def answer_preflight(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """``/pub/*`` may be asked by scripts of any origin: GET and POST, header Content-Type."""
+async def handle_preflight(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Allow scripts of any origin to request ``/pub/*``: GET and POST, with the header Content-Type."""
     preflight = request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
     if preflight and request.path.startswith("/pub/"):
         return web.Response(
@@ -156,7 +164,7 @@ async def answer_preflight(request: web.Request, handler: Handler) -> web.Stream
 
 
 async def add_cors_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """For `web.Application.on_response_prepare`, so that streams and errors have the headers too."""
+    """Add CORS headers to public responses, streams and errors included (``on_response_prepare``)."""
     if request.path.startswith("/pub/"):
         response.headers["Vary"] = _VARY
         response.headers["Access-Control-Allow-Origin"] = "*"

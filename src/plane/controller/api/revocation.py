@@ -1,4 +1,4 @@
-"""Takes back the connection tokens of a user: the database forgets them, and every proxy is told (A3)."""
+"""Revokes a user's connection tokens: deletes them from the database and notifies every proxy."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import structlog
 from aiohttp import web
 
 from plane.controller.api.endpoints import Endpoint
-from plane.controller.api.responses import json_answer, json_body
+from plane.controller.api.responses import json_response, read_json
 from plane.controller.context import CONTEXT
 from plane.database import tokens
 from plane.decisions.access import Role
@@ -18,21 +18,21 @@ log = structlog.get_logger("plane.controller")
 
 
 async def _revoke(request: web.Request) -> web.Response:
-    body = await json_body(request, RevokeRequest)
+    body = await read_json(request, RevokeRequest)
     count = await tokens.revoke(request.app[CONTEXT].db, body.backend_id, body.user)
     log.info("tokens revoked", backend=body.backend_id, count=count)
-    return json_answer("Token revoked successfully")
+    return json_response("Token revoked successfully")
 
 
 REVOCATION_ENDPOINTS = (
     Endpoint(
         method="POST",
         path="/ctrl/b/revoke",
-        also=("/ctrl/revoke",),
+        aliases=("/ctrl/revoke",),
         handle=_revoke,
-        summary="Revoke all tokens of a user for a backend; connections opened with them are cut",
+        summary="Revoke all tokens of a user for a backend, and close the connections opened with them",
         role=Role.CONNECT,
         body=RevokeRequest,
-        answer=str,
+        response=str,
     ),
 )

@@ -1,6 +1,6 @@
-"""What the HTTP server itself has to say goes into the controller's log.
+"""Forwards messages of aiohttp's server to the controller's log.
 
-What clients do wrong is not among it: `plane.controller.api.http_connection`.
+Malformed requests are not among them; see `plane.controller.api.http_connection`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ log = structlog.get_logger("plane.controller")
 
 
 def server_logger() -> logging.Logger:
-    """The logger that aiohttp's server is given."""
+    """Return the logger for aiohttp's server."""
     logger = logging.Logger("plane.controller.http", logging.WARNING)
     logger.addHandler(_Handler())
     return logger
@@ -23,4 +23,4 @@ def server_logger() -> logging.Logger:
 
 class _Handler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        log.error(record.getMessage(), exc_info=record.exc_info)
+        log.error("error in the HTTP server", detail=record.getMessage(), exc_info=record.exc_info)

@@ -1,6 +1,6 @@
-"""The answers of one controller that have no end of their own. When it stops, they are ended at once.
+"""The endless responses of one controller, which are ended at once when it stops.
 
-Whoever reads one comes back, to another controller, and goes on where it was; to wait for it would be in vain.
+Their readers reconnect to another controller and resume; waiting for the responses to end would be futile.
 """
 
 from __future__ import annotations
@@ -10,18 +10,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["OpenStreams"]
+__all__ = ["StreamRegistry"]
 
 
-class OpenStreams:
-    """The handlers of endless answers."""
+class StreamRegistry:
+    """The handlers of endless responses."""
 
     def __init__(self) -> None:
         self._handlers: set[asyncio.Task[Any]] = set()
 
     @contextmanager
     def entered(self) -> Iterator[None]:
-        """The handler that runs the block may be cancelled, which cuts its connection once what was written is sent."""
+        """Register the current handler while the block runs.
+
+        Cancelling it closes its connection after the bytes already written are sent.
+        """
         handler = asyncio.current_task()
         assert handler is not None
         self._handlers.add(handler)
@@ -31,6 +34,6 @@ class OpenStreams:
             self._handlers.discard(handler)
 
     def end_all(self) -> None:
-        """Cut all."""
+        """Cancel all handlers."""
         for handler in self._handlers:
             handler.cancel()

@@ -1,7 +1,7 @@
-"""Answers to a node's messages that are sent once what was said is stored, while more is read meanwhile.
+"""Replies to a node's messages that are sent after the messages are stored, while further messages are received.
 
-Used by `nodes.drone` and `nodes.proxy`. How many may be owed at once is bounded: a node that says more is not read
-until some are answered.
+Used by `nodes.drone` and `nodes.proxy`. The number of outstanding replies is bounded: a node that exceeds it is not
+read until some have been sent.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import structlog
 from plane.database.pool import DatabaseUnavailable, Unstorable
 from plane.transport.node_socket import NodeSocket
 
-__all__ = ["Replies", "no_reply"]
+__all__ = ["DeferredReplies", "no_reply"]
 
-# Messages of one node that may be under way to the database.
-OWED_LIMIT = 1_000
-# Longer than any statement may take, with one before it.
-WRITTEN_LIMIT_S = 15.0
+# Messages of one node that may wait for the database.
+MAX_OUTSTANDING = 1_000
+# Longer than any statement may take, and another one before it.
+STORE_TIMEOUT_S = 15.0
 
 T = TypeVar("T")
 
@@ -28,60 +28,60 @@ log = structlog.get_logger("plane.controller")
 
 
 def no_reply(_: object) -> None:
-    """For messages that are only stored."""
+    """Send nothing, for messages that are only stored."""
 
 
-class Replies:
-    """What one connection still has to answer. `run` must be running."""
+class DeferredReplies:
+    """The outstanding replies of one connection. `run` must be running."""
 
     def __init__(self, socket: NodeSocket[Any, Any]) -> None:
         self._socket = socket
-        self._slots = asyncio.Semaphore(OWED_LIMIT)
-        # As many as there are slots.
+        self._slots = asyncio.Semaphore(MAX_OUTSTANDING)
+        # Bounded by the number of slots.
         self._stored: asyncio.Queue[tuple[asyncio.Future[Any], Callable[[Any], Any]]] = asyncio.Queue()
 
     async def expect(self, stored: asyncio.Future[T], reply: Callable[[T], Any]) -> None:
-        """Once ``stored`` has a result, send what ``reply`` makes of it; None: nothing.
+        """Send the message that ``reply`` makes of the result of ``stored``; None: send nothing.
 
         Raises:
-            DatabaseUnavailable: an earlier message is not stored in time.
+            DatabaseUnavailable: an earlier message was not stored in time.
         """
         if self._slots.locked():
-            await self._until_one_is_answered()
+            await self._wait_for_slot()
         await self._slots.acquire()
         stored.add_done_callback(lambda done: self._stored.put_nowait((done, reply)))
 
-    async def _until_one_is_answered(self) -> None:
+    async def _wait_for_slot(self) -> None:
         try:
-            async with asyncio.timeout(WRITTEN_LIMIT_S):
+            async with asyncio.timeout(STORE_TIMEOUT_S):
                 await self._slots.acquire()
         except TimeoutError:
-            raise DatabaseUnavailable("what the node says is not stored in time") from None
+            raise DatabaseUnavailable("messages of the node were not stored in time") from None
         self._slots.release()
 
     async def run(self) -> None:
-        """Send answers until cancelled.
+        """Send replies until cancelled.
 
         Raises:
-            DatabaseUnavailable: the connection is to be closed, so that the node says it again.
+            DatabaseUnavailable: the connection must be closed, so that the node sends its messages again.
             SocketClosed
         """
         while True:
-            owed = [await self._stored.get()]
-            # What one batch has stored is answered together.
+            ready = [await self._stored.get()]
+            # Replies to the messages of one batch are sent together.
             while not self._stored.empty():
-                owed.append(self._stored.get_nowait())
-            messages = [message for each in owed if (message := self._message(*each)) is not None]
+                ready.append(self._stored.get_nowait())
+            messages = [message for each in ready if (message := self._message(*each)) is not None]
             if messages:
                 await self._socket.send_all(messages)
 
     def _message(self, stored: asyncio.Future[Any], reply: Callable[[Any], Any]) -> Any:
-        """What to send now that ``stored`` is done; None: nothing."""
+        """Return the message to send now that ``stored`` is done; None: nothing."""
         self._slots.release()
         if stored.cancelled():
-            raise DatabaseUnavailable("the controller stops")
+            raise DatabaseUnavailable("the controller is stopping")
         try:
             return reply(stored.result())
         except Unstorable as error:
-            log.warning("message refused by the database", peer=self._socket.peer.name, error=str(error))
+            log.warning("message of a node cannot be stored", peer=self._socket.peer.name, error=str(error))
             return None

@@ -1,6 +1,6 @@
-"""``/ctrl/dns-socket``: what a cluster's ACME challenge is answered with.
+"""``/ctrl/dns-socket``: send DNS servers the TXT values of ACME challenges.
 
-Rule: page 3, "DNS socket".
+The messages are described in ``docs/reference/protocol/dns.md``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ __all__ = ["DNS_SOCKET_ENDPOINTS"]
 
 
 async def _handle(request: web.Request) -> web.StreamResponse:
-    """The endpoint."""
     return await serve_node(request, NodeKind.ACME_DNS_SERVER, MessageFromDns, _serve)
 
 
@@ -39,7 +38,7 @@ DNS_SOCKET_ENDPOINTS = (
         method="GET",
         path="/ctrl/dns-socket",
         handle=_handle,
-        summary="Where a DNS server connects",
+        summary="WebSocket of a DNS server",
         role=Role.NODE,
         is_socket=True,
     ),

@@ -1,6 +1,6 @@
-"""``/ctrl/c/{cluster}/drone-socket``: what a drone says is stored, what is ordered is sent to it.
+"""``/ctrl/c/{cluster}/drone-socket``: store a drone's messages, and send it the actions of its backends.
 
-Rule: page 3, "Drone socket".
+The messages are described in ``docs/reference/protocol/drone.md``.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from aiohttp import web
 from plane import timing
 from plane.controller.api.endpoints import Endpoint, Parameter
 from plane.controller.context import Context
-from plane.controller.nodes.deferred_replies import Replies, no_reply
+from plane.controller.nodes.deferred_replies import DeferredReplies, no_reply
 from plane.controller.nodes.log_relay import LogRelay
 from plane.controller.nodes.session import serve_node
-from plane.controller.termination import order_termination
+from plane.controller.termination import terminate_backends
 from plane.database import actions, nodes
 from plane.database.actions import Acknowledgement
 from plane.database.backends import StateChange
 from plane.database.event_bus import Subscription
 from plane.database.nodes import DroneHeartbeat, Registration
 from plane.decisions.access import Role
-from plane.decisions.drones.registration import refusal_message
-from plane.decisions.keys.lease_deadlines import lease_deadlines
+from plane.decisions.drones.registration import may_register, orders_are_void, refusal_message
+from plane.decisions.keys.lease import lease_deadlines
 from plane.protocol import codec
 from plane.protocol.backend_state import BackendState, Terminated, TerminationKind, TerminationReason
 from plane.protocol.drone_messages import (
@@ -54,14 +54,13 @@ __all__ = ["DRONE_SOCKET_ENDPOINTS"]
 
 DroneSocket = NodeSocket[MessageFromDrone, MessageToDrone]
 
-# An action that was sent on this connection is sent again on it when it is still not acknowledged by then.
+# An action is sent again on the same connection if it is not acknowledged within this time.
 RESEND_AFTER_S = 30.0
 
 log = structlog.get_logger("plane.controller")
 
 
 async def _handle(request: web.Request) -> web.StreamResponse:
-    """The endpoint."""
     pool = request.query.get("pool", "")
 
     async def register(context: Context, drone: Handshake, cluster: ClusterName, ip: str) -> Registration:
@@ -81,77 +80,86 @@ async def _handle(request: web.Request) -> web.StreamResponse:
 
 
 async def _register(context: Context, drone: Handshake, cluster: ClusterName, pool: str, ip: str) -> Registration:
-    """Store that the drone is connected.
+    """Store that the drone is connected, and terminate backends whose spawn orders are void.
 
     Raises:
         NodeRefused: another drone has its name.
     """
-    registered = await nodes.register_drone(context.db, cluster, drone, pool, context.settings.name, ip)
-    if registered is None:
-        raise NodeRefused(refusal_message(drone.name))
-    for backend in registered.void:
-        # The drone may have begun it before it started over; it answers for what it does not know, too.
-        log.warning("order to spawn is void: its drone has started over", backend=backend, drone=drone.name)
-        kind, reason = TerminationKind.HARD, TerminationReason.LOST
-        await order_termination(context.db, backend, registered.registration.node_id, kind, reason)
-    return registered.registration
+    identity = drone.identity or None
+    void: list[str] = []
+    async with context.db.transaction() as transaction:
+        known = await nodes.lock_drone(transaction, cluster, drone.name)
+        if not may_register(identity, known):
+            raise NodeRefused(refusal_message(drone.name))
+        registration = await nodes.register(
+            transaction, NodeKind.DRONE, cluster, drone.name, drone.version, context.settings.name, ip
+        )
+        await nodes.register_drone(transaction, registration, pool, identity)
+        if orders_are_void(identity, known):
+            void = await nodes.void_spawns(transaction, registration.node_id)
+    for backend in void:
+        log.warning("spawn order is void: its drone has another clock or store", backend=backend, drone=drone.name)
+    # The drone may have spawned them before. It also reports the end of backends that it does not know.
+    orders = [(backend, registration.node_id) for backend in void]
+    await terminate_backends(context.db, orders, TerminationKind.HARD, TerminationReason.LOST)
+    return registration
 
 
 async def _serve(
     context: Context, socket: DroneSocket, registration: Registration, ordered: Subscription, logs: LogRelay
 ) -> None:
-    """Run what a drone's connection needs until it ends, or one part fails."""
-    replies = Replies(socket)
+    """Serve a drone's connection until it ends or one part fails."""
+    replies = DeferredReplies(socket)
     sent_at: dict[str, float] = {}
     await run_together(
-        _hear(context, socket, registration, replies, sent_at, logs),
+        _receive(context, socket, registration, replies, sent_at, logs),
         replies.run(),
         logs.run(),
         _send_actions(context, socket, registration.node_id, ordered, sent_at),
     )
 
 
-async def _hear(
+async def _receive(
     context: Context,
     socket: DroneSocket,
     registration: Registration,
-    replies: Replies,
+    replies: DeferredReplies,
     sent_at: dict[str, float],
     logs: LogRelay,
 ) -> None:
-    writes, drone_id = context.writes, registration.node_id
+    statements, drone_id = context.statements, registration.node_id
     async for message in socket.messages():
         match message.content:
             case Heartbeat(local_time):
-                await replies.expect(writes.heartbeats.put(DroneHeartbeat(registration, local_time)), no_reply)
+                await replies.expect(statements.heartbeats.submit(DroneHeartbeat(registration, local_time)), no_reply)
             case BackendEvent() as event:
                 change = StateChange(event.backend_id, _storable(event.state))
-                await replies.expect(writes.states.put(change), partial(_event_stored, event))
+                await replies.expect(statements.states.submit(change), partial(_event_stored, event))
             case AckAction(action_id):
-                stored = writes.acknowledgements.put(Acknowledgement(action_id, drone_id))
+                stored = statements.acknowledgements.submit(Acknowledgement(action_id, drone_id))
                 await replies.expect(stored, partial(_acknowledged, sent_at, action_id))
             case RenewKey() as renewal:
-                await replies.expect(writes.renewals.put(renewal.backend), partial(_renewed, renewal))
+                await replies.expect(statements.renewals.submit(renewal.backend), partial(_renewed, renewal))
             case Stopping():
-                log.info("drone stops; it gets no more backends", drone=socket.peer.name)
-                await nodes.drone_stops(context.db, drone_id)
+                log.info("drone stopping; it gets no more backends", drone=socket.peer.name)
+                await nodes.mark_drone_stopping(context.db, drone_id)
             case LogsRead() as read:
-                logs.answered(read)
+                logs.on_response(read)
             case metrics:
-                await replies.expect(writes.metrics.put(metrics), no_reply)
+                await replies.expect(statements.metrics.submit(metrics), no_reply)
 
 
 def _storable(state: BackendState) -> BackendState:
-    """The state without NUL, which the output of a process may have and PostgreSQL cannot hold."""
+    """Return the state without NUL, which a process may write and PostgreSQL cannot store."""
     if isinstance(state, Terminated) and state.message and "\0" in state.message:
         return msgspec.structs.replace(state, message=state.message.replace("\0", "\N{REPLACEMENT CHARACTER}"))
     return state
 
 
-def _event_stored(event: BackendEvent, risen: bool) -> MessageToDrone:
-    if not risen:
+def _event_stored(event: BackendEvent, stored: bool) -> MessageToDrone:
+    if not stored:
         log.debug(
-            "state not stored: the backend is unknown, or has one at least as late",
+            "backend state not stored: the backend is unknown or has a later state",
             backend=event.backend_id,
             status=str(event.state.status),
         )
@@ -159,13 +167,13 @@ def _event_stored(event: BackendEvent, risen: bool) -> MessageToDrone:
 
 
 def _acknowledged(sent_at: dict[str, float], action_id: str, _: None) -> None:
-    """From now on it counts as sent no more: if it is ordered again, it is sent again (A7)."""
+    """Forget that the action was sent: if it is enqueued again, it is sent again."""
     sent_at.pop(action_id, None)
 
 
 def _renewed(renewal: RenewKey, done: bool) -> MessageToDrone:
     if not done:
-        log.warning("key not renewed: it may not be, or is gone", backend=renewal.backend)
+        log.warning("key renewal refused: the key is missing, expired or not renewable", backend=renewal.backend)
     deadlines = lease_deadlines(renewal.local_time) if done else None
     return MessageToDrone(renew_key_response=RenewKeyResponse(backend=renewal.backend, deadlines=deadlines))
 
@@ -173,15 +181,15 @@ def _renewed(renewal: RenewKey, done: bool) -> MessageToDrone:
 async def _send_actions(
     context: Context, socket: DroneSocket, drone_id: int, ordered: Subscription, sent_at: dict[str, float]
 ) -> None:
-    """Send each action as it is ordered, and from time to time whatever is not acknowledged.
+    """Send each action when it is enqueued, and periodically those that are not acknowledged.
 
-    ``sent_at``: when each was sent on this connection, unless it is acknowledged.
+    ``sent_at``: when each unacknowledged action was sent on this connection.
     """
     clock = asyncio.get_running_loop().time
     next_poll = clock()
     while True:
         if clock() >= next_poll:
-            if await context.writes.pending_checks.add(drone_id):
+            if await context.statements.pending_checks.execute(drone_id):
                 async for action in actions.pending(context.db, drone_id):
                     if clock() - sent_at.get(action.action_id, -math.inf) >= RESEND_AFTER_S:
                         await _send(socket, action, sent_at)
@@ -201,11 +209,11 @@ async def _send(socket: DroneSocket, action: BackendAction, sent_at: dict[str, f
 
 
 def _action(event: Event) -> BackendAction | None:
-    """The event's action; None, and a warning, if it is none that is known here."""
+    """Return the event's action; None, with a warning, if it cannot be decoded."""
     try:
         return codec.convert(event.payload, BackendAction)
     except MessageError as error:
-        log.warning("action not understood", drone=event.key, error=str(error))
+        log.warning("backend action not decoded", drone=event.key, error=str(error))
         return None
 
 
@@ -214,7 +222,7 @@ DRONE_SOCKET_ENDPOINTS = (
         method="GET",
         path="/ctrl/c/{cluster}/drone-socket",
         handle=_handle,
-        summary="Where a drone connects",
+        summary="WebSocket of a drone",
         role=Role.NODE,
         parameters=(Parameter("pool", "query", str, "The drone's pool"),),
         is_socket=True,

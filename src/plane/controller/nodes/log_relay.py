@@ -1,4 +1,4 @@
-"""Asks one connected drone for output of its backends, for whichever controller wants it. `nodes.drone` runs it."""
+"""Relays log requests of all controllers to one connected drone, and its responses back. `nodes.drone` runs it."""
 
 from __future__ import annotations
 
@@ -19,47 +19,47 @@ from plane.transport.node_socket import NodeSocket
 
 __all__ = ["LogRelay"]
 
-# Answers that wait to be passed on. What is beyond that is dropped, and asked for again by whoever wants it.
-ANSWERS_LIMIT = 500
+# Responses that wait for the database. Further ones are dropped; their readers request them again.
+MAX_QUEUED_RESPONSES = 500
 
 log = structlog.get_logger("plane.controller")
 
 
 class LogRelay:
-    """Questions to, and answers of, one drone. `run` must be running."""
+    """Log requests and responses of one drone. `run` must be running."""
 
     def __init__(
-        self, context: Context, socket: NodeSocket[MessageFromDrone, MessageToDrone], wanted: Subscription
+        self, context: Context, socket: NodeSocket[MessageFromDrone, MessageToDrone], requests: Subscription
     ) -> None:
         self._db = context.db
         self._socket = socket
-        self._wanted = wanted
-        self._answers: asyncio.Queue[LogsRead] = asyncio.Queue(ANSWERS_LIMIT)
+        self._requests = requests
+        self._responses: asyncio.Queue[LogsRead] = asyncio.Queue(MAX_QUEUED_RESPONSES)
 
-    def answered(self, read: LogsRead) -> None:
-        """The drone has answered. Never waits: what else the drone says is more urgent."""
-        if self._answers.full():
-            log.warning("a drone's answer for logs is dropped: too many wait", drone=self._socket.peer.name)
+    def on_response(self, read: LogsRead) -> None:
+        """Queue a response of the drone. Never waits: the drone's other messages are more urgent."""
+        if self._responses.full():
+            log.warning("log response of a drone dropped: too many are queued", drone=self._socket.peer.name)
         else:
-            self._answers.put_nowait(read)
+            self._responses.put_nowait(read)
 
     async def run(self) -> None:
-        """Ask and pass on, until the connection ends."""
-        await run_together(self._ask(), self._pass_on())
+        """Relay requests and responses until the connection ends."""
+        await run_together(self._relay_requests(), self._relay_responses())
 
-    async def _ask(self) -> None:
-        async for event in self._wanted:
+    async def _relay_requests(self) -> None:
+        async for event in self._requests:
             try:
                 request = codec.convert(event.payload, ReadLogs)
             except MessageError as error:
-                log.warning("question for logs not understood", error=str(error))
+                log.warning("log request not decoded", error=str(error))
                 continue
-            if self._socket.peer.understands(Extension.LOGS):
+            if self._socket.peer.supports(Extension.LOGS):
                 await self._socket.send(MessageToDrone(read_logs=request))
             else:
-                why = f"drone {self._socket.peer.name} is of a version that gives no logs; look on its machine"
-                self.answered(LogsRead(request.request_id, LogPage([], ended=True), why))
+                reason = f"drone {self._socket.peer.name} does not support log requests; read the logs on its machine"
+                self.on_response(LogsRead(request.request_id, LogPage([], ended=True), reason))
 
-    async def _pass_on(self) -> None:
+    async def _relay_responses(self) -> None:
         while True:
-            await log_requests.answer(self._db, await self._answers.get())
+            await log_requests.respond(self._db, await self._responses.get())

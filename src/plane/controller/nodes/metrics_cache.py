@@ -1,6 +1,6 @@
-"""What backends use, as their drones last said: heard by every controller, whichever the drone is connected to (A15).
+"""The latest metrics of backends. Every controller receives them, whichever one the drone is connected to.
 
-Kept in memory only, and for a minute: metrics are not stored, and one that is no longer renewed is no longer true.
+They are kept in memory only, and for a minute: metrics that are not renewed are obsolete.
 """
 
 from __future__ import annotations
@@ -17,57 +17,57 @@ from plane.protocol.control_api import BackendUsage
 from plane.protocol.errors import MessageError
 from plane.protocol.notifications import Event, EventKind
 
-__all__ = ["LatestMetrics"]
+__all__ = ["MetricsCache"]
 
-# Of this many backends; beyond that the ones heard least lately are forgotten.
-BACKENDS_LIMIT = 200_000
+# Beyond this number the least recently updated backends are forgotten.
+MAX_BACKENDS = 200_000
 
 log = structlog.get_logger("plane.controller")
 
 
-class LatestMetrics:
-    """The newest metrics of each backend. `run` must be running."""
+class MetricsCache:
+    """The latest metrics of each backend. `run` must be running."""
 
     def __init__(self, bus: EventBus) -> None:
         self._bus = bus
         self._clock = asyncio.get_running_loop().time
-        # In the order in which they were heard, so that the oldest come first.
-        self._heard: OrderedDict[str, tuple[float, Event]] = OrderedDict()
+        # In the order of their updates, the oldest first.
+        self._latest: OrderedDict[str, tuple[float, Event]] = OrderedDict()
 
     async def run(self) -> None:
-        """Listen, until cancelled."""
+        """Receive metrics until cancelled."""
         while True:
             try:
                 with self._bus.subscribe(EventKind.BACKEND_METRICS) as events:
                     async for event in events:
-                        self._remember(event)
+                        self._store(event)
             except Overflowed:
-                log.warning("metrics come faster than they are read; some were missed")
+                log.warning("metrics arrive faster than they are processed; some were dropped")
 
-    def _remember(self, event: Event) -> None:
+    def _store(self, event: Event) -> None:
         if event.key is not None:
-            self._heard[event.key] = (self._clock(), event)
-            self._heard.move_to_end(event.key)
+            self._latest[event.key] = (self._clock(), event)
+            self._latest.move_to_end(event.key)
         self._forget_old()
 
     def _forget_old(self) -> None:
         limit = self._clock() - timing.METRICS_RETENTION_S
-        while self._heard:
-            heard_at, _ = next(iter(self._heard.values()))
-            if heard_at >= limit and len(self._heard) <= BACKENDS_LIMIT:
+        while self._latest:
+            received_at, _ = next(iter(self._latest.values()))
+            if received_at >= limit and len(self._latest) <= MAX_BACKENDS:
                 return
-            self._heard.popitem(last=False)
+            self._latest.popitem(last=False)
 
     def of(self, backend_id: str) -> BackendUsage | None:
-        """The newest metrics of a backend; None if there are none, or only old ones."""
+        """Return the latest metrics of a backend; None if there are none, or only old ones."""
         self._forget_old()
-        heard = self._heard.get(backend_id)
-        return None if heard is None else _usage(heard[1])
+        latest = self._latest.get(backend_id)
+        return None if latest is None else _usage(latest[1])
 
     def all(self) -> list[BackendUsage]:
-        """The newest metrics of all backends."""
+        """Return the latest metrics of all backends."""
         self._forget_old()
-        return [usage for _, event in self._heard.values() if (usage := _usage(event)) is not None]
+        return [usage for _, event in self._latest.values() if (usage := _usage(event)) is not None]
 
 
 def _usage(event: Event) -> BackendUsage | None:
@@ -75,5 +75,5 @@ def _usage(event: Event) -> BackendUsage | None:
         time_ms = int(event.timestamp.timestamp() * 1000)
         return codec.convert({**(event.payload or {}), "time": time_ms}, BackendUsage)
     except MessageError as error:
-        log.warning("metrics not understood", backend=event.key, error=str(error))
+        log.warning("backend metrics not decoded", backend=event.key, error=str(error))
         return None

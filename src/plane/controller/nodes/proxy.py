@@ -1,6 +1,6 @@
-"""``/ctrl/c/{cluster}/proxy-socket``: where tokens lead, which backends are in use, which are gone.
+"""``/ctrl/c/{cluster}/proxy-socket``: routes of tokens, keepalives of backends, removals and revocations.
 
-Rule: page 3, "Proxy socket".
+The messages are described in ``docs/reference/protocol/proxy.md``.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from msgspec import UNSET
 
 from plane.controller.api.endpoints import Endpoint
 from plane.controller.context import Context
-from plane.controller.nodes.acme_requests import answer_certificate_request
-from plane.controller.nodes.deferred_replies import Replies
+from plane.controller.nodes.acme_requests import handle_certificate_request
+from plane.controller.nodes.deferred_replies import DeferredReplies
 from plane.controller.nodes.route_lookups import RouteLookups
 from plane.controller.nodes.session import serve_node
 from plane.database.event_bus import Subscription
@@ -24,7 +24,7 @@ from plane.protocol import codec
 from plane.protocol.errors import MessageError
 from plane.protocol.handshake import Extension
 from plane.protocol.names import NodeKind
-from plane.protocol.notifications import EventKind, ended_backend
+from plane.protocol.notifications import EventKind, terminated_backend
 from plane.protocol.proxy_messages import (
     BackendRemoved,
     MessageFromProxy,
@@ -43,27 +43,26 @@ log = structlog.get_logger("plane.controller")
 
 
 async def _handle(request: web.Request) -> web.StreamResponse:
-    """The endpoint."""
     return await serve_node(request, NodeKind.PROXY, MessageFromProxy, _serve)
 
 
 async def _serve(context: Context, socket: ProxySocket, registration: Registration) -> None:
     lookups = RouteLookups(context, socket)
-    replies = Replies(socket)
+    replies = DeferredReplies(socket)
     with (
         context.bus.subscribe(EventKind.BACKEND_STATE) as states,
         context.bus.subscribe(EventKind.TOKENS_REVOKED) as revocations,
     ):
         await run_together(
-            _hear(context, socket, registration, lookups, replies),
+            _receive(context, socket, registration, lookups, replies),
             replies.run(),
-            _tell_removals(socket, states),
-            _tell_revocations(socket, revocations, lookups),
+            _send_removals(socket, states),
+            _send_revocations(socket, revocations, lookups),
         )
 
 
-async def _hear(
-    context: Context, socket: ProxySocket, registration: Registration, lookups: RouteLookups, replies: Replies
+async def _receive(
+    context: Context, socket: ProxySocket, registration: Registration, lookups: RouteLookups, replies: DeferredReplies
 ) -> None:
     try:
         async for message in socket.messages():
@@ -71,42 +70,44 @@ async def _hear(
                 case RouteInfoRequest(token):
                     lookups.start(token)
                 case str(backend_id) if message.keep_alive is not UNSET:
-                    await replies.expect(context.writes.keepalives.put(backend_id), partial(_if_gone, backend_id))
+                    await replies.expect(
+                        context.statements.keepalives.submit(backend_id), partial(_if_removed, backend_id)
+                    )
                 case request:
                     assert registration.cluster is not None
-                    answer = await answer_certificate_request(
+                    response = await handle_certificate_request(
                         context.db, registration.cluster, registration.node_id, request
                     )
-                    if answer is not None:
-                        await socket.send(MessageToProxy(cert_manager_response=answer))
+                    if response is not None:
+                        await socket.send(MessageToProxy(cert_manager_response=response))
     finally:
         await lookups.end()
 
 
-def _if_gone(backend_id: str, alive: bool) -> MessageToProxy | None:
+def _if_removed(backend_id: str, alive: bool) -> MessageToProxy | None:
     return None if alive else MessageToProxy(backend_removed=BackendRemoved(backend_id))
 
 
-async def _tell_removals(socket: ProxySocket, states: Subscription) -> None:
+async def _send_removals(socket: ProxySocket, states: Subscription) -> None:
     async for event in states:
-        if (backend := ended_backend(event)) is not None:
+        if (backend := terminated_backend(event)) is not None:
             await socket.send(MessageToProxy(backend_removed=BackendRemoved(backend)))
 
 
-async def _tell_revocations(socket: ProxySocket, revocations: Subscription, lookups: RouteLookups) -> None:
-    understood = socket.peer.understands(Extension.REVOCATION)
+async def _send_revocations(socket: ProxySocket, revocations: Subscription, lookups: RouteLookups) -> None:
+    supported = socket.peer.supports(Extension.REVOCATION)
     async for event in revocations:
         try:
             revoked = codec.convert(event.payload, TokensRevoked)
         except MessageError as error:
-            log.warning("revocation not understood", backend=event.key, error=str(error))
+            log.warning("revocation not decoded", backend=event.key, error=str(error))
             continue
         lookups.revoke(revoked.tokens)
-        if understood:
+        if supported:
             await socket.send(MessageToProxy(tokens_revoked=revoked))
         else:
-            # An original knows this alone: it forgets every way to the backend and asks again, and what was revoked is
-            # then answered with null. What is open there stays open.
+            # A proxy of Plane 0.5.5 knows only this message: it forgets all routes to the backend and requests them
+            # again, and the response for a revoked token is null. Its open connections stay open.
             await socket.send(MessageToProxy(backend_removed=BackendRemoved(revoked.backend)))
 
 
@@ -115,7 +116,7 @@ PROXY_SOCKET_ENDPOINTS = (
         method="GET",
         path="/ctrl/c/{cluster}/proxy-socket",
         handle=_handle,
-        summary="Where a proxy connects",
+        summary="WebSocket of a proxy",
         role=Role.NODE,
         is_socket=True,
     ),

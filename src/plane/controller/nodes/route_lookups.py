@@ -1,8 +1,8 @@
-"""Answers one proxy's route lookups, each as soon as it is known where its token leads.
+"""Responds to one proxy's route lookups, each as soon as the route of its token is known.
 
-`plane.controller.nodes.proxy` starts them. A backend may take minutes to start, with any number of tokens: so those
-that wait for one backend wait together, in one task that reads their routes in batches, and have a bound of their own.
-A lookup that cannot be answered is dropped; the proxy sends it again.
+`plane.controller.nodes.proxy` starts them. A backend may take minutes to start, with any number of tokens. Lookups that
+wait for the same backend therefore share one task, which reads their routes in batches, and have a limit of their own.
+A lookup that fails is dropped; the proxy sends it again.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from plane.transport.node_socket import NodeSocket, SocketClosed
 
 __all__ = ["RouteLookups"]
 
-# Lookups of one proxy that are under way to the database.
-READING_LIMIT = 10_000
-# Those that wait for one backend, and for all: several backends that never become ready leave room for others.
-WAITING_FOR_ONE_LIMIT = 10_000
-WAITING_LIMIT = 50_000
-# Of those that have waited for one backend, so many are read at once; other lookups come in between.
-AT_ONCE = 200
-# A backend that is not ready by then never will be; its termination answers the lookup before that.
+# Lookups of one proxy that wait for the database.
+MAX_READING = 10_000
+# Lookups that wait for one backend, and for all: several backends that never become ready must not block others.
+MAX_WAITING_PER_BACKEND = 10_000
+MAX_WAITING = 50_000
+# Routes that are read at once for the lookups of one backend; other lookups are served in between.
+READ_BATCH_SIZE = 200
+# A backend that is not ready within this time is terminated, which ends its lookups earlier.
 WAIT_TIMEOUT_S = STARTUP_TIMEOUT_S + 60
 
 log = structlog.get_logger("plane.controller")
@@ -43,7 +43,7 @@ log = structlog.get_logger("plane.controller")
 
 @dataclass(eq=False, slots=True)
 class _Lookup:
-    """Where does this token lead? ``revoked``: nowhere, whatever the database said of it a moment ago."""
+    """A lookup of a token's route. ``revoked``: it has none, even if the database returned one a moment ago."""
 
     token: str
     due_s: float
@@ -58,63 +58,63 @@ class _Waiting:
 
 
 class RouteLookups:
-    """What one proxy wants to know and was not told yet."""
+    """The unfinished route lookups of one proxy."""
 
     def __init__(self, context: Context, socket: NodeSocket[MessageFromProxy, MessageToProxy]) -> None:
         self._context = context
         self._socket = socket
         self._clock = asyncio.get_running_loop().time
-        # By token: a lookup that is sent again is answered by the first one.
+        # By token: a lookup that is sent again shares the response of the first one.
         self._open: dict[str, _Lookup] = {}
         self._waiting: dict[str, _Waiting] = {}
         self._waiting_count = 0
-        self._too_many = ThrottledWarning(log, "proxy asks too much at once", proxy=socket.peer.name)
-        self._not_answered = ThrottledWarning(log, "route question not answered", proxy=socket.peer.name)
+        self._too_many = ThrottledWarning(log, "too many route lookups of a proxy", proxy=socket.peer.name)
+        self._failed = ThrottledWarning(log, "route lookup failed", proxy=socket.peer.name)
         self._tasks = OwnedTasks(
-            lambda error: log.error("route question failed", proxy=socket.peer.name, exc_info=error)
+            lambda error: log.error("unexpected error in a route lookup", proxy=socket.peer.name, exc_info=error)
         )
 
     def start(self, token: str) -> None:
-        """Answer as soon as it is known where the token leads."""
+        """Respond as soon as the token's route is known."""
         if token in self._open:
             return
-        if len(self._open) - self._waiting_count >= READING_LIMIT:
+        if len(self._open) - self._waiting_count >= MAX_READING:
             self._too_many.warn()
             return
         lookup = self._open[token] = _Lookup(token, self._clock() + WAIT_TIMEOUT_S)
         self._tasks.start(self._look_up(lookup))
 
     def revoke(self, tokens: tuple[str, ...]) -> None:
-        """These lead nowhere any more."""
+        """Respond to lookups of these tokens with no route."""
         for token in tokens:
             if (lookup := self._open.get(token)) is not None:
                 lookup.revoked = True
 
     async def end(self) -> None:
-        """The connection is over."""
+        """Cancel all lookups, after the connection has ended."""
         await self._tasks.end()
         self._too_many.end()
-        self._not_answered.end()
+        self._failed.end()
 
     async def _look_up(self, lookup: _Lookup) -> None:
-        """Answer a lookup, or have it wait for its backend."""
+        """Respond to a lookup, or let it wait for its backend."""
         try:
             row = await self._read(lookup.token)
             if _is_decided(row):
-                await self._answer([(lookup, row)])
+                await self._respond([(lookup, row)])
             elif row is not None and self._wait_for(row.backend_id, lookup):
                 return
         except (DatabaseUnavailable, SocketClosed) as error:
-            self._not_answered.warn(error=str(error))
+            self._failed.warn(error=str(error))
         except BaseException:
             self._close(lookup)
             raise
         self._close(lookup)
 
     def _wait_for(self, backend_id: str, lookup: _Lookup) -> bool:
-        """False: too many wait already."""
+        """Queue a lookup until its backend is ready; false if too many wait already."""
         waiting = self._waiting.get(backend_id)
-        if self._waiting_count >= WAITING_LIMIT or (waiting and len(waiting.lookups) >= WAITING_FOR_ONE_LIMIT):
+        if self._waiting_count >= MAX_WAITING or (waiting and len(waiting.lookups) >= MAX_WAITING_PER_BACKEND):
             self._too_many.warn(backend=backend_id)
             return False
         if waiting is None:
@@ -125,21 +125,21 @@ class RouteLookups:
         return True
 
     async def _wait(self, backend_id: str, waiting: _Waiting) -> None:
-        """Answer the lookups that wait for a backend, once it is ready or has ended, or each when its time is up."""
+        """Respond to the lookups of a backend when it is ready or terminated, or to each when it times out."""
         try:
             with self._context.bus.subscribe(EventKind.BACKEND_STATE, backend_id) as states:
-                # Read also at first: it may have become ready before the subscription.
+                # The state is read first: the backend may have become ready before the subscription.
                 while waiting.lookups and await self._is_starting(backend_id):
-                    await self._until_more_is_known(states, waiting)
-            # Who comes from here on waits anew, and reads the state again.
+                    await self._wait_for_event(states, waiting)
+            # Later lookups start a new wait, and read the state again.
             del self._waiting[backend_id]
             lookups = list(waiting.lookups)
-            for first in range(0, len(lookups), AT_ONCE):
-                part = lookups[first : first + AT_ONCE]
+            for first in range(0, len(lookups), READ_BATCH_SIZE):
+                part = lookups[first : first + READ_BATCH_SIZE]
                 rows = await asyncio.gather(*(self._read(lookup.token) for lookup in part))
-                await self._answer(list(zip(part, rows, strict=True)))
+                await self._respond(list(zip(part, rows, strict=True)))
         except (DatabaseUnavailable, Overflowed, SocketClosed) as error:
-            self._not_answered.warn(error=str(error), lookups=len(waiting.lookups))
+            self._failed.warn(error=str(error), lookups=len(waiting.lookups))
         finally:
             if self._waiting.get(backend_id) is waiting:
                 del self._waiting[backend_id]
@@ -151,8 +151,11 @@ class RouteLookups:
         found = await backends.state_now(self._context.db, backend_id)
         return found is not None and found[0].state.status.number < BackendStatus.READY.number
 
-    async def _until_more_is_known(self, states: Subscription, waiting: _Waiting) -> None:
-        """Return after an event of the backend, or when nobody waits any more. Whose time is up is told: nowhere."""
+    async def _wait_for_event(self, states: Subscription, waiting: _Waiting) -> None:
+        """Return after an event of the backend, or when no lookup waits any more.
+
+        Lookups that time out get no route.
+        """
         while waiting.lookups:
             left_s = waiting.lookups[0].due_s - self._clock()
             if left_s > 0 and await states.next_within(left_s) is not None:
@@ -161,16 +164,16 @@ class RouteLookups:
                 late = waiting.lookups.popleft()
                 self._waiting_count -= 1
                 self._close(late)
-                await self._answer([(late, None)])
+                await self._respond([(late, None)])
 
     async def _read(self, token: str) -> RouteRow | None:
         try:
-            return await self._context.writes.routes.add(token)
+            return await self._context.statements.routes.execute(token)
         except Unstorable:
-            # As text with NUL: it cannot be there.
+            # For example, a token with NUL: it cannot exist.
             return None
 
-    async def _answer(self, found: list[tuple[_Lookup, RouteRow | None]]) -> None:
+    async def _respond(self, found: list[tuple[_Lookup, RouteRow | None]]) -> None:
         responses = [
             MessageToProxy(route_info_response=RouteInfoResponse(lookup.token, _route(lookup, row)))
             for lookup, row in found
@@ -183,7 +186,7 @@ class RouteLookups:
 
 
 def _is_decided(row: RouteRow | None) -> bool:
-    """Whether it is known where the token leads: to a backend that is ready, or nowhere, now and later."""
+    """Return whether the route is final: the backend is ready, or there is none and there will be none."""
     return row is None or row.route is not None or row.status_number >= BackendStatus.TERMINATING.number
 
 

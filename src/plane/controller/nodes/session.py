@@ -1,6 +1,7 @@
-"""The controller's side of every node socket: handshake, registration, and the end of both.
+"""The controller's side of every node socket: handshake, registration, and deregistration.
 
-`nodes.drone`, `nodes.proxy` and `nodes.dns` serve what comes in between. Rule: page 3, "Node connections".
+`nodes.drone`, `nodes.proxy` and `nodes.dns` serve the messages in between. Node connections are described in
+``docs/reference/protocol/node-sockets.md``.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from plane.controller.context import CONTEXT, Context
 from plane.database import nodes
 from plane.database.event_bus import Overflowed
 from plane.database.nodes import Registration
-from plane.database.pool import DatabaseUnavailable, RowGone, Unstorable
+from plane.database.pool import DatabaseUnavailable, ReferencedRowDeleted, Unstorable
 from plane.protocol import codec
 from plane.protocol.errors import InvalidName, MessageError
 from plane.protocol.handshake import Extension, Handshake
@@ -41,14 +42,19 @@ async def serve_node(
     extensions: tuple[Extension, ...] = (),
     register: Callable[[Context, Handshake, ClusterName, str], Awaitable[Registration]] | None = None,
 ) -> web.StreamResponse:
-    """Shake hands with a node, keep it registered, and call ``serve`` until the connection ends.
+    """Exchange handshakes with a node, register it, and call ``serve`` until the connection ends.
 
-    A DNS server belongs to no cluster, so there is none in its path.
-    ``extensions``: what this controller understands from such a node beyond Plane 0.5.5. ``register``: stores who has
-    connected to which cluster from which address, where that takes more than for any node; may raise `NodeRefused`.
+    Args:
+        request: of the upgrade. The path of a DNS server has no cluster, since it belongs to none.
+        kind: required of the node's name.
+        message: type of the node's messages.
+        serve: serves the connection.
+        extensions: to Plane 0.5.5 that this controller understands from such a node.
+        register: stores the node, given its cluster and address, where the default does not suffice; may raise
+            `NodeRefused`.
 
     Raises:
-        InvalidClusterName: refused before the upgrade.
+        InvalidClusterName: the request is refused before the upgrade.
     """
     named = request.match_info.get("cluster")
     cluster = None if named is None else parse_cluster_name(named)
@@ -66,18 +72,18 @@ async def serve_node(
         return ws
     socket: NodeSocket[In, Any] = NodeSocket(ws, handshake, message)
     try:
-        await _registered(context, socket, kind, cluster, request.remote or "127.0.0.1", serve, register)
+        await _register_and_serve(context, socket, kind, cluster, request.remote or "127.0.0.1", serve, register)
     except NodeRefused as error:
         log.warning("node refused", node=handshake.name, cluster=cluster, reason=str(error), ip=request.remote)
         await socket.refuse(str(error))
-    except (DatabaseUnavailable, Overflowed, RowGone, SocketClosed, Unstorable) as error:
-        # The node comes back, to this controller or another, and everything is read again.
-        log.warning("node's connection is closed", node=handshake.name, error=str(error))
+    except (DatabaseUnavailable, Overflowed, ReferencedRowDeleted, SocketClosed, Unstorable) as error:
+        # The node reconnects, to this controller or another, and receives everything again.
+        log.warning("closing a node's connection", node=handshake.name, error=str(error))
         await socket.close()
     return ws
 
 
-async def _registered(
+async def _register_and_serve(
     context: Context,
     socket: NodeSocket[In, Any],
     kind: NodeKind,
@@ -87,26 +93,25 @@ async def _registered(
     register: Callable[[Context, Handshake, ClusterName, str], Awaitable[Registration]] | None,
 ) -> None:
     name, version = socket.peer.name, socket.peer.version
-    turn = context.sockets.turn(cluster, name)
-    async with turn:
+    async with context.nodes.registration_lock(cluster, name):
         if register is not None and cluster is not None:
             registration = await register(context, socket.peer, cluster, ip)
         else:
             registration = await nodes.register(context.db, kind, cluster, name, version, context.settings.name, ip)
         log.info("node connected", node=name, cluster=cluster, version=version.version)
-        context.sockets.enter(registration.node_id, kind, socket)
+        context.nodes.add(registration.node_id, kind, socket)
     try:
         await serve(context, socket, registration)
     finally:
-        context.sockets.leave(registration.node_id, socket)
-        log.info("node left", node=name, cluster=cluster)
-        await asyncio.shield(nodes.node_left(context.db, registration, context.settings.name))
+        context.nodes.remove(registration.node_id, socket)
+        log.info("node disconnected", node=name, cluster=cluster)
+        await asyncio.shield(nodes.disconnect(context.db, registration, context.settings.name))
 
 
 async def _handshake(
     ws: web.WebSocketResponse, controller: str, kind: NodeKind, extensions: tuple[Extension, ...]
 ) -> Handshake | None:
-    """Read the node's handshake and answer it; None, and the socket closed, for anything else."""
+    """Exchange handshakes and return the node's; None after closing the socket if it sent no valid one."""
     mine = Handshake(version=this_version(), name=controller, extensions=extensions or UNSET)
     try:
         async with asyncio.timeout(timing.NODE_HANDSHAKE_TIMEOUT_S):
@@ -116,7 +121,7 @@ async def _handshake(
                 raise InvalidName(theirs.name, f"{theirs.name!r} is the name of a {named_kind}, not of a {kind}")
             await ws.send_str(codec.encode(mine).decode())
     except (TypeError, TimeoutError, ConnectionError):
-        log.warning("node closed or said nothing before its handshake", kind=str(kind))
+        log.warning("node sent no handshake", kind=str(kind))
         await ws.close(code=WSCloseCode.POLICY_VIOLATION)
         return None
     except (MessageError, InvalidName) as error:

@@ -1,7 +1,7 @@
-"""Watches the database's clock and timeline, every second: leases are worth what that clock is worth.
+"""Watches the database's clock and timeline every second, since all leases depend on that clock.
 
-Decided by `plane.decisions.database.clock` and `plane.decisions.database.failover`. Every controller watches; of those
-that find the same step, one shifts the stored times.
+`plane.decisions.database.clock` and `plane.decisions.database.failover` decide. Every controller watches; of several
+that detect the same step, one shifts the stored times.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import structlog
 
-from plane.controller.batched_statements import Writes
+from plane.controller.connect_statements import ConnectStatements
 from plane.database import clock
 from plane.database.clock import ClockRow
 from plane.database.event_bus import EventBus
@@ -24,9 +24,9 @@ from plane.timing import CLOCK_POLL_INTERVAL_S
 __all__ = ["DatabaseWatch"]
 
 # One controller's confirmation serves all.
-CONFIRMED_LATELY_S = 0.9
-# Heard of before a failover: more than an asynchronous standby is behind by, where it is of use.
-EVENTS_COMPARED = 2_000
+CONFIRMATION_INTERVAL_S = 0.9
+# Events that must have survived a failover: more than a useful asynchronous standby lags behind.
+COMPARED_EVENTS = 2_000
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -36,13 +36,13 @@ log = structlog.get_logger("plane.controller")
 class DatabaseWatch:
     """One controller's watch over its database's clock and timeline."""
 
-    def __init__(self, db: Database, bus: EventBus, writes: Writes) -> None:
+    def __init__(self, db: Database, bus: EventBus, connect: ConnectStatements) -> None:
         self._db = db
         self._bus = bus
-        self._writes = writes
+        self._connect = connect
         self._boot_id = _boot_id()
         self._clock = DatabaseClock(self._boot_id)
-        # As this controller has seen it last; None: not yet.
+        # As last seen by this controller; None: not seen yet.
         self._state: DatabaseState | None = None
 
     async def run(self) -> None:
@@ -53,25 +53,25 @@ class DatabaseWatch:
                 await self._watch_timeline(row)
                 await self._watch_clock(row)
             except DatabaseUnavailable as error:
-                log.info("database clock not read; trying again", error=str(error))
+                log.info("database clock not read; retrying", error=str(error))
             await asyncio.sleep(CLOCK_POLL_INTERVAL_S)
 
     async def _watch_clock(self, row: ClockRow) -> None:
         verdict = self._clock.read(row.reading, row.last)
         if verdict.action is ClockAction.CONFIRM:
-            if row.reading.database_s - row.last.confirmed_s >= CONFIRMED_LATELY_S:
+            if row.reading.database_s - row.last.confirmed_s >= CONFIRMATION_INTERVAL_S:
                 await clock.confirm(self._db, row, self._boot_id)
         elif verdict.action is ClockAction.SHIFT:
             shifted_s = await clock.shift(self._db, row, verdict.step_s, measured=verdict.measured)
             step_s = round(verdict.step_s, 3)
             if shifted_s is None:
-                log.info("the database's clock has stepped; another controller shifts the stored times", step_s=step_s)
+                log.info("database clock stepped; another controller shifts the stored times", step_s=step_s)
                 return
             self._clock.has_shifted(shifted_s)
             if verdict.measured:
-                log.warning("the database's clock has stepped; stored times are shifted", step_s=step_s)
+                log.warning("database clock stepped; stored times shifted", step_s=step_s)
             else:
-                log.info("nobody has watched the database's clock for a while; leases are extended", by_s=step_s)
+                log.info("database clock was not watched for a while; leases extended", by_s=step_s)
 
     async def _watch_timeline(self, row: ClockRow) -> None:
         state = DatabaseState(row.timeline, row.written)
@@ -79,12 +79,12 @@ class DatabaseWatch:
         if may_lack_commits(before, state) or row.timeline != row.known_timeline:
             missing = None
             if self._state is not None:
-                heard, stored = self._bus.recent(EVENTS_COMPARED), self._writes.spawned_lately()
-                missing = await clock.missing_events(self._db, heard, stored)
+                received, stored = self._bus.recent(COMPARED_EVENTS), self._connect.recent_spawns()
+                missing = await clock.missing_events(self._db, received, stored)
             wait_s = no_grants_for(missing, before.timeline, row.timeline)
-            await clock.note_failover(self._db, row.timeline, wait_s)
+            await clock.record_failover(self._db, row.timeline, wait_s)
             log.warning(
-                "the database was restarted or has failed over; no new keys are granted for a while",
+                "database restarted or failed over; no new keys are granted for a while",
                 timeline=row.timeline,
                 before=before.timeline,
                 missing="unknown" if missing is None else missing,
@@ -100,10 +100,10 @@ def _boot_id() -> str:
         return ""
 
 
-# It counts while the machine is suspended, too.
+# CLOCK_BOOTTIME also advances while the machine is suspended.
 _STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def steady_clock() -> float:
-    """Seconds on a clock that nobody sets."""
+    """Return the seconds of a clock that is never set."""
     return time.clock_gettime(_STEADY)

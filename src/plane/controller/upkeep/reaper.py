@@ -1,6 +1,7 @@
-"""Gives up lost backends, ends those without a key, wakes those that are stuck: one controller at a time, for all.
+"""Handles lost backends: marks them lost, ends those without a key, re-sends orders to those that are stuck.
 
-Decided by `plane.decisions.backends.lost_drones` (A7). Which controller does it does not matter: the first that looks.
+`plane.decisions.backends.lost_drones` decides. One controller at a time does this for all of them: the one that
+gets the lock.
 """
 
 from __future__ import annotations
@@ -10,32 +11,33 @@ import asyncio
 import structlog
 
 from plane import timing
-from plane.controller.termination import order_termination
+from plane.controller.termination import terminate_backends
 from plane.database import lost_backends
 from plane.database.backends import StateChange, record_states
-from plane.database.pool import Database, DatabaseUnavailable
+from plane.database.pool import Database
 from plane.decisions.backends.lost_drones import ReapAction, classify, lost_state
 from plane.protocol.backend_state import TerminationKind, TerminationReason
 
-__all__ = ["reap", "reap_for_ever"]
+__all__ = ["reap", "run_reaper"]
 
 log = structlog.get_logger("plane.controller")
 
 
-async def reap_for_ever(db: Database) -> None:
-    """Look every few seconds, until cancelled."""
+async def run_reaper(db: Database, *, interval_s: float = timing.REAP_INTERVAL_S) -> None:
+    """Poll for lost backends until cancelled.
+
+    Raises:
+        DatabaseUnavailable
+    """
     while True:
-        try:
-            # A full page that changed something is followed by the next at once.
-            while await reap(db) >= lost_backends.PAGE:
-                pass
-        except DatabaseUnavailable as error:
-            log.warning("lost drones not looked for; trying again", error=str(error))
-        await asyncio.sleep(timing.REAP_INTERVAL_S)
+        # A full page that changed something is followed by the next one at once.
+        while await reap(db) >= lost_backends.PAGE:
+            pass
+        await asyncio.sleep(interval_s)
 
 
 async def reap(db: Database) -> int:
-    """Look once; returns how many backends something was done about. 0 too while another controller does it.
+    """Handle one page of suspect backends and return how many were acted on; 0 while another controller reaps.
 
     Raises:
         DatabaseUnavailable
@@ -43,7 +45,7 @@ async def reap(db: Database) -> int:
     async with db.transaction() as transaction:
         if not await lost_backends.try_lock(transaction):
             return 0
-        judged = [(backend, classify(backend)) for backend in await lost_backends.doubtful(transaction)]
+        judged = [(backend, classify(backend)) for backend in await lost_backends.suspects(transaction)]
         given_up = [backend for backend, verdict in judged if verdict is ReapAction.MARK_LOST]
         to_end = [backend for backend, verdict in judged if verdict is ReapAction.TERMINATE]
         stuck = [backend for backend, verdict in judged if verdict is ReapAction.RESEND]
@@ -52,13 +54,17 @@ async def reap(db: Database) -> int:
                 transaction, [StateChange(backend.backend_id, lost_state(backend)) for backend in given_up]
             )
         if stuck:
-            await lost_backends.send_again(transaction, [backend.backend_id for backend in stuck])
+            await lost_backends.resend_spawns(transaction, [backend.backend_id for backend in stuck])
     for backend in given_up:
-        log.warning("backend is lost", backend=backend.backend_id, why=lost_state(backend).message)
+        log.warning("backend is lost", backend=backend.backend_id, reason=lost_state(backend).message)
     for backend in to_end:
-        log.warning("backend's key has expired; ordering its drone to end it", backend=backend.backend_id)
-        kind, reason = TerminationKind.HARD, TerminationReason.LOST
-        await order_termination(db, backend.backend_id, backend.drone_id, kind, reason)
+        log.warning("backend's key has expired; terminating the backend", backend=backend.backend_id)
+    await terminate_backends(
+        db,
+        [(backend.backend_id, backend.drone_id) for backend in to_end],
+        TerminationKind.HARD,
+        TerminationReason.LOST,
+    )
     for backend in stuck:
-        log.warning("backend does not start; its action is sent again", backend=backend.backend_id)
+        log.warning("backend does not start; its spawn action is sent again", backend=backend.backend_id)
     return len(given_up) + len(to_end) + len(stuck)

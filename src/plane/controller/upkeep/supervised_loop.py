@@ -1,7 +1,7 @@
-"""Background loops of a controller that survive any exception: it is logged, and the loop starts again.
+"""Runs background loops of a controller so that they survive every exception: it is logged, and the loop restarts.
 
-`plane.controller.server` runs each of its loops with it. A controller that ends because one of its loops met an
-error that nobody foresaw takes its API and its nodes' connections with it.
+`plane.controller.server` runs each of its loops with `run_supervised`. A controller that ended because of an unexpected
+error in one loop would take its API and its nodes' connections with it.
 """
 
 from __future__ import annotations
@@ -11,24 +11,33 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from plane.decisions.reconnect_backoff import ReconnectBackoff
+from plane.database.pool import DatabaseUnavailable
+from plane.decisions.retry import ReconnectBackoff
 
 __all__ = ["run_supervised"]
+
+# Leases and lost drones must be handled soon after the database is available again.
+MAX_RESTART_DELAY_S = 10.0
 
 log = structlog.get_logger("plane.controller")
 
 
 async def run_supervised(name: str, loop: Callable[[], Awaitable[None]]) -> None:
-    """Run ``loop``, which runs until cancelled, and run it again after an error; the wait grows with each."""
-    backoff = ReconnectBackoff()
+    """Run ``loop``, which runs until cancelled, and restart it after an error, with a growing delay."""
+    backoff = ReconnectBackoff(cap_s=MAX_RESTART_DELAY_S)
     clock = asyncio.get_running_loop().time
     while True:
         backoff.connected(clock())
         try:
             await loop()
+        except DatabaseUnavailable as error:
+            delay_s = backoff.ended(clock())
+            log.warning(
+                "background loop waits for the database", loop=name, retry_in_s=round(delay_s, 1), error=str(error)
+            )
         except Exception as error:
-            wait_s = backoff.ended(clock())
-            log.exception("background loop failed; restarting", loop=name, again_in_s=round(wait_s, 1), exc_info=error)
-            await asyncio.sleep(wait_s)
+            delay_s = backoff.ended(clock())
+            log.exception("background loop failed; restarting", loop=name, retry_in_s=round(delay_s, 1), exc_info=error)
         else:
             return
+        await asyncio.sleep(delay_s)

@@ -1,6 +1,7 @@
-"""Ends backends that nobody uses or whose lifetime is over: looks every few seconds, for all connected drones.
+"""Terminates idle and expired backends of the connected drones; polls every few seconds.
 
-Decided by `plane.decisions.backends.idle_sweep`, from what the database's clock says.
+`plane.decisions.backends.idle_sweep` decides, from the database's clock. `supervised_loop` restarts the loop, with a
+growing delay, while the database is unavailable.
 """
 
 from __future__ import annotations
@@ -9,36 +10,39 @@ import asyncio
 
 import structlog
 
-from plane.controller.context import Context
-from plane.controller.termination import order_termination
+from plane.controller.nodes.node_registry import NodeRegistry
+from plane.controller.termination import terminate_backends
 from plane.database import backends
-from plane.database.pool import DatabaseUnavailable
+from plane.database.pool import Database
 from plane.decisions.backends.idle_sweep import sweep
 from plane.protocol.backend_state import TerminationKind, TerminationReason
 from plane.protocol.names import NodeKind
 
-__all__ = ["sweep_for_ever"]
+__all__ = ["run_sweeper"]
 
 log = structlog.get_logger("plane.controller")
 
 
-async def sweep_for_ever(context: Context) -> None:
-    """Sweep the backends of this controller's drones until cancelled."""
-    wait_s = 0.0
+async def run_sweeper(db: Database, nodes: NodeRegistry) -> None:
+    """Sweep the backends of this controller's drones until cancelled.
+
+    Raises:
+        DatabaseUnavailable
+    """
     while True:
-        try:
-            wait_s = await _sweep(context)
-        except DatabaseUnavailable as error:
-            log.warning("not swept; trying again", error=str(error))
-        await asyncio.sleep(wait_s)
+        await asyncio.sleep(await _sweep(db, nodes))
 
 
-async def _sweep(context: Context) -> float:
-    """Returns the seconds until the next look."""
-    drones = context.sockets.nodes_of(NodeKind.DRONE)
-    due, wait_s = sweep(await backends.backends_to_sweep(context.db, drones) if drones else [])
+async def _sweep(db: Database, nodes: NodeRegistry) -> float:
+    """Terminate what is due, and return the seconds until the next poll."""
+    drones = nodes.connected(NodeKind.DRONE)
+    due, wait_s = sweep(await backends.backends_to_sweep(db, drones) if drones else [])
     for backend in due:
-        log.info("sweeping: idle, or past its lifetime", backend=backend.backend_id)
-        kind, reason = TerminationKind.SOFT, TerminationReason.SWEPT
-        await order_termination(context.db, backend.backend_id, backend.drone_id, kind, reason)
+        log.info("terminating idle or expired backend", backend=backend.backend_id)
+    await terminate_backends(
+        db,
+        [(backend.backend_id, backend.drone_id) for backend in due],
+        TerminationKind.SOFT,
+        TerminationReason.SWEPT,
+    )
     return wait_s

@@ -1,7 +1,7 @@
-"""The account as which the embedded PostgreSQL runs, and what that account can do.
+"""The account that runs the embedded PostgreSQL, and tests of its permissions.
 
-PostgreSQL refuses to run as root. What another user can reach depends on modes, access control lists and mount
-options; so this module tries it out instead of computing it.
+PostgreSQL refuses to run as root. The permissions of another user depend on modes, access control lists and mount
+options. This module therefore tests them by running commands instead of computing them.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from plane.protocol.errors import ConfigurationError, why
+from plane.os_errors import error_reason
+from plane.protocol.errors import ConfigurationError
 
 __all__ = ["Account", "account_for"]
 
-TRY_TIMEOUT_S = 20.0
+COMMAND_TIMEOUT_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Ids of a user and its group."""
+    """The ids of a user and its group."""
 
     uid: int
     gid: int
@@ -45,11 +46,11 @@ class Account:
                 capture_output=True,
                 text=True,
                 errors="replace",
-                timeout=TRY_TIMEOUT_S,
+                timeout=COMMAND_TIMEOUT_S,
                 check=False,
             )
         except (OSError, subprocess.SubprocessError) as error:
-            return why(error)
+            return error_reason(error)
         return None if done.returncode == 0 else done.stderr.strip() or f"exit status {done.returncode}"
 
     def cannot_enter(self, folder: Path) -> str | None:
@@ -58,12 +59,12 @@ class Account:
 
     def own(self, folder: Path) -> None:
         """Give a folder to this account."""
-        # The account may have put a link in its place, if it owns the folder above.
+        # The account may have replaced the folder by a link, if it owns the parent.
         os.chown(folder, self.uid, self.gid, follow_symlinks=False)
 
 
 def account_for(data: Path) -> Account | None:
-    """Return the account for a server whose database is, or will be, in ``data``; None: the calling process's own.
+    """Return the account for a server with its database in ``data``; None: the account of this process.
 
     Raises:
         ConfigurationError: the process runs as root, and the machine has no unprivileged user.

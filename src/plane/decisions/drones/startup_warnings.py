@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 from urllib.parse import urlsplit
 
-__all__ = ["is_loopback", "is_open_to_backends", "is_unreachable_address"]
+from plane.protocol.addresses import is_loopback
+
+__all__ = ["is_open_to_backends", "is_unreachable_address"]
 
 
 def is_unreachable_address(ip: str, controller_url: str) -> bool:
@@ -23,11 +24,3 @@ def is_open_to_backends(controller_url: str, *, has_key: bool, runs_processes: b
     API keys, or on another machine, is not open to them.
     """
     return runs_processes and not has_key and is_loopback(urlsplit(controller_url).hostname or "")
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether a host is this machine's loopback interface, by address or as ``localhost``."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")

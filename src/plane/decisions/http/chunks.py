@@ -11,6 +11,7 @@ import re
 from plane.decisions.http.grammar import TOKEN, only_allowed_bytes
 from plane.decisions.http.limits import DEFAULT_LIMITS, HttpLimits
 from plane.decisions.http.protected_fields import is_protected
+from plane.protocol.errors import PlaneError
 
 __all__ = ["ChunkDecoder", "ChunkScanner", "MalformedChunks"]
 
@@ -20,7 +21,7 @@ _TRAILER = re.compile(TOKEN + rb":[^\r\n]*\Z")
 _FRAMING = re.compile(rb"(?i:(?:content-length|transfer-encoding|host):)")
 
 
-class MalformedChunks(Exception):
+class MalformedChunks(PlaneError):
     """Not a chunked body that may be passed on."""
 
 

@@ -12,6 +12,7 @@ import struct
 from typing import Final, NamedTuple
 
 from plane.decisions.http.trusted_proxies import plain_address
+from plane.protocol.errors import PlaneError
 
 __all__ = ["LARGEST_BYTES", "MalformedProxyHeader", "ProxyHeader", "read_proxy_header"]
 
@@ -41,7 +42,7 @@ _V2_FAMILIES: Final = {
 _SSL, _CLIENT_SSL = 0x20, 0x01
 
 
-class MalformedProxyHeader(Exception):
+class MalformedProxyHeader(PlaneError):
     """What came is no PROXY header."""
 
 

@@ -26,6 +26,7 @@ from plane.decisions.http.trusted_proxies import NO_CLAIMS, Claims
 from plane.decisions.routing.host_names import HostNames
 from plane.decisions.routing.referer import without_token
 from plane.decisions.routing.token_cookie import COOKIE_MARKER, TokenCookie, take_token_cookie
+from plane.protocol.errors import PlaneError
 
 __all__ = [
     "KNOWN_LIMIT",
@@ -61,7 +62,7 @@ REPEATABLE = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))
 _HTTP_2 = re.compile(rb"(?i:(?:^|[, \t])h2c(?:$|[, \t]))")
 
 
-class Refused(Exception):
+class Refused(PlaneError):
     """The request is refused with ``status``; the connection must be closed."""
 
     def __init__(self, status: int, why: str) -> None:

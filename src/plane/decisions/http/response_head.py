@@ -18,6 +18,7 @@ from plane.decisions.http.grammar import (
 )
 from plane.decisions.http.shared_origin import DROPPED_FIELDS
 from plane.decisions.http.upstream_keepalive import announced_timeout_s, repeatable_reuse_s, unrepeatable_reuse_s
+from plane.protocol.errors import PlaneError
 
 __all__ = [
     "CORS_FIELDS",
@@ -53,7 +54,7 @@ CORS_FIELDS = (
 _REFERRER_POLICY = b"\r\nReferrer-Policy: same-origin"
 
 
-class InvalidAnswer(Exception):
+class InvalidAnswer(PlaneError):
     """The backend's answer is no HTTP that may be passed on."""
 
 

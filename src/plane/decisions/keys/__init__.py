@@ -1,1 +1,1 @@
-"""Keys and their leases: who gets a key, until when, and on which drone its backend runs."""
+"""Keys and leases: connect requests, selection of drones, deadlines and renewals."""

@@ -1,7 +1,7 @@
-"""Reuse, spawn or refuse? What a connect request gets, given what the database said about its key.
+"""Reuse, spawn or refuse: the outcome of a connect request, given what the database returned for its key.
 
-The database settles races by its unique constraints; `plane.controller.api.connect` asks it and does what is
-decided here. Rules: page 3, "Connect: get or create"; errors: page 2, "Connect".
+The database settles races by its unique constraints. `plane.controller.api.connect` queries it and carries out the
+decision. Rules and errors are described in ``docs/reference/protocol/control-api.md``.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from plane.protocol.control_api import ConnectRequest
 from plane.protocol.errors import ApiErrorKind, ApiFailure
 from plane.protocol.spawn import SpawnConfig
 
-__all__ = ["HeldKey", "KeyLookup", "Reuse", "Spawn", "TryAgain", "decide", "next_fencing_token"]
+__all__ = ["HeldKey", "KeyLookup", "Retry", "Reuse", "Spawn", "decide", "next_fencing_token"]
 
 
-# Grants begin again after some seconds, or a lease.
+# After a failover, keys are granted again within seconds, or after one lease.
 GRANTS_RETRY_AFTER_S = 5
 
 
@@ -37,27 +37,37 @@ class HeldKey(msgspec.Struct, frozen=True):
 
 
 class KeyLookup(msgspec.Struct, frozen=True):
-    """What the database said: the holder, if any; whether an expired one was removed; the drone that would spawn.
+    """What is known of a key.
 
-    ``may_grant`` false: after a failover of the database a lost commit may have granted the key already.
+    Attributes:
+        held: the holder, if any.
+        removed: an expired holder was removed.
+        drone: where a backend would be spawned; None if no drone qualifies, or none is needed.
+        may_grant: false if, after a failover of the database, a lost commit may have granted the key already.
+        lease_left_s: until the holder's lease ends; None without a lease.
+        db_now_ms: the database's time, for a new holder.
+        last_fencing_token: the last one given for the key, for a new holder.
     """
 
     held: HeldKey | None
-    removed: bool
-    drone: DroneCandidate | None
+    removed: bool = False
+    drone: DroneCandidate | None = None
     may_grant: bool = True
+    lease_left_s: float | None = None
+    db_now_ms: int = 0
+    last_fencing_token: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Reuse:
-    """Answer with the backend that holds the key."""
+    """Respond with the backend that holds the key."""
 
     held: HeldKey
 
 
 @dataclass(frozen=True, slots=True)
 class Spawn:
-    """Start a backend on that drone."""
+    """Spawn a backend on the drone."""
 
     config: SpawnConfig
     cluster: str
@@ -65,14 +75,14 @@ class Spawn:
 
 
 @dataclass(frozen=True, slots=True)
-class TryAgain:
-    """The key changed hands meanwhile; look again. ``failure`` is the answer if this happens too often."""
+class Retry:
+    """The key changed hands concurrently; look it up again. ``failure`` is the response after too many attempts."""
 
     failure: ApiFailure
 
 
-def decide(request: ConnectRequest, cluster: str | None, lookup: KeyLookup) -> Reuse | Spawn | TryAgain:
-    """What to do for ``request``; ``cluster`` is the one it names, else the controller's default.
+def decide(request: ConnectRequest, cluster: str | None, lookup: KeyLookup) -> Reuse | Spawn | Retry:
+    """Return what to do for ``request``; ``cluster`` is the one it names, else the controller's default.
 
     Raises:
         ApiFailure: the request is refused.
@@ -86,8 +96,8 @@ def decide(request: ConnectRequest, cluster: str | None, lookup: KeyLookup) -> R
             check_identity(request)
         return Reuse(held)
     if held is not None and not lookup.removed:
-        # Renewed between being read and being deleted, or removed by another connect.
-        return TryAgain(ApiFailure(409, ApiErrorKind.FAILED_TO_REMOVE_KEY, "Failed to remove lock."))
+        # It was renewed between the read and the delete, or removed by another connect.
+        return Retry(ApiFailure(409, ApiErrorKind.FAILED_TO_REMOVE_KEY, "Failed to remove lock."))
     config = request.spawn_config
     if config is None:
         raise ApiFailure(
@@ -105,7 +115,7 @@ def decide(request: ConnectRequest, cluster: str | None, lookup: KeyLookup) -> R
         raise ApiFailure(
             503,
             ApiErrorKind.FAILED_TO_ACQUIRE_KEY,
-            "The database has failed over: no new key is granted until leases that it may have lost have ended. Retry.",
+            "The database has failed over: no key is granted until leases that it may have lost have expired. Retry.",
             retry_after_s=GRANTS_RETRY_AFTER_S,
         )
     if lookup.drone is None:
@@ -119,5 +129,5 @@ def decide(request: ConnectRequest, cluster: str | None, lookup: KeyLookup) -> R
 
 
 def next_fencing_token(db_now_ms: int, last: int | None) -> int:
-    """The database's time in ms, and above any earlier token of the same key."""
+    """Return the database's time in ms, raised above any earlier token of the same key."""
     return db_now_ms if last is None else max(db_now_ms, last + 1)

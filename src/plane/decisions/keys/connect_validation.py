@@ -1,7 +1,6 @@
-"""Which connect requests are refused before the database is asked: limits on the size and kind of every field.
+"""Validation of connect requests before they reach the database: size and content of every field.
 
-Called by `plane.controller.api.connect`. The types have been checked by then; a refusal names the field by
-its path. Rows A13 and A20 of page 7.
+Called by `plane.controller.api.connect` after decoding, which checks the types. A refusal names the path of the field.
 """
 
 from __future__ import annotations
@@ -18,14 +17,14 @@ from plane.protocol.spawn import SpawnConfig
 
 __all__ = ["check_connect_request", "check_identity"]
 
-# The database's columns.
-TEXT_LIMIT = 255
-# `auth` travels in a header, escaped to ASCII; servers commonly refuse heads of more than 16 KiB in all.
-AUTH_LIMIT_BYTES = 8 * 1024
+# Of the database's columns.
+MAX_TEXT_LENGTH = 255
+# `auth` is sent in a header, escaped to ASCII; servers commonly refuse request heads of more than 16 KiB.
+MAX_AUTH_BYTES = 8 * 1024
 # A hundred years: beyond any use, within PostgreSQL's range.
-SECONDS_LIMIT = 100 * 365 * 24 * 3600
+MAX_SECONDS = 100 * 365 * 24 * 3600
 
-# What a header value may have and every proxy passes on: RFC 9110, section 5.5, without obs-text.
+# Characters that are valid in a header value and that every proxy forwards: RFC 9110, section 5.5, without obs-text.
 _HEADER_SAFE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e\t]*[\x21-\x7e])?")
 
 
@@ -34,10 +33,10 @@ def _refuse(path: str, reason: str) -> ApiFailure:
 
 
 def check_connect_request(request: ConnectRequest) -> None:
-    """Return if the request may be tried.
+    """Validate a request.
 
     Raises:
-        ApiFailure: 400, with the path of the field and what it may be.
+        ApiFailure: 400, with the path of the field and the rule.
     """
     if request.key is not None:
         _check_text("key.name", request.key.name)
@@ -48,12 +47,12 @@ def check_connect_request(request: ConnectRequest) -> None:
         if request.user and not _HEADER_SAFE.fullmatch(request.user):
             raise _refuse(
                 "user",
-                "may have printable ASCII only, since it travels in a header; put other text into `auth`",
+                "may have printable ASCII only, since it is sent in a header; put other text into `auth`",
             )
     if request.auth:
         _check_json("auth", request.auth)
-        if len(codec.encode(request.auth)) > AUTH_LIMIT_BYTES:
-            raise _refuse("auth", f"at most {AUTH_LIMIT_BYTES} bytes of JSON are allowed")
+        if len(codec.encode(request.auth)) > MAX_AUTH_BYTES:
+            raise _refuse("auth", f"at most {MAX_AUTH_BYTES} bytes of JSON are allowed")
     if request.spawn_config is not None:
         _check_spawn_config(request.spawn_config)
         if request.spawn_config.use_static_token:
@@ -61,7 +60,7 @@ def check_connect_request(request: ConnectRequest) -> None:
 
 
 def check_identity(request: ConnectRequest) -> None:
-    """Refuse an identity for a backend with a static token, which all clients share: the backend would not receive it.
+    """Refuse an identity for a backend with a static token: its clients share the token, so it receives no identity.
 
     Raises:
         ApiFailure: 400, with the name of the field.
@@ -108,19 +107,19 @@ def _named(path: str, check: Any, value: str) -> None:
 
 
 def _check_text(path: str, value: str) -> None:
-    if len(value) > TEXT_LIMIT:
-        raise _refuse(path, f"has {len(value)} characters; at most {TEXT_LIMIT} are allowed")
+    if len(value) > MAX_TEXT_LENGTH:
+        raise _refuse(path, f"has {len(value)} characters; at most {MAX_TEXT_LENGTH} are allowed")
     if "\0" in value:
         raise _refuse(path, "must not contain NUL")
 
 
 def _check_seconds(path: str, value: int | None, *, least: int) -> None:
-    if value is not None and not least <= value <= SECONDS_LIMIT:
-        raise _refuse(path, f"must be from {least} to {SECONDS_LIMIT} seconds")
+    if value is not None and not least <= value <= MAX_SECONDS:
+        raise _refuse(path, f"must be from {least} to {MAX_SECONDS} seconds")
 
 
 def _check_json(path: str, value: Any) -> None:
-    """PostgreSQL's jsonb cannot hold NUL."""
+    """Refuse NUL, which PostgreSQL's jsonb cannot store."""
     if b"\\u0000" not in codec.encode(value):
         return
     for where, text in _texts(path, value):
@@ -129,7 +128,10 @@ def _check_json(path: str, value: Any) -> None:
 
 
 def _texts(path: str, value: Any) -> Iterator[tuple[str, str]]:
-    """Every string in a JSON value, names of members included, with its path. No recursion: it may be deep."""
+    """Yield every string in a JSON value, including names of members, with its path.
+
+    Iteratively, since it may be deep.
+    """
     todo = [(path, value)]
     while todo:
         where, item = todo.pop()

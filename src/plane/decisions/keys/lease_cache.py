@@ -1,8 +1,8 @@
-"""Which keys are held for certain, so that a connect need not ask for more than their holder?
+"""Keys that are certainly held, so that a connect queries only their holder.
 
-A key whose lease was seen to end at some time is held until then, unless its backend ends before; leases are only ever
-extended. `plane.controller.batched_statements` remembers what the database says and hears of ends; the database still
-has the last word, so a mistake here costs a round trip and nothing else.
+A key whose lease was seen to end at some time is held until then, unless its backend ends before: leases are only ever
+extended. `plane.controller.connect_statements` records what the database returns and removes ended backends. The
+database still has the last word: a wrong entry costs one round trip and nothing else.
 """
 
 from __future__ import annotations
@@ -11,37 +11,37 @@ from collections import OrderedDict
 
 from plane.protocol.keys import KeyConfig
 
-__all__ = ["KEYS_LIMIT", "HeldKeys"]
+__all__ = ["MAX_KEYS", "LeaseCache"]
 
-# Beyond that the ones seen least lately are forgotten.
-KEYS_LIMIT = 100_000
+# Beyond this number the least recently recorded keys are forgotten.
+MAX_KEYS = 100_000
 
 
-class HeldKeys:
-    """What one controller knows of keys. Times in seconds, monotonic."""
+class LeaseCache:
+    """The leases that one controller has seen. Times in seconds, monotonic."""
 
-    def __init__(self, limit: int = KEYS_LIMIT) -> None:
-        self._limit = limit
-        # By namespace and name: the holder, and until when at least.
+    def __init__(self, max_keys: int = MAX_KEYS) -> None:
+        self._max_keys = max_keys
+        # By namespace and name: the holder, and the earliest possible end of its lease.
         self._held: OrderedDict[tuple[str, str], tuple[str, float]] = OrderedDict()
         self._key_of: dict[str, tuple[str, str]] = {}
 
-    def holds(self, key: KeyConfig, now_s: float) -> bool:
-        """Whether somebody has the key for certain."""
+    def is_held(self, key: KeyConfig, now_s: float) -> bool:
+        """Return whether some backend certainly holds the key."""
         held = self._held.get((key.namespace, key.name))
         return held is not None and now_s < held[1]
 
-    def saw(self, key: KeyConfig, backend_id: str, until_s: float) -> None:
-        """The backend has the key, and its lease ends then or later."""
+    def record(self, key: KeyConfig, backend_id: str, until_s: float) -> None:
+        """Note that the backend holds the key until ``until_s`` or later."""
         name = (key.namespace, key.name)
         self._forget(name)
         self._held[name] = (backend_id, until_s)
         self._key_of[backend_id] = name
-        if len(self._held) > self._limit:
+        if len(self._held) > self._max_keys:
             self._forget(next(iter(self._held)))
 
-    def ended(self, backend_id: str) -> None:
-        """The backend is terminated: its key is free."""
+    def remove_backend(self, backend_id: str) -> None:
+        """Note that the backend is terminated, which frees its key."""
         if name := self._key_of.get(backend_id):
             self._forget(name)
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import re
 
+from plane.protocol.errors import PlaneError
+
 __all__ = ["AmbiguousPath", "routed_path"]
 
 # What the paths of the API and the names in them (clusters, drones, backends) are made of.
@@ -18,7 +20,7 @@ _SEGMENT = r"/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._~:@\[\]-]+"
 _PATH = re.compile(rf"/|(?:{_SEGMENT})+")
 
 
-class AmbiguousPath(Exception):
+class AmbiguousPath(PlaneError):
     """The path may mean different things to different servers. The message is for the client."""
 
 

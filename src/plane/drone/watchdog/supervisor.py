@@ -20,6 +20,7 @@ import structlog
 
 from plane import timing
 from plane.drone.watchdog.messages import Hold, Message, Release, Tick, encode
+from plane.protocol.errors import PlaneError
 from plane.runtime.base import DeadlinesNotEnforced
 from plane.runtime.kill_target import KillTarget
 from plane.runtime.process.child_process import ChildProcess
@@ -216,7 +217,7 @@ class WatchdogSupervisor:
             log.warning("watchdog not recorded beside the state store; the next drone cannot end it", error=str(error))
 
 
-class _Silent(Exception):
+class _Silent(PlaneError):
     """The watchdog does not respond."""
 
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from plane.protocol.errors import ConfigurationError, PlaneError, why
+from plane.os_errors import error_reason
+from plane.protocol.errors import ConfigurationError, PlaneError
 from plane.proxy.certificates.account_key import AccountKey
 from plane.proxy.certificates.tls import Certificate, read_certificate
 from plane.settings import AcmeSettings
@@ -51,7 +52,7 @@ def trusted_by(settings: AcmeSettings) -> ssl.SSLContext:
         try:
             context.load_verify_locations(settings.ca_file)
         except (OSError, ssl.SSLError) as error:
-            raise ConfigurationError(f"--acme-ca: {settings.ca_file} cannot be used: {why(error)}") from None
+            raise ConfigurationError(f"--acme-ca: {settings.ca_file} cannot be used: {error_reason(error)}") from None
     return context
 
 
@@ -93,7 +94,7 @@ class AcmeOrders:
         try:
             client = self._client()
         except OSError as error:
-            raise OrderFailed(f"the account's key cannot be used: {why(error)}") from error
+            raise OrderFailed(f"the account's key cannot be used: {error_reason(error)}") from error
         async with client:
             order = _Order(client, self._settings.email, set_txt, has_contact=self._has_contact)
             try:

@@ -18,6 +18,7 @@ import dns.rdatatype
 import dns.resolver
 import structlog
 
+from plane.protocol.errors import PlaneError
 from plane.timing import TXT_FIXED_WAIT_S, TXT_POLL_INTERVAL_S, TXT_QUERY_TIMEOUT_S, TXT_VISIBLE_TIMEOUT_S
 
 __all__ = ["system_resolver", "until_visible"]
@@ -30,7 +31,7 @@ CNAMES_LIMIT = 8
 log = structlog.get_logger("plane.proxy")
 
 
-class _NotFound(Exception):
+class _NotFound(PlaneError):
     """The zone's name servers have no addresses."""
 
 

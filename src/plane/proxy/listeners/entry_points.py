@@ -11,7 +11,8 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from plane.protocol.errors import ConfigurationError, why_no_port
+from plane.os_errors import port_error_reason
+from plane.protocol.errors import ConfigurationError
 from plane.proxy.certificates.tls import CertificateHolder
 from plane.proxy.data_plane.lost_peers import notice_lost_peer
 from plane.proxy.listeners.entry_point import EntryPoint
@@ -67,7 +68,7 @@ class EntryPoints:
                     )
             except OSError as error:
                 # Another program listened between the bind and this call.
-                raise ConfigurationError(f"port {self.http_port} {why_no_port(error)}") from error
+                raise ConfigurationError(f"port {self.http_port} {port_error_reason(error)}") from error
 
     async def open_https(self, service: ProxyService, certificates: CertificateHolder) -> None:
         """Accept TLS once there is a certificate.
@@ -83,7 +84,7 @@ class EntryPoints:
             try:
                 bound.listen(ACCEPT_BACKLOG)
             except OSError as error:
-                raise ConfigurationError(f"port {self.https_port} {why_no_port(error)}") from error
+                raise ConfigurationError(f"port {self.https_port} {port_error_reason(error)}") from error
             self._open.append(HandshakePort(bound, service, EntryPoint.TLS, certificates.context))
 
     def close(self) -> None:
@@ -122,7 +123,9 @@ def bind(host: str, port: int, flag: str, processes: int = 1) -> list[socket.soc
     except OSError as error:
         for listening in bound:
             listening.close()
-        raise ConfigurationError(f"port {port} on {host} {why_no_port(error)}; choose another with {flag}") from error
+        raise ConfigurationError(
+            f"port {port} on {host} {port_error_reason(error)}; choose another with {flag}"
+        ) from error
     return bound
 
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 
 import structlog
 
-from plane.decisions.reconnect_backoff import ReconnectBackoff
+from plane.decisions.retry import ReconnectBackoff
 from plane.decisions.routing.worker_coalescing import KEEPALIVE_INTERVAL_S, WorkerMerge
 from plane.protocol.proxy_messages import MessageFromProxy, MessageToProxy, RouteInfoRequest, RouteInfoResponse
 from plane.proxy.listeners.entry_points import EntryPoints

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from plane.protocol import codec
-from plane.protocol.logs import PAGE_LIMIT_BYTES, LogLine
+from plane.protocol.logs import MAX_PAGE_BYTES, LogLine
 
 __all__ = ["LINE_LIMIT_BYTES", "LogFiles", "page_of"]
 
@@ -101,11 +101,11 @@ def page_of(lines: Iterable[LogLine]) -> list[LogLine]:
     size = 0
     for line in lines:
         length = len(codec.encode(line)) + 1
-        if not page and length > PAGE_LIMIT_BYTES:
+        if not page and length > MAX_PAGE_BYTES:
             # JSON escapes take up to six bytes for one.
-            return [LogLine(line.time_ns, line.text[: PAGE_LIMIT_BYTES // 7] + "…")]
+            return [LogLine(line.time_ns, line.text[: MAX_PAGE_BYTES // 7] + "…")]
         size += length
-        if size > PAGE_LIMIT_BYTES:
+        if size > MAX_PAGE_BYTES:
             break
         page.append(line)
     return page
@@ -146,7 +146,7 @@ def _lines_after(path: Path, after_ns: int) -> list[LogLine]:
             file.seek(low)
             if low:
                 file.readline()
-            rows = file.read(4 * LINE_LIMIT_BYTES + PAGE_LIMIT_BYTES + LINE_LIMIT_BYTES).split(b"\n")[:-1]
+            rows = file.read(4 * LINE_LIMIT_BYTES + MAX_PAGE_BYTES + LINE_LIMIT_BYTES).split(b"\n")[:-1]
     except FileNotFoundError:
         return []
     return [

@@ -14,7 +14,7 @@ from plane.protocol.spawn import Network, ProcessExecutable
 from plane.runtime.process.launch import BubblewrapPlan, LaunchPlan, command_line, supervisor_environment
 from plane.runtime.process.visible_files import FileView
 
-__all__ = ["bubblewrap_plan", "bubblewrap_works"]
+__all__ = ["BWRAP", "bubblewrap_plan", "bubblewrap_works"]
 
 PROBE_TIMEOUT_S = 5.0
 # Found in the drone's own PATH. If it is missing, the first start reports the name.

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from plane import timing
 from plane.decisions.database.clock import (
-    OTHERS_WAIT_S,
-    READING_LIMIT_S,
+    CONFIRMATION_VALID_S,
+    MAX_READING_S,
+    PEER_WAIT_S,
     TOLERANCE_S,
-    TRUSTED_FOR_S,
     ClockAction,
     ClockReading,
     DatabaseClock,
@@ -103,7 +103,7 @@ def test_a_new_controller_of_the_same_boot_goes_by_what_the_former_one_read() ->
 def test_one_of_another_boot_goes_by_what_was_confirmed_lately(boot: str) -> None:
     last = LastConfirmation(START_S, "another" if boot else "", 999.0)
     clock = DatabaseClock(boot)
-    assert clock.read(reading(TRUSTED_FOR_S - 0.5), last).action is ClockAction.CONFIRM
+    assert clock.read(reading(CONFIRMATION_VALID_S - 0.5), last).action is ClockAction.CONFIRM
 
 
 def test_where_nobody_has_watched_all_that_time_counts_as_a_step_once() -> None:
@@ -112,7 +112,7 @@ def test_where_nobody_has_watched_all_that_time_counts_as_a_step_once() -> None:
     shifts = [verdict for verdict in actions if verdict.action is ClockAction.SHIFT]
     assert [verdict.action for verdict in actions[:4]] == [ClockAction.WAIT] * 4
     assert not shifts[0].measured
-    assert shifts[0].step_s == pytest.approx(100 + OTHERS_WAIT_S, abs=1.1)
+    assert shifts[0].step_s == pytest.approx(100 + PEER_WAIT_S, abs=1.1)
     # The shift confirms the clock as of that reading.
     confirmed = LastConfirmation(START_S + 107, None, None)
     assert clock.read(reading(108), confirmed).action is ClockAction.CONFIRM
@@ -132,12 +132,12 @@ def test_a_clock_that_runs_is_never_found_to_step(readings: list[tuple[float, fl
         steady_s += took_s
 
 
-@given(st.floats(-1e5, 1e5).filter(lambda step_s: abs(step_s) > TOLERANCE_S + 2.1), st.floats(0, READING_LIMIT_S))
+@given(st.floats(-1e5, 1e5).filter(lambda step_s: abs(step_s) > TOLERANCE_S + 2.1), st.floats(0, MAX_READING_S))
 def test_no_larger_step_is_let_pass(step_s: float, took_s: float) -> None:
     assert watching().read(reading(1, step_s, took_s), NEVER).action is not ClockAction.CONFIRM
 
 
 def test_what_is_trusted_is_less_than_a_lease_leaves() -> None:
     between_s = timing.KEY_LEASE_S - timing.KEY_HARD_TERMINATE_AFTER_S
-    assert timing.CLOCK_POLL_INTERVAL_S < TRUSTED_FOR_S
-    assert between_s > TRUSTED_FOR_S + TOLERANCE_S
+    assert timing.CLOCK_POLL_INTERVAL_S < CONFIRMATION_VALID_S
+    assert between_s > CONFIRMATION_VALID_S + TOLERANCE_S

@@ -4,7 +4,7 @@ import pytest
 
 from plane.decisions.database.server_folders import (
     data_candidates,
-    leftover_copies,
+    orphaned_copies,
     program_candidates,
     socket_candidates,
 )
@@ -23,4 +23,4 @@ def test_each_folder_is_tried_once_and_tmpdir_is_one_of_them(candidates: object)
 def test_copies_of_other_versions_and_unfinished_ones_are_leftovers() -> None:
     current = "plane-postgresql-18.6-aa"
     others = ["plane-postgresql-17.1-bb", f"{current}.unfinished-1", "plane-postgresql-18.6-cc"]
-    assert leftover_copies([*others, current, "plane-postgres-data", "x"], current) == sorted(others)
+    assert orphaned_copies([*others, current, "plane-postgres-data", "x"], current) == sorted(others)

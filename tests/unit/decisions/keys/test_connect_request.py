@@ -1,4 +1,4 @@
-"""Reuse, spawn or refuse: the table of page 3, "Connect: get or create", case by case."""
+"""Every outcome of a connect request."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from msgspec.structs import replace
 from plane.decisions.keys.connect_request import (
     HeldKey,
     KeyLookup,
+    Retry,
     Reuse,
     Spawn,
-    TryAgain,
     decide,
     next_fencing_token,
 )
@@ -28,7 +28,7 @@ from plane.protocol.times import DroneTime
 
 DRONE = DroneCandidate(drone_id=1, name="dr-a", local_time=DroneTime(1000))
 WANTED = ConnectRequest(key=KeyConfig("k", tag="t"), spawn_config=SpawnConfig(executable={"image": "i"}))
-ONLY_IF_HELD = ConnectRequest(key=KeyConfig("k", tag="t"))
+WITHOUT_SPAWN = ConnectRequest(key=KeyConfig("k", tag="t"))
 
 
 def held(*, tag: str = "t", live: bool = True) -> HeldKey:
@@ -53,55 +53,55 @@ def refusal(request: ConnectRequest, cluster: str | None, found: KeyLookup) -> t
     return caught.value.status, caught.value.kind
 
 
-def test_a_live_holder_with_the_same_tag_is_reused_even_without_a_cluster() -> None:
-    assert decide(ONLY_IF_HELD, None, lookup(held())) == Reuse(held())
+def test_live_holder_with_the_same_tag_is_reused_even_without_a_cluster() -> None:
+    assert decide(WITHOUT_SPAWN, None, lookup(held())) == Reuse(held())
 
 
-def test_a_live_holder_with_another_tag_is_a_conflict() -> None:
+def test_live_holder_with_another_tag_is_a_conflict() -> None:
     assert refusal(WANTED, "c", lookup(held(tag="other"))) == (409, ApiErrorKind.KEY_HELD)
 
 
 @pytest.mark.parametrize("identity", [{"user": "ann"}, {"auth": {"role": "x"}}])
-def test_a_holder_with_a_static_token_takes_no_identity(identity: dict[str, Any]) -> None:
+def test_holder_with_a_static_token_takes_no_identity(identity: dict[str, Any]) -> None:
     holder = replace(held(), static_token="s.x")
-    request = replace(ONLY_IF_HELD, **identity)
+    request = replace(WITHOUT_SPAWN, **identity)
     assert decide(request, "c", lookup(held())) == Reuse(held())
     with pytest.raises(ApiFailure, match=f"^{next(iter(identity))}: .*static token") as caught:
         decide(request, "c", lookup(holder))
     assert caught.value.status == 400
-    assert decide(ONLY_IF_HELD, "c", lookup(holder)) == Reuse(holder)
+    assert decide(WITHOUT_SPAWN, "c", lookup(holder)) == Reuse(holder)
 
 
-def test_an_expired_holder_that_was_removed_is_replaced() -> None:
+def test_expired_holder_that_was_removed_is_replaced() -> None:
     decision = decide(WANTED, "c", lookup(held(live=False), removed=True))
     assert isinstance(decision, Spawn)
     assert decision.drone == DRONE
 
 
-def test_an_expired_holder_that_was_not_removed_was_renewed_meanwhile() -> None:
+def test_expired_holder_that_was_not_removed_leads_to_a_retry() -> None:
     decision = decide(WANTED, "c", lookup(held(live=False)))
-    assert isinstance(decision, TryAgain)
+    assert isinstance(decision, Retry)
     assert (decision.failure.status, decision.failure.kind) == (409, ApiErrorKind.FAILED_TO_REMOVE_KEY)
 
 
-def test_the_tag_of_an_expired_holder_does_not_matter() -> None:
+def test_tag_of_an_expired_holder_does_not_matter() -> None:
     assert isinstance(decide(WANTED, "c", lookup(held(tag="other", live=False), removed=True)), Spawn)
 
 
-def test_no_holder_and_no_spawn_config() -> None:
-    assert refusal(ONLY_IF_HELD, "c", lookup()) == (409, ApiErrorKind.KEY_UNHELD_NO_SPAWN_CONFIG)
+def test_free_key_without_a_spawn_config_is_refused() -> None:
+    assert refusal(WITHOUT_SPAWN, "c", lookup()) == (409, ApiErrorKind.KEY_UNHELD_NO_SPAWN_CONFIG)
 
 
-def test_no_cluster_anywhere() -> None:
+def test_request_without_any_cluster_is_refused() -> None:
     assert refusal(WANTED, None, lookup()) == (400, ApiErrorKind.NO_CLUSTER_PROVIDED)
 
 
-def test_no_drone_fits() -> None:
+def test_request_is_refused_if_no_drone_qualifies() -> None:
     assert refusal(WANTED, "c", lookup(drone=None)) == (500, ApiErrorKind.NO_DRONE_AVAILABLE)
 
 
 @given(st.integers(0, 2**40), st.none() | st.integers(0, 2**40))
-def test_fencing_tokens_rise_whatever_the_clock_does(now_ms: int, last: int | None) -> None:
+def test_fencing_tokens_rise_even_if_the_clock_steps_back(now_ms: int, last: int | None) -> None:
     token = next_fencing_token(now_ms, last)
     assert token >= now_ms
     assert last is None or token > last

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plane.decisions.keys.connect_validation import AUTH_LIMIT_BYTES, check_connect_request
+from plane.decisions.keys.connect_validation import MAX_AUTH_BYTES, check_connect_request
 from plane.protocol import codec
 from plane.protocol.control_api import ConnectRequest
 from plane.protocol.errors import ApiFailure
@@ -56,7 +56,7 @@ def test_the_usual_passes() -> None:
         ("user", "line\nbreak", "printable ASCII"),
         ("user", "José", "printable ASCII"),
         ("user", " ann", "printable ASCII"),
-        ("auth", {"x": "y" * AUTH_LIMIT_BYTES}, "bytes"),
+        ("auth", {"x": "y" * MAX_AUTH_BYTES}, "bytes"),
         ("spawn_config.id", "Bad_Name", "position 0"),
         ("spawn_config.id", "", "empty"),
         ("spawn_config.id", "x" * 46, "too long"),

@@ -1,12 +1,11 @@
-"""One lease, as a script of times and answers in and actions out (page 4, "Keys"; A2)."""
+"""A lease as a script: times and responses in, actions out."""
 
 from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plane.decisions.keys.lease import KeyLease, LeaseAction
-from plane.decisions.keys.lease_deadlines import lease_deadlines
+from plane.decisions.keys.lease import KeyLease, LeaseAction, lease_deadlines
 from plane.protocol.times import DroneTime
 
 RENEW, SOFT, HARD = LeaseAction.RENEW, LeaseAction.TERMINATE_SOFT, LeaseAction.TERMINATE_HARD
@@ -20,7 +19,7 @@ def lease() -> KeyLease:
     return KeyLease(lease_deadlines(at(0)))
 
 
-def test_renewed_in_time_it_goes_on() -> None:
+def test_lease_that_is_renewed_in_time_continues() -> None:
     key = lease()
     assert key.due(at(29.9)) == []
     assert key.wake_at() == at(30)
@@ -31,14 +30,14 @@ def test_renewed_in_time_it_goes_on() -> None:
     assert key.due(at(60)) == [RENEW]
 
 
-def test_a_new_connection_asks_again() -> None:
+def test_renewal_is_requested_again_on_a_new_connection() -> None:
     key = lease()
     assert key.due(at(30)) == [RENEW]
     key.connected()
     assert key.due(at(32)) == [RENEW]
 
 
-def test_without_an_answer_it_ends_softly_then_hard_each_once() -> None:
+def test_lease_without_a_response_ends_softly_then_hard_each_once() -> None:
     key = lease()
     key.due(at(30))
     assert key.wake_at() == at(40)
@@ -50,7 +49,7 @@ def test_without_an_answer_it_ends_softly_then_hard_each_once() -> None:
     assert key.wake_at() is None
 
 
-def test_a2_a_refused_renewal_ends_at_the_deadlines_it_has() -> None:
+def test_refused_renewal_keeps_the_deadlines_of_the_lease() -> None:
     key = lease()
     key.due(at(30))
     key.refused()
@@ -59,12 +58,12 @@ def test_a2_a_refused_renewal_ends_at_the_deadlines_it_has() -> None:
     assert key.due(at(50)) == [HARD]
 
 
-def test_after_a_long_suspend_only_the_hard_end_is_left() -> None:
+def test_only_the_hard_end_is_due_after_a_long_suspend() -> None:
     assert lease().due(at(120)) == [HARD]
 
 
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=30))
-def test_no_key_outlives_its_lease_whenever_one_looks(times: list[float]) -> None:
+def test_no_key_outlives_its_lease_whenever_it_is_polled(times: list[float]) -> None:
     key = lease()
     done = [action for time in sorted(times) for action in key.due(at(time))]
     if max(times) >= 50:
@@ -72,3 +71,10 @@ def test_no_key_outlives_its_lease_whenever_one_looks(times: list[float]) -> Non
     assert done.count(HARD) <= 1
     assert done.count(SOFT) <= 1
     assert done == sorted(done, key=[RENEW, SOFT, HARD].index)
+
+
+def test_hard_deadline_is_fifty_seconds_after_the_start_of_the_first_lease_too() -> None:
+    deadlines = lease_deadlines(DroneTime(1000))
+    assert deadlines.renew_at == DroneTime(31_000)
+    assert deadlines.soft_terminate_at == DroneTime(41_000)
+    assert deadlines.hard_terminate_at == DroneTime(51_000)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plane.protocol import codec
-from plane.protocol.logs import PAGE_LIMIT_BYTES, LogLine
+from plane.protocol.logs import MAX_PAGE_BYTES, LogLine
 from plane.runtime.logs.files import LINE_LIMIT_BYTES, LogFiles
 
 LINES = st.lists(st.binary(max_size=300).filter(lambda line: b"\n" not in line), max_size=200)
@@ -18,7 +18,7 @@ def read_all(files: LogFiles) -> list[LogLine]:
     """Read page after page."""
     lines: list[LogLine] = []
     while page := files.read(lines[-1].time_ns if lines else None, None):
-        assert len(codec.encode(page)) <= PAGE_LIMIT_BYTES + 2
+        assert len(codec.encode(page)) <= MAX_PAGE_BYTES + 2
         lines += page
     return lines
 
@@ -66,7 +66,7 @@ def test_long_lines_are_cut_and_control_characters_replaced(tmp_path: Path) -> N
     assert [len(text) for text in texts[:2]] == [LINE_LIMIT_BYTES, 5]
     assert texts[2:] == ["a�b\tc\x1b[0m", "ü", "�"]
     files.append([b"\x1b" * LINE_LIMIT_BYTES])
-    assert len(codec.encode(files.read(read_all(files)[-2].time_ns, None))) <= PAGE_LIMIT_BYTES
+    assert len(codec.encode(files.read(read_all(files)[-2].time_ns, None))) <= MAX_PAGE_BYTES
 
 
 def test_a_line_cut_by_a_crash_hides_no_other_line(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""`plane doctor`: checks a machine and a configuration, before and after the start. `examination.examine` runs it."""
