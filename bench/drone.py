@@ -171,7 +171,7 @@ async def compare_starts(folder: Path, engine: Path, image: str, hand: list[floa
 
 
 async def by_hand(engine: Path, image: str) -> float:
-    """Milliseconds from `docker run` until the published port answers HTTP."""
+    """Milliseconds from `docker run` until the published port responds to HTTP."""
     docker = ["docker", "-H", f"unix://{engine}"]
 
     async def run(*arguments: str) -> str:
@@ -208,7 +208,7 @@ async def bench_processes(folder: Path) -> None:
 
 
 async def process_by_hand() -> float:
-    """Milliseconds until a process that was started by hand answers HTTP."""
+    """Milliseconds until a process that was started by hand responds to HTTP."""
     port = free_port()
     start = time.perf_counter()
     process = subprocess.Popen(SERVER_COMMAND, env={**os.environ, "PORT": str(port)})
@@ -242,13 +242,13 @@ def free_port() -> int:
 
 
 async def open_after(port: int, after_s: float, opened: asyncio.Future[float]) -> asyncio.Server:
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
         writer.close()
 
     await asyncio.sleep(after_s)
-    server = await asyncio.start_server(answer, "127.0.0.1", port)
+    server = await asyncio.start_server(respond, "127.0.0.1", port)
     opened.set_result(time.perf_counter())
     return server
 

@@ -20,24 +20,24 @@ LIMIT_S = 0.3
 
 
 class Engine:
-    """Answers what ``reply`` does, and nothing else until ``thawed``, when it says that there is no such thing."""
+    """Responds with what ``reply`` returns. If that is None, it waits until ``thawed`` and responds 404."""
 
     def __init__(self, socket: Path) -> None:
         self.socket = socket
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.reply: Callable[[web.Request], web.Response | None] = lambda request: None
         self.thawed = asyncio.Event()
 
-    async def answer(self, request: web.Request) -> web.StreamResponse:
-        self.asked.append(f"{request.method} {request.path}")
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        self.requests.append(f"{request.method} {request.path}")
         if reply := self.reply(request):
             return reply
         await self.thawed.wait()
         return web.json_response({"message": "no such thing"}, status=404)
 
-    async def until_asked(self, what: str) -> None:
+    async def until_requested(self, what: str) -> None:
         async with asyncio.timeout(20):
-            while what not in self.asked:
+            while what not in self.requests:
                 await asyncio.sleep(0.01)
 
 
@@ -45,7 +45,7 @@ class Engine:
 async def engine(tmp_path: Path) -> AsyncIterator[Engine]:
     it = Engine(tmp_path / "docker.sock")
     app = web.Application()
-    app.router.add_route("*", "/{path:.*}", it.answer)
+    app.router.add_route("*", "/{path:.*}", it.handle)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     await web.UnixSite(runner, it.socket).start()
@@ -62,7 +62,7 @@ async def docker(engine: Engine, tmp_path: Path) -> AsyncIterator[DockerRuntime]
         defaults=ContainerDefaults(drone="dr-test", cluster="test"),
         call_timeout_s=LIMIT_S,
     )
-    await runtime.start(RuntimeListener(lambda *told: None))
+    await runtime.start(RuntimeListener(lambda *exited: None))
     try:
         yield runtime
     finally:
@@ -73,7 +73,7 @@ async def docker(engine: Engine, tmp_path: Path) -> AsyncIterator[DockerRuntime]
 
 async def test_a_hanging_engine_is_not_available(engine: Engine) -> None:
     assert await engine_is_available(engine.socket, LIMIT_S) is False
-    assert engine.asked == ["GET /version"]
+    assert engine.requests == ["GET /version"]
 
 
 async def test_each_call_times_out_with_its_operation_and_timeout(engine: Engine) -> None:
@@ -98,13 +98,13 @@ async def test_a_failed_start_removes_its_container_later(engine: Engine, tmp_pa
     async with docker(engine, tmp_path) as runtime:
         with pytest.raises(BackendFailed, match=r"request to create the container"):
             await runtime.spawn(SpawnRequest("b", {"image": "x"}))
-        await engine.until_asked("DELETE /containers/plane-b")
-        # It was not told to be running, so there is nothing to end.
+        await engine.until_requested("DELETE /containers/plane-b")
+        # The start failed, so there is nothing to terminate.
         assert await runtime.terminate("b", hard=True) is False
 
 
 async def test_output_is_readable_while_it_is_being_stored(engine: Engine, tmp_path: Path) -> None:
-    """A container has ended, and the engine takes its time to give its output to be kept."""
+    """A container has ended, and the engine is slow to return its output."""
     status = "running"
 
     def reply(request: web.Request) -> web.Response | None:
@@ -114,7 +114,7 @@ async def test_output_is_readable_while_it_is_being_stored(engine: Engine, tmp_p
             case "POST", "/containers/plane-b/kill":
                 return web.json_response({"message": "not running"}, status=409)
             case "GET", "/containers/plane-b/logs" if "since" in request.query:
-                text = b"2026-01-01T00:00:00.000000001Z it goes on\n"
+                text = b"2026-01-01T00:00:00.000000001Z a line\n"
                 return web.Response(body=b"\1\0\0\0" + len(text).to_bytes(4, "big") + text)
         return None
 
@@ -123,9 +123,9 @@ async def test_output_is_readable_while_it_is_being_stored(engine: Engine, tmp_p
         assert (await runtime.adopt("b", None)).running
         status = "exited"
         await runtime.terminate("b", hard=True)
-        await engine.until_asked("GET /containers/plane-b/logs")
+        await engine.until_requested("GET /containers/plane-b/logs")
         page = await runtime.read_logs("b", 1, None, 0)
-        assert ([line.text for line in page.lines], page.ended) == (["it goes on"], False)
+        assert ([line.text for line in page.lines], page.ended) == (["a line"], False)
 
 
 async def test_adoption_fails_while_the_engine_hangs(engine: Engine, tmp_path: Path) -> None:

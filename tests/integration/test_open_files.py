@@ -18,7 +18,7 @@ async def test_a_backend_does_not_inherit_the_raised_limit(monkeypatch: pytest.M
     monkeypatch.setattr(fd_limit, "_INHERITED", 256)
     ended: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
     runtime = ProcessRuntime(LogCollector(), bubblewrap=False)
-    await runtime.start(RuntimeListener(lambda *told: ended.set_result(told[2])))
+    await runtime.start(RuntimeListener(lambda *exited: ended.set_result(exited[2])))
     try:
         assert fd_limit.raise_fd_limit() == before[1]
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (before[1], before[1])

@@ -59,7 +59,7 @@ async def runtime(folder: Path | None = None, **options: Any) -> AsyncIterator[P
 
 
 async def test_bursts_of_two_drones_share_no_port(bubblewrap: bool) -> None:
-    # Hardly more ports than backends: none is given twice, though nobody listens there.
+    # Few more ports than backends: none is allocated twice, although nothing listens there.
     ports = some_ports(40)
     async with (
         runtime(bubblewrap=bubblewrap, ports=ports) as one,
@@ -85,7 +85,7 @@ async def test_a_port_stays_locked_by_its_backend_without_the_drone(bubblewrap: 
     assert await former.spawn(SpawnRequest(backend, SLEEP)) == ports.first
     handle = former.handle(backend)
     await former.close(leave_running=True)
-    # Another drone of the machine, which knows nothing of it, and the next process of the same drone.
+    # Another drone of the machine, and the next process of the same drone.
     async with (
         runtime(bubblewrap=bubblewrap, ports=ports) as stranger,
         runtime(tmp_path, bubblewrap=bubblewrap, ports=ports) as successor,
@@ -99,7 +99,7 @@ async def test_a_port_stays_locked_by_its_backend_without_the_drone(bubblewrap: 
         async with asyncio.timeout(LIMIT_S):
             while successor.handle(backend) is not None:
                 await asyncio.sleep(0.01)
-        # It has ended, and its port rests: here, for others, and for the drone's next process.
+        # It has ended, and its port is quarantined: here, for other drones, and for the drone's next process.
         for it in (stranger, successor):
             with pytest.raises(BackendFailed, match="no port"):
                 await it.spawn(SpawnRequest("z", SLEEP))
@@ -108,7 +108,7 @@ async def test_a_port_stays_locked_by_its_backend_without_the_drone(bubblewrap: 
             await next_one.spawn(SpawnRequest("z", SLEEP))
 
 
-@pytest.mark.parametrize("files", ["kept", "lost"])
+@pytest.mark.parametrize("files", ["present", "lost"])
 async def test_the_port_of_a_removed_orphan_is_quarantined(tmp_path: Path, files: str) -> None:
     ports = some_ports(1)
     backend = f"leftover-{os.getpid()}"
@@ -121,7 +121,7 @@ async def test_the_port_of_a_removed_orphan_is_quarantined(tmp_path: Path, files
             await asyncio.sleep(0.01)
     await former.close(leave_running=True)
     # It has run for long.
-    if files == "kept":
+    if files == "present":
         os.utime(tmp_path / backend, (0, 0))
     else:
         shutil.rmtree(tmp_path / backend)

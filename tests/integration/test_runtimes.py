@@ -25,21 +25,21 @@ from plane.runtime.process.runtime import ProcessRuntime
 from plane.tasks import end_tasks
 
 LIMIT_S = 20.0
-# What answers does so sooner, also on a busy machine.
+# A backend that responds does so sooner, also on a busy machine.
 STARTUP_LIMIT_S = 5.0
 # Python and this checkout may be below /tmp.
 VISIBLE = visible_folders()
 
 
 class Subject:
-    """A runtime, what it told, and how to ask it for a backend."""
+    """A runtime, the exits that it reported, and the executables that it understands."""
 
     def __init__(self) -> None:
         self.exits: list[tuple[str, int | None, str | None]] = []
         self.runtime: Runtime
         self.image: str | None = None
 
-    def told(self, backend: str, code: int | None, message: str | None) -> None:
+    def on_exit(self, backend: str, code: int | None, message: str | None) -> None:
         self.exits.append((backend, code, message))
 
     def executable(self, mode: str = "") -> dict[str, Any]:
@@ -51,8 +51,8 @@ class Subject:
         return {"command": [sys.executable, "-c", "import os; exec(os.environ['CODE'])"], "env": env}
 
     async def start(self, backend: str, mode: str = "") -> int:
-        await self.runtime.prepare(self.executable(mode))
-        port = await self.runtime.spawn(SpawnRequest(backend, self.executable(mode)))
+        executable = await self.runtime.prepare(self.executable(mode))
+        port = await self.runtime.spawn(SpawnRequest(backend, executable))
         await self.runtime.wait_for_backend(backend, "127.0.0.1", port)
         return port
 
@@ -89,7 +89,7 @@ async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
                 grace_s=1.5,
                 startup_timeout_s=STARTUP_LIMIT_S,
             )
-    await it.runtime.start(RuntimeListener(it.told))
+    await it.runtime.start(RuntimeListener(it.on_exit))
     running = asyncio.create_task(it.runtime.run())
     yield it
     await it.runtime.close(leave_running=False)
@@ -163,7 +163,7 @@ async def test_a_missing_engine_is_not_available(tmp_path: Path) -> None:
     assert not await engine_is_available(tmp_path / "none")
 
 
-# Leaves its parent, its session and its environment, as a daemon does, and says which process it is by then.
+# Leaves its parent, its session and its environment, as a daemon does, and writes its process id.
 DAEMON = """
 import os, sys
 if os.fork(): os._exit(0)
@@ -185,7 +185,7 @@ def runs(pid: int) -> bool:
 async def test_a_daemon_ends_with_its_backend_without_cgroups_and_bubblewrap(tmp_path: Path, how: str) -> None:
     exits: list[str] = []
     runtime = ProcessRuntime(LogCollector(tmp_path), bubblewrap=False)
-    await runtime.start(RuntimeListener(lambda *told: exits.append(told[0])))
+    await runtime.start(RuntimeListener(lambda *exited: exits.append(exited[0])))
     running = asyncio.create_task(runtime.run())
     backend = f"daemon-{how}-{os.getpid()}"
     script = f'{sys.executable} -S -c "$DAEMON"; sleep {2 if how == "ends" else 600}'
@@ -198,7 +198,7 @@ async def test_a_daemon_ends_with_its_backend_without_cgroups_and_bubblewrap(tmp
         if how == "killed":
             await runtime.terminate(backend, hard=True)
         elif how == "orphaned":
-            # As the next process of this drone does, if it knows nothing of the backend.
+            # As the drone's next process does if the backend is not in its store.
             await runtime.remove_orphan(backend)
         while not exits:
             await asyncio.sleep(0.01)
@@ -210,7 +210,7 @@ async def test_a_daemon_ends_with_its_backend_without_cgroups_and_bubblewrap(tmp
 async def test_the_limits_of_a_process_are_enforced(tmp_path: Path) -> None:
     exits: list[tuple[str, int | None, str | None]] = []
     runtime = ProcessRuntime(LogCollector(), bubblewrap=False)
-    await runtime.start(RuntimeListener(lambda *told: exits.append(told)))
+    await runtime.start(RuntimeListener(lambda *exited: exits.append(exited)))
     code = "open('big', 'wb').write(b'x' * 10_000_000)"
     executable = {
         "command": [sys.executable, "-c", code],

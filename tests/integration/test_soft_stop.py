@@ -23,7 +23,7 @@ from plane.runtime.process.runtime import ProcessRuntime
 from plane.tasks import end_tasks
 
 LIMIT_S = 20.0
-# Begins to save when it is asked to stop, and needs half a second.
+# Begins to save on SIGTERM, and needs half a second.
 APP = """
 import os, signal, sys, time
 def save(*_):
@@ -60,7 +60,7 @@ class Backend:
                 await asyncio.sleep(0.02)
 
     async def soft_end(self) -> float:
-        """Ask it to stop; returns how long that took."""
+        """Terminate it softly and return how long that took."""
         began = time.monotonic()
         assert await self.runtime.terminate(self.name, hard=False)
         await self.exit()
@@ -110,8 +110,8 @@ async def started(
 
 WRAPPERS = {
     "none": [sys.executable, "-S", "-c", APP],
-    "sh, a list": ["/bin/sh", "-c", f'{PYTHON} "$APP"; echo the wrapper goes on'],
-    "bash, a folder": ["/bin/bash", "-c", f'cd / && {PYTHON} "$APP" && echo the wrapper goes on'],
+    "sh, a list": ["/bin/sh", "-c", f'{PYTHON} "$APP"; echo the wrapper continues'],
+    "bash, a folder": ["/bin/bash", "-c", f'cd / && {PYTHON} "$APP" && echo the wrapper continues'],
     "sh, in the background": ["/bin/sh", "-c", f'{PYTHON} "$APP" & wait'],
     "sh, twice": ["/bin/sh", "-c", f"""/bin/sh -c '{PYTHON} "$APP"; true'; true"""],
     "a session of its own": ["/bin/sh", "-c", f'setsid {PYTHON} "$APP"; true'],
@@ -146,20 +146,20 @@ async def test_a_process_that_ignores_sigterm_is_killed_after_the_grace_period(h
 
 
 async def test_children_forked_during_the_stop_receive_sigterm_too(how: str, tmp_path: Path) -> None:
-    # Each child tells that it was asked; the parent forks as fast as it can, and is asked in the middle of it.
+    # Each child reports its SIGTERM. The parent forks as fast as it can, and receives SIGTERM meanwhile.
     forking = """
 import os, signal, sys, time
-def told(*_):
-    os.write(1, b"asked %d\\n" % os.getpid())
+def report(*_):
+    os.write(1, b"signalled %d\\n" % os.getpid())
     os._exit(0)
-signal.signal(signal.SIGTERM, told)
+signal.signal(signal.SIGTERM, report)
 for number in range(300):
     # Python forgets a signal that comes while it sets a new child up, and sleeps on if one comes just before it begins
     # to; the kernel keeps one that is blocked.
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     if os.fork() == 0:
         signal.sigwait([signal.SIGTERM])
-        told()
+        report()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
     if number == 100:
         print("ready", flush=True)
@@ -169,9 +169,9 @@ while True:
 """
     async with started(how, tmp_path, [sys.executable, "-S", "-c", forking], 5.0) as backend:
         assert await backend.soft_end() < 4
-        asked = [line for line in await backend.lines() if line.startswith("asked")]
-        assert len(asked) > 100
-        assert len(set(asked)) == len(asked)
+        signalled = [line for line in await backend.lines() if line.startswith("signalled")]
+        assert len(signalled) > 100
+        assert len(set(signalled)) == len(signalled)
 
 
 async def test_a_process_started_by_a_handler_may_finish(how: str, tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ async def test_a_hard_termination_ends_a_soft_one_at_once(how: str, tmp_path: Pa
 
 
 async def test_the_drones_next_process_continues_a_soft_termination(how: str, tmp_path: Path) -> None:
-    """The drone was killed after it had asked: the backend's supervisor is stopped, and the backend ends meanwhile."""
+    """The drone was killed during a soft stop: the supervisor is stopped (SIGSTOP), and the backend ends meanwhile."""
     async with started(how, tmp_path, WRAPPERS["none"]) as backend:
         handle: Any = backend.runtime.handle(backend.name)
         former = backend.runtime

@@ -72,22 +72,22 @@ def test_a_supervisor_is_spared_at_first() -> None:
 
 
 def test_children_of_a_wrapper_get_their_time_to_stop(tmp_path: Path) -> None:
-    said = tmp_path / "said"
-    app = f"trap 'sleep 0.3; echo saved > {said}; exit' TERM; echo ready > {said}; while true; do sleep 0.05; done"
+    output = tmp_path / "output"
+    app = f"trap 'sleep 0.3; echo saved > {output}; exit' TERM; echo ready > {output}; while true; do sleep 0.05; done"
     # A supervisor, a wrapper, and the application.
     command = ["/bin/sh", "-c", '/bin/sh -c "/bin/bash -c \\"\\$APP\\"; true"; exit $?']
     with subprocess.Popen(command, env={"APP": app, "PATH": "/usr/bin:/bin"}, start_new_session=True) as process:
-        until(lambda: said.exists() and said.read_text() == "ready\n")
+        until(lambda: output.exists() and output.read_text() == "ready\n")
         killer = Killer()
         killer.request_stop("b", ProcessTarget(pid=process.pid, started_at=start_time(process.pid)))
-        until(lambda: said.read_text() == "saved\n")
+        until(lambda: output.read_text() == "saved\n")
         assert process.poll() is None
         # It is let go once nothing else runs.
-        looks = 0
-        while process.poll() is None and looks < 500:
+        polls = 0
+        while process.poll() is None and polls < 500:
             killer.check_stops()
             time.sleep(0.02)
-            looks += 1
+            polls += 1
         assert process.returncode == 128 + 15
 
 

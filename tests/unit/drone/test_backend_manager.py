@@ -198,9 +198,9 @@ async def test_adopted_leases_are_renewed_and_expired_ones_end_their_backends() 
             assert await before.spawn("over", over)
             for backend in ("fresh", "over"):
                 await before.until(backend, BackendStatus.READY)
-            kept = before.runtime
+            runtime = before.runtime
         # The new process has the same clock, and finds what the old one left.
-        async with drone(store, DroneClock(clock.reading), kept) as after:
+        async with drone(store, DroneClock(clock.reading), runtime) as after:
             await after.backends.adopt_backends()
             await after.until("over", BackendStatus.TERMINATED)
             ended = after.states("over")[-1]
@@ -216,11 +216,11 @@ async def test_after_a_boot_running_backends_are_terminated_softly() -> None:
         async with drone(store) as before:
             assert await before.spawn("b", before.order())
             await before.until("b", BackendStatus.READY)
-            kept = before.runtime
+            runtime = before.runtime
             await store.register_event("loading", Loading(), before.clock.now())
             await store.register_event("scheduled", Scheduled(), before.clock.now())
         # A clock that began anew: stored deadlines mean nothing to it.
-        async with drone(store, DroneClock(), kept) as after:
+        async with drone(store, DroneClock(), runtime) as after:
             await after.backends.adopt_backends()
             for backend in ("b", "loading", "scheduled"):
                 await after.until(backend, BackendStatus.TERMINATED)
@@ -230,7 +230,7 @@ async def test_after_a_boot_running_backends_are_terminated_softly() -> None:
 
 
 class SlowRuntime(MemoryRuntime):
-    """Prepares and adopts backends only when it may, and knows output of what runs only."""
+    """Prepares and adopts backends only when a test lets it, and has output of running backends only."""
 
     def __init__(self) -> None:
         super().__init__()
