@@ -131,10 +131,9 @@ async def test_the_port_of_a_removed_orphan_is_quarantined(tmp_path: Path, files
             await successor.spawn(SpawnRequest("next", SLEEP))
 
 
-def test_a_port_is_allocated_again_after_its_quarantine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_is_allocated_again_after_its_quarantine() -> None:
     now = 1_000.0
-    monkeypatch.setattr("plane.runtime.network.ports.time.monotonic", lambda: now)
-    ports = Ports(some_ports(1))
+    ports = Ports(some_ports(1), clock=lambda: now)
     port, _ = ports.allocate()
     ports.release(port)
     now += PORT_MIN_QUARANTINE_S - 1

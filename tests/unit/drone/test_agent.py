@@ -13,7 +13,6 @@ from harness.enforcers import FakeEnforcer, aged_clock
 from plane.drone.agent import Agent, DroneSocket
 from plane.drone.backend_manager import BackendManager
 from plane.drone.event_recorder import EventRecorder
-from plane.drone.lease_renewer import LeaseRenewer
 from plane.drone.state_store import StateStore, open_state_store
 from plane.protocol.backend_state import Ready, TerminationKind, TerminationReason
 from plane.protocol.drone_messages import (
@@ -53,6 +52,17 @@ class Socket:
 
     def acknowledged(self) -> list[str]:
         return [content.action_id for content in self.received if type(content).__name__ == "AckAction"]
+
+
+class RecordingBackendManager(BackendManager):
+    """Records the terminations of expired leases."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.expired: list[tuple[str, TerminationKind]] = []
+
+    def _on_lease_expired(self, backend_id: str, kind: TerminationKind) -> None:
+        self.expired.append((backend_id, kind))
 
 
 class SlowBackendManager(BackendManager):
@@ -136,11 +146,7 @@ async def test_a_controller_that_receives_nothing_delays_no_deadline() -> None:
     async with open_state_store(None) as store:
         clock = aged_clock()
         recorder = EventRecorder(store, clock)
-        backends = BackendManager(store, recorder, clock, "127.0.0.1", FakeEnforcer(), MemoryRuntime())
-        ended: list[tuple[str, TerminationKind]] = []
-        backends.leases = LeaseRenewer(
-            clock, lambda backend, kind: ended.append((backend, kind)), FakeEnforcer(), lambda backend, at: None
-        )
+        backends = RecordingBackendManager(store, recorder, clock, "127.0.0.1", FakeEnforcer(), MemoryRuntime())
         agent, socket = Agent(store, recorder, backends, clock), Stalled()
         now = clock.now()
         backends.leases.add("renews", KeyDeadlines(now, now.plus_s(3600), now.plus_s(3600)))
@@ -150,7 +156,7 @@ async def test_a_controller_that_receives_nothing_delays_no_deadline() -> None:
         ]
         await until(lambda: any(isinstance(content, RenewKey) for content in socket.received))
         backends.leases.add("ends", KeyDeadlines(now, now, now))
-        await until(lambda: ended == [("ends", TerminationKind.HARD)])
+        await until(lambda: backends.expired == [("ends", TerminationKind.HARD)])
         await end_tasks(tasks)
 
 
@@ -194,7 +200,6 @@ def spawn(action: str, backend: str, order: SpawnOrder) -> MessageToDrone:
 async def test_a_broken_connection_and_a_hanging_disk_leave_no_half_started_backend(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("plane.timing.NODE_SEND_TIMEOUT_S", 0.05)
     async with open_state_store(None) as store:
         clock = aged_clock()
         recorder = EventRecorder(store, clock)

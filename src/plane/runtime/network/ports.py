@@ -15,6 +15,7 @@ import errno
 import random
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
@@ -46,10 +47,14 @@ class Ports:
     """The ports of one drone's backends, in use or quarantined.
 
     Not thread-safe: all methods are called from the event loop.
+
+    Args:
+        clock: monotonic, in seconds.
     """
 
-    def __init__(self, ports: PortRange) -> None:
+    def __init__(self, ports: PortRange, clock: Callable[[], float] = time.monotonic) -> None:
         self._range = ports
+        self._clock = clock
         # None: the backend's supervisor holds the lock, or the lock could not be taken yet.
         self._in_use: dict[int, socket.socket | None] = {}
         self._quarantined: dict[int, socket.socket | None] = {}
@@ -65,7 +70,7 @@ class Ports:
             OSError: too many open files.
         """
         self.expire()
-        for port in port_candidates(self._range, self._last, self._in_use, self._ended_at, time.monotonic()):
+        for port in port_candidates(self._range, self._last, self._in_use, self._ended_at, self._clock()):
             lock = self._quarantined.pop(port, None) or _lock(port)
             if lock is None:
                 continue
@@ -91,7 +96,7 @@ class Ports:
         """Quarantine the port of an ended backend."""
         lock = self._in_use.pop(port, None) or self._quarantined.pop(port, None)
         self._ended_at.pop(port, None)
-        self._ended_at[port] = time.monotonic() - ended_s_ago
+        self._ended_at[port] = self._clock() - ended_s_ago
         self._quarantined[port] = lock or _lock_if_possible(port)
         self.expire()
 
@@ -101,7 +106,7 @@ class Ports:
 
     def expire(self) -> None:
         """Free the ports whose quarantine has passed. Called every few seconds."""
-        now = time.monotonic()
+        now = self._clock()
         for port in [port for port, ended in self._ended_at.items() if now - ended >= PORT_QUARANTINE_S]:
             del self._ended_at[port]
             _close(self._quarantined.pop(port, None))
