@@ -134,7 +134,7 @@ class BackendManager:
                 await self._recorder.record(backend_id, to_terminated(run.state, found.exit_code, message))
                 self.leases.remove(backend_id)
                 return
-            runner = self._add_runner(backend_id, run.order, run)
+            runner = self._add_runner(backend_id, run.order, run.state)
             if action is AdoptionAction.TERMINATE:
                 self._tasks.start(runner.order_termination(TerminationKind.SOFT, TerminationReason.KEY_EXPIRED))
             elif run.order is not None:
@@ -180,14 +180,12 @@ class BackendManager:
         # The backend is new, or the disk stored it and then reported a failure: either way nothing was started.
         if refusal := self._refusal(backend_id, order):
             return await self._refuse(backend_id, state or Scheduled(), refusal)
-        runner = self._add_runner(backend_id, order)
+        runner = self._add_runner(backend_id, order, state)
         try:
             self.leases.enforce(backend_id, order.key.deadlines)
             await self.leases.wait_enforced()
             if state is None:
                 await runner.begin()
-            else:
-                runner.state = state
         except BaseException as error:
             self._remove_runner(backend_id)
             if isinstance(error, (DeadlinesNotEnforced, StoreUnwritable)):
@@ -217,11 +215,11 @@ class BackendManager:
             return False
         return True
 
-    def _add_runner(self, backend_id: str, order: SpawnOrder | None, run: StoredRun | None = None) -> BackendRunner:
+    def _add_runner(self, backend_id: str, order: SpawnOrder | None, state: BackendState | None) -> BackendRunner:
         runner = self._runners[backend_id] = BackendRunner(
             backend_id,
             order,
-            None if run is None else run.state,
+            state,
             recorder=self._recorder,
             runtime=self._runtime,
             ip=self._ip,

@@ -129,11 +129,7 @@ class Runtime(Protocol):
     name: str
 
     async def start(self, listener: RuntimeListener) -> None:
-        """Begin to report to ``listener``. Called once, before every other method.
-
-        Raises:
-            BackendFailed: the runtime cannot be reached.
-        """
+        """Begin to report to ``listener``. Called once, before every other method."""
 
     async def prepare(self, executable: Any) -> Any:
         """Ensure that the executable can be started, and pull its image. Return it for `SpawnRequest.executable`.
