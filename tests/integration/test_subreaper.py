@@ -15,7 +15,7 @@ import pytest
 
 import plane.runtime.process.subreaper
 from harness.clusters import until
-from plane.runtime.process.procfs import descendants, kill_each
+from plane.runtime.process.procfs import descendants, kill_pids
 
 PROGRAM = plane.runtime.process.subreaper.__file__
 # Leaves its parent, its session and its environment, as a daemon does; writes its id.
@@ -64,7 +64,7 @@ def supervisors(tmp_path: Path) -> Iterator[list[Supervisor]]:
     yield started
     for it in started:
         if it.process.poll() is None:
-            kill_each(reversed(descendants(it.process.pid)))
+            kill_pids(reversed(descendants(it.process.pid)))
             it.process.wait()
         for stream in (it.process.stdout, it.process.stderr):
             assert stream is not None

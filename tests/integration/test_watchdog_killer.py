@@ -122,4 +122,4 @@ def test_a_hanging_engine_is_given_up_after_the_timeout(tmp_path: Path) -> None:
         until(lambda: not killer._search.may_live(backend))
         assert killer.kill({backend: target}, ENGINE_TIMEOUT_NS - 1) == {backend}
         assert killer.kill({backend: target}, ENGINE_TIMEOUT_NS) == set()
-        killer.forget(backend, target)
+        killer.release(backend, target)

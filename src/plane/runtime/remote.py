@@ -103,8 +103,8 @@ class RemoteRuntime:
 
     async def prepare(self, executable: Any) -> DockerExecutable:
         """Have the executable prepared, again if the connection breaks; see `plane.runtime.base.Runtime.prepare`."""
-        wanted = read_executable(executable)
-        request = ExecutorRequest(prepare=wanted)
+        parsed = read_executable(executable)
+        request = ExecutorRequest(prepare=parsed)
         end = asyncio.get_running_loop().time() + PREPARE_TIMEOUT_S
         while True:
             try:
@@ -115,7 +115,7 @@ class RemoteRuntime:
                 log.warning("executable not prepared; retrying", error=str(error))
                 await asyncio.sleep(RETRY_INTERVAL_S)
             else:
-                return wanted
+                return parsed
 
     async def spawn(self, request: SpawnRequest) -> int:
         """Have the backend started; see `plane.runtime.base.Runtime.spawn`."""

@@ -76,7 +76,7 @@ class EngineRequests:
         self._pending[key] = _Request(connection, now_ns)
         return True
 
-    def forget(self, engine: str, container: str) -> None:
+    def discard(self, engine: str, container: str) -> None:
         """Close the connection of a request whose response no longer matters."""
         pending = self._pending.pop((engine, container), None)
         if pending is not None:
@@ -93,5 +93,5 @@ def _status(request: _Request) -> int | None:
         if not data:
             return 0
         request.head += data
-    words = request.head.split(b" ", 2)
-    return int(words[1]) if len(words) == 3 and words[1].isdigit() else None
+    fields = request.head.split(b" ", 2)
+    return int(fields[1]) if len(fields) == 3 and fields[1].isdigit() else None

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from plane.drone.watchdog.engine_requests import EngineRequests
 from plane.runtime.kill_target import ContainerTarget, KillTarget, ProcessTarget
-from plane.runtime.process.procfs import kill_each, kill_marked, members, signal_descendant, signal_process, start_time
+from plane.runtime.process.procfs import kill_marked, kill_pids, members, signal_descendant, signal_process, start_time
 from plane.runtime.process.soft_stop import SoftStop
 
 __all__ = ["EnvironmentSearch", "Killer"]
@@ -28,31 +28,31 @@ class EnvironmentSearch:
     """
 
     def __init__(self) -> None:
-        self._wanted: tuple[frozenset[str], frozenset[int]] | None = None
+        self._request: tuple[frozenset[str], frozenset[int]] | None = None
         self._changed = threading.Condition()
         # The backends of the last complete search, and those of which it found any process.
         self._searched: frozenset[str] = frozenset()
-        self._found: set[str] = set()
+        self._alive: set[str] = set()
         threading.Thread(target=self._run, daemon=True).start()
 
     def request(self, backend_ids: Collection[str], spare: Collection[int]) -> None:
         """Request a search for backends, which kills all their processes but ``spare``. Replaces the former request."""
         with self._changed:
-            self._wanted = frozenset(backend_ids), frozenset(spare)
+            self._request = frozenset(backend_ids), frozenset(spare)
             self._changed.notify()
 
     def may_live(self, backend_id: str) -> bool:
         """Return whether the last search found a process of the backend, or did not include the backend."""
-        return backend_id not in self._searched or backend_id in self._found
+        return backend_id not in self._searched or backend_id in self._alive
 
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._wanted is not None)
-                assert self._wanted is not None
-                (backend_ids, spare), self._wanted = self._wanted, None
+                self._changed.wait_for(lambda: self._request is not None)
+                assert self._request is not None
+                (backend_ids, spare), self._request = self._request, None
             found = kill_marked(*backend_ids, spare=spare)
-            self._found, self._searched = found, backend_ids
+            self._alive, self._searched = found, backend_ids
 
 
 class Killer:
@@ -104,12 +104,12 @@ class Killer:
         unknown = self._engines.kill(target.engine, target.name, now_ns, remove=remove)
         return killed or (unknown and now_ns - since_ns < ENGINE_TIMEOUT_NS)
 
-    def forget(self, backend_id: str, target: KillTarget | None) -> None:
+    def release(self, backend_id: str, target: KillTarget | None) -> None:
         """Release everything that belongs to a backend."""
         self._stops.pop(backend_id, None)
         self._since_ns.pop(backend_id, None)
         if isinstance(target, ContainerTarget):
-            self._engines.forget(target.engine, target.name)
+            self._engines.discard(target.engine, target.name)
 
 
 def _kill_processes(target: ProcessTarget, spared: set[int], *, spare_supervisor: bool) -> bool:
@@ -130,6 +130,6 @@ def _kill_processes(target: ProcessTarget, spared: set[int], *, spare_supervisor
         signal_descendant(target.pid, target.started_at, depth=1, number=signal.SIGKILL)
     for group in map(Path, target.groups):
         found = [pid for pid in members(group) if pid not in spared]
-        kill_each(found)
+        kill_pids(found)
         killed = killed or bool(found)
     return killed

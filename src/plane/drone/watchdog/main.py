@@ -117,7 +117,7 @@ class Watchdog:
                 self._targets[backend_id] = target
             case Release(backend_id):
                 self._table.release(backend_id)
-                self._killer.forget(backend_id, self._targets.pop(backend_id, None))
+                self._killer.release(backend_id, self._targets.pop(backend_id, None))
                 self._killing.discard(backend_id)
             case Tick(number):
                 # If the drone reads no responses, enough of them are waiting.

@@ -64,20 +64,20 @@ def read_executable(executable: Any) -> DockerExecutable:
             "--runtime process"
         )
     shape = '{"image": "…", "env": {…}}'
-    wanted = parse_executable(executable, DockerExecutable, shape)
-    if not wanted.image:
+    parsed = parse_executable(executable, DockerExecutable, shape)
+    if not parsed.image:
         raise BackendFailed("executable.image: must name an image")
-    check_variable_names(wanted.env)
-    if wanted.network is Network.NONE and wanted.network_name is not None:
+    check_variable_names(parsed.env)
+    if parsed.network is Network.NONE and parsed.network_name is not None:
         raise BackendFailed(
             "executable.network_name: a container with network none cannot join another network; leave one of them out"
         )
-    return wanted
+    return parsed
 
 
 def container_config(
     backend_id: str,
-    wanted: DockerExecutable,
+    executable: DockerExecutable,
     key: AcquiredKey | None,
     static_token: str | None,
     defaults: ContainerDefaults,
@@ -91,13 +91,13 @@ def container_config(
     Raises:
         BackendFailed: the environment is too large.
     """
-    environment = wanted.env | session_environment(backend_id, PORT, key, static_token)
+    environment = executable.env | session_environment(backend_id, PORT, key, static_token)
     # Only the engine knows the stack limit of the container, which may reduce this further.
     if (reason := describe_excess((), environment, LARGEST_TOTAL_BYTES)) is not None:
         raise BackendFailed(reason)
-    limits = wanted.resource_limits
+    limits = executable.resource_limits
     host: dict[str, Any] = {}
-    if wanted.network is Network.NONE:
+    if executable.network is Network.NONE:
         # A relay forwards a port of the machine, see `plane.runtime.network.relays`.
         host["NetworkMode"] = "none"
     else:
@@ -112,8 +112,8 @@ def container_config(
         host["Ulimits"] = [{"Name": "cpu", "Soft": limits.cpu_time_limit, "Hard": limits.cpu_time_limit}]
     if limits.disk_limit_bytes is not None:
         host["StorageOpt"] = {"size": str(limits.disk_limit_bytes)}
-    if wanted.network_name is not None:
-        host["NetworkMode"] = wanted.network_name
+    if executable.network_name is not None:
+        host["NetworkMode"] = executable.network_name
     if defaults.runtime is not None:
         host["Runtime"] = defaults.runtime
     if defaults.log_config is not None:
@@ -121,7 +121,7 @@ def container_config(
     if mount is not None:
         host["Mounts"] = [{"Type": "bind", "Source": mount, "Target": DATA_FOLDER}]
     return {
-        "Image": wanted.image,
+        "Image": executable.image,
         "Env": [f"{name}={value}" for name, value in environment.items()],
         "Labels": {LABEL: "true", DRONE_LABEL: defaults.drone, CLUSTER_LABEL: defaults.cluster},
         "ExposedPorts": {f"{PORT}/tcp": {}},

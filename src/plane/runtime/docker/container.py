@@ -55,7 +55,7 @@ log = structlog.get_logger("plane.runtime")
 async def create_container(
     engine: DockerEngine,
     request: SpawnRequest,
-    wanted: DockerExecutable,
+    executable: DockerExecutable,
     defaults: ContainerDefaults,
     folder: int | None,
 ) -> None:
@@ -68,7 +68,7 @@ async def create_container(
         BackendFailed: the environment is too large, or the engine refuses or does not respond.
     """
     mount = None if folder is None else real_path(folder)
-    config = container_config(request.backend_id, wanted, request.key, request.static_token, defaults, mount)
+    config = container_config(request.backend_id, executable, request.key, request.static_token, defaults, mount)
     params = {"name": container_name(request.backend_id)}
     await engine.call("create the container", "POST", "containers/create", params=params, json=config)
 

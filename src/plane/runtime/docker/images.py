@@ -41,23 +41,23 @@ class DockerImages:
         """Protect an image that is about to be used from `prune` for a while."""
         self._requested[_with_tag(image)] = time.monotonic()
 
-    async def provide(self, wanted: DockerExecutable) -> None:
+    async def provide(self, executable: DockerExecutable) -> None:
         """Ensure that the image is present, following the pull policy.
 
         Raises:
             BackendFailed: it is not; the message says why.
         """
-        self.mark_requested(wanted.image)
-        policy = wanted.pull_policy or PullPolicy.IF_NOT_PRESENT
-        if policy is not PullPolicy.ALWAYS and await self._is_present(wanted.image):
+        self.mark_requested(executable.image)
+        policy = executable.pull_policy or PullPolicy.IF_NOT_PRESENT
+        if policy is not PullPolicy.ALWAYS and await self._is_present(executable.image):
             return
         if policy is PullPolicy.NEVER:
             raise BackendFailed(
-                f"executable.image: {wanted.image!r} is not on the drone's machine, and pull_policy is Never"
+                f"executable.image: {executable.image!r} is not on the drone's machine, and pull_policy is Never"
             )
         # One pull for all callers with the same credentials. It continues when a caller is cancelled.
-        auth = _auth_header(wanted.credentials)
-        key = (_with_tag(wanted.image), auth)
+        auth = _auth_header(executable.credentials)
+        key = (_with_tag(executable.image), auth)
         pull = self._pulls.get(key)
         if pull is None:
             pull = self._pulls[key] = asyncio.create_task(self._pull(*key))

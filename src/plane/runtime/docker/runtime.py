@@ -140,32 +140,32 @@ class DockerRuntime:
 
     async def prepare(self, executable: Any) -> DockerExecutable:
         """Check the executable and pull its image; see `plane.runtime.base.Runtime.prepare`."""
-        wanted = read_executable(executable)
-        if wanted.network is Network.NONE and os.geteuid() != 0:
+        parsed = read_executable(executable)
+        if parsed.network is Network.NONE and os.geteuid() != 0:
             raise BackendFailed(
                 "executable.network: only a drone that runs as root can forward a port to a container without a "
                 "network; leave network out, or give network_name"
             )
-        await self._images.provide(wanted)
-        return wanted
+        await self._images.provide(parsed)
+        return parsed
 
     async def spawn(self, request: SpawnRequest) -> int:
         """Start the container; see `plane.runtime.base.Runtime.spawn`."""
-        wanted = read_executable(request.executable)
-        return await self._starting.run(request.backend_id, self._start(request, wanted))
+        parsed = read_executable(request.executable)
+        return await self._starting.run(request.backend_id, self._start(request, parsed))
 
     def extend_deadline(self, backend_id: str, hard_deadline_ns: int) -> None:
         """Do nothing: the drone's watchdog enforces the deadlines of containers."""
 
-    async def _start(self, request: SpawnRequest, wanted: DockerExecutable) -> int:
+    async def _start(self, request: SpawnRequest, executable: DockerExecutable) -> int:
         backend_id = request.backend_id
         self._listener.on_location(backend_id, container_target(self._socket, backend_id))
-        folder = open_mount(self._mount_base, wanted.mount, request.key)
+        folder = open_mount(self._mount_base, executable.mount, request.key)
         try:
-            await create_container(self._engine, request, wanted, self._defaults, folder)
+            await create_container(self._engine, request, executable, self._defaults, folder)
             self._running[backend_id] = CpuCounter()
             check_deadline(request.hard_deadline_ns)
-            has_network = wanted.network is not Network.NONE
+            has_network = executable.network is not Network.NONE
             name = container_name(backend_id)
             inspected, port = await start_container(self._engine, name, self._ip, has_network=has_network)
             target = container_target(self._socket, backend_id, inspected)

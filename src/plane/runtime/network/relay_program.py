@@ -68,7 +68,7 @@ class Side:
         self.closed = False
         self.events = 0
 
-    def wanted(self) -> int:
+    def wanted_events(self) -> int:
         """Return the events to wait for. Reading waits until the peer has accepted all earlier bytes."""
         if self.connecting or self.peer.connecting:
             return select.EPOLLOUT if self.connecting else 0
@@ -160,7 +160,7 @@ class Relay:
             else:
                 if events & select.EPOLLOUT:
                     _send(side, side.unsent)
-                if events & (select.EPOLLIN | select.EPOLLHUP) and side.wanted() & select.EPOLLIN:
+                if events & (select.EPOLLIN | select.EPOLLHUP) and side.wanted_events() & select.EPOLLIN:
                     _forward(side)
         except BlockingIOError:
             pass
@@ -182,7 +182,7 @@ class Relay:
         elif inside.socket.family == socket.AF_INET:
             other = self._connect(socket.AF_INET6, "::1")
             outside = inside.peer
-            self._forget(inside)
+            self._unregister(inside)
             inside.socket.close()
             self._pair(outside, other)
             inside.peer = inside
@@ -193,7 +193,7 @@ class Relay:
     def _watch(self, side: Side) -> None:
         if side.closed:
             return
-        events, descriptor = side.wanted(), side.socket.fileno()
+        events, descriptor = side.wanted_events(), side.socket.fileno()
         if events and not side.events:
             self._epoll.register(descriptor, events)
         elif side.events and not events:
@@ -202,7 +202,7 @@ class Relay:
             self._epoll.modify(descriptor, events)
         side.events = events
 
-    def _forget(self, side: Side) -> None:
+    def _unregister(self, side: Side) -> None:
         if side.events:
             self._epoll.unregister(side.socket.fileno())
             side.events = 0
@@ -212,7 +212,7 @@ class Relay:
         for each in (side, side.peer):
             if not each.closed:
                 each.closed = True
-                self._forget(each)
+                self._unregister(each)
                 if abort:
                     _abort(each)
                 else:

@@ -145,9 +145,9 @@ class ContainerRelays:
 
     def _watch(self, backend_id: str, relay: ChildProcess, port: int) -> None:
         self._relays[backend_id] = relay, port
-        self._tasks.start(self._until_it_ends(backend_id, relay))
+        self._tasks.start(self._watch_exit(backend_id, relay))
 
-    async def _until_it_ends(self, backend_id: str, relay: ChildProcess) -> None:
+    async def _watch_exit(self, backend_id: str, relay: ChildProcess) -> None:
         try:
             await relay.wait()
         finally:

@@ -29,27 +29,27 @@ class UserIds(NamedTuple):
     gid: int
 
 
-def backend_user(wanted: str | None) -> UserIds | None:
+def backend_user(name: str | None) -> UserIds | None:
     """Return the ids for backends whose executable names no user; None: they run as the drone does.
 
     Args:
-        wanted: the value of ``--backend-user``, a name or an id.
+        name: the value of ``--backend-user``, a name or an id.
 
     Raises:
         ConfigurationError: the user does not exist, or this process may not become it.
     """
     if os.geteuid() != 0:
-        if wanted is not None and (entry := _entry(wanted)) is not None and entry.pw_uid == os.geteuid():
+        if name is not None and (entry := _entry(name)) is not None and entry.pw_uid == os.geteuid():
             return None
-        if wanted is not None:
-            raise ConfigurationError(f"--backend-user: only root can run backends as {wanted!r}; leave the option out")
+        if name is not None:
+            raise ConfigurationError(f"--backend-user: only root can run backends as {name!r}; leave the option out")
         return None
-    if wanted is None:
+    if name is None:
         entry = _entry(DEDICATED_USER) or _entry("nobody")
         return UserIds(NOBODY, NOBODY) if entry is None else UserIds(entry.pw_uid, entry.pw_gid)
-    entry = _entry(wanted)
+    entry = _entry(name)
     if entry is None:
-        raise ConfigurationError(f"--backend-user: there is no user {wanted!r} on this machine; create it with useradd")
+        raise ConfigurationError(f"--backend-user: there is no user {name!r} on this machine; create it with useradd")
     return None if entry.pw_uid == 0 else UserIds(entry.pw_uid, entry.pw_gid)
 
 

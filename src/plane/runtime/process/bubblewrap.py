@@ -49,7 +49,7 @@ async def bubblewrap_works(timeout_s: float = PROBE_TIMEOUT_S) -> bool:
 
 
 def bubblewrap_plan(
-    wanted: ProcessExecutable, status: int, mount: int | None, held: int, view: FileView
+    executable: ProcessExecutable, status: int, mount: int | None, held: int, view: FileView
 ) -> BubblewrapPlan:
     """Return how an executable is isolated.
 
@@ -62,11 +62,11 @@ def bubblewrap_plan(
         program=BWRAP,
         status=status,
         root=_root_entries(),
-        cwd=wanted.cwd or "/",
+        cwd=executable.cwd or "/",
         mount=mount,
         held=held,
         files=view,
-        own_network=wanted.network is Network.NONE,
+        own_network=executable.network is Network.NONE,
         is_root=os.geteuid() == 0,
     )
 

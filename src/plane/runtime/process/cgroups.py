@@ -16,7 +16,7 @@ import structlog
 
 from plane.protocol.spawn import ResourceLimits
 from plane.runtime.host_usage import ResourceUsage, process_usage
-from plane.runtime.process.procfs import kill_each, members
+from plane.runtime.process.procfs import kill_pids, members
 
 __all__ = ["Cgroup", "Cgroups"]
 
@@ -160,14 +160,14 @@ class Cgroup:
             self._write("", "pids.max", PIDS_LIMIT)
             if memory is not None:
                 self._write("", "memory.max", memory)
-                self._write_if_there("", "memory.swap.max", 0)
+                self._write_if_exists("", "memory.swap.max", 0)
             if percent is not None:
                 self._write("", "cpu.max", f"{period * percent // 100} {period}")
             return
         self._write("pids", "pids.max", PIDS_LIMIT)
         if memory is not None:
             self._write("memory", "memory.limit_in_bytes", memory)
-            self._write_if_there("memory", "memory.memsw.limit_in_bytes", memory)
+            self._write_if_exists("memory", "memory.memsw.limit_in_bytes", memory)
         if percent is not None:
             self._write("cpu", "cpu.cfs_period_us", period)
             self._write("cpu", "cpu.cfs_quota_us", period * percent // 100)
@@ -175,7 +175,7 @@ class Cgroup:
     def _write(self, controller: str, name: str, value: object) -> None:
         (self.paths[controller] / name).write_text(str(value))
 
-    def _write_if_there(self, controller: str, name: str, value: object) -> None:
+    def _write_if_exists(self, controller: str, name: str, value: object) -> None:
         if (self.paths[controller] / name).exists():
             self._write(controller, name, value)
 
@@ -189,7 +189,7 @@ class Cgroup:
             found = [pid for pid in self.members() if pid not in spare]
             if not found:
                 return
-            kill_each(found)
+            kill_pids(found)
             time.sleep(ATTEMPT_INTERVAL_S)
 
     def usage(self) -> ResourceUsage:
@@ -240,5 +240,5 @@ def _number(path: Path) -> int:
 
 
 def _pairs(path: Path) -> dict[str, int]:
-    words = (line.split() for line in path.read_text().splitlines())
-    return {pair[0]: int(pair[1]) for pair in words if len(pair) == 2 and pair[1].isdigit()}
+    pairs = (line.split() for line in path.read_text().splitlines())
+    return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdigit()}

@@ -164,8 +164,8 @@ def _rlimits(limits: ResourceLimits) -> list[str]:
 def _bubblewrap(plan: BubblewrapPlan, launch: LaunchPlan) -> list[str]:
     """Return bubblewrap's argv. Files are read-only except for the mount and private folders; processes are private."""
     has_mount_points = all(path in plan.root and plan.root[path] is None for path in MOUNT_POINTS)
-    is_whole = plan.mount is None and has_mount_points
-    arguments = [plan.program, *(_whole_root(plan.root) if is_whole else _own_root(plan.root))]
+    shows_whole_root = plan.mount is None and has_mount_points
+    arguments = [plan.program, *(_machine_root(plan.root) if shows_whole_root else _new_root(plan.root))]
     arguments += ["--dev", "/dev", "--proc", "/proc"]
     # Semaphores and shared memory (sem_open, shm_open) are files there. Bubblewrap creates the folder for its own user.
     arguments += ["--perms", "1777", "--tmpfs", "/dev/shm"]  # noqa: S108
@@ -193,14 +193,21 @@ def _bubblewrap(plan: BubblewrapPlan, launch: LaunchPlan) -> list[str]:
     if plan.own_network:
         arguments.append("--unshare-net")
     if plan.is_root:
-        capabilities: Sequence[str] = ROOT_CAPABILITIES if launch.user is None else SETPRIV_CAPABILITIES
-        if not launch.empties_bounding_set:
-            capabilities = tuple(name for name in capabilities if name != "SETPCAP")
-        arguments += ["--cap-drop", "ALL", *(word for name in capabilities for word in ("--cap-add", f"CAP_{name}"))]
+        arguments += _capabilities(launch)
     return [*arguments, "--json-status-fd", str(plan.status), "--"]
 
 
-def _whole_root(root: Mapping[str, str | None]) -> list[str]:
+def _capabilities(launch: LaunchPlan) -> list[str]:
+    """Return the options that drop root's capabilities but those that the rest of the chain needs."""
+    names = ROOT_CAPABILITIES if launch.user is None else SETPRIV_CAPABILITIES
+    arguments = ["--cap-drop", "ALL"]
+    for name in names:
+        if name != "SETPCAP" or launch.empties_bounding_set:
+            arguments += ["--cap-add", f"CAP_{name}"]
+    return arguments
+
+
+def _machine_root(root: Mapping[str, str | None]) -> list[str]:
     """Return the options for the machine's root, read-only, with an empty folder in the place of `DATA_FOLDER`."""
     arguments = ["--ro-bind", "/", "/"]
     if DATA_FOLDER in root:
@@ -208,7 +215,7 @@ def _whole_root(root: Mapping[str, str | None]) -> list[str]:
     return arguments
 
 
-def _own_root(root: Mapping[str, str | None]) -> list[str]:
+def _new_root(root: Mapping[str, str | None]) -> list[str]:
     """Return the options for a new root with the machine's folders, read-only, in which the mount can be added."""
     arguments = ["--tmpfs", "/"]
     for path, target in root.items():

@@ -17,8 +17,8 @@ __all__ = [
     "is_alive",
     "is_marked",
     "is_stopped",
-    "kill_each",
     "kill_marked",
+    "kill_pids",
     "marked_backends",
     "marked_ports",
     "members",
@@ -145,7 +145,7 @@ def members(group: Path) -> list[int]:
         return []
 
 
-def kill_each(pids: Iterable[int]) -> None:
+def kill_pids(pids: Iterable[int]) -> None:
     """SIGKILL all of the processes that exist and may be killed."""
     for pid in pids:
         try:
@@ -178,7 +178,7 @@ def kill_marked(*backend_ids: str, spare: Collection[int] = ()) -> set[str]:
             break
         killed |= found
         for pids in to_kill.values():
-            kill_each(pids)
+            kill_pids(pids)
     return killed
 
 

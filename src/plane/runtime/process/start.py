@@ -62,7 +62,7 @@ class ResolvedExecutable:
         view: what an isolated backend sees of the machine's files; None: not isolated.
     """
 
-    wanted: ProcessExecutable
+    executable: ProcessExecutable
     command: list[str]
     user: UserIds | None
     view: FileView | None
@@ -116,16 +116,16 @@ class ProcessStarter:
         """
         if isinstance(executable, ResolvedExecutable):
             return executable
-        wanted = read_executable(
+        parsed = read_executable(
             executable,
             bubblewrap=self._bubblewrap,
             shares_of_cpu=self._cgroups is not None,
             mounts=self._mount_base is not None,
         )
-        user = user_ids(wanted.user, self._user)
-        isolated = is_isolated(wanted, bubblewrap=self._bubblewrap)
+        user = user_ids(parsed.user, self._user)
+        isolated = is_isolated(parsed, bubblewrap=self._bubblewrap)
         view = view_of(self._exposed, self._hidden, user) if isolated else None
-        return ResolvedExecutable(wanted, resolve_command(wanted, user, view), user, view)
+        return ResolvedExecutable(parsed, resolve_command(parsed, user, view), user, view)
 
     async def start(
         self, request: SpawnRequest, resolved: ResolvedExecutable, port: int, held: int, on_location: LocationCallback
@@ -139,9 +139,9 @@ class ProcessStarter:
         Raises:
             BackendFailed: nothing runs. The backend's home is left to the caller.
         """
-        backend_id, wanted, user, view = request.backend_id, resolved.wanted, resolved.user, resolved.view
+        backend_id, executable, user, view = request.backend_id, resolved.executable, resolved.user, resolved.view
         owner = None if user is None else user.uid
-        mount = open_mount(self._mount_base, wanted.mount, request.key, owner)
+        mount = open_mount(self._mount_base, executable.mount, request.key, owner)
         cgroup = None
         descriptors = [] if mount is None else [mount]
         try:
@@ -149,13 +149,13 @@ class ProcessStarter:
             environment = self._environment(request, resolved, port, folder)
             check_sizes(resolved.command, environment)
             listener = None
-            if wanted.network is Network.NONE:
+            if executable.network is Network.NONE:
                 listener = listening_socket(self._ip, port)
                 descriptors.append(listener)
             variables = open_environment(environment)
             descriptors.append(variables)
             if self._cgroups is not None:
-                cgroup = self._cgroups.create(backend_id, wanted.resource_limits)
+                cgroup = self._cgroups.create(backend_id, executable.resource_limits)
             status = _open_status(status_file(folder), port)
             descriptors.append(status)
             output_file = self._logs.capture_file(backend_id)
@@ -168,9 +168,9 @@ class ProcessStarter:
                 user=user,
                 empties_bounding_set=self._empties_bounding_set,
                 enter=[] if cgroup is None else cgroup.member_files,
-                limits=_rlimits(wanted.resource_limits, in_cgroup=cgroup is not None),
+                limits=_rlimits(executable.resource_limits, in_cgroup=cgroup is not None),
                 open_files=inherited_fd_limit(),
-                bubblewrap=None if view is None else bubblewrap_plan(wanted, status, mount, held, view),
+                bubblewrap=None if view is None else bubblewrap_plan(executable, status, mount, held, view),
                 reaper=() if view is not None or cgroup is not None else SUBREAPER,
                 status_file=str(status_file(folder)),
                 not_after_s=None if deadline_ns is None else deadline_ns // 1_000_000_000,
@@ -185,17 +185,17 @@ class ProcessStarter:
                 stdin=variables,
                 output=output,
                 inherited=inherited,
-                cwd=wanted.cwd or "/" if view is None else "/",
+                cwd=executable.cwd or "/" if view is None else "/",
             )
             relay = None if listener is None else _start_relay(listener, port, process, environment)
         except (OSError, ValueError) as error:
             if cgroup is not None:
                 await asyncio.to_thread(cgroup.remove)
-            raise BackendFailed(f"executable.command: {wanted.command[0]!r} cannot be started: {error}") from error
+            raise BackendFailed(f"executable.command: {executable.command[0]!r} cannot be started: {error}") from error
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
-        limit = wanted.resource_limits.memory_limit_bytes
+        limit = executable.resource_limits.memory_limit_bytes
         log.info("process started", backend=backend_id, pid=process.pid, port=port)
         return RunningProcess(backend_id, process, port, view is not None, cgroup, limit, str(output_file), relay)
 
@@ -207,7 +207,7 @@ class ProcessStarter:
         Raises:
             OSError: the home cannot be created.
         """
-        env = resolved.wanted.env
+        env = resolved.executable.env
         home = make_home(folder, request.backend_id, resolved.user) if resolved.view is None else PRIVATE_HOME
         environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
         environment |= home_variables(home, env) | env
