@@ -58,7 +58,7 @@ async def test_backends_of_a_lost_drone_are_terminated_and_their_keys_are_free(p
             entry = await status_of(api, lost)
             assert entry["status"] == "terminated"
             assert entry["termination_reason"] == "lost"
-            assert entry["message"] == "its drone has not been heard of for 121 s"
+            assert entry["message"] == "its drone has sent nothing for 121 s"
             assert (await api.connect(key={"name": "k"}, spawn_config=IMAGE))["spawned"] is True
             assert (await status_of(api, healthy))["status"] != "terminated"
             assert await reap(db) == 0

@@ -132,10 +132,10 @@ class Controllers:
                 end_ordered_s=None if ordered is None else now - ordered,
             )
             match classify(suspect):
-                case ReapAction.LOST:
+                case ReapAction.MARK_LOST:
                     self._world.tell(f"backend {backend_id} is given up")
                     self._db.terminated(backend_id)
-                case ReapAction.END:
+                case ReapAction.TERMINATE:
                     self._end_ordered.setdefault(backend_id, now)
                 case _:
                     pass

@@ -334,7 +334,7 @@ class Machine:
     def _enforce(self, backend_id: str, deadlines: KeyDeadlines) -> None:
         soft = self._clock.since_boot_ns(deadlines.soft_terminate_at)
         hard = self._clock.since_boot_ns(deadlines.hard_terminate_at)
-        self._table.hold(backend_id, soft, hard)
+        self._table.set_deadlines(backend_id, soft, hard)
 
     def _watch(self) -> None:
         if not self._watchdog_acts or self._mutations.watchdog_off:
@@ -346,7 +346,7 @@ class Machine:
             for backend_id, step in table.due(now_ns, its_drone):
                 life = self._lives.get(backend_id)
                 if step is Step.KILL:
-                    table.killed(backend_id, now_ns, alive=life is not None)
+                    table.record_kill(backend_id, now_ns, alive=life is not None)
                 if life is not None:
                     delay = 0.2 if step is Step.KILL else 9.0
                     self._world.after(delay * self._world.random.random(), partial(self._end, life))
