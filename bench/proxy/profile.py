@@ -31,7 +31,7 @@ def profile(found: Parts) -> None:
         key: value[:3]
         for key, value in pstats.Stats(str(file)).stats.items()  # type: ignore[attr-defined]
     }
-    requests = next(calls for (_, _, name), (_, calls, _) in found_in.items() if name == "_take_head")
+    requests = next(calls for (_, _, name), (_, calls, _) in found_in.items() if name == "upstream_bytes")
     print(f"own time per request, µs, of what is called for each of {requests} (profiled):")
     of_requests = [(own, key) for key, (_, calls, own) in found_in.items() if calls >= requests]
     for own, (where, _, name) in sorted(of_requests, reverse=True)[:SHOWN]:

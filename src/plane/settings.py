@@ -218,6 +218,9 @@ class ProxyLimits:
         peer_lost_s: the kernel closes a connection whose peer acknowledges nothing for this long. Must be longer than
             the keepalive probes of `plane.proxy.data_plane.lost_peers`.
         sweep_interval_s: how often deadlines are checked.
+        half_closed_s, closing_s, linger_s, first_request_s: not options; see
+            `plane.decisions.http.exchange_timeouts.ExchangeTimeouts`.
+        waiting_page_after_s: not an option. A backend that starts within this time shows no waiting page before.
     """
 
     head_s: float = 10.0
@@ -226,6 +229,11 @@ class ProxyLimits:
     body_s: float = 60.0
     peer_lost_s: float = 120.0
     sweep_interval_s: float = 1.0
+    half_closed_s: float = 2.0
+    closing_s: float = 60.0
+    linger_s: float = 2.0
+    first_request_s: float = 1.0
+    waiting_page_after_s: float = 1.0
 
     @property
     def lost_after_s(self) -> float:

@@ -93,7 +93,7 @@ async def test_failures_everywhere_show_no_secret(postgres_url: str, tmp_path: P
         finally:
             await sql.close()
         parts[0].says("request failed")
-        # Refused keys, bodies and bytes.
+        # RequestRefused keys, bodies and bytes.
         connect(cluster, "k", serves, ("Authorization", f"Bearer {ARGUMENT}"))
         connect(cluster, "k", serves, ("Origin", f"http://{ARGUMENT}"))
         cluster.call("POST", "/ctrl/connect", {"spawn_config": {"executable": {"env": {"A": VARIABLE}}, "pool": 1}})

@@ -20,11 +20,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from plane.decisions.http.chunks import ChunkScanner, MalformedChunks
-from plane.decisions.http.request_head import Refused, RequestReader
-from plane.decisions.http.response_head import UNTIL_CLOSE, InvalidAnswer, read_answer_head
+from plane.decisions.http.request_head import RequestReader, RequestRefused
+from plane.decisions.http.response_head import UNTIL_CLOSE, InvalidResponse, read_response_head
 from plane.decisions.http.shared_origin import DROPPED_FIELDS
 from plane.decisions.routing.host_names import HostNames
-from plane.decisions.routing.request_target import ToToken, request_way
+from plane.decisions.routing.request_target import RouteMatch, match_target
 from plane.decisions.routing.rewrite import forwarded_head, make_route, origin_form
 from plane.protocol.proxy_messages import RouteInfo
 
@@ -171,20 +171,21 @@ ANSWERS = st.one_of(
 
 
 def check_request(head: bytes) -> None:
-    """Refused, or the same for `h11`, before and after it was written anew."""
+    """RequestRefused, or the same for `h11`, before and after it was written anew."""
     reader = RequestReader(HostNames(CLUSTER))
     try:
         read = reader.read(head)
         target = origin_form(read)
-    except Refused:
+    except RequestRefused:
         return
     theirs, length = as_h11_reads_a_request(head + b"\r\n\r\n")
     assert (theirs.method, theirs.target) == (read.method, read.target)
     assert length == read.fields.length
-    way = request_way(target, read.fields.host, CLUSTER)
-    if not isinstance(way, ToToken):
+    way = match_target(target, read.fields.host, CLUSTER)
+    if not isinstance(way, RouteMatch):
         return
-    written = forwarded_head(read, target, way.forwarded, ROUTE, CLIENT_FIELDS)
+    read.target = target
+    written = forwarded_head(read, way.forwarded, ROUTE, CLIENT_FIELDS)
     seen, seen_length = as_h11_reads_a_request(written)
     assert (seen.method, seen.target, seen_length) == (read.method, way.forwarded, length)
     names = [re.sub(rb"[^a-z0-9]+", b"-", name) for name, _ in seen.headers]
@@ -246,10 +247,10 @@ def scan(body: bytes, size: int) -> int | str:
 
 
 def check_answer(head: bytes) -> None:
-    """Refused, or of the same length for `h11`; no framing is said twice, and nothing for the whole origin."""
+    """RequestRefused, or of the same length for `h11`; no framing is said twice, and nothing for the whole origin."""
     try:
-        read = read_answer_head(head, to_head_request=False)
-    except InvalidAnswer:
+        read = read_response_head(head, to_head_request=False)
+    except InvalidResponse:
         return
     names = {line.partition(b":")[0].lower() for line in read.fields.split(b"\r\n")}
     assert not names & DROPPED_FIELDS
@@ -261,10 +262,10 @@ def check_answer(head: bytes) -> None:
     connection.send(h11.Request(method="GET", target="/", headers=[("Host", "a")]))
     connection.send(h11.EndOfMessage())
     connection.receive_data(read.status_line + read.fields + b"\r\n\r\n")
-    answer = connection.next_event()
-    assert isinstance(answer, h11.Response)
-    assert answer.status_code == read.status
-    headers = dict(answer.headers)
+    response = connection.next_event()
+    assert isinstance(response, h11.Response)
+    assert response.status_code == read.status
+    headers = dict(response.headers)
     if read.length is None:
         assert headers[b"transfer-encoding"].lower() == b"chunked"
     elif read.length not in (0, UNTIL_CLOSE):

@@ -22,7 +22,7 @@ from harness.fake_node import CLUSTER, fake_drone
 from plane.controller.api import connect_fast_path
 from plane.database import connect
 from plane.decisions.access import Role, key_entry
-from plane.decisions.http.fast_path_request import SimplePost, read_simple_post
+from plane.decisions.http.fast_path_request import FastPathRequest, read_fast_path_request
 from plane.settings import ControllerLimits
 
 IMAGE: dict[str, Any] = {"executable": {"image": "example/image"}}
@@ -93,12 +93,12 @@ def verdicts(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """For each time that bytes were looked at: whether they were a plain request."""
     found: list[bool] = []
 
-    def read(data: bytes) -> SimplePost | None:
-        request = read_simple_post(data)
+    def read(data: bytes) -> FastPathRequest | None:
+        request = read_fast_path_request(data)
         found.append(request is not None)
         return request
 
-    monkeypatch.setattr(connect_fast_path, "read_simple_post", read)
+    monkeypatch.setattr(connect_fast_path, "read_fast_path_request", read)
     return found
 
 

@@ -26,13 +26,13 @@ def referer(token: str, host: str = CLUSTER) -> str:
     return f"Referer: http://{host}/{token}/tree"
 
 
-def fields_of(answer: bytes) -> dict[str, str]:
-    lines = answer.partition(b"\r\n\r\n")[0].decode().split("\r\n")[1:]
+def fields_of(response: bytes) -> dict[str, str]:
+    lines = response.partition(b"\r\n\r\n")[0].decode().split("\r\n")[1:]
     return {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
 
 
-def body_of(answer: bytes) -> bytes:
-    return answer.partition(b"\r\n\r\n")[2]
+def body_of(response: bytes) -> bytes:
+    return response.partition(b"\r\n\r\n")[2]
 
 
 # Absolute paths.
@@ -49,7 +49,7 @@ def body_of(answer: bytes) -> bytes:
         ("/", (referer(LIVE),), 400),
     ],
 )
-async def test_an_absolute_path_is_told_from_a_session_that_has_ended(
+async def test_an_absolute_path_gets_another_error_than_a_session_that_has_ended(
     target: str, fields: tuple[str, ...], expected: int
 ) -> None:
     async with world() as it:
@@ -69,7 +69,7 @@ async def test_an_absolute_path_is_told_from_a_session_that_has_ended(
 
 
 @pytest.mark.parametrize("fields", [(), (referer(LIVE),)])
-async def test_a_token_that_has_ended_is_said_to_have_ended(fields: tuple[str, ...]) -> None:
+async def test_a_token_that_has_ended_gets_the_error_of_an_ended_session(fields: tuple[str, ...]) -> None:
     async with world() as it:
         it.add_route(LIVE)
         assert status(await it.send(get(f"/{LIVE}/", CLOSE))) == 200
@@ -99,7 +99,7 @@ async def test_the_log_names_the_backend_once_a_minute_and_no_token() -> None:
 # The wrong host.
 
 
-async def test_a_wrong_host_is_answered_and_logged_with_both_names() -> None:
+async def test_a_wrong_host_gets_an_error_and_a_log_line_with_both_names() -> None:
     with capture_logs() as logs:
         async with world() as it:
             it.add_route("sub", subdomain="sub")
@@ -125,17 +125,17 @@ async def test_a_wrong_host_is_answered_and_logged_with_both_names() -> None:
     ]
 
 
-async def test_a_host_is_shown_as_far_as_one_may_be_long() -> None:
+async def test_a_long_host_is_shortened_in_the_log() -> None:
     with capture_logs() as logs:
         async with world() as it:
             for target in ("/t/", "/lab"):
-                answer = await it.send(get(target, CLOSE, host="x" * 10_000))
-                assert status(answer) == 403
-                assert json.loads(body_of(answer))["host"] == "x" * 255
+                response = await it.send(get(target, CLOSE, host="x" * 10_000))
+                assert status(response) == 403
+                assert json.loads(body_of(response))["host"] == "x" * 255
     assert [len(entry["host"]) for entry in logs if entry["log_level"] == "warning"] == [255]
 
 
-async def test_public_hosts_stand_for_the_cluster() -> None:
+async def test_public_hosts_are_served_like_the_cluster() -> None:
     async with world(public_hosts=("127.0.0.1:9", "forwarded.example")) as it:
         it.add_route("sub", subdomain="sub")
         for host in ("127.0.0.1:9", "forwarded.example", "Forwarded.example:443"):
@@ -149,10 +149,10 @@ async def test_public_hosts_stand_for_the_cluster() -> None:
             assert status(await it.send(get("/t/", CLOSE, host=host))) == 403
 
 
-# What the backend is told, and what it says.
+# Fields of requests and responses.
 
 
-async def test_the_backend_is_told_the_prefix_that_its_path_lacks() -> None:
+async def test_the_backend_gets_the_prefix_that_its_path_lacks() -> None:
     async with world() as it:
         it.add_route(STATIC)
         forged = ("X-Forwarded-Prefix: /evil", "X_Forwarded_Prefix: /evil")
@@ -170,7 +170,7 @@ REDIRECT = (
 
 
 @pytest.mark.parametrize("option", [True, False, None])
-async def test_redirects_and_cookies_are_put_below_the_token_where_it_was_asked_for(option: bool | None) -> None:
+async def test_redirects_and_cookies_are_moved_below_the_token_if_requested(option: bool | None) -> None:
     async with world() as it:
         changes = {} if option is None else {"rewrite_prefix": option}
         # One backend, and its connection, for two tokens.
@@ -183,33 +183,33 @@ async def test_redirects_and_cookies_are_put_below_the_token_where_it_was_asked_
 
         it.exchange = redirect
         for token in (LIVE, OTHER):
-            answer = await it.send(get(f"/{token}/", CLOSE))
+            response = await it.send(get(f"/{token}/", CLOSE))
             prefix = f"/{token}".encode() if option else b""
-            assert b"\r\nLocation: " + prefix + b"/lab\r\n" in answer
-            assert b"\r\nSet-Cookie: a=b; Path=" + (prefix or b"/") + b"\r\nSet-Cookie: c=d\r\n" in answer
+            assert b"\r\nLocation: " + prefix + b"/lab\r\n" in response
+            assert b"\r\nSet-Cookie: a=b; Path=" + (prefix or b"/") + b"\r\nSet-Cookie: c=d\r\n" in response
     assert it.connections == 1
 
 
-async def test_an_absolute_redirect_is_told_by_the_host_that_the_browser_asked_for() -> None:
+async def test_an_absolute_redirect_is_recognized_by_the_host_of_the_request() -> None:
     async with world(public_hosts=("forwarded.example",)) as it:
         it.add_route("t", rewrite_prefix=True)
         for host, seen in (("forwarded.example", "/t/lab"), (CLUSTER, "/lab")):
             it.exchange = says(
                 b"HTTP/1.1 201 Created\r\nLocation: http://forwarded.example/lab\r\nContent-Length: 0\r\n\r\n"
             )
-            answer = await it.send(get("/t/", CLOSE, host=host))
-            assert fields_of(answer)["location"] == f"http://forwarded.example{seen}"
+            response = await it.send(get("/t/", CLOSE, host=host))
+            assert fields_of(response)["location"] == f"http://forwarded.example{seen}"
 
 
-async def test_a_switch_of_protocols_may_set_a_cookie() -> None:
+async def test_an_upgrade_may_set_a_cookie() -> None:
     async with world() as it:
         it.add_route("t", rewrite_prefix=True)
         it.exchange = says(
             b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: raw\r\n"
             b"Set-Cookie: a=b; Path=/\r\n\r\n"
         )
-        answer = await it.send(get("/t/", "Connection: Upgrade", "Upgrade: raw"))
-        assert b"\r\nSet-Cookie: a=b; Path=/t\r\n" in answer
+        response = await it.send(get("/t/", "Connection: Upgrade", "Upgrade: raw"))
+        assert b"\r\nSet-Cookie: a=b; Path=/t\r\n" in response
 
 
 # The token in a cookie.
@@ -228,9 +228,9 @@ def cookie(token: str = LIVE, name: str = "plane-token") -> str:
 async def test_the_first_visit_moves_the_token_into_a_cookie(method: str, token: str) -> None:
     async with world() as it:
         visit(it, token)
-        answer = await it.send(get(f"/{token}/lab?next=//x", CLOSE, host=SUB, method=method))
-        assert (status(answer), body_of(answer)) == (302, b"")
-        fields = fields_of(answer)
+        response = await it.send(get(f"/{token}/lab?next=//x", CLOSE, host=SUB, method=method))
+        assert (status(response), body_of(response)) == (302, b"")
+        fields = fields_of(response)
         assert fields["location"] == "/lab?next=//x"
         assert fields["set-cookie"] == f"plane-token={token}; Path=/; HttpOnly; SameSite=Lax"
         assert fields["cache-control"] == "no-store"
@@ -240,18 +240,18 @@ async def test_the_first_visit_moves_the_token_into_a_cookie(method: str, token:
         fields = fields_of(await it.send(get(f"/{token}//evil.example/", CLOSE, host=SUB)))
         assert fields["location"] == "/.//evil.example/"
         # On the wrong host nothing is stored.
-        answer = await it.send(get(f"/{token}/", CLOSE))
-        assert status(answer) == 403
-        assert b"Set-Cookie" not in answer
+        response = await it.send(get(f"/{token}/", CLOSE))
+        assert status(response) == 403
+        assert b"Set-Cookie" not in response
 
 
 async def test_later_requests_are_routed_by_the_cookie_and_the_backend_never_sees_it() -> None:
     async with world() as it:
         visit(it, rewrite_prefix=True)
         for target in ("/", "/?q", "/lab/tree", "/ready", f"/{ENDED}/hash"):
-            answer = await it.send(get(target, CLOSE, cookie(), f"Referer: http://{SUB}/lab/x", host=SUB))
-            assert status(answer) == 200, target
-            assert fields_of(answer)["vary"] == "Cookie"
+            response = await it.send(get(target, CLOSE, cookie(), f"Referer: http://{SUB}/lab/x", host=SUB))
+            assert status(response) == 200, target
+            assert fields_of(response)["vary"] == "Cookie"
             head = it.heard[-1].decode()
             assert head.startswith(f"GET {target} HTTP/1.1\r\n")
             assert f"\r\nx-verified-path: {target.partition('?')[0]}" in head
@@ -262,7 +262,7 @@ async def test_later_requests_are_routed_by_the_cookie_and_the_backend_never_see
             assert "prefix" not in head
 
 
-async def test_with_the_token_in_the_cookie_there_is_no_prefix_to_put_before_a_path() -> None:
+async def test_a_request_with_the_token_in_a_cookie_has_no_prefix() -> None:
     async with world() as it:
         visit(it, rewrite_prefix=True)
         it.exchange = says(REDIRECT)
@@ -300,14 +300,14 @@ async def test_a_token_that_expires_opens_nothing_more() -> None:
         assert status(await it.send(get("/", CLOSE, cookie(), host=SUB))) == 410
 
 
-async def test_a_new_token_in_the_path_goes_before_the_cookie_of_an_older_visit() -> None:
+async def test_a_new_token_in_the_path_precedes_the_cookie_of_an_older_visit() -> None:
     async with world() as it:
         visit(it)
         visit(it, OTHER)
         for old in (LIVE, ENDED, OTHER):
-            answer = await it.send(get(f"/{OTHER}/x", CLOSE, cookie(old), host=SUB))
-            assert (status(answer), fields_of(answer)["location"]) == (302, "/x")
-            assert f"plane-token={OTHER};" in fields_of(answer)["set-cookie"]
+            response = await it.send(get(f"/{OTHER}/x", CLOSE, cookie(old), host=SUB))
+            assert (status(response), fields_of(response)["location"]) == (302, "/x")
+            assert f"plane-token={OTHER};" in fields_of(response)["set-cookie"]
 
 
 @pytest.mark.parametrize(
@@ -331,7 +331,7 @@ async def test_a_cookie_that_a_sibling_may_have_set_leads_nowhere(fields: tuple[
         assert it.heard == []
 
 
-async def test_the_cookie_is_for_backends_that_asked_for_it() -> None:
+async def test_only_backends_with_the_option_use_the_cookie() -> None:
     async with world() as it:
         it.add_route(LIVE, subdomain="sub")
         assert status(await it.send(get("/lab", CLOSE, cookie(), host=SUB))) == 410
@@ -351,12 +351,12 @@ async def test_the_cookie_is_for_backends_that_asked_for_it() -> None:
         ("GET", ("Sec-Fetch-Site: same-site", "Sec-Fetch-Mode: no-cors")),
     ],
 )
-async def test_what_another_origin_causes_is_refused(method: str, fields: tuple[str, ...]) -> None:
+async def test_a_request_that_another_origin_causes_is_refused(method: str, fields: tuple[str, ...]) -> None:
     async with world() as it:
         visit(it)
-        answer = await it.send(get("/act", cookie(), *fields, host=SUB, method=method))
-        assert status(answer) == 403
-        assert json.loads(body_of(answer))["error"] == "another site caused this request"
+        response = await it.send(get("/act", cookie(), *fields, host=SUB, method=method))
+        assert status(response) == 403
+        assert json.loads(body_of(response))["error"] == "another site caused this request"
         assert it.heard == []
         own = [field.replace("evil.", "sub.").replace("same-site", "same-origin") for field in fields]
         assert status(await it.send(get("/act", cookie(), *own, host=SUB, method=method))) == 200
@@ -366,15 +366,15 @@ async def test_with_the_token_in_the_path_a_body_or_an_upgrade_is_forwarded_at_o
     async with world() as it:
         visit(it)
         it.exchange = says(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: raw\r\n\r\n")
-        answer = await it.send(get(f"/{LIVE}/ws", "Connection: Upgrade", "Upgrade: raw", host=SUB))
-        assert status(answer) == 101
+        response = await it.send(get(f"/{LIVE}/ws", "Connection: Upgrade", "Upgrade: raw", host=SUB))
+        assert status(response) == 101
         it.exchange = it.answer_ok
         post = get(f"/{LIVE}/api", "Content-Length: 0", CLOSE, host=SUB, method="POST")
         assert status(await it.send(post)) == 200
         assert it.heard[0].startswith(b"POST /api HTTP/1.1\r\n")
 
 
-async def test_the_root_redirect_of_a_subdomain_is_not_kept_by_browsers() -> None:
+async def test_the_root_redirect_of_a_subdomain_is_not_cached() -> None:
     async with world(root_redirect_url="https://app.example/") as it:
         own = await it.send(get("/", CLOSE))
         other = await it.send(get("/", CLOSE, host=SUB))
@@ -383,7 +383,7 @@ async def test_the_root_redirect_of_a_subdomain_is_not_kept_by_browsers() -> Non
     assert fields_of(other)["cache-control"] == "no-store"
 
 
-async def test_over_tls_the_cookie_is_secure_and_the_plain_one_is_not_believed(tmp_path: Path) -> None:
+async def test_over_tls_only_the_secure_cookie_is_set_and_used(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     async with world(https_port=0, cert_path=authority.json(authority.issue()), cluster=ClusterName("localhost")) as it:
         visit(it, cluster="localhost")
@@ -394,14 +394,14 @@ async def test_over_tls_the_cookie_is_secure_and_the_plain_one_is_not_believed(t
             )
             writer.write(get(target, *fields, CLOSE, host="sub.localhost"))
             async with asyncio.timeout(LIMIT_S):
-                answer = await reader.read()
+                response = await reader.read()
             writer.close()
-            return answer
+            return response
 
         first = fields_of(await ask(target=f"/{LIVE}/"))
         assert first["set-cookie"] == f"__Host-plane-token={LIVE}; Path=/; HttpOnly; SameSite=Lax; Secure"
         assert status(await ask(cookie(LIVE, "__Host-plane-token"))) == 200
         assert status(await ask(cookie(LIVE))) == 410
         # The port that only leads to TLS takes no cookie for a way.
-        answer = await it.send(get("/lab", CLOSE, cookie(), host="sub.localhost"))
-        assert (status(answer), fields_of(answer)["location"]) == (301, "https://sub.localhost/lab")
+        response = await it.send(get("/lab", CLOSE, cookie(), host="sub.localhost"))
+        assert (status(response), fields_of(response)["location"]) == (301, "https://sub.localhost/lab")

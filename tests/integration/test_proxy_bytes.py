@@ -26,14 +26,14 @@ from harness.proxy_world import CLUSTER, LIMIT_S, OK, get, says, status, world
         (get("/t?q"), 200),
     ],
 )
-async def test_the_table_of_requests(request_bytes: bytes, expected: int) -> None:
+async def test_each_form_of_a_request_gets_its_status(request_bytes: bytes, expected: int) -> None:
     async with world() as it:
-        answer = await it.send(request_bytes)
-        assert status(answer) == expected
-        assert b"\r\nserver: Plane/" in answer
-        assert b"Access-Control-Allow-Origin: *" in answer
+        response = await it.send(request_bytes)
+        assert status(response) == expected
+        assert b"\r\nserver: Plane/" in response
+        assert b"Access-Control-Allow-Origin: *" in response
         if expected == 410:
-            assert answer.endswith(b"Content-Length: 0\r\n\r\n")
+            assert response.endswith(b"Content-Length: 0\r\n\r\n")
 
 
 @pytest.mark.parametrize(
@@ -106,17 +106,17 @@ async def test_forged_fields_never_reach_the_backend() -> None:
             assert gone not in heard
 
 
-async def test_pipelined_requests_are_answered_in_order_each_by_its_backend() -> None:
+async def test_pipelined_requests_get_their_responses_in_order_each_from_its_backend() -> None:
     async with world() as it:
         it.add_route("u")
-        answer = await it.send(get("/t/1") + get("/nope/") + get("/u/2") + get("/t/3"))
-        assert [part[:3] for part in answer.split(b"HTTP/1.1 ")[1:]] == [b"200", b"410", b"200", b"200"]
+        response = await it.send(get("/t/1") + get("/nope/") + get("/u/2") + get("/t/3"))
+        assert [part[:3] for part in response.split(b"HTTP/1.1 ")[1:]] == [b"200", b"410", b"200", b"200"]
         assert [head.split(b" ")[1] for head in it.heard] == [b"/1", b"/2", b"/3"]
 
 
 @pytest.mark.parametrize("pieces", [1, 3, 1000])
 @pytest.mark.parametrize("chunked", [True, False])
-async def test_bodies_in_any_pieces(pieces: int, chunked: bool) -> None:
+async def test_a_body_arrives_complete_in_any_pieces(pieces: int, chunked: bool) -> None:
     body = b"5;x=y\r\nhello\r\n0\r\nTrailer: ok\r\n\r\n" if chunked else b"hello"
     framing = "Transfer-Encoding: chunked" if chunked else "Content-Length: 5"
     data = get("/t/", framing, method="POST") + body + get("/t/next")
@@ -156,13 +156,13 @@ async def test_bodies_in_any_pieces(pieces: int, chunked: bool) -> None:
         (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\ncut", b"cut"),
     ],
 )
-async def test_answers_of_every_framing(said: bytes, expected: bytes) -> None:
+async def test_a_response_of_every_framing_passes(said: bytes, expected: bytes) -> None:
     async with world() as it:
         it.exchange = says(said)
-        answer = await it.send(get())
-        head, _, body = answer.rpartition(b"\r\n\r\n") if not expected.endswith(b"\r\n\r\n") else (answer, b"", b"")
+        response = await it.send(get())
+        head, _, body = response.rpartition(b"\r\n\r\n") if not expected.endswith(b"\r\n\r\n") else (response, b"", b"")
         if expected.endswith(b"\r\n\r\n"):
-            assert answer.endswith(expected)
+            assert response.endswith(expected)
         else:
             assert body == expected
         assert b"x-plane-backend-id: b-t" in head
@@ -180,27 +180,27 @@ async def test_answers_of_every_framing(said: bytes, expected: bytes) -> None:
         b"HTTP/1.1 200 OK\r\nA: b\nSet-Cookie: c\r\n\r\n",
     ],
 )
-async def test_what_is_no_answer_is_a_502(said: bytes) -> None:
+async def test_a_malformed_response_is_a_502(said: bytes) -> None:
     async with world() as it:
         it.exchange = says(said)
         assert status(await it.send(get())) == 502
 
 
-async def test_a_backend_that_is_not_there_is_a_502() -> None:
+async def test_a_backend_that_is_not_reachable_is_a_502() -> None:
     async with world() as it:
         it.add_route("t", address="127.0.0.1:1")
         assert status(await it.send(get())) == 502
 
 
-async def test_cors_of_the_backend_is_kept() -> None:
+async def test_cors_fields_of_the_backend_are_kept() -> None:
     async with world() as it:
         it.exchange = says(b"HTTP/1.1 200 OK\r\nAccess-Control-Allow-Origin: https://a\r\nContent-Length: 0\r\n\r\n")
-        answer = await it.send(get())
-        assert answer.lower().count(b"access-control-") == 1
-        assert b"https://a" in answer
+        response = await it.send(get())
+        assert response.lower().count(b"access-control-") == 1
+        assert b"https://a" in response
 
 
-async def test_a_stale_connection_is_tried_once_more() -> None:
+async def test_a_request_on_a_stale_connection_is_sent_again() -> None:
     async with world() as it:
 
         async def one_then_close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -247,10 +247,10 @@ async def test_tunnels_keep_early_bytes_and_half_closes() -> None:
         assert b"\r\nUpgrade: raw\r\n" in it.heard[0]
 
 
-async def test_one_question_however_many_wait_and_bad_tokens_are_remembered_briefly() -> None:
+async def test_requests_share_a_lookup_and_bad_tokens_are_cached_briefly() -> None:
     async with world() as it:
-        answers = await asyncio.gather(*(it.send(get("/t/", "Connection: close")) for _ in range(20)))
-        assert {status(answer) for answer in answers} == {200}
+        responses = await asyncio.gather(*(it.send(get("/t/", "Connection: close")) for _ in range(20)))
+        assert {status(response) for response in responses} == {200}
         assert it.asked.count("t") == 1
         for _ in range(5):
             assert status(await it.send(get("/early/", "Connection: close"))) == 410
@@ -261,7 +261,7 @@ async def test_one_question_however_many_wait_and_bad_tokens_are_remembered_brie
                 await asyncio.sleep(0.2)
 
 
-async def test_a_removed_backend_and_an_expired_token_are_asked_for_again() -> None:
+async def test_the_token_of_a_removed_backend_and_an_expired_token_are_looked_up_again() -> None:
     async with world() as it:
         it.add_route("t", expires_in_ms=300)
         assert status(await it.send(get("/t/", "Connection: close"))) == 200
@@ -277,7 +277,7 @@ async def test_a_removed_backend_and_an_expired_token_are_asked_for_again() -> N
         assert status(await it.send(get("/u/", "Connection: close"))) == 410
 
 
-async def test_use_is_told_at_once_and_when_it_ends() -> None:
+async def test_a_keepalive_is_sent_when_use_begins_and_when_it_ends() -> None:
     async with world() as it:
         assert status(await it.send(get("/t/", "Connection: close"))) == 200
         async with asyncio.timeout(LIMIT_S):

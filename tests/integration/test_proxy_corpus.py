@@ -21,7 +21,7 @@ def cases(name: str) -> list[dict[str, Any]]:
 
 
 async def exchange(port: int, data: bytes, *, half_close: bool = True) -> bytes:
-    """What is answered until the connection closes; the client half-closes when it has sent everything."""
+    """Return all that comes until the connection closes. The client half-closes when it has sent everything."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(data)
@@ -35,17 +35,17 @@ async def exchange(port: int, data: bytes, *, half_close: bool = True) -> bytes:
         writer.transport.abort()
 
 
-async def test_what_is_refused_never_reaches_a_backend() -> None:
+async def test_a_refused_request_never_reaches_a_backend() -> None:
     found = cases("refused")
     async with world() as it:
-        answers = await asyncio.gather(
+        responses = await asyncio.gather(
             *(exchange(it.port, case["request"].encode("latin-1") + get("/t/smuggled")) for case in found)
         )
         assert it.heard == []
-    for case, answer in zip(found, answers, strict=True):
-        assert (case["name"], status(answer)) == (case["name"], case["status"])
-        assert answer.count(b"HTTP/1.1 ") == 1, case["name"]
-        assert b"\r\nConnection: close\r\n" in answer, case["name"]
+    for case, response in zip(found, responses, strict=True):
+        assert (case["name"], status(response)) == (case["name"], case["status"])
+        assert response.count(b"HTTP/1.1 ") == 1, case["name"]
+        assert b"\r\nConnection: close\r\n" in response, case["name"]
 
 
 async def test_large_parts_are_refused() -> None:
@@ -56,8 +56,8 @@ async def test_large_parts_are_refused() -> None:
     ]
     async with world() as it:
         for request, expected in too_large:
-            answer = await exchange(it.port, request)
-            assert (status(answer), answer.count(b"HTTP/1.1 ")) == (expected, 1)
+            response = await exchange(it.port, request)
+            assert (status(response), response.count(b"HTTP/1.1 ")) == (expected, 1)
         assert it.heard == []
 
 
@@ -82,7 +82,7 @@ async def test_malformed_chunks_end_both_connections() -> None:
 
 
 class Backend:
-    """Reads requests with `h11`, and notes what it was asked."""
+    """Reads requests with `h11`, and records them."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[bytes, bytes, bytes, list[tuple[bytes, bytes]]]] = []
@@ -121,10 +121,10 @@ async def read_request(
 
 
 async def through(it: World, backend: Backend, port: int, request: bytes) -> tuple[int, Any]:
-    """The status, and what the backend was asked. nginx takes a half-close for an end, and closes by itself here."""
+    """Return the status, and the requests of the backend. nginx treats a half-close as an end."""
     backend.asked.clear()
-    answer = await exchange(port, request, half_close=port == it.port)
-    return status(answer) if answer.startswith(b"HTTP/") else 0, list(backend.asked)
+    response = await exchange(port, request, half_close=port == it.port)
+    return status(response) if response.startswith(b"HTTP/") else 0, list(backend.asked)
 
 
 async def test_h11_and_nginx_agree_on_what_is_valid(tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ async def test_what_nginx_refuses_is_refused_here_too(tmp_path: Path) -> None:
     assert refused_by_nginx > 20
 
 
-async def test_the_backend_sees_the_fields_of_the_client_but_those_of_one_hop() -> None:
+async def test_the_backend_gets_all_fields_of_the_client_except_hop_by_hop_fields() -> None:
     sent = [("Accept", "*/*"), ("Cookie", "a=b; c=d"), ("X-A", "1"), ("x-a", "2"), ("X_B", "\xe9"), ("Empty", "")]
     backend = Backend()
     async with world() as it:

@@ -10,7 +10,7 @@ import pytest
 from harness.proxy_world import CLUSTER, LIMIT_S, OK, get, says, status, world
 
 
-async def test_expect_100_continue_is_the_backends_to_answer() -> None:
+async def test_the_backend_responds_to_expect_100_continue() -> None:
     async with world() as it:
 
         async def go_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -31,7 +31,7 @@ async def test_expect_100_continue_is_the_backends_to_answer() -> None:
         assert it.heard[1] == b"hello"
 
 
-async def test_expect_that_is_refused_ends_the_connection() -> None:
+async def test_a_refused_expectation_ends_the_connection() -> None:
     async with world() as it:
 
         async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -40,11 +40,11 @@ async def test_expect_that_is_refused_ends_the_connection() -> None:
             await reader.read(-1)
 
         it.exchange = refuse
-        # The client was told not to send the body, so what follows must not be taken for one.
+        # The client does not send the body after this response, so the next bytes must not be taken for one.
         request = get("/t/", "Expect: 100-continue", "Content-Length: 5", method="PUT")
-        answer = await it.send(request)
-        assert status(answer) == 417
-        assert b"\r\nConnection: close\r\n" in answer
+        response = await it.send(request)
+        assert status(response) == 417
+        assert b"\r\nConnection: close\r\n" in response
 
 
 async def test_trailers_pass_both_ways() -> None:
@@ -57,12 +57,12 @@ async def test_trailers_pass_both_ways() -> None:
             writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: Digest\r\n\r\n" + body)
 
         it.exchange = echo
-        answer = await it.send(get("/t/", "Transfer-Encoding: chunked", "Trailer: Digest", method="POST") + body)
+        response = await it.send(get("/t/", "Transfer-Encoding: chunked", "Trailer: Digest", method="POST") + body)
         assert it.heard == [body]
-        assert answer.endswith(b"\r\n\r\n" + body)
+        assert response.endswith(b"\r\n\r\n" + body)
 
 
-async def test_a12_forged_trailers_are_left_out_both_ways() -> None:
+async def test_forged_trailers_are_dropped_both_ways() -> None:
     forged = b"X-Verified-User: eve\r\nX.Verified.Username: eve\r\nForwarded: for=6.6.6.6\r\nX.Real_IP: 6.6.6.6\r\n"
     body = b"2\r\nok\r\n0\r\n" + forged + b"Digest: abc\r\nx_forwarded_for: 6.6.6.6\r\n\r\n"
     kept = b"2\r\nok\r\n0\r\nDigest: abc\r\n\r\n"
@@ -74,9 +74,9 @@ async def test_a12_forged_trailers_are_left_out_both_ways() -> None:
             writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + body)
 
         it.exchange = echo
-        answer = await it.send(get("/t/", "Transfer-Encoding: chunked", method="POST") + body)
+        response = await it.send(get("/t/", "Transfer-Encoding: chunked", method="POST") + body)
         assert it.heard == [kept]
-        assert answer.endswith(b"\r\n\r\n" + kept)
+        assert response.endswith(b"\r\n\r\n" + kept)
 
 
 async def test_connection_close_of_each_side() -> None:
@@ -109,7 +109,7 @@ async def test_connection_close_of_each_side() -> None:
         b"HTTP/1.1 304 Not Modified\r\nContent-Length: 100\r\n\r\n",
     ],
 )
-async def test_an_answer_to_head_has_no_body_and_the_next_request_is_answered(said: bytes) -> None:
+async def test_a_response_to_head_has_no_body_and_the_next_request_is_served(said: bytes) -> None:
     async with world() as it:
 
         async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -118,22 +118,22 @@ async def test_an_answer_to_head_has_no_body_and_the_next_request_is_answered(sa
                 writer.write(said)
 
         it.exchange = say
-        answer = await it.send(get(method="HEAD") * 2)
-        assert answer.count(b"HTTP/1.1 ") == 2
+        response = await it.send(get(method="HEAD") * 2)
+        assert response.count(b"HTTP/1.1 ") == 2
         assert it.connections == 1
         for line in said.split(b"\r\n")[1:-2]:
-            assert answer.count(b"\r\n" + line + b"\r\n") == 2
+            assert response.count(b"\r\n" + line + b"\r\n") == 2
 
 
-async def test_an_answer_cut_short_stays_visibly_cut() -> None:
+async def test_a_truncated_response_stays_visibly_truncated() -> None:
     async with world() as it:
         it.exchange = says(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel")
-        answer = await it.send(get() + get("/t/next"))
-        assert answer.endswith(b"5\r\nhel")
-        assert answer.count(b"HTTP/1.1 ") == 1
+        response = await it.send(get() + get("/t/next"))
+        assert response.endswith(b"5\r\nhel")
+        assert response.count(b"HTTP/1.1 ") == 1
 
 
-async def test_bytes_after_an_answer_are_nobodys() -> None:
+async def test_bytes_after_a_response_reach_no_client() -> None:
     async with world() as it:
 
         async def too_much(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -143,9 +143,9 @@ async def test_bytes_after_an_answer_are_nobodys() -> None:
             await reader.read(-1)
 
         it.exchange = too_much
-        answers = [await it.send(get("/t/", "Connection: close")) for _ in range(3)]
-        assert [status(answer) for answer in answers] == [200] * 3
-        assert b"Poison" not in b"".join(answers)
+        responses = [await it.send(get("/t/", "Connection: close")) for _ in range(3)]
+        assert [status(response) for response in responses] == [200] * 3
+        assert b"Poison" not in b"".join(responses)
         assert it.connections == 3
 
 
@@ -159,10 +159,10 @@ async def test_a_version_keeps_its_own_rules_of_persistence(version: str) -> Non
         assert plain.count(b"HTTP/1.1 200") == (1 if version == "HTTP/1.0" else 2)
 
 
-async def test_an_upgrade_that_the_backend_does_not_take_is_an_ordinary_exchange() -> None:
+async def test_an_upgrade_that_the_backend_declines_is_an_ordinary_exchange() -> None:
     async with world() as it:
-        answer = await it.send(get("/t/", "Connection: Upgrade", "Upgrade: anything") + get("/t/next"))
-        assert answer.count(b"HTTP/1.1 200") == 2
+        response = await it.send(get("/t/", "Connection: Upgrade", "Upgrade: anything") + get("/t/next"))
+        assert response.count(b"HTTP/1.1 200") == 2
         assert b"\r\nUpgrade: anything\r\n" in it.heard[0]
         assert b"Upgrade" not in it.heard[1]
 
@@ -204,7 +204,7 @@ async def test_a_tunnel_passes_any_bytes_both_ways_at_once() -> None:
     assert got["backend"] == sent["client"]
 
 
-async def test_large_uploads_arrive_whole_and_with_backpressure() -> None:
+async def test_large_uploads_arrive_complete_and_with_backpressure() -> None:
     size = 30_000_000
     async with world() as it:
 

@@ -50,7 +50,7 @@ async def test_a_connection_is_used_again_at_once(request_bytes: bytes) -> None:
 
 
 @pytest.mark.parametrize("request_bytes", [get(), POST], ids=["GET", "POST"])
-async def test_a_connection_is_not_used_beyond_what_the_backend_announces(request_bytes: bytes) -> None:
+async def test_a_connection_is_not_used_longer_than_the_backend_announces(request_bytes: bytes) -> None:
     async with world() as it:
         Backend(it, "Keep-Alive: timeout=1, max=50\r\n")
         reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
@@ -93,9 +93,9 @@ async def test_a_post_that_meets_a_connection_just_closed_is_served() -> None:
                         while not got.endswith(b"data"):
                             got += await loop.sock_recv(connection, 65536)
                         await loop.sock_sendall(connection, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-                        answer = b""
-                        while not answer.endswith(b"ok"):
-                            answer += await loop.sock_recv(client, 65536)
-                        assert status(answer) == 200
-                        # The proxy is told of the request before it is told that the connection is closed.
+                        response = b""
+                        while not response.endswith(b"ok"):
+                            response += await loop.sock_recv(client, 65536)
+                        assert status(response) == 200
+                        # The proxy gets the request before the end of the connection.
                         client.send(POST)

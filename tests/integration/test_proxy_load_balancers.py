@@ -38,7 +38,7 @@ LOCAL = v2(0x20, 0x00, b"")
 
 
 def told(it: World, number: int = -1) -> dict[str, str]:
-    """What a backend was told of the client, by the end of the field's name; each is told once."""
+    """Return the fields about the client that a backend got, by the end of their names. Each occurs once."""
     lines = [line for line in it.heard[number].decode().split("\r\n") if line.lower().startswith("x-forwarded-")]
     # That one tells of the path.
     lines = [line for line in lines if not line.startswith("x-forwarded-prefix: /t")]
@@ -60,13 +60,13 @@ async def exchange(it: World, data: bytes) -> bytes:
         writer.close()
 
 
-async def test_a_trusted_proxy_is_believed_and_its_own_address_is_added() -> None:
+async def test_a_trusted_proxy_names_the_client_and_its_own_address_is_added() -> None:
     async with world(trusted_proxies=TRUSTED) as it:
         assert status(await exchange(it, get("/t/", *CLAIMS))) == 200
         assert told(it) == {"for": "203.0.113.7, 127.0.0.2", "proto": "https", "host": "app.example.com"}
 
 
-async def test_anybody_else_is_not_believed() -> None:
+async def test_the_fields_of_an_untrusted_peer_are_ignored() -> None:
     async with world(trusted_proxies=ELSEWHERE) as it:
         assert status(await exchange(it, get("/t/", *CLAIMS))) == 200
         assert told(it) == {"for": "127.0.0.2", "proto": "http"}
@@ -88,8 +88,8 @@ async def test_requests_of_one_connection_may_be_of_different_clients() -> None:
         assert [told(it, number) for number in range(4)] == [*expected, {"for": "127.0.0.2", "proto": "http"}]
 
 
-async def test_the_same_fields_are_no_claims_of_a_client_that_is_not_trusted() -> None:
-    # Heads are remembered, whoever sent them first.
+async def test_an_untrusted_client_cannot_claim_another_host() -> None:
+    # Heads are cached, also if a trusted peer sent them first.
     request = get("/t/", *CLAIMS)
     async with world(trusted_proxies=TRUSTED, proxy_protocol=True) as it:
         assert status(await exchange(it, v2(0x21, 0x11, socket.inet_aton("127.0.0.9") * 2 + bytes(4)) + request)) == 200
@@ -118,7 +118,7 @@ async def test_a_load_balancer_may_put_another_name_into_host(host: str, claimed
         assert status(await exchange(it, request)) == 403
 
 
-async def test_what_came_by_tls_to_the_load_balancer_is_not_redirected_to_tls(tmp_path: Path) -> None:
+async def test_a_request_that_came_to_the_load_balancer_by_tls_is_not_redirected(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     pair = authority.pair(authority.issue())
     async with world(trusted_proxies=TRUSTED, https_port=0, tls_pair=pair) as it:
@@ -164,7 +164,9 @@ async def test_a_proxy_header_names_the_client(header: bytes, expected: dict[str
 @pytest.mark.parametrize(
     "data", [get(), b"PROXY TCP4 nonsense\r\n" + get(), SIGNATURE + b"\xff\xff\0\0" + get(), b"PROXY ", b""]
 )
-async def test_a_trusted_proxy_without_a_header_gets_no_answer(data: bytes, capfd: pytest.CaptureFixture[str]) -> None:
+async def test_a_trusted_proxy_without_a_header_gets_no_response(
+    data: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
     limits = ProxyLimits(head_s=0.3)
     async with world(trusted_proxies=TRUSTED, proxy_protocol=True, limits=limits) as it:
         # Closed at once or, if more might come, when its time is over.
@@ -186,7 +188,7 @@ async def test_a_client_that_is_not_trusted_needs_no_header_and_cannot_send_one(
         assert len(it.heard) == 1
 
 
-async def test_a_silent_load_balancer_harms_nobody() -> None:
+async def test_a_silent_load_balancer_does_not_delay_others() -> None:
     async with world(trusted_proxies=TRUSTED, proxy_protocol=True) as it, contextlib.AsyncExitStack() as stack:
         for _ in range(50):
             _, silent = await asyncio.open_connection("127.0.0.1", it.port, local_addr=BALANCER)
@@ -226,12 +228,12 @@ async def test_a_token_in_a_cookie_follows_the_scheme_and_host_of_the_browser() 
     secure = f"__Host-plane-token={token}"
     async with world(trusted_proxies=TRUSTED) as it:
         it.add_route(token, subdomain="sub", token_in_cookie=True)
-        answer = await exchange(it, get(f"/{token}/lab", *https, host="internal.example"))
-        assert status(answer) == 302
-        assert f"\r\nSet-Cookie: {secure}; Path=/; HttpOnly; SameSite=Lax; Secure\r\n".encode() in answer
+        response = await exchange(it, get(f"/{token}/lab", *https, host="internal.example"))
+        assert status(response) == 302
+        assert f"\r\nSet-Cookie: {secure}; Path=/; HttpOnly; SameSite=Lax; Secure\r\n".encode() in response
         visit = (f"Cookie: {secure}", f"Origin: https://{host}")
         assert status(await exchange(it, get("/lab", *https, *visit, host="internal.example", method="POST"))) == 200
-        # The page of another session, and anybody who speaks for no browser.
+        # The page of another session, and a client that is not a browser.
         other = (f"Cookie: {secure}", f"Origin: https://evil.{CLUSTER}")
         assert status(await exchange(it, get("/lab", *https, *other, host="internal.example", method="POST"))) == 403
         assert status(await it.send(get("/lab", *https, *visit, host=host, method="POST"))) == 410

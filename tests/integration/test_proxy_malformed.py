@@ -1,4 +1,4 @@
-"""Messages that are malformed, cut short or in the manner of HTTP/1.0: each is answered, and promptly."""
+"""Messages that are malformed, truncated or of HTTP/1.0: each gets a response, and promptly."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def test_a_client_of_http_1_0_gets_the_data_of_a_chunked_response(pieces: 
             await reader.read(1)
 
         it.exchange = in_pieces
-        # It ends with the connection, so what is asked for after it gets no response.
+        # It ends with the connection, so a request after it gets no response.
         head, _, body = (await it.send(OLD_GET + get("/ready"))).partition(b"\r\n\r\n")
         assert status(head) == 200
         assert body == b"ok\r\n!"
@@ -49,7 +49,7 @@ async def test_a_client_of_http_1_0_gets_the_data_of_a_chunked_response(pieces: 
         assert b"trailer" not in head.lower()
 
 
-async def test_a_chunked_response_that_is_cut_short_is_no_whole_one_for_a_client_of_http_1_0() -> None:
+async def test_a_truncated_chunked_response_is_visibly_incomplete_for_a_client_of_http_1_0() -> None:
     async with world() as it:
         it.exchange = says(CHUNKED[:-20])
         reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
@@ -60,12 +60,12 @@ async def test_a_chunked_response_that_is_cut_short_is_no_whole_one_for_a_client
         writer.close()
 
 
-async def test_a_head_request_of_http_1_0_tells_of_no_chunks() -> None:
+async def test_a_response_to_a_head_request_of_http_1_0_names_no_chunks() -> None:
     async with world() as it:
         it.exchange = says(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-        answer = await it.send(OLD_GET.replace(b"GET", b"HEAD"))
-        assert status(answer) == 200
-        assert b"transfer-encoding" not in answer.lower()
+        response = await it.send(OLD_GET.replace(b"GET", b"HEAD"))
+        assert status(response) == 200
+        assert b"transfer-encoding" not in response.lower()
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ async def test_a_head_request_of_http_1_0_tells_of_no_chunks() -> None:
         b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\nContent-Length: 2\n\nok",
     ],
 )
-async def test_what_cannot_become_a_response_is_a_502_though_the_backend_stays(begun: bytes) -> None:
+async def test_bytes_that_cannot_become_a_response_are_a_502_while_the_backend_stays(begun: bytes) -> None:
     async with world() as it:
 
         async def stay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -90,11 +90,11 @@ async def test_what_cannot_become_a_response_is_a_502_though_the_backend_stays(b
             await reader.read(1)
 
         it.exchange = stay
-        answer = await whole_response(it)
-        assert b"HTTP/1.1 502 " in answer
+        response = await whole_response(it)
+        assert b"HTTP/1.1 502 " in response
 
 
-async def test_a_response_head_that_does_not_go_on_is_a_504_and_a_quiet_backend_is_none() -> None:
+async def test_a_response_head_that_stalls_is_a_504_and_a_silent_backend_is_not() -> None:
     async with world(limits=ProxyLimits(body_s=0.2, sweep_interval_s=0.05)) as it:
 
         async def stop(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -107,9 +107,9 @@ async def test_a_response_head_that_does_not_go_on_is_a_504_and_a_quiet_backend_
             await reader.read(1)
 
         it.exchange = stop
-        answer = await whole_response(it)
-        assert answer.count(b"HTTP/1.1 103 ") == 2
-        assert b"HTTP/1.1 504 " in answer
+        response = await whole_response(it)
+        assert response.count(b"HTTP/1.1 103 ") == 2
+        assert b"HTTP/1.1 504 " in response
 
 
 BEGINNING = f"POST /t/ HTTP/1.1\r\nHost: {CLUSTER}\r\n".encode()
@@ -136,24 +136,24 @@ async def test_an_invalid_message_whose_client_has_ended_gets_its_400(rest: byte
             await reader.read(-1)
 
         it.add_route("asked")
-        # The route of "t" is known, and the other's is asked for while the client ends.
+        # The route of "t" is known, and the other one is looked up while the client ends.
         assert status(await it.send(get("/t/", "Connection: close"))) == 200
         it.exchange = read
         reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
         writer.write(BEGINNING.replace(b"/t/", path) + rest)
         writer.write_eof()
         async with asyncio.timeout(LIMIT_S):
-            answer = await reader.read(-1)
+            response = await reader.read(-1)
         writer.close()
         # Where the token leads nowhere, that may be said first.
-        assert status(answer) in ((400,) if path != b"/nope/" else (400, 410))
-        assert answer.count(b"HTTP/1.1 ") == 1
+        assert status(response) in ((400,) if path != b"/nope/" else (400, 410))
+        assert response.count(b"HTTP/1.1 ") == 1
 
 
 @pytest.mark.parametrize(
     "begun", [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"GET /t/ HTTP/1.1\rHost: x\r\r", b"\x00"]
 )
-async def test_what_cannot_become_a_request_is_a_400_at_once(begun: bytes) -> None:
+async def test_bytes_that_cannot_become_a_request_are_a_400_at_once(begun: bytes) -> None:
     async with world() as it:
         reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
         writer.write(begun)

@@ -11,7 +11,7 @@ import pytest
 
 from harness.clusters import free_port
 from harness.proxy_world import LIMIT_S, get, status, world
-from plane.proxy.data_plane import limits
+from plane.settings import ProxyLimits
 
 BROWSER = "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 
@@ -32,8 +32,8 @@ class Page(HTMLParser):
         self.text += data
 
 
-def body_of(answer: bytes) -> bytes:
-    return answer.partition(b"\r\n\r\n")[2]
+def body_of(response: bytes) -> bytes:
+    return response.partition(b"\r\n\r\n")[2]
 
 
 @pytest.mark.parametrize(("target", "expected"), [(f"/{'x' * 43}/", 410), ("/t/", 502), ("/", 400)])
@@ -43,7 +43,7 @@ async def test_a_browser_sees_a_page_and_a_program_reads_json(target: str, expec
         page = await it.send(get(target, BROWSER, "Connection: close"))
         said = await it.send(get(target, "Accept: */*", "Connection: close"))
         nothing = await it.send(get(target, BROWSER, "Connection: close", method="HEAD"))
-    assert [status(answer) for answer in (page, said, nothing)] == [expected] * 3
+    assert [status(response) for response in (page, said, nothing)] == [expected] * 3
     assert b"\r\nContent-Type: text/html; charset=utf-8\r\n" in page
     assert body_of(nothing) == b""
     read = Page(body_of(page).decode())
@@ -59,29 +59,26 @@ async def test_a_browser_sees_a_page_and_a_program_reads_json(target: str, expec
         assert json.loads(body_of(said))["status"] == expected
 
 
-async def test_who_refuses_html_gets_none() -> None:
+async def test_a_client_that_refuses_html_gets_json() -> None:
     async with world() as it:
-        answer = await it.send(get("/", "Accept: application/json, text/html;q=0", "Connection: close"))
-        assert json.loads(body_of(answer)) == {"status": 400, "error": "bad request"}
+        response = await it.send(get("/", "Accept: application/json, text/html;q=0", "Connection: close"))
+        assert json.loads(body_of(response)) == {"status": 400, "error": "bad request"}
 
 
-async def test_ready_says_what_is_missing() -> None:
+async def test_ready_names_what_is_missing() -> None:
     async with world() as it:
         assert body_of(await it.send(get("/ready", "Connection: close"))) == b"ok\n"
         it.gone = True
         assert it.controller is not None
         await it.controller.close()
         async with asyncio.timeout(LIMIT_S):
-            while status(answer := await it.send(get("/ready", "Connection: close"))) != 503:
+            while status(response := await it.send(get("/ready", "Connection: close"))) != 503:
                 await asyncio.sleep(0.05)
-        assert body_of(answer) == b"not connected to a controller\n"
+        assert body_of(response) == b"not connected to a controller\n"
 
 
-async def test_a_waiting_page_is_shown_to_navigations_that_wait_and_to_nothing_else(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(limits, "WAITING_PAGE_AFTER_S", 0.2)
-    async with world(waiting_page=True) as it:
+async def test_a_waiting_page_is_shown_to_navigations_that_wait_and_to_nothing_else() -> None:
+    async with world(waiting_page=True, limits=ProxyLimits(waiting_page_after_s=0.2)) as it:
         assert status(await it.send(get("/t/", BROWSER, "Connection: close"))) == 200
         it.silent = True
         page = await it.send(get("/starting/", BROWSER, "Connection: close"))
@@ -95,22 +92,22 @@ async def test_a_waiting_page_is_shown_to_navigations_that_wait_and_to_nothing_e
         it.silent = False
         it.add_route("starting")
         assert it.controller is not None
-        answer = {"RouteInfoResponse": {"token": "starting", "route_info": it.routes["starting"]}}
-        await it.controller.send_str(json.dumps(answer))
+        response = {"RouteInfoResponse": {"token": "starting", "route_info": it.routes["starting"]}}
+        await it.controller.send_str(json.dumps(response))
         async with asyncio.timeout(LIMIT_S):
             assert status(await reader.readuntil(b"\r\n\r\n")) == 200
         writer.close()
 
 
-async def test_metrics_tell_how_much_and_never_which() -> None:
+async def test_metrics_have_counts_and_no_tokens() -> None:
     port = free_port()
     token = "a-token-that-nobody-may-read"
     async with world(metrics_port=port) as it, aiohttp.ClientSession() as http:
         it.add_route(token)
         assert status(await it.send(get(f"/{token}/", "Connection: close"))) == 200
         assert status(await it.send(get("/gone/", "Connection: close"))) == 410
-        async with http.get(f"http://127.0.0.1:{port}/metrics") as answer:
-            said = await answer.text()
+        async with http.get(f"http://127.0.0.1:{port}/metrics") as response:
+            said = await response.text()
     values = dict(line.rsplit(" ", 1) for line in said.splitlines() if not line.startswith("#"))
     assert float(values['plane_proxy_answers_total{status="4xx"}']) == 1
     # Those of `/ready`, and this one.

@@ -9,13 +9,13 @@ import pytest
 
 from harness.proxy_world import LIMIT_S, OK, get, says, status, world
 from plane.decisions.routing import pending_lookups
-from plane.proxy.data_plane import limits, route_lookup
+from plane.proxy.data_plane import route_lookup
 from plane.settings import ProxyLimits
 
 BIG = 8_000_000
 
 
-async def test_a_slow_reader_harms_no_later_request() -> None:
+async def test_a_slow_reader_does_not_delay_later_requests() -> None:
     async with world() as it:
 
         async def big_or_small(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -42,18 +42,18 @@ async def test_a_slow_reader_harms_no_later_request() -> None:
         writer.close()
 
 
-async def test_thousands_of_pipelined_requests_are_all_answered() -> None:
+async def test_thousands_of_pipelined_requests_all_get_a_response() -> None:
     async with world() as it:
-        answer = await it.send(get("/ready") * 3_000)
-        assert answer.count(b"HTTP/1.1 200 ") == 3_000
+        response = await it.send(get("/ready") * 3_000)
+        assert response.count(b"HTTP/1.1 200 ") == 3_000
 
 
-async def test_answers_before_the_answer_keep_their_fields_however_many() -> None:
+async def test_interim_responses_keep_their_fields_however_many() -> None:
     async with world() as it:
         it.exchange = says(b"HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\n\r\n" * 2_000 + OK)
-        answer = await it.send(get())
-        assert answer.count(b"HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\n\r\n") == 2_000
-        assert answer.endswith(b"\r\n\r\nok")
+        response = await it.send(get())
+        assert response.count(b"HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\n\r\n") == 2_000
+        assert response.endswith(b"\r\n\r\nok")
 
 
 async def test_fields_that_the_backends_connection_names_are_for_one_hop() -> None:
@@ -61,13 +61,13 @@ async def test_fields_that_the_backends_connection_names_are_for_one_hop() -> No
         it.exchange = says(
             b"HTTP/1.1 200 OK\r\nConnection: X-Hop, content-length\r\nX-Hop: 1\r\nX-End: 2\r\n" + OK[17:]
         )
-        answer = await it.send(get())
-        assert b"X-Hop" not in answer
-        assert b"X-End: 2" in answer
-        assert answer.endswith(b"ok")
+        response = await it.send(get())
+        assert b"X-Hop" not in response
+        assert b"X-End: 2" in response
+        assert response.endswith(b"ok")
 
 
-async def test_a_root_with_a_query_is_the_root_and_what_is_no_token_is_not_asked_for() -> None:
+async def test_a_root_with_a_query_is_the_root_and_an_impossible_token_is_not_looked_up() -> None:
     async with world() as it:
         assert status(await it.send(get("/?from=mail"))) == 400
         assert status(await it.send(get("//x"))) == 410
@@ -75,7 +75,7 @@ async def test_a_root_with_a_query_is_the_root_and_what_is_no_token_is_not_asked
         assert it.asked == []
 
 
-async def test_a_tunnel_of_http_2_is_not_given() -> None:
+async def test_an_upgrade_to_http_2_is_ignored() -> None:
     async with world() as it:
         asked = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: websocket, H2C", "HTTP2-Settings: AAMAAABk")
         assert status(await it.send(get("/t/", *asked))) == 200
@@ -84,7 +84,7 @@ async def test_a_tunnel_of_http_2_is_not_given() -> None:
         assert b"http2-settings" not in heard
 
 
-async def test_an_end_that_was_announced_comes() -> None:
+async def test_an_announced_end_comes() -> None:
     async with world() as it:
 
         async def early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -104,7 +104,7 @@ async def test_an_end_that_was_announced_comes() -> None:
         writer.close()
 
 
-async def test_a_client_that_closes_during_a_quiet_answer_ends_the_use() -> None:
+async def test_a_client_that_closes_during_a_silent_response_ends_the_use() -> None:
     async with world() as it:
         gone = asyncio.Event()
 
@@ -124,9 +124,8 @@ async def test_a_client_that_closes_during_a_quiet_answer_ends_the_use() -> None
         assert gone.is_set()
 
 
-async def test_a_client_that_only_half_closes_gets_an_answer_that_keeps_coming(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "HALF_CLOSED_LIMIT_S", 0.5)
-    async with world() as it:
+async def test_a_half_closed_client_gets_a_response_that_progresses() -> None:
+    async with world(limits=ProxyLimits(half_closed_s=0.5)) as it:
 
         async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.readuntil(b"\r\n\r\n")
@@ -144,7 +143,7 @@ async def test_a_client_that_only_half_closes_gets_an_answer_that_keeps_coming(m
         writer.close()
 
 
-async def test_half_a_head_is_ended_on_a_used_connection_too() -> None:
+async def test_an_incomplete_head_times_out_on_a_used_connection_too() -> None:
     async with world(limits=ProxyLimits(head_s=0.2)) as it:
         reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
         writer.write(get())
@@ -155,9 +154,8 @@ async def test_half_a_head_is_ended_on_a_used_connection_too() -> None:
         writer.close()
 
 
-async def test_a_client_that_never_reads_its_last_answer_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "CLOSING_LIMIT_S", 0.2)
-    async with world() as it:
+async def test_a_client_that_never_reads_its_last_response_is_cut() -> None:
+    async with world(limits=ProxyLimits(closing_s=0.2)) as it:
         sent = asyncio.Event()
 
         async def big(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -179,8 +177,8 @@ async def test_a_client_that_never_reads_its_last_answer_is_cut(monkeypatch: pyt
         slow.close()
 
 
-async def test_a_question_that_was_lost_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pending_lookups, "ASK_AGAIN_S", 0.2)
+async def test_a_lost_lookup_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pending_lookups, "RESEND_INTERVAL_S", 0.2)
     async with world() as it:
         it.silent = True
         reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
@@ -192,11 +190,11 @@ async def test_a_question_that_was_lost_is_asked_again(monkeypatch: pytest.Monke
         writer.close()
 
 
-async def test_a_client_that_leaves_takes_its_question_along(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(route_lookup, "LOOK_INTERVAL_S", 0.05)
+async def test_a_lookup_ends_with_its_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(route_lookup, "POLL_INTERVAL_S", 0.05)
     async with world() as it:
         it.silent = True
-        # Its question is never answered; the next request's is sent as soon as it is forgotten. A client that leaves
+        # Its lookup is never resolved; that of the next request is sent as soon as it is removed. A client that leaves
         # without a reset might only have half-closed, so the proxy waits that long.
         async with asyncio.timeout(LIMIT_S):
             while len(it.asked) < 2:
@@ -204,12 +202,12 @@ async def test_a_client_that_leaves_takes_its_question_along(monkeypatch: pytest
                 writer.write(get())
                 await asyncio.sleep(0.1)
                 writer.transport.abort()
-                await asyncio.sleep(limits.HALF_CLOSED_LIMIT_S + 1.5)
+                await asyncio.sleep(ProxyLimits().half_closed_s + 1.5)
         assert set(it.asked) == {"t"}
 
 
-async def test_a_controller_that_goes_away_ends_the_wait_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pending_lookups, "DISCONNECTED_LIMIT_S", 0.3)
+async def test_a_lookup_fails_soon_when_the_controller_disconnects(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pending_lookups, "DISCONNECTED_TIMEOUT_S", 0.3)
     async with world() as it:
         it.silent = it.gone = True
         reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
@@ -222,7 +220,7 @@ async def test_a_controller_that_goes_away_ends_the_wait_soon(monkeypatch: pytes
         writer.close()
 
 
-async def test_a_backend_that_cannot_be_reached_is_asked_for_again() -> None:
+async def test_the_token_of_an_unreachable_backend_is_looked_up_again() -> None:
     async with world() as it:
         it.add_route("t", address="127.0.0.1:1")
         assert status(await it.send(get("/t/", "Connection: close"))) == 502
@@ -245,7 +243,7 @@ async def test_a_tunnel_outlives_the_controller() -> None:
             await first.close(code=1001)
             writer.write(b"still here")
             assert await reader.readexactly(10) == b"still here"
-            # The next controller is told at once that the backend is in use.
+            # The next controller gets a keepalive of the backend at once.
             while it.kept_alive != ["b-t"]:
                 await asyncio.sleep(0.02)
             assert it.controller is not first

@@ -38,29 +38,29 @@ async def until_ended(pid: int) -> None:
 async def test_workers_are_one_proxy_to_the_controller(tmp_path: Path) -> None:
     async with program_world(tmp_path, "--workers", "2") as (it, running):
         assert len(workers_of(running)) == 2
-        answers = await asyncio.gather(*(it.send(get("/t/", CLOSE)) for _ in range(40)))
-        assert {status(answer) for answer in answers} == {200}
-        # One connection, one question at a time, whichever worker was asked; and no more than a keepalive a second.
+        responses = await asyncio.gather(*(it.send(get("/t/", CLOSE)) for _ in range(40)))
+        assert {status(response) for response in responses} == {200}
+        # One connection, one lookup at a time for all workers, and at most one keepalive per second.
         assert it.sockets == 1
-        # The question of the second worker may cross with the answer to the first.
+        # The lookup of the second worker may cross with the response to the first.
         assert it.asked in (["t"], ["t", "t"])
         async with asyncio.timeout(LIMIT_S):
             while not it.kept_alive:
                 await asyncio.sleep(0.05)
         assert len(it.kept_alive) <= 4
-        # A question of one worker alone is answered too.
+        # A lookup of one worker alone is resolved too.
         assert status(await it.send(get("/unknown/", CLOSE))) == 410
 
 
-async def test_a_worker_that_dies_is_replaced_and_the_other_serves_on(tmp_path: Path) -> None:
+async def test_a_worker_that_dies_is_replaced_while_the_other_serves(tmp_path: Path) -> None:
     async with program_world(tmp_path, "--workers", "2") as (it, running):
         victim, other = workers_of(running)
         os.kill(victim, signal.SIGKILL)
         await asyncio.to_thread(running.says, "worker ended; starting another")
         async with asyncio.timeout(30):
-            # Those whose connection waits for the replacement get their answer from it.
-            answers = await asyncio.gather(*(patient(it) for _ in range(20)))
-        assert {status(answer) for answer in answers} == {200}
+            # Clients whose connection waits for the replacement get their response from it.
+            responses = await asyncio.gather(*(patient(it) for _ in range(20)))
+        assert {status(response) for response in responses} == {200}
         assert other in workers_of(running)
         assert victim not in workers_of(running)
 
@@ -94,12 +94,12 @@ async def test_a_worker_that_cannot_start_is_started_again_after_growing_waits(
 
 
 async def patient(it: World) -> bytes:
-    """As `World.send`, and waits for the answer."""
+    """Send like `World.send`, and wait for the response."""
     reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
     writer.write(get("/t/", CLOSE))
-    answer = await reader.read(-1)
+    response = await reader.read(-1)
     writer.close()
-    return answer
+    return response
 
 
 async def test_workers_end_with_their_proxy(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ async def test_a_new_process_takes_over_without_a_refused_connection(tmp_path: P
 
 
 def _take_over_while_asked(it: World, running: Program, loop: asyncio.AbstractEventLoop) -> int:
-    """Have a new process take over, while requests come all the time, each of which must be answered."""
+    """A new process takes over while requests come all the time, each of which must get a response."""
 
     async def ask_until(stop: asyncio.Event) -> int:
         count = 0
@@ -167,6 +167,6 @@ async def test_a_new_process_that_cannot_start_changes_nothing(tmp_path: Path) -
         chain.unlink()
         running.process.send_signal(signal.SIGUSR2)
         await asyncio.to_thread(running.says, "new process did not take over")
-        answer = await it.send(get("/t/a", CLOSE, host=CLUSTER))
-        assert status(answer) == 301
+        response = await it.send(get("/t/a", CLOSE, host=CLUSTER))
+        assert status(response) == 301
         assert it.sockets == 1

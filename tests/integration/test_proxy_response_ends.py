@@ -72,9 +72,9 @@ async def test_bytes_after_the_end_of_a_response_reach_no_client(name: str, cut:
             proxy_closed.set()
 
         it.exchange = send_too_much
-        answer = await it.send(get("/t/", method=method) + get("/u/", "Connection: close"))
-        assert b"oison" not in answer
-        first, second = answer.removeprefix(b"HTTP/1.1 103 x\r\nLink: a\r\n\r\n").split(b"HTTP/1.1 ")[1:]
+        response = await it.send(get("/t/", method=method) + get("/u/", "Connection: close"))
+        assert b"oison" not in response
+        first, second = response.removeprefix(b"HTTP/1.1 103 x\r\nLink: a\r\n\r\n").split(b"HTTP/1.1 ")[1:]
         assert first.endswith((b"\r\n\r\n" + body, b"\r\n2\r\n" + body))
         assert (second[:3], second[-2:]) == (b"200", b"ok")
         # No connection that brought too much is used again.
@@ -97,13 +97,13 @@ async def test_bytes_after_the_end_of_a_response_are_not_the_next_response(name:
             await reader.read(-1)
 
         it.exchange = send_too_much
-        answer = await it.send(get("/t/", method=method) + get("/t/next", "Connection: close"))
-        assert b"oison" not in answer
-        assert answer.endswith(b"\r\n\r\nok")
+        response = await it.send(get("/t/", method=method) + get("/t/next", "Connection: close"))
+        assert b"oison" not in response
+        assert response.endswith(b"\r\n\r\nok")
         assert it.connections == 2
 
 
-async def test_a_byte_that_nobody_asked_for_closes_a_free_connection() -> None:
+async def test_an_unsolicited_byte_closes_a_free_connection() -> None:
     async with world() as it:
         proxy_closed = asyncio.Event()
 
@@ -129,19 +129,19 @@ async def test_a_byte_that_nobody_asked_for_closes_a_free_connection() -> None:
 async def test_a_response_without_a_body_announces_none(status_line: bytes, framing: bytes) -> None:
     async with world() as it:
         it.exchange = says(b"HTTP/1.1 " + status_line + b"\r\n" + framing + b"\r\nA: b\r\n\r\n" + OK)
-        answer = await it.send(get("/t/", "Connection: close"))
-        head = answer.split(b"\r\n\r\n")[0]
+        response = await it.send(get("/t/", "Connection: close"))
+        head = response.split(b"\r\n\r\n")[0]
         assert head.startswith(b"HTTP/1.1 " + status_line + b"\r\nA: b")
         assert framing not in head
 
 
 @pytest.mark.parametrize("interim", [b"Content-Length: 5\r\n\r\nhello", b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"])
-async def test_the_body_of_an_interim_response_is_no_response(interim: bytes) -> None:
+async def test_the_body_of_an_interim_response_is_not_a_response(interim: bytes) -> None:
     async with world() as it:
         it.exchange = says(b"HTTP/1.1 103 Early Hints\r\n" + interim + OK)
-        answer = await it.send(get("/t/", "Connection: close"))
-        assert b"hello" not in answer
-        assert answer.split(b"HTTP/1.1 ")[2].startswith(b"502 ")
+        response = await it.send(get("/t/", "Connection: close"))
+        assert b"hello" not in response
+        assert response.split(b"HTTP/1.1 ")[2].startswith(b"502 ")
 
 
 # Whether another client may use the connection of such a response: not if a careless backend may send a body after it.
@@ -185,8 +185,8 @@ async def test_a_connection_whose_response_announced_an_absent_body_serves_no_ot
         # As soon as the other request has been sent, on whichever connection.
         await asyncio.wait([other], timeout=0.2)
         late.set()
-        answer = await other
-        assert (status(answer), b"oison" in answer) == (200, False)
+        response = await other
+        assert (status(response), b"oison" in response) == (200, False)
         assert it.connections == (1 if SHARED_AFTER[name] else 2)
         writer.close()
 

@@ -10,7 +10,6 @@ import socket
 import pytest
 
 from harness.proxy_world import LIMIT_S, OK, World, get, status, world
-from plane.proxy.data_plane import limits
 from plane.settings import ProxyLimits
 
 SHORT = ProxyLimits(body_s=0.3)
@@ -21,7 +20,7 @@ async def read_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
         pass
 
 
-async def test_a_body_that_stops_coming_is_a_408() -> None:
+async def test_a_request_body_that_stalls_is_a_408() -> None:
     async with world(limits=SHORT) as it:
         it.exchange = read_all
         reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
@@ -31,7 +30,7 @@ async def test_a_body_that_stops_coming_is_a_408() -> None:
         writer.close()
 
 
-async def test_a_body_that_comes_slowly_is_waited_for() -> None:
+async def test_a_slow_request_body_does_not_time_out() -> None:
     async with world(limits=ProxyLimits(body_s=1.2)) as it:
 
         async def body(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -83,7 +82,7 @@ async def slow_reader(it: World) -> socket.socket:
     return reading
 
 
-async def test_a_reader_that_stops_is_cut_and_one_that_is_slow_is_not() -> None:
+async def test_a_client_that_stops_reading_is_cut_and_a_slow_one_is_not() -> None:
     size = 20_000_000
     async with world(limits=ProxyLimits(body_s=1.0)) as it:
 
@@ -113,7 +112,7 @@ async def test_a_reader_that_stops_is_cut_and_one_that_is_slow_is_not() -> None:
         slow.close()
 
 
-async def test_an_answer_may_be_quiet_for_as_long_as_it_likes() -> None:
+async def test_a_silent_response_does_not_time_out() -> None:
     async with world(limits=ProxyLimits(body_s=0.2, idle_s=0.2, head_s=0.2)) as it:
 
         async def later(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -137,7 +136,7 @@ async def test_the_limit_of_open_files_refuses_new_connections_and_keeps_the_old
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     async with world() as it:
-        it.service.open_files.limit = 5
+        it.service.fd_budget.limit = 5
         kept = []
         async with asyncio.timeout(LIMIT_S):
             for _ in range(3):
@@ -162,7 +161,7 @@ async def test_the_limit_of_open_files_refuses_new_connections_and_keeps_the_old
     assert "at the limit of open files" in "".join(capfd.readouterr())
 
 
-async def test_ten_thousand_idle_connections_harm_nobody() -> None:
+async def test_ten_thousand_idle_connections_do_not_affect_requests() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     # Both ends are in this process.
     count = min(10_000, (hard - 500) // 2)
@@ -188,7 +187,7 @@ async def test_ten_thousand_idle_connections_harm_nobody() -> None:
     assert count > 1_000
 
 
-async def test_a_stop_lets_answers_finish_and_takes_no_new_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_stop_lets_responses_finish_and_accepts_no_new_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("plane.timing.PROXY_SHUTDOWN_GRACE_S", 5.0)
     async with world() as it:
         go_on = asyncio.Event()
@@ -213,14 +212,14 @@ async def test_a_stop_lets_answers_finish_and_takes_no_new_connection(monkeypatc
             with pytest.raises(ConnectionRefusedError):
                 await asyncio.open_connection("127.0.0.1", it.port)
             go_on.set()
-            answer = await reader.read(-1)
-        assert status(answer) == 200
-        assert b"\r\nConnection: close\r\n" in answer
+            response = await reader.read(-1)
+        assert status(response) == 200
+        assert b"\r\nConnection: close\r\n" in response
         for one in (writer, idle):
             one.close()
 
 
-async def test_tunnels_get_their_time_and_then_end(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_tunnels_get_a_grace_period_and_then_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("plane.timing.PROXY_SHUTDOWN_GRACE_S", 0.5)
     async with world() as it:
         it.exchange = it.switch_and_echo
@@ -237,9 +236,8 @@ async def test_tunnels_get_their_time_and_then_end(monkeypatch: pytest.MonkeyPat
         writer.close()
 
 
-async def test_a_half_closed_client_gets_all_that_it_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "HALF_CLOSED_LIMIT_S", LIMIT_S)
-    async with world() as it:
+async def test_a_half_closed_client_gets_all_responses() -> None:
+    async with world(limits=ProxyLimits(half_closed_s=LIMIT_S)) as it:
 
         async def bodies(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             while True:
@@ -252,14 +250,14 @@ async def test_a_half_closed_client_gets_all_that_it_asked_for(monkeypatch: pyte
         writer.write((get("/t/", "Content-Length: 5", method="POST") + b"hello") * 3 + b"GET /t/ HT")
         writer.write_eof()
         async with asyncio.timeout(LIMIT_S):
-            answer = await reader.read(-1)
+            response = await reader.read(-1)
         writer.close()
-        assert answer.count(b"HTTP/1.1 200 OK") == 3
+        assert response.count(b"HTTP/1.1 200 OK") == 3
         assert it.heard == [b"hello"] * 3
 
 
 @pytest.mark.parametrize("target", ["/gone/", "/t/"])
-async def test_an_early_answer_reaches_a_client_that_is_still_sending(target: str) -> None:
+async def test_an_early_response_reaches_a_client_that_is_still_sending(target: str) -> None:
     async with world() as it:
 
         async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -274,21 +272,20 @@ async def test_an_early_answer_reaches_a_client_that_is_still_sending(target: st
             client.setblocking(False)
             await loop.sock_connect(client, ("127.0.0.1", it.port))
             await loop.sock_sendall(client, get(target, "Content-Length: 20000000", method="POST"))
-            # Nothing is read before much was sent: a reset would have thrown the answer away.
+            # Nothing is read before much was sent: a reset would have discarded the response.
             async with asyncio.timeout(LIMIT_S):
                 for _ in range(100):
                     await loop.sock_sendall(client, bytes(20_000))
                     await asyncio.sleep(0.005)
-                answer = b""
+                response = b""
                 while data := await loop.sock_recv(client, 65536):
-                    answer += data
-        assert status(answer) == (413 if target == "/t/" else 410)
-        assert b"\r\nConnection: close\r\n" in answer
+                    response += data
+        assert status(response) == (413 if target == "/t/" else 410)
+        assert b"\r\nConnection: close\r\n" in response
 
 
-async def test_a_client_that_goes_on_sending_after_its_answer_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "LINGER_LIMIT_S", 0.3)
-    async with world() as it:
+async def test_a_client_that_keeps_sending_after_its_response_is_cut() -> None:
+    async with world(limits=ProxyLimits(linger_s=0.3)) as it:
         _, writer = await asyncio.open_connection("127.0.0.1", it.port)
         writer.write(get("/gone/", "Content-Length: 20000000", method="POST"))
 

@@ -60,7 +60,7 @@ async def test_both_forms_of_a_certificate_and_both_versions(
 async def test_a_changed_file_is_shown_to_new_connections_and_harms_no_open_one(
     authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "LOOK_INTERVAL_S", 0.05)
+    monkeypatch.setattr(files, "POLL_INTERVAL_S", 0.05)
     path = authority.json(authority.issue())
     async with world(https_port=0, cert_path=path) as it:
         reader, writer = await connect(it, authority.client())
@@ -114,11 +114,11 @@ async def test_tunnels_and_large_bodies_pass_tls(authority: Authority) -> None:
             writer.close()
 
 
-async def test_the_plain_port_only_leads_to_tls(authority: Authority) -> None:
+async def test_the_plain_port_only_redirects_to_tls(authority: Authority) -> None:
     async with world(https_port=0, tls_pair=authority.pair(authority.issue())) as it:
-        answer = await it.send(get("/t/a?b=c", host="localhost:80"))
-        assert status(answer) == 301
-        assert b"\r\nLocation: https://localhost/t/a?b=c\r\n" in answer
+        response = await it.send(get("/t/a?b=c", host="localhost:80"))
+        assert status(response) == 301
+        assert b"\r\nLocation: https://localhost/t/a?b=c\r\n" in response
         assert b"\r\nLocation: https://[::1]/\r\n" in await it.send(get("/", host="[::1]:80"))
         assert it.heard == []
 
@@ -143,7 +143,7 @@ async def silent(it: World) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]
     return await asyncio.open_connection("127.0.0.1", it.https_port)
 
 
-async def test_who_has_not_shaken_hands_counts_as_open_and_not_for_longer_than_a_limit(
+async def test_a_handshake_counts_as_an_open_connection_and_times_out(
     authority: Authority, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(limits, "HANDSHAKE_LIMIT_S", 2.0)
@@ -151,7 +151,7 @@ async def test_who_has_not_shaken_hands_counts_as_open_and_not_for_longer_than_a
         kept = await connect(it, authority.client())
         assert status(await ask(*kept)) == 200
         await until(lambda: len(it.service.connections) == 1)
-        it.service.open_files.limit = 1 + it.service.pool.open + 4
+        it.service.fd_budget.limit = 1 + it.service.pool.open + 4
         held = [await silent(it) for _ in range(3)]
         await until(lambda: len(it.service.handshakes) == 3)
         with pytest.raises((OSError, asyncio.IncompleteReadError)):
@@ -172,7 +172,7 @@ async def test_who_has_not_shaken_hands_counts_as_open_and_not_for_longer_than_a
     assert "at the limit of open files" in "".join(capfd.readouterr())
 
 
-async def test_handshakes_beyond_the_limit_wait_their_turn(
+async def test_handshakes_beyond_the_limit_wait(
     authority: Authority, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(limits, "HANDSHAKES_LIMIT", 3)
@@ -190,9 +190,7 @@ async def test_handshakes_beyond_the_limit_wait_their_turn(
             one.close()
 
 
-async def test_a_stop_does_not_wait_for_a_client_that_says_nothing(
-    authority: Authority, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_stop_does_not_wait_for_a_silent_client(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("plane.timing.PROXY_SHUTDOWN_GRACE_S", 0.2)
     async with world(https_port=0, tls_pair=authority.pair(authority.issue())) as it:
         reader, writer = await silent(it)
@@ -216,7 +214,7 @@ async def test_a_stop_does_not_wait_for_a_client_that_says_nothing(
         (lambda chain, key: key.write_bytes(trustme.CA().issue_cert("x").private_key_pem.bytes()), "does not belong"),
     ],
 )
-async def test_a_certificate_that_cannot_be_used_is_told_at_the_start(
+async def test_an_unusable_certificate_is_reported_at_the_start(
     authority: Authority, spoil: object, said: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     chain, key = authority.pair(authority.issue())
@@ -237,7 +235,7 @@ async def test_the_json_file_is_for_its_owner_alone(authority: Authority) -> Non
             pass
 
 
-async def test_testssl_finds_nothing_to_mend(authority: Authority, tmp_path: Path) -> None:
+async def test_testssl_finds_no_problem(authority: Authority, tmp_path: Path) -> None:
     program = shutil.which("testssl")
     if program is None:
         real_parts.missing("testssl.sh")

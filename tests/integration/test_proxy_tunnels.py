@@ -79,7 +79,7 @@ async def test_a_half_closed_tunnel_ends_when_the_other_side_is_silent(closes: s
     async with world(limits=SHORT) as it, tunnel(it) as (reader, writer, backend):
         (writer if closes == "client" else backend.writer).write_eof()
         await until_gone(it)
-        # The other side is told, too.
+        # The other side sees the end, too.
         async with asyncio.timeout(LIMIT_S):
             with contextlib.suppress(ConnectionError):
                 assert await (backend.reader if closes == "client" else reader).read(1) == b""
@@ -116,7 +116,7 @@ async def test_a_half_closed_tunnel_lasts_while_bytes_come() -> None:
 
 
 @pytest.mark.parametrize("stuck", ["client", "backend"])
-async def test_a_tunnel_of_which_a_side_does_not_read_ends(stuck: str) -> None:
+async def test_a_tunnel_ends_when_a_side_does_not_read(stuck: str) -> None:
     async with world(limits=SHORT) as it, tunnel(it, limit=1024) as (_, writer, backend):
         pouring = asyncio.create_task(pour(backend.writer if stuck == "client" else writer))
         await until_gone(it)
@@ -124,7 +124,7 @@ async def test_a_tunnel_of_which_a_side_does_not_read_ends(stuck: str) -> None:
         assert pouring.done()
 
 
-async def test_what_is_left_for_a_stuck_backend_does_not_keep_its_connection_open() -> None:
+async def test_unsent_bytes_for_a_stuck_backend_do_not_keep_its_connection_open() -> None:
     async with world(limits=SHORT) as it, tunnel(it) as (_, writer, backend):
         pouring = asyncio.create_task(pour(writer))
         async with asyncio.timeout(LIMIT_S):
@@ -140,7 +140,7 @@ async def test_what_is_left_for_a_stuck_backend_does_not_keep_its_connection_ope
                 pass
 
 
-async def test_a_quiet_tunnel_lasts() -> None:
+async def test_an_idle_tunnel_stays_open() -> None:
     async with world(limits=SHORT) as it, tunnel(it) as (reader, _, backend):
         await asyncio.sleep(1.0)
         backend.writer.write(b"still here")
@@ -148,7 +148,7 @@ async def test_a_quiet_tunnel_lasts() -> None:
             assert await reader.readexactly(10) == b"still here"
 
 
-async def test_a_slow_reader_is_waited_for_and_gets_every_byte() -> None:
+async def test_a_slow_reader_of_a_tunnel_gets_every_byte() -> None:
     size = 8 * 1024 * 1024
     async with world(limits=SHORT) as it, tunnel(it, limit=1024) as (reader, _, backend):
         data = bytes(range(256)) * (size // 256)

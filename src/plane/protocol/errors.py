@@ -19,13 +19,13 @@ are defined where they are raised; ``tests/unit/protocol/test_errors.py`` compar
         DatabaseUnavailable
         DeadlinesNotEnforced
         EventTooLarge
-        InvalidAnswer
         InvalidCertificate
         InvalidName
             InvalidCharacter
             InvalidClusterName
             NameTooLong
             WrongPrefix
+        InvalidResponse
         LogsUnavailable
             LogsNotRetained
         MalformedChunks
@@ -36,8 +36,8 @@ are defined where they are raised; ``tests/unit/protocol/test_errors.py`` compar
         OrderFailed
         Overflowed
         ReferencedRowDeleted
-        Refused
         RequestLost
+        RequestRefused
         SocketClosed
         StoreUnwritable
         UnknownBackend

@@ -1,14 +1,13 @@
-"""The proxy: what browsers reach. `running.start_proxy` starts one.
+"""The proxy, which browsers connect to. `plane.proxy.server` starts one.
 
-The data plane is asyncio protocols under uvloop: no task, future or timer on the path of a known token and a
-pooled connection.
+The data plane consists of asyncio protocols under uvloop. A request for a known token with a free connection to its
+backend needs no task, future or timer.
 
-- A request's way: `entry_points` (`handshake_port`) → `client_connection` (on `client_transport`) → `dispatch` →
-  `upstream` → `tunnel`.
-- What all connections share: `service`, with `route_lookup`, `keepalive_reporter`, `tunnels`, `open_files`,
-`responses`.
-- Certificates: `tls` has the current one; `certificates.files` and `renewer` put it there.
-- Processes: `serving` in each; `workers` and `worker` where there are several; `hot_restart` from an old one to a new
-one.
+- The path of a request: `listeners` → `data_plane.client_connection` → `plane.decisions.http.exchange`, which decides →
+  `data_plane.dispatch` → `data_plane.upstream`; after an upgrade `data_plane.tunnel`.
+- What the connections of a proxy share: `service`, which makes a `data_plane.connection_context` of it.
+- Certificates: `certificates.tls` has the current one; `certificates.files` and `certificates.renewer` replace it.
+- Processes: `listeners.serving` in each; `processes.workers` and `processes.worker` where there are several;
+  `processes.hot_restart` from an old process to a new one.
 - The controller: `controller_link`.
 """

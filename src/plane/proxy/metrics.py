@@ -33,7 +33,7 @@ class _State(Collector):
         responses = CounterMetricFamily(
             "plane_proxy_answers", "Responses begun, by the class of their status", labels=["status"]
         )
-        for kind, count in enumerate(service.answered):
+        for kind, count in enumerate(service.responses_begun):
             if kind >= 2:
                 responses.add_metric([f"{kind}xx"], count)
         yield responses
@@ -42,9 +42,9 @@ class _State(Collector):
             ("handshakes", "TLS handshakes in progress", len(service.handshakes)),
             ("tunnels", "Open tunnels", len(service.tunnels)),
             ("backend_connections", "Connections to backends, without tunnels, idle ones included", service.pool.open),
-            ("open_files_limit", "Limit of open connections of both kinds", service.open_files.limit),
-            ("routes", "Cached routes", service.routes.known_count),
-            ("questions", "Route lookups in flight", service.routes.question_count),
+            ("open_files_limit", "Limit of open connections of both kinds", service.fd_budget.limit),
+            ("routes", "Cached routes", service.routes.cached_count),
+            ("questions", "Route lookups in flight", service.routes.pending_count),
             (
                 "ready",
                 "1 while connected to a controller and, with TLS, a certificate is loaded",

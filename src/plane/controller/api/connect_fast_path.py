@@ -26,7 +26,7 @@ from plane.controller.api.request_deadlines import RequestDeadlines
 from plane.controller.api.responses import ErrorResponses, decode_body
 from plane.controller.context import Context
 from plane.decisions.access import Role
-from plane.decisions.http.fast_path_request import SimplePost, read_simple_post
+from plane.decisions.http.fast_path_request import FastPathRequest, read_fast_path_request
 from plane.protocol import codec
 from plane.protocol.control_api import ConnectRequest, ConnectResponse
 
@@ -87,7 +87,7 @@ class ConnectFastPath:
     def _in_flight(self) -> list[asyncio.Future[Any]]:
         return [connection.pending.waits_for for connection in self.connections if connection.pending is not None]
 
-    def start(self, post: SimplePost, finish: Callable[[ConnectResponse | BaseException], None]) -> PendingConnect:
+    def start(self, post: FastPathRequest, finish: Callable[[ConnectResponse | BaseException], None]) -> PendingConnect:
         """Authorize, decode and start a request, like the middlewares of `plane.controller.app`.
 
         Raises:
@@ -156,7 +156,7 @@ class _Connection(asyncio.Protocol):
         if incomplete is not None:
             incomplete[1].cancel()
             data = incomplete[0] + data
-        post = None if self._writing_paused else read_simple_post(data)
+        post = None if self._writing_paused else read_fast_path_request(data)
         if post is None or post.path != _PATH:
             self._hand_over(data)
             return
@@ -168,7 +168,7 @@ class _Connection(asyncio.Protocol):
         else:
             self._incomplete = data, loop.call_later(self._path.body_timeout_s, self._hand_over, data)
 
-    def _start(self, post: SimplePost) -> None:
+    def _start(self, post: FastPathRequest) -> None:
         self._started_at = time.perf_counter()
         try:
             self.pending = self._path.start(post, self._finish)

@@ -1,14 +1,14 @@
-"""Where does a chunked body end, and which of its trailers go on? Follows the chunks without touching their bytes.
+"""Where does a chunked body end, and which of its trailers are passed on? Follows the chunks without copying them.
 
 RFC 9112, section 7.1, strictly: CR LF only, hexadecimal sizes, bounded extensions and trailers. Trailers that only this
-proxy may send are left out (A12); those that would frame a message are refused. Used in both directions.
+proxy may send are dropped, and those that would frame a message are refused. Used for requests and responses.
 """
 
 from __future__ import annotations
 
 import re
 
-from plane.decisions.http.grammar import TOKEN, only_allowed_bytes
+from plane.decisions.http.grammar import TOKEN, has_only_allowed_bytes
 from plane.decisions.http.limits import DEFAULT_LIMITS, HttpLimits
 from plane.decisions.http.protected_fields import is_protected
 from plane.protocol.errors import PlaneError
@@ -22,17 +22,17 @@ _FRAMING = re.compile(rb"(?i:(?:content-length|transfer-encoding|host):)")
 
 
 class MalformedChunks(PlaneError):
-    """Not a chunked body that may be passed on."""
+    """The bytes are not a chunked body that may be passed on."""
 
 
 class ChunkScanner:
-    """Fed with a body in pieces; says how much of each piece belongs to the body, and what of it is passed on."""
+    """Takes a body in pieces. Returns which part of each piece belongs to the body, and what is passed on."""
 
     __slots__ = ("_in_trailers", "_limits", "_line", "_skip", "_trailers_bytes", "done")
 
     def __init__(self, limits: HttpLimits = DEFAULT_LIMITS) -> None:
         self._limits = limits
-        # Bytes of the current chunk, its line end included, that are still to come.
+        # Bytes of the current chunk, its line end included, that are to come.
         self._skip = 0
         # The beginning of a line whose end has not come yet.
         self._line = b""
@@ -41,9 +41,9 @@ class ChunkScanner:
         self.done = False
 
     def feed(self, data: bytes) -> tuple[bytes, int]:
-        """What to pass on, and how many bytes of ``data`` belong to the body; when not all, or `done`, it is complete.
+        """Return what to pass on, and how many bytes of ``data`` belong to the body. `done`: the body is complete.
 
-        A trailer is passed on when it is whole; all else at once, and as it is.
+        A trailer is passed on when it is complete; all else at once, and unchanged.
 
         Raises:
             MalformedChunks
@@ -66,12 +66,12 @@ class ChunkScanner:
             else:
                 as_it_is = False
         if as_it_is:
-            # As mostly: nothing is put together anew.
+            # The usual case: nothing is copied.
             return data if position == end else data[:position], position
         return b"".join(kept), position
 
     def _read_line(self, data: bytes, position: int) -> tuple[bytes | None, int]:
-        """The line that ends in ``data``, without its end, and where the next begins; None: its end is to come."""
+        """Return the line that ends in ``data``, without its end, or None, and the position after it."""
         line_end = data.find(b"\n", position)
         line = self._line + (data[position:] if line_end < 0 else data[position:line_end])
         if len(line) > self._limits.chunk_line_bytes:
@@ -85,9 +85,9 @@ class ChunkScanner:
         return line[:-1], line_end + 1
 
     def _pass_chunk(self, data: bytes, position: int) -> int:
-        """Skip chunk data; the two bytes after it must be CR LF."""
+        """Skip chunk data, and check the CR LF after it. Return the position after what was skipped."""
         end = min(position + self._skip, len(data))
-        # The last two of the bytes to skip are the line end: check those that are in this piece.
+        # The last two bytes to skip are the line end. Check those that are in this piece.
         line_end_at = position + self._skip - 2
         if end > line_end_at:
             expected = b"\r\n"[max(0, position - line_end_at) : end - line_end_at]
@@ -98,7 +98,7 @@ class ChunkScanner:
 
     def _take_size(self, line: bytes) -> None:
         size = _SIZE_LINE.match(line)
-        if size is None or not only_allowed_bytes(line):
+        if size is None or not has_only_allowed_bytes(line):
             raise MalformedChunks("malformed chunk size")
         length = int(size[1], 16)
         if length:
@@ -107,20 +107,20 @@ class ChunkScanner:
             self._in_trailers = True
 
     def _take_trailer(self, line: bytes) -> bool:
-        """Whether the line is passed on; the empty one ends the body."""
+        """Return whether a trailer is passed on. The empty line ends the body."""
         if not line:
             self.done = True
             return True
         self._trailers_bytes += len(line)
         if self._trailers_bytes > self._limits.trailers_bytes:
             raise MalformedChunks("trailers too long")
-        if not _TRAILER.match(line) or not only_allowed_bytes(line) or _FRAMING.match(line):
+        if not _TRAILER.match(line) or not has_only_allowed_bytes(line) or _FRAMING.match(line):
             raise MalformedChunks("malformed or forbidden trailer")
         return not is_protected(line)
 
 
 class ChunkDecoder(ChunkScanner):
-    """The same for a recipient that knows no chunks: only their data is passed on, without framing and trailers."""
+    """The same for a recipient without support for chunks: passes on only their data, without framing and trailers."""
 
     __slots__ = ("_data",)
 
@@ -129,13 +129,13 @@ class ChunkDecoder(ChunkScanner):
         self._data: list[bytes] = []
 
     def feed(self, data: bytes) -> tuple[bytes, int]:
-        """What to pass on, and how many bytes of ``data`` belong to the body, as for `ChunkScanner.feed`."""
+        """Return what to pass on, and how many bytes of ``data`` belong to the body, as `ChunkScanner.feed` does."""
         _, taken = super().feed(data)
         decoded = b"".join(self._data)
         self._data.clear()
         return decoded, taken
 
     def _pass_chunk(self, data: bytes, position: int) -> int:
-        # The last two of the bytes to skip are the line end.
+        # The last two bytes to skip are the line end.
         self._data.append(data[position : min(position + self._skip - 2, len(data))] if self._skip > 2 else b"")
         return super()._pass_chunk(data, position)

@@ -1,6 +1,6 @@
-"""In which form does the proxy say what it has to say itself? A page for browsers, JSON for programs.
+"""In which format does the proxy send its own errors? As pages for browsers, and as JSON for programs.
 
-Asked by `plane.proxy.data_plane.client_connection`, only when there is something to say.
+`plane.decisions.http.exchange` asks, only when there is an error.
 """
 
 from __future__ import annotations
@@ -8,23 +8,26 @@ from __future__ import annotations
 import enum
 import re
 
-__all__ = ["AnswerForm", "answer_form", "is_navigation"]
+__all__ = ["ErrorFormat", "error_format", "is_navigation"]
 
 _HTML = re.compile(rb"\r\n(?i:accept):[^\r\n]*(?i:text/html)(?![^\r\n,]*;[ \t]*[qQ]=0(?:\.0*)?[ \t]*(?:,|\r\n|\Z))")
 
 
-class AnswerForm(enum.Enum):
+class ErrorFormat(enum.Enum):
     """``PAGE``: HTML, for a person; ``JSON``: for a program."""
 
     PAGE = enum.auto()
     JSON = enum.auto()
 
 
-def answer_form(lines: bytes) -> AnswerForm:
-    """``lines`` are the request's fields, each begun by CR LF. Only browsers' navigations name ``text/html``."""
-    return AnswerForm.PAGE if _HTML.search(lines) else AnswerForm.JSON
+def error_format(lines: bytes) -> ErrorFormat:
+    """Return the format for a request. Only navigations of browsers accept ``text/html``.
+
+    ``lines``: the request's field lines, each begun by CR LF.
+    """
+    return ErrorFormat.PAGE if _HTML.search(lines) else ErrorFormat.JSON
 
 
 def is_navigation(method: bytes, lines: bytes) -> bool:
-    """Whether a person waits for a page: a GET that accepts one."""
-    return method == b"GET" and answer_form(lines) is AnswerForm.PAGE
+    """Return whether a person waits for a page: a GET request that accepts one."""
+    return method == b"GET" and error_format(lines) is ErrorFormat.PAGE

@@ -1,9 +1,8 @@
-"""Is what a client sent one plain POST? Only such a request is served without a general HTTP server.
+"""Is a request plain enough to be served without a general HTTP server?
 
-`plane.controller.api.connect_fast_path` asks. What is unusual in any way is not refused but left to the general server,
-so
-everything here may be narrow: a header that is not known to mean nothing for the answer makes a request unusual.
-Syntax: RFC 9112.
+`plane.controller.api.connect_fast_path` asks. An unusual request is not refused but left to the general server, so the
+rules here may be narrow. A header field that is not known to be without effect makes a request unusual. Syntax:
+RFC 9112.
 """
 
 from __future__ import annotations
@@ -14,11 +13,11 @@ from typing import NamedTuple
 
 from plane.decisions.http.request_source import RequestSource
 
-__all__ = ["HEAD_LIMIT_BYTES", "SimplePost", "read_simple_post"]
+__all__ = ["HEAD_LIMIT_BYTES", "FastPathRequest", "read_fast_path_request"]
 
-# Well below what the general server accepts, so that its limits need not be repeated here.
+# Well below the limits of the general server, so that they need not be repeated here.
 HEAD_LIMIT_BYTES = 4096
-# Clients repeat their heads to the byte, but for the length of the body.
+# Clients repeat their heads to the byte, except for the length of the body.
 REMEMBERED_HEADS = 512
 
 _FIELD = rb"([A-Za-z-]+): *([!-~][ !-~]*)\r\n"
@@ -33,8 +32,8 @@ _KEEP_ALIVE = re.compile(rb"(?i:keep-alive)")
 _ANYTHING = re.compile(rb".+")
 
 _NEEDED = (b"host", b"content-type", b"content-length")
-# By lower-case name: what a field may say. The answer does not depend on those that may say anything, except on the
-# credentials, which are handed on.
+# Allowed values by lower-case name. The response does not depend on fields that may have any value, except on the
+# credentials, which are passed on.
 _ALLOWED = {
     b"host": _HOST,
     b"content-type": _JSON,
@@ -49,13 +48,13 @@ _ALLOWED = {
 }
 
 
-class SimplePost(NamedTuple):
-    """One request to be answered on a connection that stays open.
+class FastPathRequest(NamedTuple):
+    """One request on a connection that stays open.
 
     Attributes:
-        source: what it says of where it comes from. A request that a browser's page may have caused is not simple.
-        authorization: the header's value.
-        body: empty if nothing of it has come yet; there is always one.
+        source: its fields about its origin. A request that a web page may have caused is not on the fast path.
+        authorization: the field's value.
+        body: empty if none of it has come yet; there is always one.
     """
 
     path: str
@@ -64,11 +63,11 @@ class SimplePost(NamedTuple):
     body: bytes
 
     def __repr__(self) -> str:
-        return f"SimplePost(path={self.path!r}, {len(self.body)} bytes)"
+        return f"FastPathRequest(path={self.path!r}, {len(self.body)} bytes)"
 
 
-def read_simple_post(data: bytes) -> SimplePost | None:
-    """The request, if ``data`` is its head, alone or with its JSON body, and nothing else; None if it is unusual."""
+def read_fast_path_request(data: bytes) -> FastPathRequest | None:
+    """Return the request if ``data`` is its head, alone or with its complete body. None if it is unusual."""
     end = data.find(b"\r\n\r\n", 0, HEAD_LIMIT_BYTES)
     if end < 0:
         return None
@@ -80,12 +79,12 @@ def read_simple_post(data: bytes) -> SimplePost | None:
     body = data[end:]
     if body and len(body) != length:
         return None
-    return SimplePost(path, source, authorization, body)
+    return FastPathRequest(path, source, authorization, body)
 
 
 @lru_cache(maxsize=REMEMBERED_HEADS)
 def _read_head(data: bytes) -> tuple[str, RequestSource, str | None, int] | None:
-    """Path, source, credentials, and length of the body; None if anything is unusual."""
+    """Return path, source, credentials, and length of the body; None if anything is unusual."""
     head = _HEAD.fullmatch(data)
     if head is None:
         return None

@@ -1,4 +1,4 @@
-"""What an HTTP/1 head may look like, for both directions. Whatever does not fit is refused, never repaired.
+"""The syntax of HTTP/1 heads, of requests and responses. A head that does not conform is refused, never repaired.
 
 RFC 9112 (message syntax) and RFC 9110 (field syntax). Used by `request_head` and `response_head`.
 """
@@ -12,10 +12,10 @@ __all__ = [
     "TOKEN",
     "connection_options",
     "fields_are_valid",
+    "has_only_allowed_bytes",
     "line_ends_are_valid",
-    "only_allowed_bytes",
     "parse_length",
-    "without_named",
+    "without_hop_by_hop_fields",
 ]
 
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
@@ -23,20 +23,20 @@ TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 # The value of `Host`: a name or an address, and a port.
 HOST = re.compile(rb"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?\Z")
 
-# Every byte that may occur in a head: visible ASCII, space, tab, obs-text, and the CR and LF that end lines.
+# All bytes that may occur in a head: visible ASCII, space, tab, obs-text, and the CR and LF that end lines.
 _ALLOWED = bytes([0x09, 0x0A, 0x0D, *range(0x20, 0x7F), *range(0x80, 0x100)])
 # Field lines, each with the line end before it: no space before the colon, no folded line (both begin a
 # line with a byte that is no token's).
 _FIELDS = re.compile(rb"(?:\r\n" + TOKEN + rb":[^\r\n]*)*")
 
-# Options that name no field, and fields that frame or route the message: not removed, whatever `Connection` names.
+# Options that are not fields, and fields that frame or route the message. They stay, whatever `Connection` names.
 _NEVER_FOR_ONE_HOP = frozenset(
     (b"", b"close", b"keep-alive", b"host", b"content-length", b"transfer-encoding", b"upgrade")
 )
 
 
-def only_allowed_bytes(head: bytes) -> bool:
-    """No control bytes, and CR and LF only together."""
+def has_only_allowed_bytes(head: bytes) -> bool:
+    """Return whether a head has no control bytes, and CR and LF only together."""
     line_ends = head.count(b"\r\n")
     return not head.translate(None, _ALLOWED) and head.count(b"\n") == line_ends and head.count(b"\r") == line_ends
 
@@ -48,21 +48,21 @@ def line_ends_are_valid(part: bytes) -> bool:
 
 
 def fields_are_valid(block: bytes) -> bool:
-    """Whether ``block`` is field lines, each begun by CR LF."""
+    """Return whether ``block`` consists of field lines, each begun by CR LF."""
     return _FIELDS.fullmatch(block) is not None
 
 
 def connection_options(connection: bytes) -> frozenset[bytes]:
-    """What a `Connection` field says, in lower case."""
+    """Return the options of a `Connection` field, in lower case."""
     if not connection:
         return frozenset()
     return frozenset(option.strip(b" \t").lower() for option in connection.split(b","))
 
 
-def without_named(lines: bytes, options: frozenset[bytes]) -> bytes:
-    """``lines``, each begun by CR LF, without those that `Connection` names (RFC 9110, section 7.6.1).
+def without_hop_by_hop_fields(lines: bytes, options: frozenset[bytes]) -> bytes:
+    """Return field lines, each begun by CR LF, without those that `Connection` names (RFC 9110, section 7.6.1).
 
-    One pass however many are named: a client may name thousands.
+    It takes one pass however many are named: a client may name thousands.
     """
     named = options - _NEVER_FOR_ONE_HOP
     if not named:
@@ -72,5 +72,5 @@ def without_named(lines: bytes, options: frozenset[bytes]) -> bytes:
 
 
 def parse_length(value: bytes) -> int | None:
-    """A Content-Length: digits only, and no more than fit a 64-bit integer; else None."""
+    """Return a Content-Length, which has only digits and fits a 64-bit integer; otherwise None."""
     return int(value) if value.isdigit() and len(value) <= 18 else None

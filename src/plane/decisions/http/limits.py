@@ -1,6 +1,6 @@
-"""How large may the parts of a message be? What is larger is refused, with the status that says so.
+"""How large may the parts of a message be? A larger part is refused with the status that stands for it.
 
-Read by `request_head`, `response_head`'s caller and `chunks`; an operator sets them (docs/settings.md).
+`request_head`, `response_reader` and `chunks` apply the limits. An operator sets them (`docs/settings.md`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ __all__ = ["DEFAULT_LIMITS", "HttpLimits"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpLimits:
-    """Defaults are those of common servers: large enough for cookies and signed URLs.
+    """Sizes of the parts of a message. The defaults are those of common servers: enough for cookies and signed URLs.
 
     Attributes:
         head_bytes: request line and fields together (431).
@@ -20,7 +20,7 @@ class HttpLimits:
         fields: header fields (431).
         chunk_line_bytes: a chunk's size and extensions, or a trailer field (400).
         trailers_bytes: all trailer fields of a body (400).
-        answer_head_bytes: head of a backend's answer (502).
+        response_head_bytes: head of a backend's response (502).
     """
 
     head_bytes: int = 64 * 1024
@@ -28,7 +28,7 @@ class HttpLimits:
     fields: int = 200
     chunk_line_bytes: int = 4 * 1024
     trailers_bytes: int = 16 * 1024
-    answer_head_bytes: int = 256 * 1024
+    response_head_bytes: int = 256 * 1024
 
 
 DEFAULT_LIMITS = HttpLimits()

@@ -1,9 +1,9 @@
-"""Which request fields may a client not send? Those that backends take for the proxy's word, in every spelling.
+"""Which request fields may a client not send? Those that backends trust because the proxy sets them, in any spelling.
 
 A backend trusts `x-verified-username`, and frameworks take the address, scheme and host of a client from the forwarding
 fields. CGI, WSGI and PHP servers give a field to the application under another name: `-` becomes `_`, and some of them
-replace every character that is neither a letter nor a digit. For them `X.Verified~Username` is `X-Verified-Username`,
-so all separators are alike here. `request_head` removes such fields, `chunks` such trailers.
+replace every character except letters and digits. For them `X.Verified~Username` is `X-Verified-Username`,
+so all separators are equivalent here. `request_head` removes such fields, `chunks` such trailers.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ __all__ = ["FORWARDING_FIELDS", "IDENTITY_FIELDS", "MISSPELT_FIELDS", "PROTECTED
 
 # A name that ends with `*` stands for itself and for all names that continue it after a separator.
 
-# Who the user is. Only the proxy knows.
+# The identity of the user, which only the proxy knows.
 IDENTITY_FIELDS = ("x-verified-*",)
 
-# Where the request came from, as far as a proxy on its way can tell (RFC 7239, and what is in use beside it). This
+# The origin of the request, as proxies on its way report it (RFC 7239, and other fields in use). This
 # proxy sends `x-forwarded-for`, `-proto` and `-prefix`. A client that sent another one could choose its own address.
 FORWARDING_FIELDS = (
     "forwarded-*",
@@ -61,7 +61,7 @@ _SEPARATOR = r"[!#$%&'*+\-.^_`|~]"
 
 
 def _expression(names: Iterable[Sequence[str]]) -> str:
-    """Return an expression for the names, which are given in words. It tries each first word once."""
+    """Return an expression for names, given as lists of words. It tries each first word once."""
     by_word: dict[str, list[Sequence[str]]] = {}
     for first, *rest in names:
         by_word.setdefault(first, []).append(rest)
@@ -69,14 +69,14 @@ def _expression(names: Iterable[Sequence[str]]) -> str:
 
 
 def _continuation(rests: Sequence[Sequence[str]]) -> str:
-    """Return an expression for what may follow a word. It does not backtrack: a name may have 64 KiB."""
+    """Return an expression for the words that may follow a word. It does not backtrack: a name may have 64 KiB."""
     if ["*"] in rests:
         return rf"(?:{_SEPARATOR}[^:\r\n]*+)?"
     longer = [rest for rest in rests if rest]
     return f"{_SEPARATOR}++{_expression(longer)}" if longer else ""
 
 
-# An expression for a whole name in lower case, before its colon or by itself.
+# An expression for a complete name in lower case, before its colon or by itself.
 PROTECTED_NAME = (
     _expression(name.split("-") for name in (*IDENTITY_FIELDS, *FORWARDING_FIELDS, *MISSPELT_FIELDS)) + r"(?=:|\Z)"
 ).encode()

@@ -1,7 +1,7 @@
 """Which client does a load balancer name at the start of a connection? Reads the PROXY protocol, versions 1 and 2.
 
 The header comes before everything else, before TLS too. Specification: "The PROXY protocol, versions 1 & 2" (HAProxy).
-`plane.proxy.listeners.handshake_port` reads it from trusted proxies only: anybody else could choose an address.
+`plane.proxy.listeners.handshake_port` reads it from trusted proxies only: any other peer could forge an address.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from plane.protocol.errors import PlaneError
 
 __all__ = ["LARGEST_BYTES", "MalformedProxyHeader", "ProxyHeader", "read_proxy_header"]
 
-# Of version 2: addresses, and extensions such as the client's certificate.
+# A header of version 2: addresses, and extensions such as the client's certificate.
 LARGEST_BYTES: Final = 16 * 1024
 # Section 2.1.
 _LARGEST_V1_BYTES: Final = 107
@@ -28,7 +28,7 @@ _V1_UNKNOWN = re.compile(rb"PROXY UNKNOWN(?: [^\r\n]*)?\r\n")
 _V2_BEGINNING = b"\r\n\r\n\x00\r\nQUIT\n"
 _V2_FIXED_BYTES: Final = 16
 _LOCAL, _PROXY = 0x20, 0x21
-# By address family and transport: the bytes of both addresses, and of each. Those of Unix sockets name no client.
+# By address family and transport: the size of both addresses, and of each. Those of Unix sockets name no client.
 _V2_FAMILIES: Final = {
     0x00: (0, 0),
     0x11: (12, 4),
@@ -38,22 +38,22 @@ _V2_FAMILIES: Final = {
     0x31: (216, 0),
     0x32: (216, 0),
 }
-# An extension (section 2.2.6) and the bit of its first byte that tells that the client came by TLS.
+# An extension (section 2.2.6) and the bit of its first byte that is set if the client used TLS.
 _SSL, _CLIENT_SSL = 0x20, 0x01
 
 
 class MalformedProxyHeader(PlaneError):
-    """What came is no PROXY header."""
+    """The bytes are not a PROXY header."""
 
 
 class ProxyHeader(NamedTuple):
-    """A whole header.
+    """A complete header.
 
     Attributes:
         size: its length in bytes.
         client: the client's address. None: the connection is the load balancer's own, such as a health check, or the
             client is not known.
-        over_tls: whether the client came to the load balancer by TLS.
+        over_tls: whether the client's connection to the load balancer uses TLS.
     """
 
     size: int
@@ -62,7 +62,7 @@ class ProxyHeader(NamedTuple):
 
 
 def read_proxy_header(data: bytes) -> ProxyHeader | None:
-    """Read the header at the start of ``data``; None if its end has not come. While it is None, all bytes belong to it.
+    """Read the header at the start of ``data``; None if it is incomplete, so that all bytes belong to it.
 
     Raises:
         MalformedProxyHeader
@@ -106,7 +106,7 @@ def _read_v2(data: bytes) -> ProxyHeader | None:
     if len(data) < size:
         return None
     if command == _LOCAL:
-        # Whatever else the header has is to be ignored (section 2.2).
+        # The rest of the header is to be ignored (section 2.2).
         return ProxyHeader(size, None)
     if family not in _V2_FAMILIES:
         raise MalformedProxyHeader("unknown address family or transport")
@@ -120,7 +120,10 @@ def _read_v2(data: bytes) -> ProxyHeader | None:
 
 
 def _came_by_tls(extensions: bytes) -> bool:
-    """Walk through the extensions: type, length in two bytes, value."""
+    """Return whether the extensions say that the client used TLS.
+
+    Each has a type, a length in two bytes, and a value.
+    """
     position, over_tls = 0, False
     while position < len(extensions):
         if len(extensions) - position < 3:

@@ -1,7 +1,7 @@
-"""How much of what a client sends belongs to the body of its request?
+"""Where does the body of a request end?
 
-`plane.proxy.data_plane.client_connection` feeds it. Framing was decided by `request_head`; chunks are followed by
-`chunks`.
+`plane.decisions.http.exchange` passes the bytes of the client. `request_head` has decided the framing; `chunks` follows
+a chunked body.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ class RequestBody:
     __slots__ = ("_left", "_scanner", "complete")
 
     def __init__(self, length: int | None, limits: HttpLimits = DEFAULT_LIMITS) -> None:
-        """``length`` in bytes, None for chunked."""
+        """``length``: in bytes; None for a chunked body."""
         self._left = length or 0
         self._scanner = ChunkScanner(limits) if length is None else None
         self.complete = length == 0
 
     def take(self, data: bytes) -> tuple[bytes, int]:
-        """What to pass on, and how many bytes of ``data`` belong to the body.
+        """Return what to pass on, and how many bytes of ``data`` belong to the body.
 
         Raises:
             MalformedChunks
@@ -43,5 +43,5 @@ class RequestBody:
         return (data if taken == len(data) else data[:taken]), taken
 
 
-# That of most requests. It is complete, so nothing is ever taken for it.
+# The body of most requests. It is complete, so `take` is never called.
 NO_BODY = RequestBody(0)

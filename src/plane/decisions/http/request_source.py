@@ -1,11 +1,11 @@
-"""Did a foreign web page cause a request to the control API? Host, Origin and Fetch metadata tell.
+"""Did a web page of another origin cause a request to the control API? Decided by Host, Origin and Fetch metadata.
 
 `plane.controller.api.auth` and `plane.controller.api.connect_fast_path` ask for every request outside of ``/pub``. A
-browser sends requests to loopback and private addresses for any page. Two kinds of them are refused:
+browser sends requests to loopback and private addresses on behalf of any page. Two kinds of them are refused:
 
 - requests with an ``Origin`` that is not the API's own (Fetch, section 3.2; browsers send one with every POST and every
   WebSocket), or with ``Sec-Fetch-Site: cross-site`` or ``same-site`` (W3C, Fetch Metadata);
-- where nothing else proves who calls, requests for a ``Host`` that is not known. DNS rebinding makes the page and the
+- where nothing else authenticates the caller, requests for an unknown ``Host``. DNS rebinding makes the page and the
   API one origin to the browser, but under the page's name.
 """
 
@@ -22,12 +22,12 @@ __all__ = ["RequestSource", "SourceRules", "host_name", "is_known_host", "refusa
 
 _AUTHORITY = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^\s:/?#@\[\]]+))(?::([0-9]{0,5}))?")
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
-# Both say that another origin caused the request; "none" is the user, who typed the address.
+# Both mean that another origin caused the request. "none" means that the user typed the address.
 _FOREIGN_SITES = frozenset({"cross-site", "same-site"})
 
 
 class RequestSource(NamedTuple):
-    """What a request says of where it comes from: the values of all fields of each name, joined by commas.
+    """The fields of a request about its origin: the values of all fields of each name, joined by commas.
 
     None: there is no such field. Clients that are not browsers send ``Host`` alone.
     """
@@ -39,12 +39,12 @@ class RequestSource(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SourceRules:
-    """What one controller accepts.
+    """The rules of one controller.
 
     Attributes:
         public_url: ``--controller-url``, if it is given.
         allowed_hosts: further names by which clients reach it (``--allowed-host``).
-        checks_host: neither API keys nor forward auth prove who calls.
+        checks_host: neither API keys nor forward auth authenticate the caller.
     """
 
     public_url: str | None = None
@@ -52,13 +52,13 @@ class SourceRules:
     checks_host: bool = True
 
 
-# Clients repeat their headers, so few values are read again and again.
+# Clients repeat their headers, so there are few different values.
 @lru_cache(maxsize=1024)
 def refusal(source: RequestSource, rules: SourceRules, *, page: bool = False) -> str | None:
-    """Return why a request is refused, with what to do; None for one that no foreign page has caused.
+    """Return why a request is refused, and what to do; None for a request that no foreign page has caused.
 
     Args:
-        page: the endpoint is there for the API's own page, and has no other protection: the host is checked always.
+        page: the endpoint serves the API's own page and has no other protection, so the host is always checked.
     """
     if source.fetch_site is not None and source.fetch_site.strip().lower() in _FOREIGN_SITES:
         return f"a web page of another origin sent this request (Sec-Fetch-Site: {source.fetch_site[:20]}); {_INSTEAD}"
@@ -66,7 +66,7 @@ def refusal(source: RequestSource, rules: SourceRules, *, page: bool = False) ->
         return f"a web page of another origin sent this request (Origin: {source.origin[:80]}); {_INSTEAD}"
     if (rules.checks_host or page) and source.host is not None and not is_known_host(source.host, rules):
         return (
-            f"the request is for the host {source.host[:80]!r}, which this controller does not know as its own; use "
+            f"the request is for the host {source.host[:80]!r}, which is not a known name of this controller; use "
             "its IP address, or start it with --allowed-host NAME or --controller-url URL"
         )
     return None
@@ -76,7 +76,7 @@ _INSTEAD = "the control API serves programs and its own pages only: call it from
 
 
 def is_known_host(host: str, rules: SourceRules) -> bool:
-    """Whether a ``Host`` is an IP address, ``localhost``, that of the controller's URL, or one that is allowed."""
+    """Return whether a ``Host`` is an IP address, ``localhost``, that of the controller's URL, or an allowed one."""
     name = host_name(host)
     if name is None:
         return False
@@ -96,13 +96,13 @@ def host_name(host: str) -> str | None:
 
 
 def _is_own(origin: str, host: str | None, public_url: str | None) -> bool:
-    """Whether an origin is the one that the request is for, or that of the controller's URL."""
+    """Return whether an origin is that of the request's host or of the controller's URL."""
     scheme, authority = _authority(origin)
     own = _with_port(scheme, authority)
-    # Without a path, as browsers write it: what is more than that is no origin, or are several.
+    # Browsers send an origin without a path. Anything longer is not an origin, or is several.
     if scheme not in _DEFAULT_PORTS or own is None or origin.lower() != f"{scheme}://{authority.lower()}":
         return False
-    # A balancer may have ended TLS, so that only the browser knows the scheme.
+    # A load balancer may terminate TLS, so that only the browser knows the scheme.
     if host is not None and own == _with_port(scheme, host):
         return True
     return public_url is not None and (scheme, own) == _of_url(public_url)
@@ -114,7 +114,7 @@ def _of_url(url: str) -> tuple[str, tuple[str, str] | None]:
 
 
 def _authority(url: str) -> tuple[str, str]:
-    """Scheme and ``HOST[:PORT]`` of a URL, both empty if it is malformed."""
+    """Return scheme and ``HOST[:PORT]`` of a URL, both empty if it is malformed."""
     try:
         parts = urlsplit(url)
     except ValueError:

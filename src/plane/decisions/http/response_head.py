@@ -1,6 +1,7 @@
-"""What does a backend answer? Reads and checks the head of an answer, and writes the one for the client.
+"""What does a backend respond? Reads and checks the head of a response, and writes the one for the client.
 
-An answer that is no HTTP is a 502. `plane.proxy.data_plane.upstream` feeds it. Rule: page 5, "From the backend".
+A response that is not HTTP becomes a 502. `response_reader` passes the heads. The rules for header fields are in
+`docs/reference/protocol/proxy.md`.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ from dataclasses import dataclass
 from plane.decisions.http.grammar import (
     connection_options,
     fields_are_valid,
+    has_only_allowed_bytes,
     line_ends_are_valid,
-    only_allowed_bytes,
     parse_length,
-    without_named,
+    without_hop_by_hop_fields,
 )
 from plane.decisions.http.shared_origin import DROPPED_FIELDS
 from plane.decisions.http.upstream_keepalive import announced_timeout_s, repeatable_reuse_s, unrepeatable_reuse_s
@@ -23,17 +24,17 @@ from plane.protocol.errors import PlaneError
 __all__ = [
     "CORS_FIELDS",
     "UNTIL_CLOSE",
-    "AnswerHead",
-    "InvalidAnswer",
+    "InvalidResponse",
+    "ResponseHead",
     "could_become_head",
-    "read_answer_head",
+    "read_response_head",
     "without_chunked_framing",
 ]
 
 UNTIL_CLOSE = -1
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [^\r\n]*)?(?=\r\n|\Z)")
-# The fields that matter here, for a head in lower case (see `request_head`).
+# The fields that are read or removed, for a head in lower case (see `request_head`).
 _NOTED = re.compile(
     rb"\r\n(content-length|transfer-encoding|connection|upgrade|keep-alive|proxy-(?:connection|authenticate)"
     rb"|server|x-plane-backend-id|access-control-allow-(?:origin|methods|headers)|referrer-policy|"
@@ -41,7 +42,7 @@ _NOTED = re.compile(
     + rb"):[ \t]*([^\r\n]*)"
 )
 _BEGINNING = b"HTTP/1."
-# What tells of chunks and their trailers.
+# The fields about chunks and their trailers.
 _CHUNKED_FIELDS = re.compile(rb"\r\n(?i:transfer-encoding|trailer):[^\r\n]*")
 _FRAMING = frozenset((b"content-length", b"transfer-encoding"))
 _CORS = frozenset((b"access-control-allow-origin", b"access-control-allow-methods", b"access-control-allow-headers"))
@@ -50,25 +51,26 @@ CORS_FIELDS = (
     b"\r\nAccess-Control-Allow-Methods: *"
     b"\r\nAccess-Control-Allow-Headers: *, Authorization"
 )
-# A page's address has its token. Only the cluster's own hosts may see it, and the proxy removes it there (`referer`).
+# The address of a page has its token. Only the cluster's own hosts may get it, and the proxy removes it there
+# (`plane.decisions.routing.referer`).
 _REFERRER_POLICY = b"\r\nReferrer-Policy: same-origin"
 
 
-class InvalidAnswer(PlaneError):
-    """The backend's answer is no HTTP that may be passed on."""
+class InvalidResponse(PlaneError):
+    """The backend's response is not HTTP that may be passed on."""
 
 
 @dataclass(slots=True)
-class AnswerHead:
-    """A checked head. ``fields`` are the field lines to pass on, each begun by CR LF; our defaults are among them,
-    but not in an answer before the answer.
+class ResponseHead:
+    """A valid head.
 
-    ``length`` is the body's: bytes, None for chunked, `UNTIL_CLOSE` for what ends with the connection.
-
-    ``announces_absent_body``: by rule the response has no body, but its fields describe one. A backend that breaks the
-    rule, such as one that serves HEAD like GET, may still send it.
-
-    ``reuse_s``, ``unrepeatable_reuse_s``: for how long the connection may be used again (`upstream_keepalive`).
+    Attributes:
+        fields: the field lines to pass on, each begun by CR LF. The proxy's defaults are among them, except in an
+            interim response.
+        length: of the body, in bytes. None for a chunked body, `UNTIL_CLOSE` for one that ends with the connection.
+        announces_absent_body: by rule the response has no body, but its fields describe one. A backend that breaks the
+            rule, such as one that serves HEAD like GET, may still send it.
+        reuse_s, unrepeatable_reuse_s: for how long the connection may be used again (`upstream_keepalive`).
     """
 
     status: int
@@ -83,33 +85,36 @@ class AnswerHead:
 
 
 def could_become_head(part: bytes) -> bool:
-    """Return whether a part of a response without an empty line can be the beginning of a head.
+    """Return whether a part of a response, without an empty line, can become a head.
 
-    What cannot is no reason to wait for more: another protocol, or lines that end otherwise.
+    If not, there is no reason to wait for more: it is another protocol, or its lines end differently.
     """
     return part[: len(_BEGINNING)] == _BEGINNING[: len(part)] and line_ends_are_valid(part)
 
 
 def without_chunked_framing(fields: bytes) -> bytes:
-    """Return field lines, each begun by CR LF, for a client of HTTP/1.0: it knows no chunks (RFC 9112, section 6.1)."""
+    """Return field lines, each begun by CR LF, for a client of HTTP/1.0, which has no chunks.
+
+    RFC 9112, section 6.1.
+    """
     return _CHUNKED_FIELDS.sub(b"", fields)
 
 
-def read_answer_head(head: bytes, *, to_head_request: bool, shares_origin: bool = True) -> AnswerHead:
+def read_response_head(head: bytes, *, to_head_request: bool, shares_origin: bool = True) -> ResponseHead:
     """Read a head, without the empty line at its end.
 
     ``shares_origin``: the backend has no subdomain; see `shared_origin`.
 
     Raises:
-        InvalidAnswer
+        InvalidResponse
     """
     line = _STATUS_LINE.match(head)
-    if line is None or not only_allowed_bytes(head) or not fields_are_valid(head[line.end() :]):
-        raise InvalidAnswer("malformed head")
+    if line is None or not has_only_allowed_bytes(head) or not fields_are_valid(head[line.end() :]):
+        raise InvalidResponse("malformed head")
     status = int(line[2])
     http_1_0 = line[1] == b"0"
     # RFC 9110, section 8.6, and RFC 9112, section 6.1: such a response has no body and no framing fields. A client that
-    # believed them would take the beginning of the next response for this one's body.
+    # obeyed them would take the beginning of the next response for the body of this one.
     without_framing = status < 200 or status == 204
     lengths: list[bytes] = []
     codings: list[bytes] = []
@@ -138,7 +143,7 @@ def read_answer_head(head: bytes, *, to_head_request: bool, shares_origin: bool 
             kept_from = noted.end()
     kept.append(head[kept_from:])
     options = connection_options(connection)
-    fields = without_named(b"".join(kept), options)
+    fields = without_hop_by_hop_fields(b"".join(kept), options)
     if (status >= 200 or status == 101) and seen.isdisjoint(_CORS):
         fields += CORS_FIELDS
     if status >= 200 and b"referrer-policy" not in seen:
@@ -146,7 +151,7 @@ def read_answer_head(head: bytes, *, to_head_request: bool, shares_origin: bool 
     announced = _announced_length(lengths, codings, http_1_0)
     announced_s = announced_timeout_s(keep_alive_field)
     has_body = status >= 200 and status not in (204, 304) and not to_head_request
-    return AnswerHead(
+    return ResponseHead(
         status=status,
         status_line=b"HTTP/1.1" + line[0][8:],
         fields=fields,
@@ -161,7 +166,7 @@ def read_answer_head(head: bytes, *, to_head_request: bool, shares_origin: bool 
 
 
 def _is_dropped(name: bytes, *, without_framing: bool, shares_origin: bool) -> bool:
-    """Return whether a field that `_NOTED` finds is not passed on."""
+    """Return whether a field that `_NOTED` has found is not passed on."""
     if name in _FRAMING:
         return without_framing
     if name in DROPPED_FIELDS:
@@ -171,10 +176,10 @@ def _is_dropped(name: bytes, *, without_framing: bool, shares_origin: bool) -> b
 
 
 def _announced_length(lengths: list[bytes], codings: list[bytes], http_1_0: bool) -> int | None:
-    """Return the length of a body, as `AnswerHead.length`, if there is a body (RFC 9112, section 6.3)."""
+    """Return the length of a body, as `ResponseHead.length`, if there is a body (RFC 9112, section 6.3)."""
     if codings and (lengths or http_1_0 or codings != [b"chunked"]):
-        raise InvalidAnswer("framing that cannot be trusted")
+        raise InvalidResponse("ambiguous framing")
     length = parse_length(lengths[0]) if lengths else UNTIL_CLOSE
     if length is None or len(lengths) > 1:
-        raise InvalidAnswer("malformed Content-Length")
+        raise InvalidResponse("malformed Content-Length")
     return None if codings else length

@@ -1,7 +1,7 @@
 """Which response fields may a backend not send that shares its origin with other backends?
 
-Backends without a subdomain are paths of one origin, `/{token}/`. For a browser they are one site: their scripts share
-cookies and storage, and a proxy cannot separate them. A backend that is not trusted needs a subdomain of its own
+Backends without a subdomain are paths of one origin, `/{token}/`. A browser treats them as one site: their scripts
+share cookies and storage, and a proxy cannot separate them. A backend that is not trusted needs a subdomain of its own
 (docs/concepts/security.md). But the proxy can prevent that one response changes how the browser treats all paths of
 the origin. `response_head` drops the fields that do so, unless applications need them.
 """
@@ -14,12 +14,12 @@ __all__ = ["DROPPED_FIELDS", "FIELDS", "OriginField", "own_scope"]
 
 
 class OriginField(NamedTuple):
-    """What becomes of a field whose effect is not limited to the response that has it.
+    """A field whose effect is not limited to its response, and whether it is dropped.
 
     Attributes:
         name: in lower case.
         dropped: whether the proxy drops it where backends share an origin.
-        reason: why, as it stands in the documentation.
+        reason: why, as in the documentation.
     """
 
     name: str
@@ -31,7 +31,7 @@ FIELDS = (
     OriginField(
         "service-worker-allowed",
         True,
-        "A service worker of one backend could answer for all. It would see every visit, tokens included.",
+        "A service worker of one backend could respond for all. It would see every visit, tokens included.",
     ),
     OriginField("clear-site-data", True, "It deletes the cookies, caches and storage of all backends."),
     OriginField("nel", True, "The browser would report the URLs of all requests, tokens included, to any address."),
@@ -64,7 +64,7 @@ DROPPED_FIELDS = frozenset(field.name.encode() for field in FIELDS if field.drop
 def own_scope(token: str) -> bytes:
     """Return a field line, begun by CR LF, that limits a service worker whose script is `/{token}` to `/{token}/`.
 
-    A service worker may answer for the folder of its script. That of `/{token}`, without a slash at the end, is `/`. A
-    browser that takes the script from its cache keeps to the line too.
+    A service worker may respond for the folder of its script. That of `/{token}`, without a slash at the end, is `/`. A
+    browser that takes the script from its cache obeys the line too.
     """
     return f"\r\nService-Worker-Allowed: /{token}/".encode()

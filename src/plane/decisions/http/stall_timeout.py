@@ -1,39 +1,38 @@
-"""How long may a request stand still, and what becomes of it then? A slow peer is waited for, one that stopped is not.
+"""What becomes of a request when no byte of it was transferred within the timeout?
 
-`plane.proxy.data_plane.client_connection` asks. What is waited for is that a body gets on. A backend that takes its
-time to answer
-is none of it: long polls and event streams are quiet.
+The timeout counts only while body bytes could be transferred and are not. Waiting for a response does not count: long
+polls and event streams are quiet. `plane.decisions.http.exchange` asks.
 """
 
 from __future__ import annotations
 
 import enum
 
-__all__ = ["Standstill", "standstill"]
+__all__ = ["StallAction", "stall_action"]
 
 
-class Standstill(enum.Enum):
-    """What to do with a request of which no byte got on in time."""
+class StallAction(enum.Enum):
+    """What to do with a request that stalls: close the connection, or respond with a status."""
 
     CUT = enum.auto()
-    """Nothing can be said any more."""
+    """No response can be sent any more."""
 
     CLIENT_IS_SLOW = 408
     BACKEND_IS_SLOW = 504
 
 
-def standstill(
+def stall_action(
     *,
     with_backend: bool,
-    answer_begun: bool,
+    response_begun: bool,
     client_ended: bool,
     backend_reads: bool,
     response_head_begun: bool = False,
-) -> Standstill:
-    """Who is to blame: the client for what it does not send, or the backend for what it does not read.
+) -> StallAction:
+    """Blame the client for what it does not send, or the backend for what it does not read or send.
 
-    ``response_head_begun``: the backend has sent a part of a response head; the rest is missing.
+    ``response_head_begun``: the backend has sent a part of a response head, and the rest is missing.
     """
-    if not with_backend or answer_begun or client_ended:
-        return Standstill.CUT
-    return Standstill.CLIENT_IS_SLOW if backend_reads and not response_head_begun else Standstill.BACKEND_IS_SLOW
+    if not with_backend or response_begun or client_ended:
+        return StallAction.CUT
+    return StallAction.CLIENT_IS_SLOW if backend_reads and not response_head_begun else StallAction.BACKEND_IS_SLOW

@@ -1,10 +1,10 @@
-"""Who is the client behind a load balancer, and by which scheme and host did it come? Trusted proxies are believed.
+"""Which client is behind a load balancer, and which scheme and host did it use? Trusted proxies report it.
 
-A proxy in front (``--trusted-proxies``) tells of its client in `X-Forwarded-For`, `X-Forwarded-Proto` and
-`X-Forwarded-Host`. Its client can send these fields too, and many proxies only add to them. So the chain of addresses
-is read from its end: each address was added by the hop after it, and the first one that is no trusted proxy is the
-client. What stands before it is only what the client said, and is dropped. Of several schemes or hosts the last one
-counts, which the nearest proxy added.
+A proxy in front (``--trusted-proxies``) describes its client in `X-Forwarded-For`, `X-Forwarded-Proto` and
+`X-Forwarded-Host`. Its client can send these fields too, and many proxies only append to them. So the chain of
+addresses is read from its end: each address was added by the hop after it, and the first one that is not a trusted
+proxy is the client. Everything before it was sent by the client, and is dropped. Of several schemes or hosts the last
+one counts, which the nearest proxy added.
 
 `request_head` reads the fields, and `plane.proxy.data_plane.client_connection` asks for each request of a trusted peer.
 """
@@ -25,8 +25,8 @@ __all__ = [
     "Network",
     "TrustedProxies",
     "Visitor",
-    "believed_host",
     "direct_visitor",
+    "effective_host",
     "parse_networks",
     "plain_address",
     "visitor_behind",
@@ -36,15 +36,15 @@ Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 # Proxies between a client and this one. A chain may have as many addresses as a head has room for.
 MOST_HOPS: Final = 32
-# Addresses that are remembered.
+# Addresses that are cached.
 KNOWN_LIMIT: Final = 4096
 _SCHEMES: Final = {b"http": "http", b"https": "https", b"ws": "http", b"wss": "https"}
-# Some proxies add the client's port.
+# Some proxies append the client's port.
 _WITH_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+))(?::[0-9]{1,5})?")
 
 
 class Claims(NamedTuple):
-    """The values of the three fields as they came, those of several lines joined by commas; empty without one."""
+    """The values of the three fields, those of several lines joined by commas; empty without one."""
 
     addresses: bytes
     scheme: bytes
@@ -55,13 +55,13 @@ NO_CLAIMS = Claims(b"", b"", b"")
 
 
 class Visitor(NamedTuple):
-    """The client of a request, as far as it is known.
+    """The client of a request.
 
     Attributes:
         address: of the client.
         over_tls: whether the client's own connection is encrypted.
-        host: the host that the client asked for, if a trusted proxy says another one than `Host`; else empty.
-        fields: the lines that tell a backend of it, each begun by CR LF.
+        host: the host that the client requested, if a trusted proxy reports another one than `Host`; else empty.
+        fields: the lines that describe it to a backend, each begun by CR LF.
     """
 
     address: str
@@ -74,14 +74,14 @@ def parse_networks(texts: Sequence[str]) -> tuple[Network, ...]:
     """Return networks written as ``10.0.0.0/8``, ``fd00::/8`` or a single address; several may be joined by commas.
 
     Raises:
-        ValueError: names what is no network.
+        ValueError: a text is not a network; the message has it.
     """
     return tuple(ipaddress.ip_network(part.strip()) for text in texts for part in text.split(","))
 
 
 @lru_cache(maxsize=KNOWN_LIMIT)
 def plain_address(text: str) -> str | None:
-    """Return an IP address in its usual form: without port, brackets and zone, and IPv4 as such. None: it is none."""
+    """Return an IP address in its usual form: without port, brackets and zone, and IPv4 as such. None: malformed."""
     found = _WITH_PORT.fullmatch(text)
     try:
         address = ipaddress.ip_address((found[1] or found[2]) if found else text.partition("%")[0])
@@ -96,7 +96,7 @@ class TrustedProxies:
 
     def __init__(self, networks: tuple[Network, ...]) -> None:
         self._networks = networks
-        # By address. A few proxies ask again and again, and clients as often as they come.
+        # Results by address: few proxies connect, and they do so often.
         self._known: dict[str, bool] = {}
 
     def __bool__(self) -> bool:
@@ -120,17 +120,17 @@ class TrustedProxies:
 
 
 def direct_visitor(address: str, *, over_tls: bool) -> Visitor:
-    """Return the client of a connection whose peer speaks for nobody else."""
+    """Return the client of a connection whose peer is not a trusted proxy."""
     return Visitor(address, over_tls, b"", _fields(address, over_tls=over_tls))
 
 
 def visitor_behind(peer: Visitor, claims: Claims, trusted: TrustedProxies) -> Visitor:
-    """Return the client for which ``peer``, a trusted proxy, speaks. What it does not tell is taken from ``peer``."""
+    """Return the client behind ``peer``, a trusted proxy. What it does not report is taken from itself."""
     hops = [peer.address]
     for entry in reversed(claims.addresses.rsplit(b",", MOST_HOPS)[-MOST_HOPS:] if claims.addresses else []):
         address = plain_address(entry.strip(b" \t").decode("latin-1"))
         if address is None:
-            # Such as "unknown" (RFC 7239, section 6): the hop after it is as far as can be told.
+            # Such as "unknown" (RFC 7239, section 6): the hop after it is the last known one.
             break
         hops.append(address)
         if address not in trusted:
@@ -146,10 +146,10 @@ def visitor_behind(peer: Visitor, claims: Claims, trusted: TrustedProxies) -> Vi
     return Visitor(hops[-1], over_tls, host, fields)
 
 
-def believed_host(host: bytes, claimed: bytes, cluster: bytes) -> bytes:
+def effective_host(host: bytes, claimed: bytes, cluster: bytes) -> bytes:
     """Return the host that a request is for: ``host`` of `Host`, or what a trusted proxy has ``claimed``.
 
-    A proxy may have put a name of its own into `Host`. A name of the cluster there is what the client asked for.
+    A proxy may have put a name of its own into `Host`. But a name of the cluster there is what the client requested.
     ``cluster`` in lower case and without ":443".
     """
     return host if _belongs_to(host, cluster) or not _belongs_to(claimed, cluster) else claimed

@@ -1,7 +1,8 @@
-"""Which connection that has sent no request yet is closed, so that such ones never use up a server's files?
+"""Which connection without a request is closed, so that such connections never use up a server's files?
 
-`plane.controller.api.request_deadlines` tells it what happens and closes what it names. Silent connections cost their
-owner nothing, so there is a bound for each source and one for all; the oldest goes, since who has a request sends it.
+`plane.controller.api.request_deadlines` reports events, and closes the connections that are returned. Silent
+connections cost a client nothing, so there is a limit per source and one for all. The oldest one is closed, since a
+client that has a request sends it soon.
 """
 
 from __future__ import annotations
@@ -13,21 +14,21 @@ __all__ = ["UnprovenConnections", "unproven_limit"]
 
 T = TypeVar("T")
 
-# More are no help to anybody who has requests: those come with the connection.
+# More would not help clients with requests, which send them when they connect.
 MOST = 1_024
-# Of all open files, so that requests, nodes and the database have the rest.
+# The divisor of all open files. The rest is for requests, nodes and the database.
 SHARE_OF_FILES = 4
-# Of all of them, for one source.
+# The divisor of all such connections, for one source.
 SHARE_OF_SOURCE = 4
 
 
 def unproven_limit(open_files: int) -> int:
-    """How many connections may wait for their first request, with so many ``open_files``."""
+    """Return how many connections may wait for their first request, given the limit of ``open_files``."""
     return max(1, min(MOST, open_files // SHARE_OF_FILES))
 
 
 class UnprovenConnections(Generic[T]):
-    """The connections that have not sent a whole request head, oldest first."""
+    """The connections that have not sent a complete request head, oldest first."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -42,19 +43,19 @@ class UnprovenConnections(Generic[T]):
         return connection in self._source_of
 
     def add(self, connection: T, source: str) -> T | None:
-        """``connection`` waits for a request of ``source``. Returns the one to close for it, if there are too many."""
+        """Add a connection of ``source``. Return the one to close, if there are too many."""
         self._source_of[connection] = source
-        mine = self._of_source.setdefault(source, OrderedDict())
-        mine[connection] = None
-        if len(mine) > self._limit_of_source:
-            return next(iter(mine))
+        of_this_source = self._of_source.setdefault(source, OrderedDict())
+        of_this_source[connection] = None
+        if len(of_this_source) > self._limit_of_source:
+            return next(iter(of_this_source))
         return next(iter(self._source_of)) if len(self._source_of) > self._limit else None
 
     def remove(self, connection: T) -> None:
-        """A whole request head has come, or the connection has ended."""
+        """Remove a connection that has sent a complete request head, or has ended."""
         source = self._source_of.pop(connection, None)
         if source is not None:
-            mine = self._of_source[source]
-            del mine[connection]
-            if not mine:
+            of_this_source = self._of_source[source]
+            del of_this_source[connection]
+            if not of_this_source:
                 del self._of_source[source]

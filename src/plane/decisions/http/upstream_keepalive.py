@@ -1,9 +1,9 @@
-"""How long may a free connection to a backend be used again? Servers close theirs, and a request may meet that.
+"""For how long may a free connection to a backend be used again? Servers close theirs, perhaps as a request arrives.
 
-A request that can be repeated is sent once more when that happens. Another one, such as a POST, must not be
-(RFC 9110, section 9.2.2): its client gets a 502. So it is sent only where the backend has announced how long it waits,
-or sooner than servers close that announce nothing. `response_head` reads the announcement,
-`plane.proxy.data_plane.upstream` obeys.
+A repeatable request is then sent again. Another one, such as a POST, must not be (RFC 9110, section 9.2.2): its client
+gets a 502. So it uses a free connection only within the timeout that the backend has announced, or for a shorter time
+than servers wait that announce nothing. `response_head` reads the announcement, and `plane.proxy.data_plane.upstream`
+applies it.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Final
 
 __all__ = ["MOST_S", "announced_timeout_s", "repeatable_reuse_s", "unrepeatable_reuse_s"]
 
-# No longer, whatever is announced: a free connection costs both sides a file.
+# An upper limit, whatever is announced: a free connection costs both sides a file.
 MOST_S: Final = 15.0
 # Node.js, uvicorn, Hypercorn and Apache close after 5 s.
 USUAL_S: Final = 4.0
 # The shortest usual timeout that is not announced is Gunicorn's, 2 s.
 SHORTEST_USUAL_S: Final = 1.0
-# A request takes its time to get there, and both clocks run on.
+# For the time that a request is in transit.
 MARGIN_S: Final = 1.0
 
 # The last parameter of that name counts; the value may be in quotes, as every parameter's.

@@ -1,7 +1,7 @@
-"""Did an application lead its browser out of its own path? Tells this from a session that has ended.
+"""Did an application lead its browser out of its own path, or has the session ended?
 
-An application that is served below `/{token}/` and does not know it answers with links to `/lab` or `/@vite/client`.
-Their first segment then stands where a token is expected. `plane.proxy.data_plane.dispatch` asks when it leads nowhere.
+An application that does not know that it is served below `/{token}/` links to `/lab` or `/@vite/client`. The first
+segment of these paths takes the place of a token. `plane.proxy.data_plane.lost_requests` asks if it leads nowhere.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Under which names is a proxy reached? The cluster's, and others that an operator declares to mean the same.
+"""Under which names is a proxy reached? The cluster's name, and others that an operator declares as equivalent.
 
-`request_head` reads `Host` with it, so that all rules that follow know the cluster's own name only.
+`plane.decisions.http.request_head` normalizes `Host` with it. All later rules know only the cluster's own name.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ __all__ = ["HostNames", "normal_host"]
 
 
 def normal_host(host: bytes) -> bytes:
-    """In lower case and without ":443", so that it can be compared."""
+    """Return a host in lower case and without ":443", for comparison."""
     return host.lower().removesuffix(b":443")
 
 
@@ -20,15 +20,15 @@ class HostNames:
     """The names of one proxy, each as by `normal_host`.
 
     Attributes:
-        cluster: the cluster's.
-        public: others that stand for it, such as that of a forwarded port.
+        cluster: the cluster's own name.
+        public: equivalent names, such as that of a forwarded port.
     """
 
     cluster: bytes
     public: tuple[bytes, ...] = ()
 
     def canonical(self, host: bytes) -> bytes:
-        """Return ``host`` with the cluster's name in place of a public one; any other host as it is."""
+        """Return ``host`` with the cluster's name in place of a public one; any other host unchanged."""
         if not self.public:
             return host
         normal = normal_host(host)

@@ -1,13 +1,13 @@
-"""Which questions about tokens are under way, and until when? One per token, however many requests wait.
+"""Which lookups of tokens are pending at the controller, and until when? One per token, however many requests wait.
 
-Every wait ends (A23). With a controller it may take as long as a backend may take to start; without one it fails
-soon, also when the connection broke while the question was under way. A question may be lost on the other side (a
-controller that could not reach its database says nothing), so one that stays open is asked again, and one that
-nobody waits for any more is forgotten. `plane.proxy.data_plane.route_lookup` sends and wakes.
+Every lookup ends. With a controller it may take as long as a backend may take to start. Without one it fails soon, also
+if the connection breaks while it is pending. A message may be lost at the controller: one that cannot reach its
+database does not respond. So the message of a pending lookup is sent again. A lookup that no request waits for is
+removed.
+`plane.proxy.data_plane.route_lookup` sends the messages and wakes the requests.
 
-Questions are bounded, and the one that has waited longest makes room: that is most likely one about a backend that does
-not become ready, while others are answered within milliseconds. So no backend, however many tokens it has, keeps
-others' questions from being asked.
+The number of lookups is limited. The oldest one makes room: most likely its backend does not become ready, while others
+are resolved within milliseconds. So no backend, however many tokens it has, keeps others from being looked up.
 """
 
 from __future__ import annotations
@@ -16,98 +16,98 @@ from dataclasses import dataclass
 
 from plane.timing import STARTUP_TIMEOUT_S
 
-__all__ = ["ANSWER_LIMIT_S", "ASK_AGAIN_S", "DISCONNECTED_LIMIT_S", "QUESTIONS_LIMIT", "RouteQuestions"]
+__all__ = ["DISCONNECTED_TIMEOUT_S", "LOOKUPS_LIMIT", "RESEND_INTERVAL_S", "RESPONSE_TIMEOUT_S", "PendingLookups"]
 
-# Questions under way. Fewer than a controller answers at the same time for one proxy.
-QUESTIONS_LIMIT = 8_000
-# While there is no connection to a controller.
-DISCONNECTED_LIMIT_S = 10.0
-# With one: the controller answers when the backend is ready, or has ended.
-ANSWER_LIMIT_S = STARTUP_TIMEOUT_S + 90
-# A question that stays open is sent again after this. A lost one costs this much, not all of the above.
-ASK_AGAIN_S = 10.0
+# Fewer than a controller serves at the same time for one proxy.
+LOOKUPS_LIMIT = 8_000
+# Without a connection to a controller.
+DISCONNECTED_TIMEOUT_S = 10.0
+# With one. The controller responds when the backend is ready, or has ended.
+RESPONSE_TIMEOUT_S = STARTUP_TIMEOUT_S + 90
+# A lost request costs this much, and not the whole timeout.
+RESEND_INTERVAL_S = 10.0
 
 
 @dataclass(slots=True)
-class _Question:
-    asked_at: float
+class _Lookup:
+    started_at: float
     sent_at: float
     waiting: int = 1
 
 
-class RouteQuestions:
-    """Questions by token. Times in seconds of the proxy's monotonic clock.
+class PendingLookups:
+    """Lookups by token. Times are in seconds of the proxy's monotonic clock.
 
     Args:
-        now: there is no connection since then.
+        now: since when there is no connection.
     """
 
-    def __init__(self, now: float, limit: int = QUESTIONS_LIMIT) -> None:
+    def __init__(self, now: float, limit: int = LOOKUPS_LIMIT) -> None:
         self._limit = limit
-        self._questions: dict[str, _Question] = {}
+        self._lookups: dict[str, _Lookup] = {}
         self._disconnected_at: float | None = now
 
     def __len__(self) -> int:
-        return len(self._questions)
+        return len(self._lookups)
 
     def join(self, token: str, now: float) -> bool:
-        """Have a request wait. True: send the question, and call `make_room`; False: it is under way."""
-        question = self._questions.get(token)
-        if question is not None:
-            question.waiting += 1
+        """Add a waiting request. Return whether the lookup is new: then send it, and call `make_room`."""
+        lookup = self._lookups.get(token)
+        if lookup is not None:
+            lookup.waiting += 1
             return False
-        self._questions[token] = _Question(asked_at=now, sent_at=now)
+        self._lookups[token] = _Lookup(started_at=now, sent_at=now)
         return True
 
     def make_room(self) -> str | None:
-        """Forget the question that has waited longest, if there are too many; returns its token: it has failed."""
-        if len(self._questions) <= self._limit:
+        """Remove the oldest lookup if there are too many. Return its token: it has failed."""
+        if len(self._lookups) <= self._limit:
             return None
-        token = next(iter(self._questions))
-        del self._questions[token]
+        token = next(iter(self._lookups))
+        del self._lookups[token]
         return token
 
     def leave(self, token: str) -> None:
-        """A request waits no more, whether it was answered or its client went away."""
-        question = self._questions.get(token)
-        if question is not None:
-            question.waiting -= 1
+        """Remove a waiting request, which got its response or whose client is gone."""
+        lookup = self._lookups.get(token)
+        if lookup is not None:
+            lookup.waiting -= 1
 
-    def answered(self, token: str) -> None:
-        """The controller has answered."""
-        self._questions.pop(token, None)
+    def resolved(self, token: str) -> None:
+        """Remove a lookup to which the controller has responded."""
+        self._lookups.pop(token, None)
 
     def connected(self, now: float) -> list[str]:
-        """There is a new connection; the questions to send on it."""
+        """Handle a new connection. Return the tokens to send on it."""
         self._disconnected_at = None
-        for question in self._questions.values():
-            question.sent_at = now
-        return list(self._questions)
+        for lookup in self._lookups.values():
+            lookup.sent_at = now
+        return list(self._lookups)
 
     def disconnected(self, now: float) -> None:
-        """There is no connection any more."""
+        """Handle the end of the connection."""
         self._disconnected_at = now
 
-    def look(self, now: float) -> tuple[list[str], list[str], list[str]]:
-        """What to send again, what has failed, and what nobody waits for.
+    def poll(self, now: float) -> tuple[list[str], list[str], list[str]]:
+        """Return the tokens to send again, those that have failed, and those without a waiting request.
 
-        The latter two are forgotten, so that the next request asks anew. They are not forgotten before: so a client
-        that comes and goes makes no more than one question per look.
+        The latter two are removed, so that the next request starts a new lookup. They are not removed earlier: so a
+        client that connects and disconnects causes no more than one lookup per call.
         """
         again, failed, abandoned = [], [], []
-        for token, question in list(self._questions.items()):
-            if question.waiting <= 0:
+        for token, lookup in list(self._lookups.items()):
+            if lookup.waiting <= 0:
                 abandoned.append(token)
-                del self._questions[token]
-            elif now >= self._fails_at(question):
+                del self._lookups[token]
+            elif now >= self._fails_at(lookup):
                 failed.append(token)
-                del self._questions[token]
-            elif self._disconnected_at is None and now - question.sent_at >= ASK_AGAIN_S:
+                del self._lookups[token]
+            elif self._disconnected_at is None and now - lookup.sent_at >= RESEND_INTERVAL_S:
                 again.append(token)
-                question.sent_at = now
+                lookup.sent_at = now
         return again, failed, abandoned
 
-    def _fails_at(self, question: _Question) -> float:
+    def _fails_at(self, lookup: _Lookup) -> float:
         if self._disconnected_at is None:
-            return question.asked_at + ANSWER_LIMIT_S
-        return max(question.asked_at, self._disconnected_at) + DISCONNECTED_LIMIT_S
+            return lookup.started_at + RESPONSE_TIMEOUT_S
+        return max(lookup.started_at, self._disconnected_at) + DISCONNECTED_TIMEOUT_S

@@ -1,7 +1,7 @@
-"""Puts what a backend says about its own paths below the token: `Location`, and the `Path` of cookies.
+"""Moves the paths in a backend's response fields below the token: `Location`, and the `Path` of cookies.
 
-Only for backends with `rewrite_prefix`, whose applications believe that they are at `/`. Bodies are not rewritten.
-`plane.proxy.data_plane.client_connection` asks, for each response of such a backend.
+Only for backends with `rewrite_prefix`, whose applications behave as if they were at `/`. Bodies are not rewritten.
+`plane.decisions.http.exchange` asks, for each response of such a backend.
 """
 
 from __future__ import annotations

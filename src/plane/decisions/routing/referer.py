@@ -1,7 +1,7 @@
-"""What of a browser's `Referer` may a backend see? Not the token: whoever has it is the user.
+"""Which part of a browser's `Referer` may a backend see? Not the token, which gives access to the session.
 
-A page below ``/{token}/`` names itself, token included, in every request that it makes. Asked by `request_head`.
-Where the token is in a cookie, the first segment is the application's own, and stays.
+A page below ``/{token}/`` sends its own address, token included, with every request. Where the token is in a cookie,
+the first segment belongs to the application, and stays. `plane.decisions.http.request_head` asks.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _OURS = re.compile(rb"(https?://([^/?#]*))?/([^/?#]*)", re.IGNORECASE)
 
 
 def without_token(value: bytes, names: HostNames, *, token_in_cookie: bool = False) -> bytes:
-    """``https://{ours}/{token}/rest`` as ``https://{ours}/rest``; an address elsewhere as it is.
+    """Return ``https://{ours}/{token}/rest`` as ``https://{ours}/rest``, and an address of another host unchanged.
 
     ``token_in_cookie``: only a first segment that has the form of a token is removed.
     """

@@ -1,6 +1,6 @@
-"""Where does a request lead, as far as it can be told without a controller? Page 5's table of requests.
+"""Where does a request lead, as far as can be decided without a controller? See `docs/reference/protocol/proxy.md`.
 
-`plane.proxy.data_plane.dispatch` follows it.
+`plane.proxy.data_plane.dispatch` asks.
 """
 
 from __future__ import annotations
@@ -11,19 +11,21 @@ from typing import Literal
 from plane.decisions.routing.host_names import normal_host
 from plane.decisions.routing.rewrite import could_be_token, split_target
 
-__all__ = ["ToToken", "https_location", "request_way"]
+__all__ = ["RouteMatch", "https_location", "match_target"]
 
 
 @dataclass(slots=True)
-class ToToken:
-    """To the backend of ``token``, which gets ``forwarded`` as its target."""
+class RouteMatch:
+    """The request leads to the backend of ``token``, which gets ``forwarded`` as its target."""
 
     token: str
     forwarded: bytes
 
 
-def request_way(target: bytes, host: bytes, cluster: bytes) -> Literal["ready", "root"] | Literal[403, 410] | ToToken:
-    """Where ``target`` leads; a number is the status to answer with. ``cluster`` as by `normal_host`."""
+def match_target(
+    target: bytes, host: bytes, cluster: bytes
+) -> Literal["ready", "root"] | Literal[403, 410] | RouteMatch:
+    """Return where ``target`` leads. A number is the status of the response. ``cluster`` as by `normal_host`."""
     if target == b"/ready":
         return "ready"
     if target == b"/" or target.startswith(b"/?"):
@@ -31,15 +33,15 @@ def request_way(target: bytes, host: bytes, cluster: bytes) -> Literal["ready", 
     if host != cluster and not _belongs_to(normal_host(host), cluster):
         return 403
     token, forwarded = split_target(target)
-    return ToToken(token, forwarded) if could_be_token(token) else 410
+    return RouteMatch(token, forwarded) if could_be_token(token) else 410
 
 
 def _belongs_to(host: bytes, cluster: bytes) -> bool:
-    """Whether Host is the cluster or something below it; which of them, is the route's matter."""
+    """Return whether a host is the cluster or a subdomain of it. The route decides which subdomain is right."""
     return host == cluster or host.endswith(b"." + cluster)
 
 
 def https_location(target: bytes, host: bytes) -> str:
-    """The same address with https, at its usual port."""
+    """Return the same address with https, at its default port."""
     name = host if host.endswith(b"]") else host.rpartition(b":")[0] or host
     return f"https://{name.decode('latin-1')}{target.decode('latin-1')}"

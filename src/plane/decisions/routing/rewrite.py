@@ -1,13 +1,13 @@
-"""Which backend, path and headers? Page 5's table of requests and its header rules, as pure functions on bytes.
+"""Which path and which header fields does a backend get? The rules are in `docs/reference/protocol/proxy.md`.
 
-`plane.proxy.data_plane.dispatch` does what is decided here.
+`plane.proxy.data_plane.dispatch` forwards what is written here.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from plane.decisions.http.request_head import Refused, RequestHead
+from plane.decisions.http.request_head import RequestHead, RequestRefused
 from plane.decisions.http.shared_origin import own_scope
 from plane.decisions.routing.host_names import normal_host
 from plane.protocol import codec
@@ -25,46 +25,46 @@ __all__ = [
     "split_target",
 ]
 
-# Of the column that holds them; random ones are 43 and 45 long.
+# That of the database column. Random tokens have 43 or 45 characters.
 TOKEN_LIMIT = 256
-# A byte is found in a tenth of the time of a string of one.
+# A search for a byte takes a tenth of the time of a search for a string of one byte.
 _QUESTION_MARK = ord("?")
 
 
 @dataclass(slots=True, frozen=True)
 class Route:
-    """Where a token leads, with all that does not change from request to request already written."""
+    """Where a token leads, with the header fields that are the same for all requests."""
 
     token: str
     backend_id: str
     host: str
     port: int
-    # What Host must be, in lower case and without ":443".
+    # The only valid Host, in lower case and without ":443".
     accepted_host: bytes
     # Field lines that the backend gets, each begun by CR LF.
     request_fields: bytes
-    # The same with the prefix that the proxy removes from the path, if it does.
+    # The same, with a field for the prefix that the proxy removes from the path, if it removes one.
     path_request_fields: bytes
     # Field lines that the client gets.
-    answer_fields: bytes
+    response_fields: bytes
     # Those of a response for a target without a slash at `slash_at`, after the token.
-    bare_answer_fields: bytes
+    bare_response_fields: bytes
     slash_at: int
     # Whether the backend has no subdomain, and so shares its origin with others.
     shares_origin: bool
-    # ``/{token}``, below which `Location` and cookie paths of the backend are put; empty: they are not.
+    # ``/{token}``, if `Location` and cookie paths of the backend are moved below it; else empty.
     rewritten_prefix: bytes
     # Whether the first visit moves the token into a cookie (`token_cookie`).
     token_in_cookie: bool
     # Field lines that the client gets where the token is in the cookie.
-    cookie_answer_fields: bytes
+    cookie_response_fields: bytes
 
 
 def make_route(token: str, info: RouteInfo, server_field: bytes) -> Route:
-    """The route of ``token`` that a controller told of; ``server_field`` is the line ``\\r\\nserver: …``.
+    """Return the route of ``token``, from a controller's response. ``server_field`` is the line ``\\r\\nserver: …``.
 
     Raises:
-        MessageError: it cannot be followed.
+        MessageError: the address is malformed, or a value cannot be a header field.
     """
     host, port = parse_socket_address(info.address)
     fields = []
@@ -76,12 +76,12 @@ def make_route(token: str, info: RouteInfo, server_field: bytes) -> Route:
     fields.append(("x-verified-secret", info.secret_token))
     for name, value in fields:
         if not value.isascii() or not all(c == "\t" or c.isprintable() for c in value):
-            raise MessageError(f"a value that no header can carry, for {name}")
+            raise MessageError(f"the value of {name} has characters that no header field can carry")
     accepted = f"{info.subdomain}.{info.cluster}" if info.subdomain else info.cluster
-    answer_fields = f"\r\nx-plane-backend-id: {info.backend_id}".encode() + server_field
+    response_fields = f"\r\nx-plane-backend-id: {info.backend_id}".encode() + server_field
     shares_origin = not info.subdomain
     request_fields = "".join(f"\r\n{name}: {value}" for name, value in fields).encode()
-    # A static token stays in the path: there is nothing that the application would have to put before it.
+    # A static token stays in the path, so the application needs no prefix.
     prefix_field = b"" if token.startswith("s.") else f"\r\nx-forwarded-prefix: /{token}".encode()
     return Route(
         token=token,
@@ -91,20 +91,20 @@ def make_route(token: str, info: RouteInfo, server_field: bytes) -> Route:
         accepted_host=normal_host(accepted.encode()),
         request_fields=request_fields,
         path_request_fields=request_fields + prefix_field,
-        answer_fields=answer_fields,
-        bare_answer_fields=answer_fields + own_scope(token) if shares_origin else answer_fields,
+        response_fields=response_fields,
+        bare_response_fields=response_fields + own_scope(token) if shares_origin else response_fields,
         slash_at=len(token) + 1,
         shares_origin=shares_origin,
         rewritten_prefix=f"/{token}".encode() if info.rewrite_prefix is True else b"",
         # On a shared origin every backend would get the cookie's requests.
         token_in_cookie=info.token_in_cookie is True and not shares_origin,
-        # A shared cache must not give one user's response to another: the address no longer tells them apart.
-        cookie_answer_fields=answer_fields + b"\r\nVary: Cookie",
+        # A shared cache must not give one user's response to another: the address no longer distinguishes them.
+        cookie_response_fields=response_fields + b"\r\nVary: Cookie",
     )
 
 
 def _ascii_json(value: object) -> str:
-    """JSON in ASCII alone: what is not is escaped (A13)."""
+    """Return JSON with all characters beyond ASCII escaped, since header fields are ASCII."""
     text = codec.encode(value).decode()
     return "".join(
         c if c.isascii() and c != "\x7f" else "".join(f"\\u{unit:04x}" for unit in _utf16_units(c)) for c in text
@@ -117,40 +117,40 @@ def _utf16_units(character: str) -> list[int]:
 
 
 def host_belongs_to(host: bytes, accepted: bytes) -> bool:
-    """Whether the Host of a request is the accepted one."""
+    """Return whether the Host of a request is the accepted one."""
     return host == accepted or normal_host(host) == accepted
 
 
 def origin_form(head: RequestHead) -> bytes:
-    """The target as ``/path?query``.
+    """Return the target as ``/path?query``.
 
     Raises:
-        Refused: another form, but for an absolute one whose authority is Host.
+        RequestRefused: the target has another form. An absolute one is accepted if its authority equals Host.
     """
     target = head.target
     if target.startswith(b"/"):
         return target
     if head.method == b"CONNECT":
-        raise Refused(501, "CONNECT is not served")
+        raise RequestRefused(501, "CONNECT is not served")
     lower = target.lower()
     for scheme in (b"http://", b"https://"):
         if lower.startswith(scheme):
             authority, slash, path = target[len(scheme) :].partition(b"/")
             if authority.lower() != head.fields.authority.lower():
-                raise Refused(400, "target and Host differ")
+                raise RequestRefused(400, "target and Host differ")
             return slash + path if slash else b"/"
-    raise Refused(400, "the target must be a path")
+    raise RequestRefused(400, "the target must be a path")
 
 
 def could_be_token(token: str) -> bool:
-    """Whether a controller may know it. What cannot be a token is neither asked for nor remembered."""
+    """Return whether a token may exist. Others are neither looked up nor cached."""
     return 0 < len(token) <= TOKEN_LIMIT and token.isascii()
 
 
 def split_target(target: bytes) -> tuple[str, bytes]:
-    """The token in the first segment, and what the backend gets as its target.
+    """Return the token in the first segment, and the target that the backend gets.
 
-    ``/{token}/rest?query`` becomes ``/rest?query``; a static token's target stays as it is.
+    ``/{token}/rest?query`` becomes ``/rest?query``; the target of a static token is unchanged.
     """
     path_end = target.find(b"?", 1)
     end = target.find(b"/", 1, path_end if path_end > 0 else len(target))
@@ -165,24 +165,25 @@ def split_target(target: bytes) -> tuple[str, bytes]:
 
 def forwarded_head(
     head: RequestHead,
-    original_target: bytes,
     forwarded_target: bytes,
     route: Route,
     client_fields: bytes,
     *,
     by_cookie: bool = False,
 ) -> bytes:
-    """The head that the backend gets, its empty line included.
+    """Return the head that the backend gets, its empty line included.
 
+    ``head``: of the request, with its target in origin form.
     ``client_fields`` are the lines about the client's connection (``x-forwarded-…``), each begun by CR LF.
-    ``by_cookie``: the token is in a cookie, and not in ``original_target``.
+    ``by_cookie``: the token is in a cookie, and not in the request's target.
     """
+    original_target = head.target
     upgrade = head.fields.upgrade
     if upgrade is not None:
         version = b" HTTP/1.1"
         connection = b"\r\nConnection: Upgrade\r\nUpgrade: " + upgrade
     elif head.http_1_0:
-        # So that the backend answers in a way that this client understands.
+        # So that the backend's response suits this client.
         version = b" HTTP/1.0"
         connection = b""
     else:

@@ -1,12 +1,12 @@
-"""Where does a token lead, as far as the proxy knows? A bounded cache of the controller's answers.
+"""Where does a token lead, as far as the proxy knows? A bounded cache of the controller's responses.
 
-Positive answers: least recently used goes first, and a token that has expired leads nowhere, cached or not (A4).
-Negative answers live a few seconds, in a cache of their own, so a flood of bad tokens evicts no good route and a
-token that was asked for too early works soon (A5). `plane.proxy.data_plane.route_lookup` asks the controller.
+The least recently used route is evicted first, and a token that has expired leads nowhere, cached or not. Negative
+responses expire after a few seconds and have a cache of their own: so a flood of bad tokens evicts no route, and a
+token that was requested too early works soon. `plane.proxy.data_plane.route_lookup` sends requests to the controller.
 
-A route is followed only as long as a controller would have told of its end. A proxy that was without a connection may
-have missed that: after a reconnect each route is asked for again at its next use, and a lease after the connection
-ended none is followed, since by then the key, and after it the port, may be another backend's.
+A route is followed only while a controller would have announced its end. A proxy without a connection may miss that.
+So each route is looked up again at its first use after a reconnect. One lease after the connection ended no route is
+followed: the key, and after it the port, may belong to another backend by then.
 """
 
 from __future__ import annotations
@@ -22,13 +22,12 @@ __all__ = ["RouteCache"]
 ROUTES_LIMIT = 100_000
 NEGATIVES_LIMIT = 10_000
 NEGATIVE_LIFETIME_S = 3.0
-# An answer that was on its way when its token was revoked does not bring the route back. Longer than an answer takes.
+# A response that was in transit when its token was revoked does not restore the route. Longer than a response takes.
 REVOKED_LIFETIME_S = 60.0
-
-# Likewise for an answer that was on its way when its backend ended.
+# The same for a response that was in transit when its backend ended.
 REMOVED_LIFETIME_S = 60.0
 # How long routes are followed after the end of the connection on which they were learned or confirmed.
-FOLLOWED_S = KEY_LEASE_S
+DISCONNECTED_LIFETIME_S = KEY_LEASE_S
 
 R = TypeVar("R")
 
@@ -43,7 +42,7 @@ class _Entry(Generic[R]):
 
 
 class RouteCache(Generic[R]):
-    """Answers by token. Times are in seconds of the proxy's monotonic clock."""
+    """Routes by token. Times are in seconds of the proxy's monotonic clock."""
 
     def __init__(self, routes_limit: int = ROUTES_LIMIT, negatives_limit: int = NEGATIVES_LIMIT) -> None:
         self._routes_limit = routes_limit
@@ -55,7 +54,7 @@ class RouteCache(Generic[R]):
         self._removed: OrderedDict[str, float] = OrderedDict()
         self._connection = 0
         self._is_connected = True
-        # When connections ended, as far as their routes are followed still.
+        # When connections ended, for those whose routes are still followed.
         self._ended_at: dict[int, float] = {}
 
     def __len__(self) -> int:
@@ -64,8 +63,8 @@ class RouteCache(Generic[R]):
     def get(self, token: str, now: float) -> R | Literal["gone", "unconfirmed"] | None:
         """Return the route of a token, or why there is none.
 
-        ``"gone"``: the token leads nowhere. ``"unconfirmed"``: no controller has been there for too long. None: the
-        controller must be asked.
+        ``"gone"``: the token leads nowhere. ``"unconfirmed"``: there has been no connection to a controller for
+        too long. None: the token must be looked up.
         """
         entry = self._routes.get(token)
         if entry is not None:
@@ -84,17 +83,17 @@ class RouteCache(Generic[R]):
         return None
 
     def _unconfirmed(self, entry: _Entry[R], now: float) -> R | Literal["unconfirmed"] | None:
-        """What becomes of a route whose connection has ended."""
+        """Return a route whose connection has ended, if it is still followed."""
         if self._is_connected:
             return None
         ended_at = self._ended_at.get(entry.connection)
-        return entry.route if ended_at is not None and now - ended_at < FOLLOWED_S else "unconfirmed"
+        return entry.route if ended_at is not None and now - ended_at < DISCONNECTED_LIFETIME_S else "unconfirmed"
 
     def connected(self, now: float) -> None:
-        """Handle a new connection: routes that were learned on another one are asked for again."""
+        """Handle a new connection: routes of earlier ones are looked up again."""
         self._connection += 1
         self._is_connected = True
-        self._ended_at = {number: end for number, end in self._ended_at.items() if now - end < FOLLOWED_S}
+        self._ended_at = {number: end for number, end in self._ended_at.items() if now - end < DISCONNECTED_LIFETIME_S}
 
     def disconnected(self, now: float) -> None:
         """Handle the end of the connection."""
@@ -102,17 +101,17 @@ class RouteCache(Generic[R]):
             self._is_connected = False
             self._ended_at[self._connection] = now
 
-    def doubt(self) -> None:
-        """Confirm no route that is known: for a time nobody looked whether there is a connection."""
+    def distrust(self) -> None:
+        """Follow no cached route: the end of the connection may have gone unnoticed for a while."""
         self._connection += 1
         self._ended_at.clear()
 
     def put(self, token: str, route: R, backend_id: str, expires_at: float | None, now: float) -> None:
-        """The controller knows a route; ``expires_at`` is when the token ends, None for never."""
+        """Store a route. ``expires_at``: when its token expires, None for never."""
         if token in self._revoked:
             return
         if now < self._removed.get(backend_id, now):
-            # The answer had left before the news of the end.
+            # The response was sent before the message that the backend has ended.
             self.put_gone(token, now)
             return
         self._negatives.pop(token, None)
@@ -123,7 +122,7 @@ class RouteCache(Generic[R]):
             self._drop(next(iter(self._routes)))
 
     def put_gone(self, token: str, now: float) -> None:
-        """The controller knows no route."""
+        """Store that a token leads nowhere."""
         self._drop(token)
         self._negatives[token] = now + NEGATIVE_LIFETIME_S
         self._negatives.move_to_end(token)
@@ -131,14 +130,14 @@ class RouteCache(Generic[R]):
             self._negatives.popitem(last=False)
 
     def revoke(self, token: str, now: float) -> None:
-        """The token leads nowhere any more, whatever an older answer says (A3)."""
+        """Drop a revoked token's route, which a response in transit must not restore."""
         self._drop(token)
         self._revoked[token] = now + REVOKED_LIFETIME_S
         if len(self._revoked) > self._negatives_limit:
             self._revoked.popitem(last=False)
 
     def remove_backend(self, backend_id: str, now: float) -> None:
-        """The backend has ended: none of its tokens leads there, whatever an older answer says."""
+        """Drop the routes of a backend that has ended, which a response in transit must not restore."""
         self.forget_backend(backend_id)
         self._removed[backend_id] = now + REMOVED_LIFETIME_S
         self._removed.move_to_end(backend_id)
@@ -146,7 +145,7 @@ class RouteCache(Generic[R]):
             self._removed.popitem(last=False)
 
     def forget_backend(self, backend_id: str) -> None:
-        """Have the controller asked about each of the backend's tokens."""
+        """Drop the routes of a backend, so that each of its tokens is looked up again."""
         for token in self._by_backend.pop(backend_id, ()):
             self._routes.pop(token, None)
 

@@ -1,10 +1,9 @@
-"""Which path is a forward-auth server told? The one that the controller routes, in the one form that it can have.
+"""Which path does a forward-auth server get? The one that the controller routes, in its only possible form.
 
-The server may hold a list of paths that it denies. A path that reads otherwise there than it is routed here would get
-past the list. So `plane.controller.api.forward_auth` gives the router's own reading, with escapes decoded. It refuses
-what
-two servers could read differently: further escapes, empty segments, `.` and `..`, parameters after `;`, a slash at the
-end.
+The server may have a list of denied paths. A path that it reads differently than the controller's router would bypass
+that list. So `plane.controller.api.forward_auth` sends the router's own reading, with escapes decoded. It refuses paths
+that two servers could read differently: further escapes, empty segments, `.` and `..`, parameters after `;`, and a
+slash at the end.
 """
 
 from __future__ import annotations
@@ -15,17 +14,17 @@ from plane.protocol.errors import PlaneError
 
 __all__ = ["AmbiguousPath", "routed_path"]
 
-# What the paths of the API and the names in them (clusters, drones, backends) are made of.
+# The characters of the API's paths and of the names in them (clusters, drones, backends).
 _SEGMENT = r"/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._~:@\[\]-]+"
 _PATH = re.compile(rf"/|(?:{_SEGMENT})+")
 
 
 class AmbiguousPath(PlaneError):
-    """The path may mean different things to different servers. The message is for the client."""
+    """Different servers may read the path differently. The message is for the client."""
 
 
 def routed_path(path: str) -> str:
-    """Return the path to tell, which is ``path``: the router's reading, decoded but for what it leaves escaped.
+    """Return ``path``, the router's reading, if it is unambiguous.
 
     Raises:
         AmbiguousPath

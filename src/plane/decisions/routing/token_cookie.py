@@ -1,8 +1,8 @@
-"""May a request be routed by the cookie that holds its token, and what of the cookie does a backend see? Nothing.
+"""May a request be routed by the cookie that holds its token? The backend never sees that cookie.
 
 A backend with `subdomain` and `token_in_cookie` is reached without its token in the path: the first visit sets a
 cookie, and later requests are routed by it. Threats and choices: `docs/decisions/0015-token-in-cookie.md`.
-`request_head` reads the cookie, `plane.proxy.data_plane.dispatch` uses it.
+`plane.decisions.http.request_head` reads the cookie, and `plane.proxy.data_plane.dispatch` routes by it.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from plane.decisions.routing.absolute_path import is_issued_token
 from plane.decisions.routing.host_names import normal_host
 
-__all__ = ["COOKIE_MARKER", "TokenCookie", "redirect_target", "set_cookie_field", "take_token_cookie"]
+__all__ = ["COOKIE_MARKER", "TokenCookie", "extract_token_cookie", "redirect_target", "set_cookie_field"]
 
 PLAIN_NAME = b"plane-token"
 # Browsers accept this one only over TLS, host-only and with `Path=/`: no sibling subdomain can set it.
 SECURE_NAME = b"__Host-plane-token"
-# Part of every head that has the cookie; a cheap test for those that have not.
+# Part of every head that has the cookie: a cheap test for all others.
 COOKIE_MARKER = b"plane-token="
 
 _COOKIE = re.compile(rb"\r\ncookie:[ \t]*([^\r\n]*)", re.IGNORECASE)
@@ -28,11 +28,11 @@ _SAFE = frozenset((b"GET", b"HEAD"))
 
 @dataclass(slots=True, frozen=True)
 class TokenCookie:
-    """The token cookies of a request, and what it says about the page that caused it.
+    """The token cookies of a request, and its fields about the page that caused it.
 
     Attributes:
-        plain, secure: the token in the cookie of each name. None: there is none, or there are several different ones;
-            a sibling subdomain may have set one of them.
+        plain, secure: the token in the cookie of each name. None: there is no such cookie, or there are several with
+            different values, of which a sibling subdomain may have set one.
         site, mode, dest: fetch metadata (`Sec-Fetch-…`), empty where the browser sends none.
         origin: the field's value, None without one.
     """
@@ -45,14 +45,14 @@ class TokenCookie:
     origin: bytes | None = None
 
     def token(self, *, over_tls: bool) -> str | None:
-        """Return the token to route by. Over TLS only the cookie that no sibling can set is believed."""
+        """Return the token to route by. Over TLS, only the cookie counts that no sibling can set."""
         return self.secure if over_tls else self.plain
 
     def may_be_used(self, method: bytes, authority: bytes, *, upgrade: bool, over_tls: bool) -> bool:
         """Return whether the request comes from the session's own pages or from a person who opens one.
 
-        Sibling subdomains are the same site, so `SameSite` does not keep their requests out. What another origin
-        causes is refused, except a top-level navigation that only reads.
+        Sibling subdomains are the same site, so `SameSite` does not exclude their requests. Requests of another origin
+        are refused, except top-level navigations that only read.
         """
         if self.site:
             if self.site in (b"same-origin", b"none"):
@@ -65,8 +65,8 @@ class TokenCookie:
         return bool(separator) and scheme in allowed and normal_host(host) == normal_host(authority)
 
 
-def take_token_cookie(lines: bytes) -> tuple[bytes, TokenCookie]:
-    """Return field lines, each begun by CR LF, without the token cookies, and what these say."""
+def extract_token_cookie(lines: bytes) -> tuple[bytes, TokenCookie]:
+    """Return field lines, each begun by CR LF, without the token cookies, and these."""
     values: dict[bytes, set[bytes]] = {PLAIN_NAME: set(), SECURE_NAME: set()}
 
     def without_own(line: re.Match[bytes]) -> bytes:

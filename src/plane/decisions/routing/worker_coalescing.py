@@ -1,66 +1,69 @@
-"""What of that which several workers say does a controller need to hear? They are one proxy to it.
+"""Which messages of several workers does the controller need? The workers are one proxy to it.
 
-One question per token, whichever workers ask it; and of the keepalives of one backend no more than one a second, but
-always the last, so that a backend's idle time begins when its last worker's use ended. `plane.proxy.processes.workers`
-does it.
+It gets one lookup per token, however many workers request it. Of the keepalives of a backend it gets at most one per
+second, but always the last one, so that a backend's idle time begins when its last worker stopped to use it.
+`plane.proxy.processes.workers` sends the messages.
 """
 
 from __future__ import annotations
 
-from plane.decisions.routing.pending_lookups import ASK_AGAIN_S
+from plane.decisions.routing.pending_lookups import RESEND_INTERVAL_S
 
-__all__ = ["WorkerMerge"]
+__all__ = ["COALESCED_S", "FORGOTTEN_AFTER_S", "KEEPALIVE_INTERVAL_S", "WorkerCoalescing"]
 
-# A question without an answer may be asked again after this: just before a worker that has asked does so. So the
-# controller hears one an interval, however many workers ask.
-ASKED_LATELY_S = ASK_AGAIN_S - 1.0
+# For how long a lookup without a response stands for those of all workers. It ends just before a worker sends its own
+# again, so the controller gets one per interval, however many workers wait.
+COALESCED_S = RESEND_INTERVAL_S - 1.0
 KEEPALIVE_INTERVAL_S = 1.0
 FORGOTTEN_AFTER_S = 60.0
 
 
-class WorkerMerge:
-    """Times in seconds of a monotonic clock."""
+class WorkerCoalescing:
+    """The lookups and keepalives of all workers. Times are in seconds of a monotonic clock."""
 
     def __init__(self) -> None:
-        self._asked_at: dict[str, float] = {}
-        self._kept_at: dict[str, float] = {}
-        self._owed: set[str] = set()
+        self._looked_up_at: dict[str, float] = {}
+        self._kept_alive_at: dict[str, float] = {}
+        # Backends whose last keepalive was withheld.
+        self._withheld: set[str] = set()
 
-    def question(self, token: str, now: float) -> bool:
-        """A worker asks. True: ask the controller; False: that is under way, and its answer is for all."""
-        asked_at = self._asked_at.get(token)
-        if asked_at is not None and now - asked_at < ASKED_LATELY_S:
+    def lookup(self, token: str, now: float) -> bool:
+        """Return whether to send a worker's lookup. If not, one is pending, and its response is for all workers."""
+        looked_up_at = self._looked_up_at.get(token)
+        if looked_up_at is not None and now - looked_up_at < COALESCED_S:
             return False
-        self._asked_at.pop(token, None)
-        self._asked_at[token] = now
+        self._looked_up_at.pop(token, None)
+        self._looked_up_at[token] = now
         return True
 
-    def answered(self, token: str) -> None:
-        """The controller has answered."""
-        self._asked_at.pop(token, None)
+    def resolved(self, token: str) -> None:
+        """Handle the controller's response."""
+        self._looked_up_at.pop(token, None)
 
     def disconnected(self) -> None:
-        """What was asked is lost."""
-        self._asked_at.clear()
+        """Handle the end of the connection: pending lookups are lost."""
+        self._looked_up_at.clear()
 
     def keep_alive(self, backend_id: str, now: float) -> bool:
-        """A worker uses a backend. True: tell the controller now; False: `look` will say when."""
-        kept_at = self._kept_at.get(backend_id)
-        if kept_at is not None and now - kept_at < KEEPALIVE_INTERVAL_S:
-            self._owed.add(backend_id)
+        """Return whether to send a worker's keepalive now. If not, `poll` returns the backend later."""
+        kept_alive_at = self._kept_alive_at.get(backend_id)
+        if kept_alive_at is not None and now - kept_alive_at < KEEPALIVE_INTERVAL_S:
+            self._withheld.add(backend_id)
             return False
-        self._kept_at[backend_id] = now
-        self._owed.discard(backend_id)
+        self._kept_alive_at[backend_id] = now
+        self._withheld.discard(backend_id)
         return True
 
-    def look(self, now: float) -> list[str]:
-        """The backends to keep alive now; and what is old is forgotten. To be called each interval."""
-        due = [backend_id for backend_id in self._owed if now - self._kept_at[backend_id] >= KEEPALIVE_INTERVAL_S]
+    def poll(self, now: float) -> list[str]:
+        """Return the backends to keep alive now, and forget what is old. To be called each interval."""
+        due = [
+            backend_id for backend_id in self._withheld if now - self._kept_alive_at[backend_id] >= KEEPALIVE_INTERVAL_S
+        ]
         for backend_id in due:
-            self._owed.discard(backend_id)
-            self._kept_at[backend_id] = now
-        for backend_id in [b for b, kept_at in self._kept_at.items() if now - kept_at >= FORGOTTEN_AFTER_S]:
-            del self._kept_at[backend_id]
-        for token in [t for t, asked_at in self._asked_at.items() if now - asked_at >= FORGOTTEN_AFTER_S]:
-            del self._asked_at[token]
+            self._withheld.discard(backend_id)
+            self._kept_alive_at[backend_id] = now
+        for backend_id in [b for b, at in self._kept_alive_at.items() if now - at >= FORGOTTEN_AFTER_S]:
+            del self._kept_alive_at[backend_id]
+        for token in [t for t, at in self._looked_up_at.items() if now - at >= FORGOTTEN_AFTER_S]:
+            del self._looked_up_at[token]
         return due

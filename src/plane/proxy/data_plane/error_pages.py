@@ -1,7 +1,4 @@
-"""The pages that a person sees when there is nothing else to see: small, self-contained, readable by everyone.
-
-`responses` makes whole answers of them.
-"""
+"""The pages of the proxy's own: small, self-contained, accessible. `responses` makes complete responses of them."""
 
 from __future__ import annotations
 
@@ -31,7 +28,7 @@ h1 {{ font-size: 1.5rem; }}
 </html>
 """
 
-# Asks for the same address; the answer comes when the process is ready, or has failed.
+# Requests the same address. The response comes when the process is ready, or has failed.
 _WAITING_HEAD = '<noscript><meta http-equiv="refresh" content="5"></noscript>\n'
 _WAITING_SCRIPT = """<script>
 const again = () => fetch(location.href, { method: "HEAD", redirect: "manual", cache: "no-store" })
@@ -42,13 +39,13 @@ again();
 
 
 def error_page(title: str, text: str) -> bytes:
-    """A page that says what happened (``title``) and what to do about it (``text``)."""
+    """Return a page that says what happened (``title``) and what to do about it (``text``)."""
     filled = _PAGE.format(title=html.escape(title), text=html.escape(text), head="", attributes="", rest="")
     return filled.encode()
 
 
 def waiting_page() -> bytes:
-    """A page that opens what was asked for as soon as it is there."""
+    """Return a page that loads the requested address as soon as its backend is ready."""
     text = "This takes a moment. The page opens by itself when it is ready."
     return _PAGE.format(
         title="Starting…",

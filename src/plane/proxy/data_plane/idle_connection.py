@@ -1,6 +1,6 @@
-"""Has the backend closed a free connection already? Asked before a request is sent that cannot be repeated.
+"""Has the backend closed a free connection? Checked before a request is sent that cannot be repeated.
 
-The event loop may have the request in hand before it reads that the backend has closed; the kernel knows at once.
+The event loop may process the request before it reads the end of the connection. The kernel knows it at once.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ __all__ = ["is_quiet"]
 
 
 def is_quiet(transport: asyncio.Transport) -> bool:
-    """Return whether nothing has come on a free connection: no end, no error, and no bytes. One system call."""
+    """Return whether a free connection has no end, no error and no bytes to read. Costs one system call."""
     connection = transport.get_extra_info("socket")
     if connection is None:
-        # There is nothing that the event loop does not know.
+        # The transport has no socket of its own, so the event loop knows all there is.
         return True
     poll = select.poll()
     poll.register(connection.fileno(), select.POLLIN | select.POLLRDHUP)

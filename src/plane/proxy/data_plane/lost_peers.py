@@ -1,7 +1,7 @@
-"""The kernel notices a peer that has vanished without a word: asleep, out of reach, or without power.
+"""Has the kernel detect a peer that is gone without closing: asleep, out of reach, or without power.
 
-Otherwise its tunnel or stream would stay open, and keep its backend in use, for a quarter of an hour while bytes wait
-for acknowledgement, and for ever while nothing is sent. Set on listening sockets, from which connections inherit it,
+Otherwise its tunnel or stream would stay open and keep its backend in use: for a quarter of an hour while bytes are
+unacknowledged, and without limit while nothing is sent. Set on listening sockets, from which connections inherit it,
 and on connections to backends.
 """
 
@@ -12,7 +12,7 @@ from typing import Final
 
 __all__ = ["notice_lost_peer"]
 
-# Keepalive probes of a quiet connection: a silent peer is given up after two minutes.
+# Keepalive probes of an idle connection: the kernel closes it after two minutes without a response.
 PROBE_AFTER_S: Final = 60
 PROBE_INTERVAL_S: Final = 20
 PROBES: Final = 3

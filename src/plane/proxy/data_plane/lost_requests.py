@@ -1,59 +1,70 @@
-"""Answers requests that lead to no backend, and logs why: a wrong host, an absolute path, a session that has ended.
+"""Responds to requests that lead to no backend, and logs why: a wrong host, an absolute path, a session that has ended.
 
-`dispatch` calls it. What a path means is decided by `plane.decisions.routing.absolute_path`.
+`dispatch` calls it. `plane.decisions.routing.absolute_path` decides what a path means.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import structlog
 
 from plane.decisions.http.request_head import RequestHead
 from plane.decisions.routing.absolute_path import is_issued_token, referred_token
 from plane.decisions.routing.rewrite import Route
+from plane.proxy.data_plane.interfaces import Requester
+from plane.proxy.data_plane.responses import OwnResponses
+from plane.proxy.data_plane.route_lookup import RouteLookup
+from plane.throttled_log import ThrottledWarnings
 
-if TYPE_CHECKING:
-    from plane.proxy.data_plane.client_connection import ClientConnection
-    from plane.proxy.service import ProxyService
-
-__all__ = ["leads_nowhere", "live_referer", "wrong_host"]
+__all__ = ["LostRequests"]
 
 # A longer first segment may be a mistyped token. Logs show as much of it as of a token.
 _NAME_LIMIT = 20
 _SHOWN_OF_TOKEN = 6
 # The longest name of a host (RFC 1035, section 2.3.4). A client may send one of 64 KiB.
 _HOST_LIMIT = 255
-# Browsers ask for it by themselves, whatever the application does.
+# Browsers request it by themselves, whatever the application does.
 _FAVICON = "favicon.ico"
 
-
-def wrong_host(client: ClientConnection, service: ProxyService, head: RequestHead, expected: bytes) -> None:
-    """Answer a request for a host under which the session, or any, is not reached; the right one is ``expected``."""
-    host, right = _shown_host(head), expected.decode("latin-1")
-    service.wrong_hosts.warn(host.lower(), host=host, expected=right)
-    client.answer(service.answers.wrong_host(host, right, client.form(), close=client.must_close()))
+log = structlog.get_logger("plane.proxy")
 
 
-def live_referer(service: ProxyService, head: RequestHead) -> Route | None:
-    """Return the route of the session whose page caused the request, as far as its `Referer` tells."""
-    token = referred_token(head.fields.referer, head.fields.authority) if head.fields.referer else None
-    found = None if token is None else service.routes.known(token)
-    return found if isinstance(found, Route) else None
+class LostRequests:
+    """Responds to requests that lead to no backend."""
 
+    __slots__ = ("_absolute_paths", "_responses", "_routes", "_wrong_hosts")
 
-def leads_nowhere(
-    client: ClientConnection, service: ProxyService, head: RequestHead, segment: str, status: int = 410
-) -> None:
-    """Answer a request whose first path segment leads nowhere, or that has none."""
-    if is_issued_token(segment):
-        client.answer_status(status)
-        return
-    route = live_referer(service, head)
-    if segment != _FAVICON:
-        host = _shown_host(head)
-        facts = {"host": host} if route is None else {"host": host, "backend": route.backend_id}
-        name = host.lower() if route is None else route.backend_id
-        service.absolute_paths.warn(name, **facts, path=f"/{_shown_segment(segment)}")
-    client.answer(service.answers.absolute_path(status, client.form(), close=client.must_close()))
+    def __init__(self, routes: RouteLookup, responses: OwnResponses) -> None:
+        self._routes = routes
+        self._responses = responses
+        self._absolute_paths = ThrottledWarnings(log, "application used an absolute path")
+        self._wrong_hosts = ThrottledWarnings(log, "request for a host that is not the session's")
+
+    def wrong_host(self, requester: Requester, head: RequestHead, expected: bytes) -> None:
+        """Respond to a request for the wrong host; ``expected`` is the host of the session, or of all sessions."""
+        host, right = _shown_host(head), expected.decode("latin-1")
+        self._wrong_hosts.warn(host.lower(), host=host, expected=right)
+        form, close = requester.error_format(), requester.closes()
+        requester.respond_with(self._responses.wrong_host(host, right, form, close=close))
+
+    def live_referer(self, head: RequestHead) -> Route | None:
+        """Return the route of the session whose page caused the request, according to its `Referer`."""
+        token = referred_token(head.fields.referer, head.fields.authority) if head.fields.referer else None
+        found = None if token is None else self._routes.cached(token)
+        return found if isinstance(found, Route) else None
+
+    def leads_nowhere(self, requester: Requester, head: RequestHead, segment: str, status: int = 410) -> None:
+        """Respond to a request whose first path segment leads nowhere, or that has none."""
+        if is_issued_token(segment):
+            requester.respond(status)
+            return
+        route = self.live_referer(head)
+        if segment != _FAVICON:
+            host = _shown_host(head)
+            facts = {"host": host} if route is None else {"host": host, "backend": route.backend_id}
+            name = host.lower() if route is None else route.backend_id
+            self._absolute_paths.warn(name, **facts, path=f"/{_shown_segment(segment)}")
+        form, close = requester.error_format(), requester.closes()
+        requester.respond_with(self._responses.absolute_path(status, form, close=close))
 
 
 def _shown_host(head: RequestHead) -> str:

@@ -1,8 +1,7 @@
-"""Where does a token lead? From the cache, else from the controller: one question per token, however many wait.
+"""Where does a token lead? From the cache, else from the controller, with one lookup per token for all requests.
 
-Cached by `plane.decisions.routing.route_cache`; what is asked, again or no more, by
-`plane.decisions.routing.pending_lookups`. All sending is done by `run`: a request that ends while it waits leaves no
-question half sent.
+`plane.decisions.routing.route_cache` caches routes. `plane.decisions.routing.pending_lookups` decides what is sent to
+the controller, sent again, or given up. Only `run` sends: a request that ends while it waits interrupts no message.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from typing import Literal
 
 import structlog
 
-from plane.decisions.routing.pending_lookups import QUESTIONS_LIMIT, RouteQuestions
+from plane.decisions.routing.pending_lookups import LOOKUPS_LIMIT, PendingLookups
 from plane.decisions.routing.rewrite import Route, make_route
 from plane.decisions.routing.route_cache import RouteCache
 from plane.protocol.errors import MessageError
@@ -25,95 +24,95 @@ from plane.throttled_log import ThrottledWarning
 
 __all__ = ["RouteLookup"]
 
-# How often is looked for questions that have failed or are to be sent again.
-LOOK_INTERVAL_S = 1.0
-# Without a look for this long, the process was stopped or its machine suspended; no load does that.
-STOPPED_AFTER_S = 10.0
+# How often lookups are checked that have failed or are to be sent again.
+POLL_INTERVAL_S = 1.0
+# After this long without a check, the process was stopped or its machine suspended. No load causes that.
+SUSPENDED_AFTER_S = 10.0
 
 log = structlog.get_logger("plane.proxy")
 
 
 class RouteLookup:
-    """Questions and answers about tokens.
+    """The routes of tokens.
 
     Args:
-        send: asks the controller, or does nothing without a connection.
-        server_field: part of every route's answers.
+        send: sends a token to the controller, or does nothing without a connection.
+        server_field: the line ``\\r\\nserver: …``, for the responses of every route.
     """
 
     def __init__(self, send: Callable[[str], Awaitable[None]], server_field: bytes) -> None:
         self._send = send
         self._server_field = server_field
         self._cache: RouteCache[Route] = RouteCache()
-        # Goes on while the machine is suspended, as the leases of other machines' backends do.
+        # Advances while the machine is suspended, as the leases of other machines' backends do.
         self._clock = partial(time.clock_gettime, time.CLOCK_BOOTTIME)
-        self._looked_at = self._clock()
-        self._too_many = ThrottledWarning(log, "too many tokens are asked for at once; the oldest question has failed")
-        self._questions = RouteQuestions(self._clock(), QUESTIONS_LIMIT)
-        self._answers: dict[str, asyncio.Future[Route | Literal["failed"] | None]] = {}
+        self._checked_at = self._clock()
+        self._too_many = ThrottledWarning(log, "too many pending route lookups; the oldest one failed")
+        self._pending = PendingLookups(self._clock(), LOOKUPS_LIMIT)
+        self._results: dict[str, asyncio.Future[Route | Literal["failed"] | None]] = {}
         self._to_send: list[str] = []
         self._wake = asyncio.Event()
 
     @property
-    def known_count(self) -> int:
-        """Tokens whose way is known."""
+    def cached_count(self) -> int:
+        """The number of cached routes."""
         return len(self._cache)
 
     @property
-    def question_count(self) -> int:
-        """Questions under way."""
-        return len(self._questions)
+    def pending_count(self) -> int:
+        """The number of lookups in flight."""
+        return len(self._pending)
 
-    def known(self, token: str) -> Route | Literal["gone", "unconfirmed"] | None:
-        """What the cache says; see `RouteCache.get`."""
+    def cached(self, token: str) -> Route | Literal["gone", "unconfirmed"] | None:
+        """Return what the cache knows of a token; see `RouteCache.get`."""
         now = self._clock()
-        if now - self._looked_at > STOPPED_AFTER_S:
-            self._look(now)
+        if now - self._checked_at > SUSPENDED_AFTER_S:
+            self._check_suspension(now)
         return self._cache.get(token, now)
 
-    def _look(self, now: float) -> None:
-        if now - self._looked_at > STOPPED_AFTER_S:
+    def _check_suspension(self, now: float) -> None:
+        if now - self._checked_at > SUSPENDED_AFTER_S:
             # This process was stopped. The end of its connection may not have been noticed yet.
-            self._cache.doubt()
-        self._looked_at = now
+            self._cache.distrust()
+        self._checked_at = now
 
-    async def ask(self, token: str) -> Route | None:
-        """Ask the controller. None: the token leads nowhere.
+    async def look_up(self, token: str) -> Route | None:
+        """Return the route of a token from the controller. None: the token leads nowhere.
 
         Raises:
-            TimeoutError: no answer in time, or too many questions; the next request asks again.
+            TimeoutError: no response in time, or too many lookups. The next request starts a new one.
         """
-        # The answer may have come between the caller's look at the cache and this task's first step.
-        known = self.known(token)
-        if known is not None and known != "unconfirmed":
-            return None if known == "gone" else known
-        if self._questions.join(token, self._clock()):
-            self._answers[token] = asyncio.get_running_loop().create_future()
+        # The response may have come between the caller's use of the cache and this task's first step.
+        cached = self.cached(token)
+        if cached is not None and cached != "unconfirmed":
+            return None if cached == "gone" else cached
+        if self._pending.join(token, self._clock()):
+            self._results[token] = asyncio.get_running_loop().create_future()
             self._to_send.append(token)
             self._wake.set()
-            if (oldest := self._questions.make_room()) is not None:
-                self._too_many.warn(limit=QUESTIONS_LIMIT)
+            if (oldest := self._pending.make_room()) is not None:
+                self._too_many.warn(limit=LOOKUPS_LIMIT)
                 self._resolve(oldest, "failed")
-        answer = self._answers[token]
+        result = self._results[token]
         try:
-            route = await asyncio.shield(answer)
+            route = await asyncio.shield(result)
         finally:
-            # An answered question is another one, if it is asked again meanwhile.
-            if self._answers.get(token) is answer:
-                self._questions.leave(token)
+            # After the end of this lookup there may be another one for the same token.
+            if self._results.get(token) is result:
+                self._pending.leave(token)
         if route == "failed":
             raise TimeoutError
         return route
 
-    def answered(self, response: RouteInfoResponse) -> None:
-        """The controller has answered."""
+    def receive(self, response: RouteInfoResponse) -> None:
+        """Handle a response of the controller."""
         route: Route | None = None
         info = response.route_info
         if info is not None:
             try:
                 route = make_route(response.token, info, self._server_field)
             except MessageError as error:
-                log.error("route cannot be followed", backend=info.backend_id, error=str(error))
+                log.error("invalid route from controller", backend=info.backend_id, error=str(error))
         now = self._clock()
         if route is None:
             self._cache.put_gone(response.token, now)
@@ -122,63 +121,63 @@ class RouteLookup:
             expires_at = now + info.expires_in_ms / 1000 if isinstance(info.expires_in_ms, int) else None
             self._cache.put(response.token, route, info.backend_id, expires_at, now)
             if self._cache.get(response.token, now) is not route:
-                # Revoked, or its backend has ended, while the answer was on its way.
+                # The token was revoked, or its backend ended, while the response was in transit.
                 route = None
-        self._questions.answered(response.token)
+        self._pending.resolved(response.token)
         self._resolve(response.token, route)
 
     def forget_backend(self, backend_id: str) -> None:
-        """The backend cannot be reached: the next request asks where its token leads."""
+        """Look the tokens of a backend up again, which cannot be reached."""
         self._cache.forget_backend(backend_id)
 
     def remove_backend(self, backend_id: str) -> None:
-        """The backend has ended: its tokens lead nowhere, whatever an answer says that is on its way."""
+        """Follow no route to a backend that has ended, also if a response in transit has one."""
         self._cache.remove_backend(backend_id, self._clock())
 
     def revoke(self, tokens: Iterable[str]) -> None:
-        """They lead nowhere from now on, also for those who wait for one of them (A3)."""
+        """Follow no route of revoked tokens, also for requests that wait for one."""
         now = self._clock()
         for token in tokens:
             self._cache.revoke(token, now)
-            self._questions.answered(token)
+            self._pending.resolved(token)
             self._resolve(token, None)
 
     def connected(self) -> None:
-        """A new connection: what is unanswered is asked again, and what is known at its next use."""
+        """Handle a new connection: send pending lookups again, and look each cached token up at its next use."""
         self._cache.connected(self._clock())
-        self._to_send = self._questions.connected(self._clock())
+        self._to_send = self._pending.connected(self._clock())
         self._wake.set()
 
     def disconnected(self) -> None:
-        """There is no connection."""
+        """Handle the end of the connection."""
         self._cache.disconnected(self._clock())
-        self._questions.disconnected(self._clock())
+        self._pending.disconnected(self._clock())
 
     async def run(self) -> None:
-        """Send questions, and end those that have waited too long; until cancelled."""
+        """Send lookups, and end those that have timed out, until cancelled."""
         loop = asyncio.get_running_loop()
-        next_look = loop.time() + LOOK_INTERVAL_S
+        next_poll = loop.time() + POLL_INTERVAL_S
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout_at(next_look):
+                async with asyncio.timeout_at(next_poll):
                     await self._wake.wait()
             self._wake.clear()
-            self._look(self._clock())
+            self._check_suspension(self._clock())
             due, self._to_send = self._to_send, []
-            if loop.time() >= next_look:
-                again, failed, abandoned = self._questions.look(self._clock())
+            if loop.time() >= next_poll:
+                again, failed, abandoned = self._pending.poll(self._clock())
                 due += again
                 for token in failed:
-                    log.warning("no controller said where a token leads", token=f"{token[:6]}…")
+                    log.warning("route lookup timed out", token=f"{token[:6]}…")
                     self._resolve(token, "failed")
                 for token in abandoned:
-                    del self._answers[token]
-                next_look = loop.time() + LOOK_INTERVAL_S
+                    del self._results[token]
+                next_poll = loop.time() + POLL_INTERVAL_S
             for token in due:
                 await self._send(token)
 
     def _resolve(self, token: str, result: Route | Literal["failed"] | None) -> None:
-        """Wake those who wait."""
-        answer = self._answers.pop(token, None)
-        if answer is not None:
-            answer.set_result(result)
+        """Wake the requests that wait for a token."""
+        future = self._results.pop(token, None)
+        if future is not None:
+            future.set_result(result)

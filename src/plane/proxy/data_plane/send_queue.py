@@ -1,6 +1,6 @@
-"""How much of what was written has the other side not taken yet? Tells a slow reader from one that has stopped.
+"""How many written bytes has the peer not taken yet? This distinguishes a slow reader from one that has stopped.
 
-Looked at only when a time limit is over: what is in the kernel's buffers counts, so it costs a system call.
+Read only when a deadline has passed. Bytes in the kernel's buffer count too, so it costs a system call.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ __all__ = ["unsent_bytes"]
 
 
 def unsent_bytes(transport: asyncio.Transport | None) -> int:
-    """Bytes in our buffer and in the kernel's that the peer has not acknowledged; 0 for no transport."""
+    """Return the bytes in our buffer and in the kernel's that the peer has not acknowledged; 0 for no transport."""
     if transport is None:
         return 0
-    waiting = array.array("i", [0])
+    in_kernel = array.array("i", [0])
     peer = transport.get_extra_info("socket")
     if peer is not None:
-        # One that is just being closed has no queue any more.
+        # A socket that is being closed has no queue any more.
         with suppress(OSError, ValueError):
-            # SIOCOUTQ, by its other name.
-            fcntl.ioctl(peer.fileno(), termios.TIOCOUTQ, waiting)
-    return transport.get_write_buffer_size() + waiting[0]
+            # TIOCOUTQ is another name of SIOCOUTQ (tcp(7)).
+            fcntl.ioctl(peer.fileno(), termios.TIOCOUTQ, in_kernel)
+    return transport.get_write_buffer_size() + in_kernel[0]

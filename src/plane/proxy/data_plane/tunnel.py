@@ -48,7 +48,7 @@ class Tunnel:
     Attributes:
         client, backend: the transports of its sides.
         route: where it leads.
-        deadline: when it is closed; `tunnels` looks at it.
+        deadline: when it is closed; `tunnels` checks it.
     """
 
     __slots__ = ("_lost", "_tunnels", "backend", "client", "deadline", "route")
@@ -71,7 +71,7 @@ class Tunnel:
     def _peer(self, side: TunnelSide) -> asyncio.Transport:
         return self.backend if side is TunnelSide.CLIENT else self.client
 
-    # From the protocols of its sides, and for what happened before there were any.
+    # From the protocols of its sides, and for events before the tunnel began.
 
     def side_full(self, side: TunnelSide) -> None:
         """``side`` cannot be written to: do not read the other side."""

@@ -1,8 +1,9 @@
-"""The open tunnels of the proxy: counted for keepalive, and closed when they stall, when the proxy stops, or when their
-token leads nowhere.
+"""The open tunnels of the proxy, each of which counts as use of its backend.
 
-`plane.decisions.http.tunnel_timeout` decides which tunnel has a deadline. Only those that have one are looked at by
-`sweep`, so a quiet tunnel costs nothing.
+A tunnel is closed when it stalls, when the proxy stops, or when its token leads nowhere any more.
+
+`plane.decisions.http.tunnel_timeout` decides which tunnel has a deadline. `sweep` checks only these, so an idle tunnel
+costs nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable
 import structlog
 
 from plane.decisions.routing.rewrite import Route
-from plane.proxy.data_plane.keepalive_reporter import ConnectionKeeper
+from plane.proxy.data_plane.keepalive_reporter import KeepaliveReporter
 from plane.proxy.data_plane.send_queue import unsent_bytes
 from plane.proxy.data_plane.tunnel import Tunnel
 
@@ -30,8 +31,8 @@ class Tunnels:
         timeout_s: how long no byte may be transferred in a tunnel that has a deadline.
     """
 
-    def __init__(self, keeper: ConnectionKeeper, now: Callable[[], float], timeout_s: float) -> None:
-        self._keeper = keeper
+    def __init__(self, keepalive: KeepaliveReporter, now: Callable[[], float], timeout_s: float) -> None:
+        self._keepalive = keepalive
         self._now = now
         self._timeout_s = timeout_s
         self._open: set[Tunnel] = set()
@@ -53,7 +54,7 @@ class Tunnels:
         return self._now()
 
     def deadline_changed(self, tunnel: Tunnel) -> None:
-        """Look at ``tunnel`` in `sweep`, or no longer."""
+        """Have `sweep` check ``tunnel`` if it has a deadline now."""
         if tunnel.deadline.at is None:
             self._limited.discard(tunnel)
         else:
@@ -62,7 +63,7 @@ class Tunnels:
     def side_lost(self, tunnel: Tunnel, *, first: bool) -> None:
         """A side of ``tunnel`` is closed. The backend is in use until the first one is."""
         if first:
-            self._keeper.ended(tunnel.route.backend_id)
+            self._keepalive.use_ended(tunnel.route.backend_id)
         else:
             self._open.discard(tunnel)
             self._limited.discard(tunnel)

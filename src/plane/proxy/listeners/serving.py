@@ -36,7 +36,7 @@ async def serving(
     """Accept connections while the block runs. Yield the tasks, which run as long."""
     _keep_large_buffers()
     tasks = [
-        asyncio.create_task(service.keeper.run(), name="keepalive"),
+        asyncio.create_task(service.keepalive.run(), name="keepalive"),
         asyncio.create_task(service.routes.run(), name="route lookups"),
         asyncio.create_task(service.sweep(), name="deadlines"),
     ]

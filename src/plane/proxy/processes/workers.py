@@ -16,7 +16,7 @@ from dataclasses import replace
 import structlog
 
 from plane.decisions.retry import ReconnectBackoff
-from plane.decisions.routing.worker_coalescing import KEEPALIVE_INTERVAL_S, WorkerMerge
+from plane.decisions.routing.worker_coalescing import KEEPALIVE_INTERVAL_S, WorkerCoalescing
 from plane.protocol.proxy_messages import MessageFromProxy, MessageToProxy, RouteInfoRequest, RouteInfoResponse
 from plane.proxy.listeners.entry_points import EntryPoints
 from plane.proxy.processes.worker import WorkerConfig, send_config
@@ -54,7 +54,7 @@ class Workers:
         self._command = command
         self._entry_points = entry_points
         self._send = send
-        self._merge = WorkerMerge()
+        self._coalescing = WorkerCoalescing()
         self._links: dict[int, WorkerLink[FromWorker]] = {}
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         self._connected = False
@@ -71,13 +71,13 @@ class Workers:
     def disconnected(self) -> None:
         """The connection ended."""
         self._connected = False
-        self._merge.disconnected()
+        self._coalescing.disconnected()
         self._send_to_all("Disconnected")
 
     def receive(self, message: MessageToProxy) -> None:
         """Forward a message to all workers, since connections of a token can come to any of them."""
         if isinstance(message.content, RouteInfoResponse):
-            self._merge.answered(message.content.token)
+            self._coalescing.resolved(message.content.token)
         self._send_to_all(message)
 
     def _send_to_all(self, message: ToWorker) -> None:
@@ -143,10 +143,10 @@ class Workers:
     async def _receive(self, message: FromWorker) -> None:
         match message.content:
             case RouteInfoRequest(token):
-                if self._merge.question(token, self._clock()):
+                if self._coalescing.lookup(token, self._clock()):
                     await self._send(message)
             case str(backend_id):
-                if self._merge.keep_alive(backend_id, self._clock()):
+                if self._coalescing.keep_alive(backend_id, self._clock()):
                     await self._send(message)
             case other:
                 log.error("unexpected message type from proxy worker", type=type(other).__name__)
@@ -155,7 +155,7 @@ class Workers:
         while True:
             await asyncio.sleep(KEEPALIVE_INTERVAL_S)
             self._send_to_all("Connected" if self._connected else "Disconnected")
-            for backend_id in self._merge.look(self._clock()):
+            for backend_id in self._coalescing.poll(self._clock()):
                 await self._send(MessageFromProxy(keep_alive=backend_id))
 
     async def stop(self) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plane.decisions.http.fast_path_request import HEAD_LIMIT_BYTES, SimplePost, read_simple_post
+from plane.decisions.http.fast_path_request import HEAD_LIMIT_BYTES, FastPathRequest, read_fast_path_request
 from plane.decisions.http.request_source import RequestSource
 
 LINE = b"POST /ctrl/connect HTTP/1.1\r\n"
@@ -27,24 +27,28 @@ def request(*more: bytes, line: bytes = LINE, needed: tuple[bytes, ...] = NEEDED
         (b"accept-language: *", b"sec-fetch-mode: cors"),
     ],
 )
-def test_plain_requests_are_simple(more: tuple[bytes, ...]) -> None:
-    assert read_simple_post(request(*more)) == SimplePost("/ctrl/connect", RequestSource("plane"), None, b"{}")
+def test_a_plain_request_is_on_the_fast_path(more: tuple[bytes, ...]) -> None:
+    assert read_fast_path_request(request(*more)) == FastPathRequest(
+        "/ctrl/connect", RequestSource("plane"), None, b"{}"
+    )
 
 
 def test_a_body_may_be_on_its_way() -> None:
-    assert read_simple_post(request(body=b"")) == SimplePost("/ctrl/connect", RequestSource("plane"), None, b"")
+    assert read_fast_path_request(request(body=b"")) == FastPathRequest(
+        "/ctrl/connect", RequestSource("plane"), None, b""
+    )
 
 
 def test_credentials_are_handed_on() -> None:
-    found = read_simple_post(request(b"Authorization:  Bearer a b "))
+    found = read_fast_path_request(request(b"Authorization:  Bearer a b "))
     assert found is not None
     assert found.authorization == "Bearer a b"
 
 
 @pytest.mark.parametrize("place", range(3))
 def test_each_needed_field_is_needed_once(place: int) -> None:
-    assert read_simple_post(request(needed=NEEDED[:place] + NEEDED[place + 1 :])) is None
-    assert read_simple_post(request(NEEDED[place])) is None
+    assert read_fast_path_request(request(needed=NEEDED[:place] + NEEDED[place + 1 :])) is None
+    assert read_fast_path_request(request(NEEDED[place])) is None
 
 
 @pytest.mark.parametrize(
@@ -86,7 +90,7 @@ def test_each_needed_field_is_needed_once(place: int) -> None:
     ],
 )
 def test_anything_unusual_is_not_simple(unusual: bytes) -> None:
-    assert read_simple_post(unusual) is None
+    assert read_fast_path_request(unusual) is None
 
 
 FIELD = st.sampled_from(
@@ -119,7 +123,7 @@ def test_no_change_of_a_few_bytes_makes_others_read_something_else(place: int, n
 
 
 def _compare(data: bytes) -> None:
-    found = read_simple_post(data)
+    found = read_fast_path_request(data)
     if found is None:
         return
     other = h11.Connection(h11.SERVER)

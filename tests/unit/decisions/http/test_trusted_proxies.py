@@ -12,8 +12,8 @@ from plane.decisions.http.trusted_proxies import (
     Claims,
     TrustedProxies,
     Visitor,
-    believed_host,
     direct_visitor,
+    effective_host,
     parse_networks,
     plain_address,
     visitor_behind,
@@ -116,7 +116,7 @@ def test_the_host_is_passed_on_if_it_is_one(host: bytes, told: bytes) -> None:
     ],
 )
 def test_the_host_that_was_asked_for_is_one_of_the_cluster(host: bytes, claimed: bytes, believed: bytes) -> None:
-    assert believed_host(host, claimed, b"example.com") == believed
+    assert effective_host(host, claimed, b"example.com") == believed
 
 
 def test_networks_are_read_or_named() -> None:

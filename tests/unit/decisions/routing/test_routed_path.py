@@ -1,4 +1,4 @@
-"""Which path is a forward-auth server told?"""
+"""Which path a forward-auth server gets."""
 
 from __future__ import annotations
 

@@ -6,14 +6,14 @@ import pytest
 
 from plane.decisions.http.request_head import RequestReader
 from plane.decisions.routing.host_names import HostNames
-from plane.decisions.routing.token_cookie import TokenCookie, redirect_target, set_cookie_field, take_token_cookie
+from plane.decisions.routing.token_cookie import TokenCookie, extract_token_cookie, redirect_target, set_cookie_field
 
 ONE, TWO = "A" * 43, "B" * 43
 HOST = b"sub.c:1"
 
 
 def taken(*fields: str) -> tuple[str, TokenCookie]:
-    lines, cookie = take_token_cookie("".join(f"\r\n{field}" for field in fields).encode())
+    lines, cookie = extract_token_cookie("".join(f"\r\n{field}" for field in fields).encode())
     return lines.decode(), cookie
 
 

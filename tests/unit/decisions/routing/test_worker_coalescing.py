@@ -8,48 +8,50 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plane.decisions.routing.worker_coalescing import (
-    ASKED_LATELY_S,
+    COALESCED_S,
     FORGOTTEN_AFTER_S,
     KEEPALIVE_INTERVAL_S,
-    WorkerMerge,
+    WorkerCoalescing,
 )
 
 
-def test_one_question_however_many_workers_ask_until_it_is_answered_or_lost() -> None:
-    merge = WorkerMerge()
-    assert [merge.question("t", 0.0), merge.question("t", 1.0), merge.question("u", 1.0)] == [True, False, True]
-    assert merge.question("t", ASKED_LATELY_S) is True
-    merge.answered("t")
-    assert merge.question("t", ASKED_LATELY_S + 0.1) is True
-    merge.disconnected()
-    assert merge.question("u", 1.2) is True
+def test_workers_share_one_lookup_of_a_token_until_it_is_resolved_or_lost() -> None:
+    coalescing = WorkerCoalescing()
+    assert coalescing.lookup("t", 0.0) is True
+    assert coalescing.lookup("t", 1.0) is False
+    assert coalescing.lookup("u", 1.0) is True
+    assert coalescing.lookup("t", COALESCED_S) is True
+    coalescing.resolved("t")
+    assert coalescing.lookup("t", COALESCED_S + 0.1) is True
+    coalescing.disconnected()
+    assert coalescing.lookup("u", 1.2) is True
 
 
-def test_one_keepalive_an_interval_and_the_last_one_always() -> None:
-    merge = WorkerMerge()
-    assert merge.keep_alive("b", 0.0) is True
-    assert merge.keep_alive("b", 0.2) is False
-    assert merge.look(0.5) == []
-    assert merge.look(KEEPALIVE_INTERVAL_S) == ["b"]
-    assert merge.look(2 * KEEPALIVE_INTERVAL_S) == []
-    assert merge.keep_alive("b", 3 * KEEPALIVE_INTERVAL_S) is True
+def test_a_backend_gets_one_keepalive_per_interval_and_always_the_last_one() -> None:
+    coalescing = WorkerCoalescing()
+    assert coalescing.keep_alive("b", 0.0) is True
+    assert coalescing.keep_alive("b", 0.2) is False
+    assert coalescing.poll(0.5) == []
+    assert coalescing.poll(KEEPALIVE_INTERVAL_S) == ["b"]
+    assert coalescing.poll(2 * KEEPALIVE_INTERVAL_S) == []
+    assert coalescing.keep_alive("b", 3 * KEEPALIVE_INTERVAL_S) is True
 
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.floats(0.01, 3.0)), max_size=40))
-def test_no_use_is_lost_and_none_told_too_often(uses: list[tuple[str, float]]) -> None:
-    merge, now = WorkerMerge(), 0.0
-    told: dict[str, list[float]] = {"a": [], "b": []}
+def test_no_use_of_a_backend_is_lost_and_no_keepalive_is_sent_too_often(uses: list[tuple[str, float]]) -> None:
+    coalescing, now = WorkerCoalescing(), 0.0
+    sent: dict[str, list[float]] = {"a": [], "b": []}
     used: dict[str, float] = {}
     for backend, passed in uses:
         now += passed
         used[backend] = now
-        for due in merge.look(now):
-            told[due].append(now)
-        if merge.keep_alive(backend, now):
-            told[backend].append(now)
-    for due in merge.look(now + FORGOTTEN_AFTER_S):
-        told[due].append(now + FORGOTTEN_AFTER_S)
+        for due in coalescing.poll(now):
+            sent[due].append(now)
+        if coalescing.keep_alive(backend, now):
+            sent[backend].append(now)
+    for due in coalescing.poll(now + FORGOTTEN_AFTER_S):
+        sent[due].append(now + FORGOTTEN_AFTER_S)
     for backend, last in used.items():
-        assert told[backend][-1] >= last
-        gaps = [later - earlier for earlier, later in pairwise(told[backend])]
+        assert sent[backend][-1] >= last
+        gaps = [later - earlier for earlier, later in pairwise(sent[backend])]
         assert all(gap >= KEEPALIVE_INTERVAL_S - 1e-9 for gap in gaps)

@@ -1,4 +1,4 @@
-"""Who stops reading when the other side is slow: a client's connection between transports that obey the test."""
+"""Backpressure through a client's connection and a backend's, between transports that the test controls."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any, cast
 
 import pytest
 
-from plane.decisions.http.response_head import read_answer_head
 from plane.protocol.names import ClusterName, NodeName
 from plane.protocol.proxy_messages import RouteInfo, RouteInfoResponse
 from plane.proxy.data_plane.client_connection import ClientConnection
@@ -88,8 +87,8 @@ class Scene:
         self.backends: dict[str, Wire] = {}
         for token in TOKENS:
             info = RouteInfo(backend_id=token, address="127.0.0.1:1", secret_token="s", cluster=CLUSTER)
-            self.service.routes.answered(RouteInfoResponse(token, info))
-            route = self.service.routes.known(token)
+            self.service.routes.receive(RouteInfoResponse(token, info))
+            route = self.service.routes.cached(token)
             assert route is not None
             assert route != "gone"
             assert route != "unconfirmed"
@@ -97,11 +96,11 @@ class Scene:
             wire = self.backends[token] = Wire(backend_room)
             wire.protocol = upstream
             upstream.connection_made(cast("asyncio.Transport", wire))
-            upstream.last_head = read_answer_head(OK.partition(b"\r\n\r\n")[0], to_head_request=False)
+            assert upstream.responses.read_head(OK) is not None
             self.service.pool.put(upstream)
 
     def free(self, token: str) -> bool:
-        route = self.service.routes.known(token)
+        route = self.service.routes.cached(token)
         assert route is not None
         assert route != "gone"
         assert route != "unconfirmed"
@@ -118,7 +117,7 @@ async def slow_backend() -> Scene:
     return Scene(backend_room=50_000)
 
 
-def answer_of(body: bytes) -> bytes:
+def response_of(body: bytes) -> bytes:
     return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body
 
 
@@ -134,7 +133,7 @@ async def test_a_slow_client_stops_its_backend(slow_client: Scene) -> None:
 async def test_a_connection_freed_by_a_slow_client_is_read_for_the_next_one(slow_client: Scene) -> None:
     slow_client.connection.data_received(GET_T)
     backend = slow_client.backends["t"]
-    backend.protocol.data_received(answer_of(BIG))
+    backend.protocol.data_received(response_of(BIG))
     assert slow_client.client.slow
     assert slow_client.free("t")
     assert backend.reading
@@ -142,7 +141,7 @@ async def test_a_connection_freed_by_a_slow_client_is_read_for_the_next_one(slow
 
 async def test_a_client_that_does_not_read_gets_no_further_request_served(slow_client: Scene) -> None:
     slow_client.connection.data_received(GET_T + GET_U)
-    slow_client.backends["t"].protocol.data_received(answer_of(BIG))
+    slow_client.backends["t"].protocol.data_received(response_of(BIG))
     slow_client.connection.data_received(GET_U)
     assert slow_client.backends["u"].sent == b""
     slow_client.client.drain()
@@ -151,7 +150,7 @@ async def test_a_client_that_does_not_read_gets_no_further_request_served(slow_c
     assert slow_client.client.sent.endswith(b"ok")
 
 
-async def test_answers_of_the_proxys_own_wait_for_the_client_too(slow_client: Scene) -> None:
+async def test_responses_of_the_proxys_own_wait_for_a_slow_client_too(slow_client: Scene) -> None:
     one = b"GET /ready HTTP/1.1\r\nHost: x\r\n\r\n"
     slow_client.connection.data_received(one * 2_000)
     assert 50_000 < len(slow_client.client.sent) < 51_000
@@ -160,7 +159,7 @@ async def test_answers_of_the_proxys_own_wait_for_the_client_too(slow_client: Sc
     assert slow_client.client.sent.count(b"HTTP/1.1 503 ") == 2_000
 
 
-async def test_what_came_during_the_lookup_does_not_wake_a_client_whose_backend_is_slow(slow_backend: Scene) -> None:
+async def test_early_body_bytes_do_not_resume_a_client_whose_backend_is_slow(slow_backend: Scene) -> None:
     head = b"POST /t/ HTTP/1.1\r\nHost: localhost:9\r\nContent-Length: 1000000\r\n\r\n"
     slow_backend.connection.data_received(head + BIG)
     assert slow_backend.backends["t"].slow
