@@ -27,7 +27,7 @@ check: .venv/development ## Lint, types, import rules, known vulnerabilities
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/audit.py
 
-bench: .venv/development ## Run the benchmarks (minutes); results are explained in docs/performance.md
+bench: .venv/development ## Run the benchmarks (minutes); results are explained in docs/internals/performance.md
 	sh scripts/install_real_parts.sh
 	$(RUN) bench.proxy
 	$(RUN) bench.connect

@@ -74,9 +74,9 @@ def classify(backend: SuspectBackend) -> ReapAction:
 def lost_state(backend: SuspectBackend) -> Terminated:
     """Return the state of a backend that is given up, with a message that says why."""
     if backend.drone_silent_s > DRONE_LOST_AFTER_S:
-        why = f"its drone has sent nothing for {backend.drone_silent_s:.0f} s"
+        reason = f"its drone has sent nothing for {backend.drone_silent_s:.0f} s"
     elif backend.status is not BackendStatus.SCHEDULED:
-        why = "its key has expired, and its drone does not report that it has ended"
+        reason = "its key has expired, and its drone does not report that it has ended"
     else:
-        why = f"its drone has not started it within {backend.in_status_s:.0f} s"
-    return Terminated(last_status=backend.status, reason=TerminationReason.LOST, message=why)
+        reason = f"its drone has not started it within {backend.in_status_s:.0f} s"
+    return Terminated(last_status=backend.status, reason=TerminationReason.LOST, message=reason)
