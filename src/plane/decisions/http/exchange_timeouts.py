@@ -1,4 +1,4 @@
-"""How long may an exchange wait in a state before it is ended? `plane.decisions.http.exchange` asks."""
+"""How long may an exchange wait in a state before it is ended? Called by `plane.decisions.http.exchange`."""
 
 from __future__ import annotations
 
