@@ -1,5 +1,5 @@
 # Needs Python 3.11 or newer with venv, git and make; everything else goes into .venv.
-.PHONY: help dev test check bench bench-controller bench-dns bench-proxy bench-drone fuzz clean
+.PHONY: help dev test check bench bench-controller bench-dns bench-proxy bench-drone simulate fuzz clean
 .DEFAULT_GOAL := help
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -27,7 +27,7 @@ check: .venv/development ## Lint, types, import rules, known vulnerabilities
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/audit.py
 
-bench: .venv/development ## Run the benchmarks (minutes); results are explained in docs/performance.md
+bench: .venv/development ## Run the benchmarks (minutes); results are explained in docs/internals/performance.md
 	sh scripts/install_real_parts.sh
 	$(RUN) bench.proxy
 	$(RUN) bench.connect
@@ -48,6 +48,9 @@ bench-dns: .venv/development ## Run the DNS server's benchmark only
 bench-proxy: .venv/development ## Run the proxy's benchmarks only
 	sh scripts/install_real_parts.sh
 	$(RUN) bench.proxy
+
+simulate: .venv/development ## Simulate clusters under faults; SEED=0 SEEDS=1000: which, and how many
+	PYTHONPATH=tests $(RUN) simulation $${SEED:-0} $${SEEDS:-1000}
 
 fuzz: .venv/development ## Fuzz what reads strangers' bytes, for two minutes; FUZZ_SECONDS=… for each of three targets
 	FUZZ_SECONDS=$${FUZZ_SECONDS:-45} $(RUN) pytest -q tests/fuzz

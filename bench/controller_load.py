@@ -37,7 +37,7 @@ _HELD = [
 
 
 def row(name: str, value: str, *, must: str, aim: str) -> None:
-    """One line of the table in docs/performance.md."""
+    """One line of the table in docs/internals/performance.md."""
     print(f"| {name} | {value} | {must} | {aim} |", flush=True)
 
 

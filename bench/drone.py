@@ -57,6 +57,7 @@ from plane.random_ids import random_name
 from plane.runtime.base import RuntimeListener
 from plane.runtime.kill_target import ProcessTarget
 from plane.runtime.logs.collector import DEFAULT_LIMIT_BYTES
+from plane.runtime.memory import MemoryRuntime
 from plane.runtime.readiness import wait_until_ready
 from plane.settings import DroneSettings, RuntimeKind
 from plane.tasks import end_tasks
@@ -83,12 +84,12 @@ SERVER_COMMAND = [PYTHON, "-S", "-c", SERVER]
 class Drone:
     """A drone without a controller: orders come from here, events and renewals go here."""
 
-    def __init__(self, executor: BackendManager, clock: DroneClock) -> None:
-        self._executor = executor
+    def __init__(self, backends: BackendManager, clock: DroneClock) -> None:
+        self._backends = backends
         self._clock = clock
         self._until: dict[str, asyncio.Future[BackendStatus]] = {}
 
-    def heard(self, event: BackendEvent) -> None:
+    def on_event(self, event: BackendEvent) -> None:
         waiting = self._until.get(event.backend_id)
         if event.state.status in (BackendStatus.READY, BackendStatus.TERMINATED) and waiting and not waiting.done():
             waiting.set_result(event.state.status)
@@ -98,7 +99,7 @@ class Drone:
         return KeyDeadlines(now.plus_s(30), now.plus_s(40), now.plus_s(50))
 
     def renew(self, request: RenewKey) -> None:
-        self._executor.keys.answered(RenewKeyResponse(request.backend, self.deadlines()))
+        self._backends.leases.on_response(RenewKeyResponse(request.backend, self.deadlines()))
 
     async def spawn(self, executable: Any) -> tuple[str, Awaitable[BackendStatus]]:
         """Order a backend; returns its id, and its status once it is ready or has ended."""
@@ -106,19 +107,19 @@ class Drone:
         self._until[backend] = asyncio.get_running_loop().create_future()
         key = AcquiredKey(KeyConfig(backend), self.deadlines(), 1)
         order = BackendOrder(spawn=SpawnOrder(executable, key))
-        await self._executor.apply(BackendAction(f"ak-{backend}", backend, 1, order))
+        await self._backends.apply(BackendAction(f"ak-{backend}", backend, 1, order))
         return backend, self._until[backend]
 
 
 @asynccontextmanager
-async def drone(folder: Path, runtime: RuntimeKind, engine: Path = Path("/nowhere")) -> AsyncIterator[Drone]:
+async def drone(folder: Path, kind: RuntimeKind, engine: Path = Path("/nowhere")) -> AsyncIterator[Drone]:
     """All of a drone but its connection, with a durable store."""
     settings = DroneSettings(
         controller_url=ControllerUrl.parse("http://127.0.0.1:1"),
         cluster=ClusterName("bench"),
         db_path=folder / "drone.sqlite",
         terminate_on_exit=True,
-        runtime=runtime,
+        runtime=kind,
         docker_socket=engine,
         expose=(Path(sys.prefix), Path(sys.base_prefix)),
     )
@@ -126,21 +127,21 @@ async def drone(folder: Path, runtime: RuntimeKind, engine: Path = Path("/nowher
     async with open_state_store(settings.db_path) as store:
         recorder = EventRecorder(store, clock)
         watchdog = WatchdogSupervisor(ends_with_drone=True, output_limit_bytes=DEFAULT_LIMIT_BYTES)
-        executor = BackendManager(store, recorder, clock, "127.0.0.1", watchdog)
-        listener = RuntimeListener(executor.exited, located=watchdog.locate)
-        executor.runtime = await create_runtime(settings, Owner("dr-bench", "bench"), listener)
-        it = Drone(executor, clock)
-        await store.register_listener(it.heard)
-        executor.accepted()
-        executor.keys.connected(it.renew)
-        work = (executor.keys.run(), executor.run_maintenance(), recorder.run(), executor.runtime.run(), watchdog.run())
+        runtime = await create_runtime(settings, Owner("dr-bench", "bench"))
+        backends = BackendManager(store, recorder, clock, "127.0.0.1", watchdog, runtime)
+        await runtime.start(RuntimeListener(backends.on_exit, on_location=watchdog.locate))
+        it = Drone(backends, clock)
+        await store.register_listener(it.on_event)
+        backends.on_accepted()
+        backends.leases.on_connected(it.renew)
+        work = (backends.leases.run(), backends.run_maintenance(), recorder.run(), runtime.run(), watchdog.run())
         tasks = [asyncio.create_task(part) for part in work]
         try:
             yield it
         finally:
-            executor.refuse_work()
-            await executor.end_all(5.0)
-            await executor.runtime.close(leave_running=False)
+            backends.refuse_work()
+            await backends.terminate_all(5.0)
+            await runtime.close(leave_running=False)
             await end_tasks(tasks)
 
 
@@ -170,7 +171,7 @@ async def compare_starts(folder: Path, engine: Path, image: str, hand: list[floa
 
 
 async def by_hand(engine: Path, image: str) -> float:
-    """Milliseconds from `docker run` until the published port answers HTTP."""
+    """Milliseconds from `docker run` until the published port responds to HTTP."""
     docker = ["docker", "-H", f"unix://{engine}"]
 
     async def run(*arguments: str) -> str:
@@ -207,7 +208,7 @@ async def bench_processes(folder: Path) -> None:
 
 
 async def process_by_hand() -> float:
-    """Milliseconds until a process that was started by hand answers HTTP."""
+    """Milliseconds until a process that was started by hand responds to HTTP."""
     port = free_port()
     start = time.perf_counter()
     process = subprocess.Popen(SERVER_COMMAND, env={**os.environ, "PORT": str(port)})
@@ -241,13 +242,13 @@ def free_port() -> int:
 
 
 async def open_after(port: int, after_s: float, opened: asyncio.Future[float]) -> asyncio.Server:
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
         writer.close()
 
     await asyncio.sleep(after_s)
-    server = await asyncio.start_server(answer, "127.0.0.1", port)
+    server = await asyncio.start_server(respond, "127.0.0.1", port)
     opened.set_result(time.perf_counter())
     return server
 
@@ -314,8 +315,9 @@ async def bench_start(folder: Path) -> None:
         start = time.perf_counter()
         async with open_state_store(folder / name) as store:
             watchdog = WatchdogSupervisor(ends_with_drone=True, output_limit_bytes=DEFAULT_LIMIT_BYTES)
-            executor = BackendManager(store, EventRecorder(store, DroneClock()), DroneClock(), "127.0.0.1", watchdog)
-            await executor.adopt_backends()
+            recorder, clock = EventRecorder(store, DroneClock()), DroneClock()
+            backends = BackendManager(store, recorder, clock, "127.0.0.1", watchdog, MemoryRuntime())
+            await backends.adopt_backends()
             await store.delete_ended(DroneTime(0), 3600)
             times[name] = (time.perf_counter() - start) * 1000
     print(
@@ -356,15 +358,15 @@ async def bench_watchdog(folder: Path) -> None:
     far_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) + 3600 * 10**9
     backends = [f"bench{number:09}" for number in range(20 * 100)]
     for backend in backends:
-        supervisor.hold(backend, far_ns, far_ns)
+        supervisor.enforce(backend, far_ns, far_ns)
         supervisor.locate(backend, ProcessTarget(("/sys/fs/cgroup/plane-bench",), 1, 1, output=str(folder)))
-    await supervisor.confirmed(timing.WATCHDOG_START_TIMEOUT_S)
+    await supervisor.wait_confirmed(timing.WATCHDOG_START_TIMEOUT_S)
     [pid] = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
     start, before_s = time.perf_counter(), cpu_seconds(pid)
     for backend in itertools.islice(
         itertools.cycle(backends), round(IDLE_S * len(backends) / timing.KEY_RENEW_AFTER_S)
     ):
-        supervisor.hold(backend, far_ns, far_ns)
+        supervisor.enforce(backend, far_ns, far_ns)
         await asyncio.sleep(timing.KEY_RENEW_AFTER_S / len(backends))
     share = (cpu_seconds(pid) - before_s) / (time.perf_counter() - start)
     print(
@@ -373,7 +375,7 @@ async def bench_watchdog(folder: Path) -> None:
     )
     for backend in backends:
         supervisor.release(backend)
-    await supervisor.confirmed()
+    await supervisor.wait_confirmed()
     await end_tasks([running])
 
 

@@ -1,6 +1,6 @@
 """Plane: a distributed hash map whose values are running processes.
 
-Map of the package (docs/architecture.md has the rules):
+Map of the package (docs/internals/architecture.md has the rules):
 
 - ``protocol``: the types of everything that travels on the wire; no I/O.
 - ``decisions``: rules as pure functions and small state machines, which are given the time.

@@ -46,10 +46,14 @@ class ControllerLimits:
             front of it: the client must be the first to close a connection.
         head_s: for a request head, from the opening of its connection or from its own first byte.
         body_s: for a request body; the largest takes a second over a slow line.
+        fast_path_body_s: for the body of a plain connect request whose head came alone; then aiohttp takes over.
         incomplete_body_bytes: of all incomplete bodies together, so that slow clients cannot fill the memory.
         stream_keep_alive_s: interval of keepalives on a status stream. A reader that has not received one when the next
             is due is dropped.
         stream_write_s: for a past state, or the end, of a status stream.
+        route_lookup_s: for the backend of a route lookup to become ready. Longer than `STARTUP_TIMEOUT_S`, within which
+            it is ready or terminated.
+        queued_events: events that may be queued for one subscriber; more than in a controller's busiest second.
         forward_auth_s: for a response of the forward-auth server, including the wait for a connection.
         cleanup_interval_s: between two cleanups of the database.
         shutdown_grace_s: for requests in flight when the controller stops.
@@ -58,9 +62,12 @@ class ControllerLimits:
     keep_alive_s: float = 3630.0
     head_s: float = timing.REQUEST_HEAD_TIMEOUT_S
     body_s: float = 30.0
+    fast_path_body_s: float = 1.0
     incomplete_body_bytes: int = 64 * 1024 * 1024
     stream_keep_alive_s: float = 15.0
     stream_write_s: float = 15.0
+    route_lookup_s: float = timing.STARTUP_TIMEOUT_S + 60
+    queued_events: int = 10_000
     forward_auth_s: float = 5.0
     cleanup_interval_s: float = timing.CLEANUP_INTERVAL_S
     shutdown_grace_s: float = timing.CONTROLLER_SHUTDOWN_GRACE_S

@@ -36,7 +36,7 @@ def test_what_does_not_exist(impatient: Cluster) -> None:
         assert "'no-such-program' does not exist on the drone's machine" in entry["message"]
         assert "install it there" in entry["message"]
         entry = ended(impatient, {"command": ["true"], "cwd": "/no/such/folder"})
-        assert "'/no/such/folder' is no folder" in entry["message"]
+        assert "'/no/such/folder' is not a folder" in entry["message"]
     else:
         entry = ended(impatient, {"image": "no-such-image", "pull_policy": "Never"})
         assert "'no-such-image' is not on the drone's machine" in entry["message"]
@@ -46,7 +46,7 @@ def test_one_that_never_listens(impatient: Cluster) -> None:
     entry = ended(impatient, impatient.executable(MODE="silent"))
     assert entry["termination_reason"] == "startuptimeout"
     assert entry["termination_kind"] == "hard"
-    assert "did not answer HTTP within 3 s: " in entry["message"]
+    assert "did not respond to HTTP within 3 s: " in entry["message"]
 
 
 def test_one_that_exits_while_starting(impatient: Cluster) -> None:

@@ -139,7 +139,7 @@ def test_docker_that_is_not_there_is_said(tmp_path: Path) -> None:
     arguments = ["dev", *ports, "--runtime", "docker", "--docker-socket", str(tmp_path / "none.sock")]
     with program(arguments, tmp_path, "dev") as refused:
         assert refused.process.wait(30) == 1
-        assert "no Docker engine answers at" in refused.log.read_text()
+        assert "no Docker engine responds at" in refused.log.read_text()
 
 
 def test_a_signal_in_the_middle_of_a_start_leaves_nothing(tmp_path: Path) -> None:

@@ -215,10 +215,10 @@ def test_pruning_touches_only_what_is_ours_and_stopped(engine: OwnDocker, tmp_pa
         await prune_containers(client, "dr-x", {"plane-in-use"}, after_s)
         await client.close()
 
-    async def prune_images(asked_for: str) -> None:
+    async def prune_images(requested: str) -> None:
         client = DockerEngine(engine.socket)
         images = DockerImages(client)
-        images.asked_for(asked_for)
+        images.mark_requested(requested)
         await images.prune()
         await images.close()
         await client.close()

@@ -17,7 +17,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 def documented() -> list[str]:
     blocks = [
         block
-        for page in ("installing.md", "command-line.md")
+        for page in ("tutorial/first-cluster.md", "reference/command-line.md")
         for block in re.findall(r"```sh\n(.*?)```", (DOCS / page).read_text(), re.S)
     ]
     return [line for block in blocks for line in block.splitlines()]

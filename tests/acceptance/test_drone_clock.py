@@ -58,6 +58,6 @@ def test_a_restart_without_a_reboot_continues_the_clock(machine: OneDrone) -> No
     kept = machine.spawn()
     drone.stop(signal.SIGKILL)
     drone = machine.start(environment=wrong_clock("-1h"))
-    drone.says("verdict=GO_ON")
+    drone.says("action=resume")
     assert processes_of(kept)
     machine.spawn("")

@@ -29,10 +29,12 @@ def test_a_drone_that_was_given_none_keeps_its_own(tmp_path: Path) -> None:
         first = run_once(controller, tmp_path, *db)
         assert first.startswith("dr-")
         assert run_once(controller, tmp_path, *db) == first
-        assert "another name" not in (tmp_path / "drone.log").read_text()
+        assert "differs from the stored name" not in (tmp_path / "drone.log").read_text()
 
         assert run_once(controller, tmp_path, *db, "--name", "dr-other") == "dr-other"
-        line = next(line for line in (tmp_path / "drone.log").read_text().splitlines() if "another name" in line)
+        line = next(
+            line for line in (tmp_path / "drone.log").read_text().splitlines() if "differs from the stored name" in line
+        )
         assert first in line
         assert "dr-other" in line
         assert run_once(controller, tmp_path, *db) == "dr-other"

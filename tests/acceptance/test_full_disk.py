@@ -56,18 +56,18 @@ def test_a_full_disk(postgres_url: str, tmp_path: Path, small_disk: Path) -> Non
 
         # No new work is accepted.
         refused = cluster.connect(key={"name": "new"}, spawn_config={"executable": cluster.executable()})
-        drone.says("no new work is accepted: the state store cannot be written")
+        drone.says("state store not writable; no new backends are accepted")
         assert cluster.status(refused["backend_id"])["status"] == "scheduled"
         # What must end ends, and what runs goes on.
         cluster.call("POST", f"/ctrl/b/{told['backend_id']}/soft-terminate")
         assert cluster.get(ends["url"], "exit?7").status == 502
-        drone.says("state not stored; it will be, as soon as it can", times=2)
+        drone.says("backend state not persisted; retrying", times=2)
         for backend in (told, ends):
             until(functools.partial(has_ended, backend["backend_id"]))
         assert cluster.get(runs["url"]).status == 200
 
         waste.unlink()
-        drone.says("the state store can be written again")
+        drone.says("state store writable again")
         assert cluster.until_status(told["backend_id"], "terminated")["termination_reason"] == "external"
         assert "exited with code 7" in cluster.until_status(ends["backend_id"], "terminated")["message"]
         statuses = [entry["status"] for entry in cluster.history(told["backend_id"])]

@@ -111,7 +111,7 @@ def test_what_is_asked_for_is_never_less(cluster: Cluster) -> None:
         == "mine"
     )
     refused = ended(cluster, "true", isolation="none", mount=True)
-    assert "a process without isolation cannot be given a mount" in refused["message"]
+    assert "a process without isolation cannot have a mount" in refused["message"]
 
 
 @pytest.mark.parametrize("isolation", ["none", "bubblewrap"])

@@ -222,7 +222,7 @@ async def test_an_original_drone_is_not_disturbed(postgres_url: str) -> None:
         backend = (await api.connect(spawn_config=spawn))["backend_id"]
         status, body = await api.call("GET", f"/ctrl/b/{backend}/logs")
         assert status == 404
-        assert "gives no logs" in body["message"]
+        assert "does not support log requests" in body["message"]
         await drone.hear("Action")
         assert await drone.hears_nothing("ReadLogs", 0.2)
 

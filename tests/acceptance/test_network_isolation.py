@@ -38,7 +38,7 @@ def spawn(cluster: Cluster, key: str, **env: str) -> str:
 
 
 def relay_of(backend: str) -> int:
-    [pid] = [pid for pid in processes_of(backend) if b"network_relay" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    [pid] = [pid for pid in processes_of(backend) if b"relay_program" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     return pid
 
 

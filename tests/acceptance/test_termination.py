@@ -67,7 +67,7 @@ def test_soft_lets_what_a_wrapper_has_started_finish(processes: Cluster, wrapper
 
 
 def test_soft_kills_a_stubborn_process_after_the_grace(processes: Cluster) -> None:
-    backend = processes.spawn("k", MODE="stubborn")["backend_id"]
+    backend = processes.spawn("stubborn", MODE="stubborn")["backend_id"]
     processes.until_status(backend, "ready")
     # By this clock: the times of states are those at which the database heard of them, which a busy disk delays.
     began = time.monotonic()

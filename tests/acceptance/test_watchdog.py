@@ -64,7 +64,7 @@ def test_a_drone_that_does_not_act_for_longer_than_a_lease(
         until(lambda: not processes_of(stubborn), LIMIT_S)
         # Not while its key was held, and before anybody else could hold it.
         assert 0 <= machine.seconds_past_hard_deadline(stubborn) < LEAD_S
-        drone.says("lease expired and the drone did not act; backend is killed", times=1)
+        drone.says("lease expired and the drone did not act; killing backend", times=1)
     finally:
         recover()
     if drone.process.poll() is not None:
@@ -95,7 +95,7 @@ def test_a_watchdog_that_dies_or_is_silent_is_replaced(machine: OneDrone, number
     first = machine.spawn()
     [before] = machine.watchdogs(drone)
     os.kill(before, number)
-    drone.says("watchdog ended" if number is signal.SIGKILL else "watchdog does not answer")
+    drone.says("watchdog ended" if number is signal.SIGKILL else "watchdog does not respond")
     until(lambda: before not in machine.watchdogs(drone) and len(machine.watchdogs(drone)) == 1)
     # Work is taken again, and what was there before is enforced by the new one.
     second = machine.spawn()
@@ -163,7 +163,7 @@ def test_what_carries_the_drones_name_and_is_not_in_its_store_is_ended(machine: 
     # A drone is known to be accepted under its name once its controller sends it anything.
     assert processes_of(orphan)
     machine.spawn(isolation=isolation)
-    drone.says("ended backends that are not in this drone's state store")
+    drone.says("orphaned backends terminated")
     assert not processes_of(orphan)
     # The controller orders its end, and learns of it.
     machine.controller.terminate(orphan)
@@ -236,7 +236,7 @@ def test_containers_end_with_a_drone_without_a_store(tmp_path: Path, engine: Own
         # What is left of it is removed by the next drone of this name.
         drone = machine.start()
         machine.controller.terminate(container(machine))
-        drone.says("ended backends that are not in this drone's state store")
+        drone.says("orphaned backends terminated")
         until(lambda: engine.run("ps", "-aq").stdout.split() == [])
 
 
@@ -259,7 +259,7 @@ def test_a_stopped_drone_starts_nothing_after_the_deadline(machine: OneDrone) ->
     drone.process.send_signal(signal.SIGCONT)
     until(lambda: machine.controller.state(backend).get("status") == "terminated")
     assert not processes_of(backend)
-    assert "nearly over" in machine.controller.state(backend)["message"]
+    assert "nearly expired" in machine.controller.state(backend)["message"]
 
 
 @pytest.mark.parametrize("fault", [killed, stopped])

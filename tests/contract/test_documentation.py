@@ -44,7 +44,7 @@ def test_it_builds_without_warnings(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "index.html").exists()
     # The examples are shown, and not the lines that include them.
-    page = (tmp_path / "python-client" / "index.html").read_text()
+    page = (tmp_path / "reference" / "python-client" / "index.html").read_text()
     assert "files of ada" in page
     assert "plain_script.py&quot;" not in page
 
@@ -58,7 +58,9 @@ def test_every_option_is_documented_and_every_documented_one_exists(command: str
     ).stdout
     offered = set(re.findall(r"(--[a-z][a-z-]+)", text)) - {"--help"}
     rows = [
-        row for page in ("settings.md", "command-line.md") for row in (ROOT / "docs" / page).read_text().splitlines()
+        row
+        for page in ("settings.md", "command-line.md")
+        for row in (ROOT / "docs" / "reference" / page).read_text().splitlines()
     ]
     documented = set(re.findall(r"`(--[a-z-]+)`", "".join(row for row in rows if row.startswith(f"| {command} |"))))
     offered = {option for option in offered if not option.startswith("--no-")}

@@ -19,13 +19,13 @@ RECORDED = [json.loads(line) for line in (Path(__file__).parent / "golden/http.j
 # Note of the recording: what is different here, and why.
 CHANGED = {
     "malformed cluster": 400,  # docs/reference/protocol/differences.md
-    "id exists already": 409,  # A19
+    "id exists already": 409,  # Plane 0.5.5 responds with 500
     "not JSON": 400,  # the same status, but an ApiError
     "no JSON content type": 415,
     "missing executable": 422,
     "wrong type": 422,
     "missing field": 422,
-    "path used by the original's own client": 200,  # A3
+    "path used by the original's own client": 200,  # Plane 0.5.5 responds with 404
 }
 NOTES = (
     "no key",

@@ -11,14 +11,18 @@ __all__ = ["FakeEnforcer", "aged_clock"]
 
 
 class FakeEnforcer:
-    """Enforces nothing, and notes what it was to enforce. ``answers``: whether it confirms."""
+    """Enforces nothing, and records the deadlines.
+
+    Attributes:
+        confirms: whether it confirms deadlines.
+    """
 
     def __init__(self) -> None:
-        self.answers = True
+        self.confirms = True
         self.hard_deadlines: dict[str, int] = {}
         self.released: list[str] = []
 
-    def hold(self, backend_id: str, soft_ns: int, hard_ns: int) -> None:
+    def enforce(self, backend_id: str, soft_ns: int, hard_ns: int) -> None:
         assert soft_ns <= hard_ns
         self.hard_deadlines[backend_id] = hard_ns
 
@@ -26,9 +30,9 @@ class FakeEnforcer:
         self.hard_deadlines.pop(backend_id, None)
         self.released.append(backend_id)
 
-    async def confirmed(self) -> None:
-        if not self.answers:
-            raise DeadlinesNotEnforced("the fake does not answer")
+    async def wait_confirmed(self) -> None:
+        if not self.confirms:
+            raise DeadlinesNotEnforced("the fake does not confirm")
 
 
 def aged_clock() -> DroneClock:

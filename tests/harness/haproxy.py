@@ -16,7 +16,7 @@ from harness.clusters import free_port
 
 __all__ = ["ADDRESS", "documented", "haproxy"]
 
-PAGE = Path(__file__).parents[2] / "docs" / "operating.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "load-balancer.md"
 # From there it connects to the proxy.
 ADDRESS = "127.0.0.2"
 

@@ -37,7 +37,7 @@ async def api(postgres_url: str) -> AsyncIterator[Api]:
         yield running
 
 
-async def test_connect_follow_and_terminate(api: Api) -> None:
+async def test_client_connects_follows_and_terminates(api: Api) -> None:
     async with AsyncPlane(api.base) as plane:
         answer = await plane.connect("k", CONFIG, user="ada", auth={"role": "author"})
         assert answer.spawned
@@ -69,7 +69,7 @@ async def test_errors_have_status_kind_and_id(api: Api) -> None:
             assert missing.value.kind is ApiErrorKind.NOT_FOUND
 
 
-async def test_without_asyncio(api: Api) -> None:
+async def test_blocking_client_behaves_like_the_asynchronous_one(api: Api) -> None:
     def use() -> list[BackendStatus]:
         with Plane(api.base) as plane:
             assert plane.controller_status().status == "ok"
@@ -89,7 +89,7 @@ async def test_without_asyncio(api: Api) -> None:
     assert (await asyncio.to_thread(use))[-1] is BackendStatus.TERMINATED
 
 
-async def test_a_stream_goes_on_over_another_connection(postgres_url: str) -> None:
+async def test_stream_continues_over_a_new_connection(postgres_url: str) -> None:
     async with controller_api(postgres_url) as api, fake_drone(api.base) as drone:
         port = int(api.base.rpartition(":")[2])
         relay = Relay(port)
@@ -139,14 +139,14 @@ async def another_server(
     await asyncio.wait(handlers)
 
 
-async def test_nobody_there() -> None:
+async def test_unreachable_controller_raises() -> None:
     async with AsyncPlane(f"http://127.0.0.1:{free_port()}") as plane:
         with pytest.raises(ControllerUnreachable) as unreachable:
             await plane.connect(None, CONFIG)
         assert not unreachable.value.sent
 
 
-async def test_a_server_that_hangs_up_is_asked_again_only_for_what_is_safe() -> None:
+async def test_only_safe_calls_are_retried_after_a_hang_up() -> None:
     heard: list[bytes] = []
 
     async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -164,16 +164,16 @@ async def test_a_server_that_hangs_up_is_asked_again_only_for_what_is_safe() -> 
         assert 3 <= len(heard) <= 6
 
 
-async def test_a_server_that_says_nothing_is_not_waited_for_longer_than_asked() -> None:
+async def test_silent_server_times_out() -> None:
     async def silence(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
 
     async with another_server(silence) as url, AsyncPlane(url, timeout_s=0.3) as plane:
-        with pytest.raises(ControllerUnreachable, match=r"no answer within 0\.3 s"):
+        with pytest.raises(ControllerUnreachable, match=r"no response within 0\.3 s"):
             await plane.status("x")
 
 
-async def test_another_server_is_told_from_a_controller() -> None:
+async def test_response_of_another_server_is_recognized() -> None:
     async def page(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\n<html>")

@@ -1,4 +1,4 @@
-"""Drain and undrain, drones that stop, revocation: what keeps work from a drone, and users from a backend."""
+"""Draining, stopping drones and revocation on real controllers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def until_ready_is(api: Api, wanted: bool) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_a14_draining_can_be_undone(postgres_url: str) -> None:
+async def test_draining_can_be_undone(postgres_url: str) -> None:
     async with controller_api(postgres_url) as api, fake_drone(api.base):
         assert await drain(api, "dr-fake") == (200, {"updated": True})
         assert await drain(api, "dr-fake") == (200, {"updated": False})
@@ -43,7 +43,7 @@ async def test_a14_draining_can_be_undone(postgres_url: str) -> None:
         assert (status, body["kind"], body["message"]) == (404, "NotFound", "Drone does not exist")
 
 
-async def test_a14_a_drone_that_stops_gets_no_more_work_until_it_is_back(postgres_url: str) -> None:
+async def test_stopping_drone_gets_no_backends_until_it_reconnects(postgres_url: str) -> None:
     async with controller_api(postgres_url) as api:
         async with fake_drone(api.base) as drone:
             assert "stopping" in drone.controller["extensions"]
@@ -68,7 +68,7 @@ async def route(proxy: FakeNode, token: str) -> Any:
     return (await proxy.hear("RouteInfoResponse"))["route_info"]
 
 
-async def test_a3_revocation_works_on_both_paths_and_reaches_every_proxy(postgres_url: str) -> None:
+async def test_revocation_works_on_both_paths_and_reaches_every_proxy(postgres_url: str) -> None:
     async with (
         controller_api(postgres_url) as api,
         controller_api(postgres_url) as other,
@@ -102,7 +102,7 @@ async def test_a3_revocation_works_on_both_paths_and_reaches_every_proxy(postgre
         assert await original.hears_nothing("TokensRevoked", for_s=0.2)
 
 
-async def test_a3_a_token_revoked_while_its_question_waits_leads_nowhere(postgres_url: str) -> None:
+async def test_token_revoked_during_its_lookup_has_no_route(postgres_url: str) -> None:
     async with (
         controller_api(postgres_url) as api,
         fake_drone(api.base) as drone,

@@ -1,4 +1,4 @@
-"""Connect on a real controller and database, with drones that speak page 2 and nothing more."""
+"""Connect on a real controller and database, with drones that only speak the protocol of Plane 0.5.5."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def execute(url: str, statement: str, *args: Any) -> list[asyncpg.Record]:
         await connection.close()
 
 
-async def test_a_new_key_spawns_and_the_drone_hears_of_it(postgres_url: str) -> None:
+async def test_new_key_spawns_a_backend_and_notifies_the_drone(postgres_url: str) -> None:
     async with controller_api(postgres_url) as api, fake_drone(api.base, local_time_ms=1_000_000) as drone:
         answer = await api.connect(key={"name": "k", "namespace": "n", "tag": "t"}, spawn_config=IMAGE)
         assert answer["spawned"] is True
@@ -44,7 +44,7 @@ async def test_a_new_key_spawns_and_the_drone_hears_of_it(postgres_url: str) -> 
         }
 
 
-async def test_a_held_key_is_answered_with_its_backend_and_a_token_of_its_own(postgres_url: str) -> None:
+async def test_held_key_returns_its_backend_with_a_new_token(postgres_url: str) -> None:
     async with controller_api(postgres_url) as api, fake_drone(api.base):
         first = await api.connect(key={"name": "k"}, spawn_config=IMAGE)
         second = await api.connect(key={"name": "k"}, user="bob")
@@ -68,7 +68,7 @@ async def test_static_tokens_are_shared_and_have_no_secret(postgres_url: str) ->
         assert action["action"]["Spawn"]["static_token"] == first["token"]
 
 
-async def test_an_identity_with_a_static_token_is_refused_and_names_its_field(postgres_url: str) -> None:
+async def test_identity_with_a_static_token_is_refused_by_field(postgres_url: str) -> None:
     async with controller_api(postgres_url) as api, fake_drone(api.base):
         config = {**IMAGE, "use_static_token": True}
         for identity in ({"user": "ann"}, {"auth": {"role": "x"}}):
@@ -92,12 +92,12 @@ async def test_every_refusal_has_its_kind_and_status(postgres_url: str) -> None:
             assert await api.refused(spawn_config={**IMAGE, "max_idle_seconds": -1}) == (400, "Other")
 
 
-async def test_no_cluster_provided(postgres_url: str) -> None:
+async def test_request_without_a_cluster_is_refused(postgres_url: str) -> None:
     async with controller_api(postgres_url, default_cluster=None) as api:
         assert await api.refused(spawn_config=IMAGE) == (400, "NoClusterProvided")
 
 
-async def test_a19_an_id_that_exists_is_a_conflict_of_its_own(postgres_url: str) -> None:
+async def test_existing_backend_id_is_a_conflict(postgres_url: str) -> None:
     async with controller_api(postgres_url) as api, fake_drone(api.base):
         await api.connect(spawn_config={**IMAGE, "id": "chosen"})
         status, body = await api.call("POST", "/ctrl/connect", {"spawn_config": {**IMAGE, "id": "chosen"}})
@@ -105,7 +105,7 @@ async def test_a19_an_id_that_exists_is_a_conflict_of_its_own(postgres_url: str)
         assert "'chosen' exists already" in body["message"]
 
 
-async def test_a_drone_that_is_draining_or_silent_gets_nothing(postgres_url: str) -> None:
+async def test_draining_or_silent_drone_gets_no_backend(postgres_url: str) -> None:
     async with controller_api(postgres_url) as api, fake_drone(api.base):
         await execute(postgres_url, "UPDATE drone SET draining = true")
         assert await api.refused(spawn_config=IMAGE) == (500, "NoDroneAvailable")
@@ -113,7 +113,7 @@ async def test_a_drone_that_is_draining_or_silent_gets_nothing(postgres_url: str
         assert await api.refused(spawn_config=IMAGE) == (500, "NoDroneAvailable")
 
 
-async def test_of_two_drones_the_one_with_fewer_backends_is_chosen(postgres_url: str) -> None:
+async def test_drone_with_fewer_backends_is_chosen(postgres_url: str) -> None:
     async with (
         controller_api(postgres_url) as api,
         fake_drone(api.base, "dr-a"),
@@ -124,7 +124,7 @@ async def test_of_two_drones_the_one_with_fewer_backends_is_chosen(postgres_url:
 
 
 @pytest.mark.parametrize("header", ["Accept", "X-That-The-Lane-Leaves-To-Aiohttp"])
-async def test_an_expired_key_is_taken_over_with_a_higher_fencing_token(postgres_url: str, header: str) -> None:
+async def test_expired_key_is_acquired_with_a_higher_fencing_token(postgres_url: str, header: str) -> None:
     async with controller_api(postgres_url) as api, fake_drone(api.base) as drone:
         first = await api.connect(key={"name": "k"}, spawn_config=IMAGE)
         token = (await drone.hear("Action"))["action"]["Spawn"]["key"]["token"]
@@ -137,7 +137,7 @@ async def test_an_expired_key_is_taken_over_with_a_higher_fencing_token(postgres
         assert (await drone.hear("Action"))["action"]["Spawn"]["key"]["token"] > token
 
 
-async def test_fencing_tokens_rise_even_if_the_databases_clock_stepped_back(postgres_url: str) -> None:
+async def test_fencing_tokens_rise_even_if_the_database_clock_steps_back(postgres_url: str) -> None:
     async with controller_api(postgres_url) as api, obedient_drone(api.base):
         first = await api.connect(key={"name": "k"}, spawn_config=IMAGE)
         far_future = 2**50
@@ -151,7 +151,7 @@ async def test_fencing_tokens_rise_even_if_the_databases_clock_stepped_back(post
         assert [row["fencing_token"] for row in rows] == [far_future + 1]
 
 
-async def test_a6_a_large_executable_reaches_the_drone_at_once(postgres_url: str) -> None:
+async def test_large_executable_reaches_the_drone_at_once(postgres_url: str) -> None:
     async with controller_api(postgres_url) as api, fake_drone(api.base) as drone:
         await asyncio.sleep(0.2)  # the first poll for pending actions is over; the next is seconds away
         env = {"LARGE": "x" * 100_000}
@@ -162,7 +162,7 @@ async def test_a6_a_large_executable_reaches_the_drone_at_once(postgres_url: str
 
 
 @pytest.mark.parametrize("controllers", [1, 2])
-async def test_many_connects_for_one_new_key_make_one_backend(postgres_url: str, controllers: int) -> None:
+async def test_concurrent_connects_for_a_new_key_spawn_one_backend(postgres_url: str, controllers: int) -> None:
     async with (
         controller_api(postgres_url) as one,
         controller_api(postgres_url) as two,
@@ -179,7 +179,7 @@ async def test_many_connects_for_one_new_key_make_one_backend(postgres_url: str,
         assert len(spawned) == 1
 
 
-async def test_bad_bodies(postgres_url: str) -> None:
+async def test_invalid_bodies_are_refused(postgres_url: str) -> None:
     async with controller_api(postgres_url) as api:
 
         async def post(body: str, content_type: str = "application/json") -> tuple[int, Any]:
@@ -210,9 +210,7 @@ async def test_bad_bodies(postgres_url: str) -> None:
         ),
     ],
 )
-async def test_a20_absurd_limits_are_refused_by_the_name_of_the_field(
-    postgres_url: str, limits: dict[str, Any], field: str | None
-) -> None:
+async def test_absurd_limits_are_refused_by_field(postgres_url: str, limits: dict[str, Any], field: str | None) -> None:
     async with controller_api(postgres_url) as api, fake_drone(api.base):
         status, body = await api.call("POST", "/ctrl/connect", {"spawn_config": {**IMAGE, **limits}})
         assert (status == 200) if field is None else (status == 400 and body["message"].startswith(f"{field}: "))
@@ -225,7 +223,7 @@ CREATE TRIGGER vanish BEFORE {what} ON backend_key FOR EACH ROW EXECUTE FUNCTION
 """
 
 
-async def test_a_race_for_a_key_that_is_lost_three_times(postgres_url: str) -> None:
+async def test_race_for_a_key_is_lost_after_three_attempts(postgres_url: str) -> None:
     async with controller_api(postgres_url) as api, fake_drone(api.base):
         connection = await asyncpg.connect(postgres_url)
         await connection.execute(SOMEBODY_ELSE_TAKES_IT.format(what="INSERT"))
@@ -239,7 +237,7 @@ async def test_a_race_for_a_key_that_is_lost_three_times(postgres_url: str) -> N
         await connection.close()
 
 
-async def test_the_id_of_an_error_is_in_the_log(postgres_url: str) -> None:
+async def test_id_of_an_error_is_logged(postgres_url: str) -> None:
     with capture_logs() as logs:
         async with controller_api(postgres_url) as api:
             _, body = await api.call("POST", "/ctrl/connect", {})

@@ -1,4 +1,4 @@
-"""The database's clock steps: no key is given away while its holder may live, and nothing is held for longer."""
+"""Steps of the database's clock neither give away a held key nor hold a key for longer."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def ask_for(api: Api, answers: list[tuple[bool, str]], until: asyncio.Even
 
 
 @pytest.mark.parametrize("step_s", [130, 35, -3600])
-async def test_a_step_gives_no_key_away_and_holds_none_for_longer(step_s: int) -> None:
+async def test_clock_step_neither_expires_nor_extends_leases(step_s: int) -> None:
     async with (
         steppable() as (server, connection),
         controller_api(server.url) as one,
@@ -81,7 +81,7 @@ async def test_a_step_gives_no_key_away_and_holds_none_for_longer(step_s: int) -
         assert 0 <= row["silent_s"] < 20
 
 
-async def test_where_nobody_has_watched_leases_count_anew_once() -> None:
+async def test_leases_are_extended_once_after_an_unwatched_clock() -> None:
     async with steppable() as (server, connection):
         async with controller_api(server.url) as api, obedient_drone(api.base):
             backend = (await api.connect(key={"name": "k"}, spawn_config=IMAGE))["backend_id"]

@@ -1,4 +1,4 @@
-"""A database that restarts under load, and controllers that hang with a transaction open: the others are served."""
+"""A database that restarts under load, and controllers that hang in a transaction, do not block others."""
 
 from __future__ import annotations
 
@@ -46,9 +46,7 @@ def is_stopped(process: subprocess.Popen[bytes]) -> bool:
     return state == "T"
 
 
-async def test_a_controller_that_hangs_in_the_reapers_transaction_holds_up_no_other(
-    postgres_url: str, tmp_path: Path
-) -> None:
+async def test_controller_that_hangs_while_reaping_blocks_no_other(postgres_url: str, tmp_path: Path) -> None:
     async with controller_api(postgres_url) as api, obedient_drone(api.base):
         backend = (await api.connect(spawn_config=IMAGE))["backend_id"]
     connection = await asyncpg.connect(postgres_url)
@@ -67,7 +65,7 @@ async def test_a_controller_that_hangs_in_the_reapers_transaction_holds_up_no_ot
         await connection.close()
 
 
-async def test_every_session_has_limits_on_the_server(postgres_url: str) -> None:
+async def test_every_session_has_server_side_timeouts(postgres_url: str) -> None:
     async with open_database(postgres_url) as db:
         names = [
             "idle_in_transaction_session_timeout",
@@ -95,7 +93,7 @@ async def load(api: Api, failures: list[tuple[int, Any, Any]], until: asyncio.Ev
 
 
 @pytest.mark.parametrize("fin_after_s", [0.0, 30.0])
-async def test_a_database_that_restarts_under_load_ends_no_controller(fin_after_s: float) -> None:
+async def test_controllers_survive_a_database_restart_under_load(fin_after_s: float) -> None:
     server = OwnPostgres()
     server.start()
     failures: list[tuple[int, Any, Any]] = []
@@ -131,9 +129,7 @@ async def test_a_database_that_restarts_under_load_ends_no_controller(fin_after_
         await asyncio.to_thread(server.stop, signal.SIGINT)
 
 
-async def test_a_background_loop_survives_an_error_that_nobody_foresaw(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_background_loop_survives_an_unexpected_error(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     looks = 0
 
     async def failing(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""Which drone has a name, and what of a drone counts before and after it has started over."""
+"""Registration of drones: who gets a name, and which of a drone's messages count after it started over."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def until_listed(api: Api, wanted: bool) -> None:
 
 
 @pytest.mark.parametrize("at", ["the same controller", "another controller"])
-async def test_a_second_drone_of_one_name_is_refused_and_the_first_goes_on(postgres_url: str, at: str) -> None:
+async def test_second_drone_of_the_same_name_is_refused(postgres_url: str, at: str) -> None:
     async with (
         controller_api(postgres_url) as api,
         controller_api(postgres_url) as other,
@@ -64,7 +64,7 @@ async def test_a_second_drone_of_one_name_is_refused_and_the_first_goes_on(postg
         assert (await first.hear("Action"))["backend_id"] == backend
 
 
-async def test_a_drone_that_restarts_on_its_machine_has_its_name_at_once(postgres_url: str) -> None:
+async def test_restarted_drone_gets_its_name_back_at_once(postgres_url: str) -> None:
     async with controller_api(postgres_url) as api:
         async with fake_drone(api.base, identity=FIRST), silent_drone(api.base, identity=RESTARTED) as early:
             # Its former connection still stands.
@@ -76,12 +76,12 @@ async def test_a_drone_that_restarts_on_its_machine_has_its_name_at_once(postgre
         await until_listed(api, False)
         async with silent_drone(api.base, identity=CLONE) as clone:
             assert (await closed_with(clone))[0] == 1008
-        # An original, which has no identity, has it as ever; and a newer connection wins over it.
+        # A drone of Plane 0.5.5 has no identity and takes the name; a newer connection wins over it.
         async with fake_drone(api.base), fake_drone(api.base, identity=CLONE):
             assert (await registered_at(postgres_url))["plane_instance"] == "i-2"
 
 
-async def test_a_name_is_free_once_its_drone_is_not_counted_on(postgres_url: str) -> None:
+async def test_name_of_an_unhealthy_drone_is_free(postgres_url: str) -> None:
     async with controller_api(postgres_url) as api, fake_drone(api.base, identity=FIRST):
         connection = await asyncpg.connect(postgres_url)
         await connection.execute("UPDATE drone SET last_heartbeat = now() - interval '46 seconds'")
@@ -90,7 +90,7 @@ async def test_a_name_is_free_once_its_drone_is_not_counted_on(postgres_url: str
             assert (await registered_at(postgres_url))["plane_instance"] == "i-2"
 
 
-async def test_a_refused_node_says_why_and_tries_again(postgres_url: str) -> None:
+async def test_refused_node_logs_the_reason_and_retries(postgres_url: str) -> None:
     connected = asyncio.Event()
 
     async def session(socket: NodeSocket[MessageToDrone, MessageFromDrone]) -> None:
@@ -119,8 +119,8 @@ async def test_a_refused_node_says_why_and_tries_again(postgres_url: str) -> Non
     assert {(entry["log_level"], entry["reason"]) for entry in said} == {("warning", REFUSED)}
 
 
-@pytest.mark.parametrize("identity", [None, FIRST], ids=["an original", "ours"])
-async def test_a_drone_gets_no_work_before_its_first_heartbeat(
+@pytest.mark.parametrize("identity", [None, FIRST], ids=["0.5.5", "ours"])
+async def test_drone_gets_no_backends_before_its_first_heartbeat(
     postgres_url: str, identity: dict[str, str] | None
 ) -> None:
     async with controller_api(postgres_url) as api:
@@ -137,7 +137,7 @@ async def test_a_drone_gets_no_work_before_its_first_heartbeat(
             await api.connect(spawn_config=IMAGE)
 
 
-async def test_a_heartbeat_of_a_former_connection_does_not_count_for_the_present_one(postgres_url: str) -> None:
+async def test_heartbeat_of_a_former_connection_is_ignored(postgres_url: str) -> None:
     async with (
         controller_api(postgres_url) as one,
         controller_api(postgres_url) as two,
@@ -155,7 +155,7 @@ async def test_a_heartbeat_of_a_former_connection_does_not_count_for_the_present
 
 
 @pytest.mark.parametrize("now", [RESTARTED, FIRST | {"clock": "c-9"}], ids=["another store", "another clock"])
-async def test_what_waits_for_a_drone_that_has_started_over_is_ended_instead(
+async def test_pending_spawns_of_a_drone_that_started_over_are_terminated(
     postgres_url: str, now: dict[str, str]
 ) -> None:
     async with controller_api(postgres_url) as api:

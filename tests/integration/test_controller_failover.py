@@ -1,4 +1,4 @@
-"""A standby takes over without the last commits: no key is granted that they may have granted already."""
+"""A standby without the last commits takes over: no key is granted that may have been granted already."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def until_served(api: Api, key: str, backend: str) -> None:
     assert answer[1]["backend_id"] == backend
 
 
-async def test_after_a_failover_that_lost_a_commit_no_new_key_is_granted_for_a_lease() -> None:
+async def test_no_key_is_granted_for_a_lease_after_a_lossy_failover() -> None:
     async with primary_and_standby() as (primary, standby, follower):
         hosts = ",".join(server.server.rpartition("@")[2] for server in (primary, standby))
         url = f"postgresql://postgres@{hosts}/postgres"
@@ -97,7 +97,7 @@ async def test_after_a_failover_that_lost_a_commit_no_new_key_is_granted_for_a_l
                 assert (await ask(two, "kept"))[1]["backend_id"] == kept
 
 
-async def test_a_controller_that_comes_after_the_failover_cannot_tell_and_grants_none() -> None:
+async def test_controller_started_after_a_failover_grants_no_key() -> None:
     async with primary_and_standby() as (primary, standby, follower):
         async with controller_api(primary.url) as api, obedient_drone(api.base):
             kept = (await api.connect(key={"name": "kept"}, spawn_config=IMAGE))["backend_id"]
@@ -116,7 +116,7 @@ async def test_a_controller_that_comes_after_the_failover_cannot_tell_and_grants
             assert (await ask(api, "new"))[0] == 503
 
 
-async def test_a_server_that_goes_on_with_older_files_grants_no_key_for_a_lease() -> None:
+async def test_server_with_older_files_grants_no_key_for_a_lease() -> None:
     """On the same timeline: as after a copy of its folder was put back."""
     server = OwnPostgres("fsync=off")
     await asyncio.to_thread(server.start)

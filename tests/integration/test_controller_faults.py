@@ -1,4 +1,4 @@
-"""Nodes and databases that fall silent, vanish or move: the controller notices, and goes on."""
+"""Nodes and databases that fall silent, vanish or move: the controller notices, and continues."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def until_at_home(api: Api, controller: str) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_a_node_that_says_nothing_is_closed(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_silent_node_is_disconnected(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing, "NODE_HANDSHAKE_TIMEOUT_S", 0.3)
     async with (
         controller_api(postgres_url) as api,
@@ -65,7 +65,7 @@ async def test_a_node_that_says_nothing_is_closed(postgres_url: str, monkeypatch
         assert await nodes_of(api) == []
 
 
-async def test_a_half_open_connection_is_noticed(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_half_open_connection_is_detected(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing, "NODE_PING_INTERVAL_S", 0.4)
     async with controller_api(postgres_url) as api:
         # The peer is there for TCP, and answers no ping: as one whose network has gone.
@@ -83,7 +83,7 @@ async def test_a_half_open_connection_is_noticed(postgres_url: str, monkeypatch:
             assert await nodes_of(api) == [{"Proxy": "px-here"}]
 
 
-async def test_of_two_nodes_with_one_name_on_two_controllers_the_newer_stays(postgres_url: str) -> None:
+async def test_newer_node_of_the_same_name_wins_across_controllers(postgres_url: str) -> None:
     async with controller_api(postgres_url) as one, controller_api(postgres_url) as two:
         async with fake_proxy(one.base, "px-x") as older:
             await until_at_home(one, older.controller["name"])
@@ -101,7 +101,7 @@ async def test_of_two_nodes_with_one_name_on_two_controllers_the_newer_stays(pos
             assert await nodes_of(one) == [{"Proxy": "px-y"}]
 
 
-async def test_what_the_database_cannot_hold_is_dropped_and_the_node_is_served_on(postgres_url: str) -> None:
+async def test_unstorable_message_is_dropped_and_the_connection_continues(postgres_url: str) -> None:
     async with controller_api(postgres_url) as api, fake_drone(api.base) as drone, fake_proxy(api.base) as proxy:
         backend = (await api.connect(spawn_config=IMAGE))["backend_id"]
         await drone.say("RenewKey", {"backend": "a\0b", "local_time": 1})
@@ -122,7 +122,7 @@ async def test_what_the_database_cannot_hold_is_dropped_and_the_node_is_served_o
 
 
 @pytest.mark.parametrize("pool", ["x" * 256, "a%00b"])
-async def test_a_pool_that_the_database_cannot_hold_closes_the_connection(postgres_url: str, pool: str) -> None:
+async def test_unstorable_pool_closes_the_connection(postgres_url: str, pool: str) -> None:
     with capture_logs() as logs:
         async with (
             controller_api(postgres_url) as api,
@@ -143,7 +143,7 @@ def own_postgres() -> Iterator[OwnPostgres]:
     server.stop(signal.SIGINT)
 
 
-async def test_a_database_that_goes_away_and_comes_back(own_postgres: OwnPostgres) -> None:
+async def test_controller_recovers_with_its_database(own_postgres: OwnPostgres) -> None:
     async with controller_api(own_postgres.url) as api, obedient_drone(api.base) as spawned:
         await api.connect(key={"name": "before"}, spawn_config=IMAGE)
         await asyncio.to_thread(own_postgres.stop, signal.SIGQUIT)
@@ -171,7 +171,7 @@ async def test_a_database_that_goes_away_and_comes_back(own_postgres: OwnPostgre
                 await asyncio.sleep(0.02)
 
 
-async def test_the_bus_of_a_controller_survives_its_database(own_postgres: OwnPostgres) -> None:
+async def test_event_bus_survives_a_database_restart(own_postgres: OwnPostgres) -> None:
     async with controller_api(own_postgres.url) as one, controller_api(own_postgres.url) as two:
         await asyncio.to_thread(own_postgres.stop, signal.SIGINT)
         await asyncio.to_thread(own_postgres.start)
@@ -198,7 +198,7 @@ async def primary_and_standby() -> AsyncIterator[tuple[OwnPostgres, OwnPostgres]
         await asyncio.to_thread(primary.stop, signal.SIGINT)
 
 
-async def test_failover_to_another_host_of_the_url() -> None:
+async def test_controller_follows_a_failover_to_another_host() -> None:
     async with primary_and_standby() as (primary, standby):
         hosts = ",".join(server.server.rpartition("@")[2] for server in (standby, primary))
         url = f"postgresql://postgres@{hosts}/postgres"

@@ -1,4 +1,4 @@
-"""What the web pages of others cannot do to a controller: every endpoint outside of the public API refuses them."""
+"""Endpoints outside of the public API refuse requests of foreign web pages."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def refused(api: Api, method: str, path: str, headers: dict[str, str], **m
 
 
 @pytest.mark.parametrize("name", FOREIGN)
-async def test_no_endpoint_but_the_public_ones_serves_a_foreign_page(postgres_url: str, name: str) -> None:
+async def test_only_public_endpoints_serve_foreign_pages(postgres_url: str, name: str) -> None:
     async with controller_api(postgres_url) as api:
         for endpoint in all_endpoints():
             for pattern in endpoint.paths:
@@ -49,7 +49,7 @@ async def test_no_endpoint_but_the_public_ones_serves_a_foreign_page(postgres_ur
         assert await refused(api, "OPTIONS", "/ctrl/connect", FOREIGN[name])
 
 
-async def test_with_keys_the_host_does_not_matter_and_the_origin_does(postgres_url: str, tmp_path: Path) -> None:
+async def test_controller_with_keys_checks_the_origin_but_not_the_host(postgres_url: str, tmp_path: Path) -> None:
     (tmp_path / "keys").write_text(key_entry("x", Role.ADMIN, KEY))
     bearer = {"Authorization": f"Bearer {KEY}"}
     async with controller_api(postgres_url, api_key_file=tmp_path / "keys") as api:
@@ -57,7 +57,7 @@ async def test_with_keys_the_host_does_not_matter_and_the_origin_does(postgres_u
         assert await refused(api, "GET", "/ctrl/status", {**bearer, "Origin": "http://evil.example"})
 
 
-async def test_names_that_are_allowed_reach_a_controller_without_keys(postgres_url: str) -> None:
+async def test_allowed_hosts_reach_a_controller_without_keys(postgres_url: str) -> None:
     settings: dict[str, Any] = {"allowed_hosts": ("controller",), "controller_url": "https://plane.example"}
     async with controller_api(postgres_url, **settings) as api:
         for host in ("controller:8080", "plane.example", "localhost", "[::1]:1"):
@@ -69,7 +69,7 @@ async def test_names_that_are_allowed_reach_a_controller_without_keys(postgres_u
         assert (await api.call("GET", "/pub/health", headers={"Host": "any"}))[0] == 200
 
 
-async def test_a_form_post_drains_nothing_and_no_page_opens_a_node_s_socket(postgres_url: str) -> None:
+async def test_web_pages_can_neither_drain_nor_open_node_sockets(postgres_url: str) -> None:
     async with controller_api(postgres_url) as api, fake_drone(api.base):
         state = f"/ctrl/c/{CLUSTER}/state"
         drain = f"/ctrl/c/{CLUSTER}/d/dr-fake/drain"

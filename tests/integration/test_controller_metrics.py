@@ -1,4 +1,4 @@
-"""What backends use reaches the API of every controller, and what controllers do reaches Prometheus."""
+"""Metrics of backends at every controller's API, and the controllers' own for Prometheus."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def samples(api: Api) -> dict[tuple[str, tuple[str, ...]], float]:
     }
 
 
-async def test_a15_metrics_reach_the_api_of_every_controller(postgres_url: str) -> None:
+async def test_metrics_reach_the_api_of_every_controller(postgres_url: str) -> None:
     async with (
         controller_api(postgres_url) as near,
         controller_api(postgres_url) as far,
@@ -68,7 +68,7 @@ async def test_a15_metrics_reach_the_api_of_every_controller(postgres_url: str) 
         assert (await far.call("GET", f"/ctrl/c/{CLUSTER}/b/{backend}/metrics"))[0] == 200
 
 
-async def test_a15_metrics_published_by_an_original_controller_are_heard_and_nonsense_is_not(
+async def test_metrics_of_plane_0_5_5_are_accepted_and_invalid_ones_are_not(
     postgres_url: str,
 ) -> None:
     async with controller_api(postgres_url) as api:
@@ -98,7 +98,7 @@ async def test_old_metrics_are_forgotten(postgres_url: str, monkeypatch: pytest.
         assert (await samples(api))["plane_backends_measured", ()] == 0
 
 
-async def test_prometheus_hears_what_the_controller_does(postgres_url: str) -> None:
+async def test_prometheus_metrics_reflect_the_controller(postgres_url: str) -> None:
     async with controller_api(postgres_url) as api, fake_drone(api.base), fake_proxy(api.base):
         for number in range(3):
             await api.connect(key={"name": f"k{number}"}, spawn_config=IMAGE)

@@ -1,4 +1,4 @@
-"""Node sockets of a real controller: what nodes say is stored and answered, whatever they say."""
+"""Node sockets of a real controller: messages are stored and get their responses, invalid ones are skipped."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname
     ("table", "said", "answer"),
     [("backend", "BackendEvent", "AckEvent"), ("backend_key", "RenewKey", "RenewKeyResponse")],
 )
-async def test_what_is_answered_is_in_the_database(postgres_url: str, table: str, said: str, answer: str) -> None:
+async def test_acknowledged_events_are_stored(postgres_url: str, table: str, said: str, answer: str) -> None:
     async with (
         controller_api(postgres_url) as api,
         fake_drone(api.base) as drone,
@@ -93,7 +93,7 @@ async def test_what_is_answered_is_in_the_database(postgres_url: str, table: str
             await heard
 
 
-async def test_a21_the_message_of_a_terminated_backend_is_public(postgres_url: str) -> None:
+async def test_message_of_a_terminated_backend_is_public(postgres_url: str) -> None:
     async with controller_api(postgres_url) as api, fake_drone(api.base) as drone:
         backend = (await api.connect(key={"name": "k"}, spawn_config=IMAGE))["backend_id"]
         ended = {"status": "terminated", "last_status": "loading", "exit_code": 3, "message": "no such image"}
@@ -106,7 +106,7 @@ async def test_a21_the_message_of_a_terminated_backend_is_public(postgres_url: s
         assert await api.refused(key={"name": "k"}) == (409, "KeyUnheldNoSpawnConfig")
 
 
-async def test_renewal_extends_the_lease_from_the_drones_time(postgres_url: str) -> None:
+async def test_renewal_extends_the_lease_from_the_drone_time(postgres_url: str) -> None:
     async with controller_api(postgres_url) as api, fake_drone(api.base) as drone:
         backend = (await api.connect(spawn_config=IMAGE))["backend_id"]
         await drone.say("RenewKey", {"backend": backend, "local_time": 5_000_000})
@@ -120,7 +120,7 @@ async def test_renewal_extends_the_lease_from_the_drones_time(postgres_url: str)
         }
 
 
-async def test_a2_a_renewal_that_fails_is_answered_with_null(postgres_url: str) -> None:
+async def test_failed_renewal_gets_a_null_response(postgres_url: str) -> None:
     async with controller_api(postgres_url) as api, fake_drone(api.base) as drone:
         backend = (await api.connect(spawn_config=IMAGE))["backend_id"]
         connection = await asyncpg.connect(postgres_url)
@@ -148,7 +148,7 @@ async def test_actions_are_sent_until_acknowledged_even_across_connections(postg
             assert await drone.hears_nothing("Action", for_s=0.5)
 
 
-async def test_a9_more_than_fifty_pending_actions_all_come_in_order(postgres_url: str) -> None:
+async def test_more_than_fifty_pending_actions_arrive_in_order(postgres_url: str) -> None:
     async with controller_api(postgres_url) as api:
         async with fake_drone(api.base):
             backends = [(await api.connect(spawn_config=IMAGE))["backend_id"] for _ in range(120)]
@@ -159,7 +159,7 @@ async def test_a9_more_than_fifty_pending_actions_all_come_in_order(postgres_url
     assert "Terminate" in heard[-1]["action"]
 
 
-async def test_an_action_of_a_later_version_does_not_keep_the_others_back(postgres_url: str) -> None:
+async def test_unknown_action_does_not_block_the_others(postgres_url: str) -> None:
     async with controller_api(postgres_url) as api:
         async with fake_drone(api.base) as drone:
             sql = await asyncpg.connect(postgres_url)
@@ -175,7 +175,7 @@ async def test_an_action_of_a_later_version_does_not_keep_the_others_back(postgr
             assert (await drone.hear("Action"))["backend_id"] == first
 
 
-async def test_terminations(postgres_url: str) -> None:
+async def test_terminations_reach_the_drone(postgres_url: str) -> None:
     async with controller_api(postgres_url) as api, fake_drone(api.base) as drone:
         backend = (await api.connect(spawn_config=IMAGE))["backend_id"]
         await drone.hear("Action")
@@ -202,7 +202,7 @@ async def test_idle_backends_are_swept_once(postgres_url: str) -> None:
         assert await drone.hears_nothing("Action", for_s=6)
 
 
-async def test_routes(postgres_url: str) -> None:
+async def test_tokens_have_routes(postgres_url: str) -> None:
     async with (
         controller_api(postgres_url) as api,
         fake_drone(api.base) as drone,
@@ -231,7 +231,7 @@ async def test_routes(postgres_url: str) -> None:
         }
 
 
-async def test_a_route_question_ends_when_its_backend_does(postgres_url: str) -> None:
+async def test_route_lookup_ends_with_its_backend(postgres_url: str) -> None:
     async with (
         controller_api(postgres_url) as api,
         fake_drone(api.base) as drone,
@@ -245,7 +245,7 @@ async def test_a_route_question_ends_when_its_backend_does(postgres_url: str) ->
         assert await proxy.hear("BackendRemoved") == {"backend": answer["backend_id"]}
 
 
-async def test_a4_an_expired_token_leads_nowhere(postgres_url: str) -> None:
+async def test_expired_token_has_no_route(postgres_url: str) -> None:
     async with (
         controller_api(postgres_url) as api,
         fake_drone(api.base) as drone,
@@ -282,7 +282,7 @@ async def test_static_tokens_have_routes_without_user_and_secret(postgres_url: s
     [{}, {"rewrite_prefix": False, "token_in_cookie": False}, {"rewrite_prefix": True}, {"token_in_cookie": True}],
 )
 @pytest.mark.parametrize("static", [False, True])
-async def test_a_route_has_the_options_of_the_spawn_config_and_no_word_of_those_that_are_off(
+async def test_route_has_only_the_options_that_are_enabled(
     postgres_url: str, options: dict[str, bool], static: bool
 ) -> None:
     async with (
@@ -303,7 +303,7 @@ async def test_a_route_has_the_options_of_the_spawn_config_and_no_word_of_those_
             assert said == {name: True for name, on in options.items() if on}
 
 
-async def test_keepalive_of_a_backend_that_is_not_there(postgres_url: str) -> None:
+async def test_keepalive_of_an_unknown_backend_gets_a_removal(postgres_url: str) -> None:
     async with controller_api(postgres_url) as api, fake_proxy(api.base) as proxy:
         await proxy.say("KeepAlive", "unknown")
         assert await proxy.hear("BackendRemoved") == {"backend": "unknown"}
@@ -324,7 +324,7 @@ async def test_keepalive_prevents_the_sweep(postgres_url: str) -> None:
 
 
 @pytest.mark.parametrize("late_s", [0.0, 0.3])
-async def test_of_two_nodes_with_one_name_the_newer_wins(
+async def test_newer_node_of_the_same_name_wins(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch, late_s: float
 ) -> None:
     register = nodes.register
@@ -359,7 +359,7 @@ async def test_of_two_nodes_with_one_name_the_newer_wins(
         json.dumps({"version": VERSION, "name": "dr-X!"}),
     ],
 )
-async def test_a_handshake_that_is_none_closes_the_socket(postgres_url: str, first: str) -> None:
+async def test_invalid_handshake_closes_the_socket(postgres_url: str, first: str) -> None:
     async with (
         controller_api(postgres_url) as api,
         api.http.ws_connect(f"{api.base}/ctrl/c/{CLUSTER}/drone-socket") as ws,
@@ -384,7 +384,7 @@ async def test_a_handshake_that_is_none_closes_the_socket(postgres_url: str, fir
         "[" * 50_000,
     ],
 )
-async def test_garbage_is_skipped_and_the_connection_lives(postgres_url: str, garbage: str) -> None:
+async def test_invalid_messages_are_skipped(postgres_url: str, garbage: str) -> None:
     async with controller_api(postgres_url) as api, fake_drone(api.base) as drone:
         await drone.ws.send_str(garbage)
         await drone.ws.send_bytes(b"\xff\xfe")
@@ -392,7 +392,7 @@ async def test_garbage_is_skipped_and_the_connection_lives(postgres_url: str, ga
         assert (await drone.hear("RenewKeyResponse"))["deadlines"] is None
 
 
-async def test_garbage_does_not_fill_the_log(postgres_url: str) -> None:
+async def test_invalid_messages_do_not_fill_the_log(postgres_url: str) -> None:
     async with controller_api(postgres_url) as api:
         with capture_logs() as logs:
             async with fake_drone(api.base) as drone:
@@ -415,7 +415,7 @@ async def test_malformed_clusters_are_refused_at_the_socket(postgres_url: str) -
             assert caught.value.status == 400
 
 
-async def test_a_stopping_controller_sends_its_nodes_away(postgres_url: str) -> None:
+async def test_stopping_controller_disconnects_its_nodes(postgres_url: str) -> None:
     async with fake_node_of_a_stopped_controller(postgres_url) as (drone, url):
         async with asyncio.timeout(5):
             assert (await drone.ws.receive()).data == aiohttp.WSCloseCode.GOING_AWAY
@@ -426,7 +426,7 @@ async def test_a_stopping_controller_sends_its_nodes_away(postgres_url: str) -> 
             await connection.close()
 
 
-async def test_a_request_in_flight_is_answered_when_its_controller_stops(postgres_url: str) -> None:
+async def test_request_in_flight_gets_its_response_while_the_controller_stops(postgres_url: str) -> None:
     async with AsyncExitStack() as outer:
         http = await outer.enter_async_context(aiohttp.ClientSession())
         async with controller_api(postgres_url) as api:

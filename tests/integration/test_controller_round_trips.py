@@ -1,4 +1,4 @@
-"""How often a connect waits for PostgreSQL, counted on the wire."""
+"""The number of round trips to PostgreSQL of a connect, counted on the wire."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.postgres_relay import postgres_relay
 IMAGE: dict[str, Any] = {"executable": {"image": "example/image"}}
 
 
-async def test_an_existing_key_costs_one_round_trip_and_a_new_one_two(postgres_url: str) -> None:
+async def test_held_key_costs_one_round_trip_and_a_new_one_two(postgres_url: str) -> None:
     async with postgres_relay(postgres_url) as relay, controller_api(relay.url) as api, fake_drone(api.base):
 
         async def cost(**request: Any) -> int:

@@ -1,15 +1,15 @@
-"""Route lookups of a proxy: a backend that does not become ready delays only those for itself."""
+"""Route lookups of a proxy: a backend that does not become ready delays only its own lookups."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import asyncpg
-import pytest
 
 from harness.controllers import controller_api
 from harness.fake_node import FakeNode, fake_drone, fake_proxy
 from plane.controller.nodes import route_lookups
+from plane.settings import ControllerLimits
 
 IMAGE: dict[str, Any] = {"executable": {"image": "example/image"}}
 READY = {"status": "ready", "address": "127.0.0.1:4567"}
@@ -32,7 +32,7 @@ async def report_ready(drone: FakeNode, backend: str, number: int) -> None:
     await drone.say("BackendEvent", event)
 
 
-async def test_a_backend_that_is_never_ready_delays_nobody_elses_lookups(postgres_url: str) -> None:
+async def test_backend_that_is_never_ready_does_not_delay_other_lookups(postgres_url: str) -> None:
     async with (
         controller_api(postgres_url) as api,
         fake_drone(api.base) as drone,
@@ -55,7 +55,7 @@ async def test_a_backend_that_is_never_ready_delays_nobody_elses_lookups(postgre
         assert len(answered) == route_lookups.MAX_WAITING_PER_BACKEND
 
 
-async def test_a_lookup_that_is_sent_again_is_answered_once(postgres_url: str) -> None:
+async def test_repeated_lookup_gets_one_response(postgres_url: str) -> None:
     async with (
         controller_api(postgres_url) as api,
         fake_drone(api.base) as drone,
@@ -73,9 +73,12 @@ async def test_a_lookup_that_is_sent_again_is_answered_once(postgres_url: str) -
         assert (await proxy.hear("RouteInfoResponse"))["token"] == answer["token"]
 
 
-async def test_a_lookup_ends_when_its_time_is_up(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(route_lookups, "WAIT_TIMEOUT_S", 0.5)
-    async with controller_api(postgres_url) as api, fake_drone(api.base) as drone, fake_proxy(api.base) as proxy:
+async def test_lookup_ends_without_a_route_after_its_timeout(postgres_url: str) -> None:
+    async with (
+        controller_api(postgres_url, limits=ControllerLimits(route_lookup_s=0.5)) as api,
+        fake_drone(api.base) as drone,
+        fake_proxy(api.base) as proxy,
+    ):
         answer = await api.connect(spawn_config=IMAGE)
         await proxy.say("RouteInfoRequest", {"token": answer["token"]})
         assert await proxy.hear("RouteInfoResponse") == {"token": answer["token"], "route_info": None}

@@ -52,9 +52,7 @@ async def read_stream(api: Api, backend: str, **headers: str) -> list[dict[str, 
 
 
 @pytest.mark.parametrize("seen_before_reading", range(len(STATES) + 1))
-async def test_each_state_once_and_in_order_whenever_one_begins_to_read(
-    postgres_url: str, seen_before_reading: int
-) -> None:
+async def test_reader_receives_each_state_once_and_in_order(postgres_url: str, seen_before_reading: int) -> None:
     async with controller_api(postgres_url) as api, fake_drone(api.base) as drone:
         backend = (await api.connect(spawn_config=IMAGE))["backend_id"]
 
@@ -81,7 +79,7 @@ async def test_each_state_once_and_in_order_whenever_one_begins_to_read(
         assert [entry["status"] for entry in after] == ["ready", "terminating", "terminated"]
 
 
-async def test_an_unknown_backend_has_an_empty_stream_that_stays_open(postgres_url: str) -> None:
+async def test_stream_of_an_unknown_backend_stays_open_and_empty(postgres_url: str) -> None:
     async with controller_api(postgres_url) as api:
         async with api.http.get(f"{api.base}/pub/b/unknown/status-stream") as answer:
             assert answer.status == 200
@@ -93,7 +91,7 @@ async def test_an_unknown_backend_has_an_empty_stream_that_stays_open(postgres_u
             assert answer.status == 200
 
 
-async def test_a16_a_stream_ends_with_its_backend_and_one_that_begins_later_ends_too(postgres_url: str) -> None:
+async def test_stream_ends_with_its_backend_even_if_opened_later(postgres_url: str) -> None:
     async with controller_api(postgres_url) as api, fake_drone(api.base) as drone:
         backend = (await api.connect(spawn_config=IMAGE))["backend_id"]
         watching = asyncio.create_task(read_stream(api, backend))
@@ -118,7 +116,7 @@ async def raw_stream(api: Api, request: str) -> tuple[asyncio.StreamReader, asyn
     return reader, writer, head
 
 
-async def test_http_1_0_gets_no_chunks_and_an_end_by_closing(postgres_url: str) -> None:
+async def test_http_1_0_stream_has_no_chunks_and_ends_by_closing(postgres_url: str) -> None:
     async with controller_api(postgres_url) as api, fake_drone(api.base) as drone:
         backend = (await api.connect(spawn_config=IMAGE))["backend_id"]
         reader, writer, head = await raw_stream(api, f"GET /pub/b/{backend}/status-stream HTTP/1.0\r\n\r\n")
@@ -135,7 +133,7 @@ async def test_http_1_0_gets_no_chunks_and_an_end_by_closing(postgres_url: str) 
         assert {line[:4] for line in lines} == {"data", "id: ", ""}
 
 
-async def test_a_connection_serves_on_when_its_stream_has_ended(postgres_url: str) -> None:
+async def test_connection_is_reusable_after_its_stream(postgres_url: str) -> None:
     async with controller_api(postgres_url) as api, fake_drone(api.base) as drone:
         backend = (await api.connect(spawn_config=IMAGE))["backend_id"]
         request = f"GET /pub/b/{backend}/status-stream HTTP/1.1\r\nHost: plane\r\n\r\n"
@@ -152,7 +150,7 @@ async def test_a_connection_serves_on_when_its_stream_has_ended(postgres_url: st
         writer.close()
 
 
-async def test_head_has_no_body_and_an_end(postgres_url: str) -> None:
+async def test_head_response_has_no_body(postgres_url: str) -> None:
     async with controller_api(postgres_url) as api:
         request = "HEAD /pub/b/unknown/status-stream HTTP/1.1\r\nHost: plane\r\nConnection: close\r\n\r\n"
         reader, writer, head = await raw_stream(api, request)
@@ -163,7 +161,7 @@ async def test_head_has_no_body_and_an_end(postgres_url: str) -> None:
         writer.close()
 
 
-async def test_an_event_that_is_no_state_disturbs_no_reader(postgres_url: str) -> None:
+async def test_invalid_state_event_does_not_disturb_readers(postgres_url: str) -> None:
     """As a later version might write one."""
     async with controller_api(postgres_url) as api, fake_drone(api.base) as drone:
         backend = (await api.connect(spawn_config=IMAGE))["backend_id"]
@@ -185,7 +183,7 @@ async def test_an_event_that_is_no_state_disturbs_no_reader(postgres_url: str) -
         assert [entry["backend"] for entry in logs if entry["event"] == "backend state not decoded"] == [backend]
 
 
-async def test_a_stopping_controller_does_not_wait_for_endless_answers(
+async def test_stopping_controller_does_not_wait_for_streams(
     postgres_url: str,
 ) -> None:
     # Longer than this test may take.

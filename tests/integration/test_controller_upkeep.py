@@ -1,4 +1,4 @@
-"""What controllers do by themselves: give up what is lost, wake what is stuck, delete what is over."""
+"""Background loops of real controllers: reaping, sweeping and cleaning."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def status_of(api: Api, backend: str) -> dict[str, Any]:
     return entry
 
 
-async def test_a7_backends_of_a_lost_drone_are_terminated_and_their_keys_are_free(postgres_url: str) -> None:
+async def test_backends_of_a_lost_drone_are_terminated_and_their_keys_are_free(postgres_url: str) -> None:
     async with upkeep(postgres_url) as (api, db, connection):
         async with obedient_drone(api.base, "dr-lost"):
             lost = (await api.connect(key={"name": "k"}, spawn_config=IMAGE))["backend_id"]
@@ -58,13 +58,13 @@ async def test_a7_backends_of_a_lost_drone_are_terminated_and_their_keys_are_fre
             entry = await status_of(api, lost)
             assert entry["status"] == "terminated"
             assert entry["termination_reason"] == "lost"
-            assert entry["message"] == "its drone has not been heard of for 121 s"
+            assert entry["message"] == "its drone has sent nothing for 121 s"
             assert (await api.connect(key={"name": "k"}, spawn_config=IMAGE))["spawned"] is True
             assert (await status_of(api, healthy))["status"] != "terminated"
             assert await reap(db) == 0
 
 
-async def test_a7_one_controller_acts_while_another_holds_the_lock(postgres_url: str) -> None:
+async def test_only_the_controller_with_the_lock_reaps(postgres_url: str) -> None:
     async with upkeep(postgres_url) as (api, db, other):
         async with obedient_drone(api.base):
             await api.connect(spawn_config=IMAGE)
@@ -76,7 +76,7 @@ async def test_a7_one_controller_acts_while_another_holds_the_lock(postgres_url:
         assert await reap(db) == 1
 
 
-async def test_a7_a_drone_that_was_never_heard_of_is_lost_too(postgres_url: str) -> None:
+async def test_drone_without_any_heartbeat_is_lost(postgres_url: str) -> None:
     async with upkeep(postgres_url) as (api, db, connection):
         async with obedient_drone(api.base):
             await api.connect(spawn_config=IMAGE)
@@ -86,7 +86,7 @@ async def test_a7_a_drone_that_was_never_heard_of_is_lost_too(postgres_url: str)
         assert await reap(db) == 1
 
 
-async def test_a7_more_lost_backends_than_a_page(postgres_url: str) -> None:
+async def test_more_lost_backends_than_a_page_are_reaped(postgres_url: str) -> None:
     async with upkeep(postgres_url) as (api, db, connection):
         async with fake_drone(api.base):
             await api.connect(spawn_config=IMAGE)
@@ -100,7 +100,7 @@ async def test_a7_more_lost_backends_than_a_page(postgres_url: str) -> None:
         assert await connection.fetchval("SELECT count(*) FROM backend WHERE last_status <> 'terminated'") == 0
 
 
-async def test_a7_a_backend_that_stays_scheduled_gets_its_action_again_then_is_given_up(postgres_url: str) -> None:
+async def test_stuck_backend_gets_its_action_again_and_then_is_lost(postgres_url: str) -> None:
     async with (
         upkeep(postgres_url) as (api, db, connection),
         fake_drone(api.base) as drone,
@@ -127,7 +127,7 @@ async def test_a7_a_backend_that_stays_scheduled_gets_its_action_again_then_is_g
         assert (await api.connect(key={"name": "k"}, spawn_config=IMAGE))["spawned"] is True
 
 
-async def test_a_backend_whose_key_is_gone_is_ended_though_its_drone_lives(postgres_url: str) -> None:
+async def test_backend_without_a_key_is_terminated(postgres_url: str) -> None:
     async with upkeep(postgres_url) as (api, db, connection), fake_drone(api.base) as drone:
         ids = [(await api.connect(key={"name": name}, spawn_config=IMAGE))["backend_id"] for name in "abc"]
         assert await reap(db) == 0
@@ -161,7 +161,7 @@ async def test_a_backend_whose_key_is_gone_is_ended_though_its_drone_lives(postg
         assert (await status_of(api, ids[2]))["status"] != "terminated"
 
 
-async def test_the_reaper_of_a_running_controller_acts_by_itself(postgres_url: str) -> None:
+async def test_running_controller_reaps(postgres_url: str) -> None:
     async with controller_api(postgres_url) as api:
         async with obedient_drone(api.base):
             backend = (await api.connect(spawn_config=IMAGE))["backend_id"]
@@ -173,7 +173,7 @@ async def test_the_reaper_of_a_running_controller_acts_by_itself(postgres_url: s
         assert (await status_of(api, backend))["termination_reason"] == "lost"
 
 
-async def test_cleanup_deletes_what_is_old_and_nothing_else(postgres_url: str) -> None:
+async def test_cleanup_deletes_only_old_rows(postgres_url: str) -> None:
     async with upkeep(postgres_url) as (api, db, connection), obedient_drone(api.base):
         ids = [(await api.connect(key={"name": f"k{n}"}, spawn_config=IMAGE))["backend_id"] for n in range(7)]
         for backend in ids[:5]:
@@ -202,7 +202,7 @@ async def test_cleanup_deletes_what_is_old_and_nothing_else(postgres_url: str) -
         assert (await status_of(api, ids[6]))["status"] == "ready"
 
 
-async def test_cleanup_forgets_fencing_tokens_only_of_keys_that_nobody_holds(postgres_url: str) -> None:
+async def test_cleanup_deletes_fencing_tokens_only_of_free_keys(postgres_url: str) -> None:
     async with upkeep(postgres_url) as (api, db, connection), fake_drone(api.base):
         for name in ("held", "free", "free but recent"):
             await api.connect(key={"name": name}, spawn_config=IMAGE)
@@ -221,7 +221,7 @@ async def delete_backend(connection: asyncpg.Connection[Any], backend: str) -> N
 
 
 @pytest.mark.parametrize("knows_the_holder", [True, False])
-async def test_a_key_whose_holder_is_deleted_in_this_moment_is_free(postgres_url: str, knows_the_holder: bool) -> None:
+async def test_key_of_a_concurrently_deleted_holder_is_free(postgres_url: str, knows_the_holder: bool) -> None:
     async with sql(postgres_url) as connection:
         # What a database's owner has set for all is not to matter.
         await connection.execute(
@@ -247,9 +247,7 @@ async def test_a_key_whose_holder_is_deleted_in_this_moment_is_free(postgres_url
         assert (await asking)["spawned"] is True
 
 
-async def test_the_sweep_goes_on_after_one_that_was_deleted_meanwhile(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_sweep_skips_a_concurrently_deleted_backend(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     looks = 0
 
     async def deleted_meanwhile(db: Database, drone_ids: Sequence[int]) -> list[SweepCandidate]:
@@ -263,9 +261,7 @@ async def test_the_sweep_goes_on_after_one_that_was_deleted_meanwhile(
             await asyncio.sleep(0.05)
 
 
-async def test_the_cleaner_goes_on_after_a_backend_that_cannot_be_deleted_in_this_moment(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_cleaner_continues_after_a_failed_deletion(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     real, tries = cleanup.delete_old, 0
 
     async def taken_at_first(*args: Any) -> cleanup.DeletedRows:

@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL: first and second start, a killed owner, two at once."""
+"""The embedded PostgreSQL: first and later starts, a killed owner, and a second server."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import asyncpg
 import pytest
 
 from harness.clusters import until
-from plane.database.embedded import server as module
 from plane.database.embedded.server import embedded_postgres
 from plane.protocol.errors import ConfigurationError
 
@@ -44,7 +43,7 @@ def servers(folder: Path) -> int:
     return len(found.stdout.split())
 
 
-async def test_data_survives_and_no_process_does(tmp_path: Path) -> None:
+async def test_data_survives_the_server(tmp_path: Path) -> None:
     async with embedded_postgres(tmp_path / "pg") as url:
         await ask(url, "CREATE TABLE kept AS SELECT 7 AS n")
         assert await ask(url, "SHOW fsync") == "on"
@@ -54,7 +53,7 @@ async def test_data_survives_and_no_process_does(tmp_path: Path) -> None:
         assert await ask(url, "SELECT n FROM kept") == 7
 
 
-async def test_it_ends_with_a_killed_owner_and_starts_again(tmp_path: Path) -> None:
+async def test_server_ends_with_a_killed_owner_and_restarts(tmp_path: Path) -> None:
     command = [sys.executable, "-c", OWNER, str(tmp_path / "pg")]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as owner:
         assert owner.stdout is not None
@@ -64,15 +63,14 @@ async def test_it_ends_with_a_killed_owner_and_starts_again(tmp_path: Path) -> N
         assert await ask(url, "SELECT 1") == 1
 
 
-async def test_two_at_once_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_second_server_on_the_same_data_is_refused(tmp_path: Path) -> None:
     async with embedded_postgres(tmp_path / "pg"):
-        monkeypatch.setattr(module, "STOP_LIMIT_S", 0.3)
         with pytest.raises(ConfigurationError, match=r"in use by another PostgreSQL \(process \d+\)"):
-            async with embedded_postgres(tmp_path / "pg"):
+            async with embedded_postgres(tmp_path / "pg", stop_timeout_s=0.3):
                 pass
 
 
-async def test_a_folder_that_others_may_not_enter_and_one_with_a_long_name(tmp_path: Path) -> None:
+async def test_private_and_long_folders_work(tmp_path: Path) -> None:
     private = tmp_path / "private"
     private.mkdir(mode=0o700)
     for folder in (private / "pg", tmp_path / ("x" * 120) / "pg"):
@@ -80,7 +78,7 @@ async def test_a_folder_that_others_may_not_enter_and_one_with_a_long_name(tmp_p
             assert await ask(url, "SELECT 1") == 1
 
 
-async def test_what_keeps_it_from_starting_is_said(tmp_path: Path) -> None:
+async def test_failed_start_has_its_reason(tmp_path: Path) -> None:
     async with embedded_postgres(tmp_path / "pg"):
         pass
     (tmp_path / "pg" / "data" / "postgresql.conf").write_text("nonsense = 1\n")
@@ -90,7 +88,7 @@ async def test_what_keeps_it_from_starting_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root's databases lie elsewhere")
-async def test_the_database_of_a_deleted_folder_is_removed_and_no_other(tmp_path: Path) -> None:
+async def test_only_the_database_of_a_deleted_folder_is_removed(tmp_path: Path) -> None:
     private = tmp_path / "private"
     private.mkdir(mode=0o700)
     for folder in (private / "deleted", private / "kept"):

@@ -1,4 +1,4 @@
-"""A Docker engine that takes connections and does not answer, or late: each call has its limit, and leaves nothing."""
+"""A Docker engine that accepts connections and responds late or never: each call times out and leaves nothing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from plane.runtime.base import BackendFailed, RuntimeListener
+from plane.runtime.base import BackendFailed, RuntimeListener, SpawnRequest
 from plane.runtime.docker.config import ContainerDefaults
 from plane.runtime.docker.engine import DockerEngine, engine_is_available
 from plane.runtime.docker.runtime import DockerRuntime
@@ -20,24 +20,24 @@ LIMIT_S = 0.3
 
 
 class Engine:
-    """Answers what ``reply`` does, and nothing else until ``thawed``, when it says that there is no such thing."""
+    """Responds with what ``reply`` returns. If that is None, it waits until ``thawed`` and responds 404."""
 
     def __init__(self, socket: Path) -> None:
         self.socket = socket
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.reply: Callable[[web.Request], web.Response | None] = lambda request: None
         self.thawed = asyncio.Event()
 
-    async def answer(self, request: web.Request) -> web.StreamResponse:
-        self.asked.append(f"{request.method} {request.path}")
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        self.requests.append(f"{request.method} {request.path}")
         if reply := self.reply(request):
             return reply
         await self.thawed.wait()
         return web.json_response({"message": "no such thing"}, status=404)
 
-    async def until_asked(self, what: str) -> None:
+    async def until_requested(self, what: str) -> None:
         async with asyncio.timeout(20):
-            while what not in self.asked:
+            while what not in self.requests:
                 await asyncio.sleep(0.01)
 
 
@@ -45,7 +45,7 @@ class Engine:
 async def engine(tmp_path: Path) -> AsyncIterator[Engine]:
     it = Engine(tmp_path / "docker.sock")
     app = web.Application()
-    app.router.add_route("*", "/{path:.*}", it.answer)
+    app.router.add_route("*", "/{path:.*}", it.handle)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     await web.UnixSite(runner, it.socket).start()
@@ -57,13 +57,12 @@ async def engine(tmp_path: Path) -> AsyncIterator[Engine]:
 @asynccontextmanager
 async def docker(engine: Engine, tmp_path: Path) -> AsyncIterator[DockerRuntime]:
     runtime = DockerRuntime(
-        RuntimeListener(lambda *told: None),
         LogCollector(tmp_path / "logs"),
         engine.socket,
         defaults=ContainerDefaults(drone="dr-test", cluster="test"),
-        call_limit_s=LIMIT_S,
+        call_timeout_s=LIMIT_S,
     )
-    await runtime.start()
+    await runtime.start(RuntimeListener(lambda *exited: None))
     try:
         yield runtime
     finally:
@@ -72,37 +71,40 @@ async def docker(engine: Engine, tmp_path: Path) -> AsyncIterator[DockerRuntime]
         await asyncio.sleep(0.1)
 
 
-async def test_it_is_no_engine_that_answers(engine: Engine) -> None:
+async def test_a_hanging_engine_is_not_available(engine: Engine) -> None:
     assert await engine_is_available(engine.socket, LIMIT_S) is False
-    assert engine.asked == ["GET /version"]
+    assert engine.requests == ["GET /version"]
 
 
-async def test_each_call_ends_and_says_how_long_it_waited(engine: Engine) -> None:
+async def test_each_call_times_out_with_its_operation_and_timeout(engine: Engine) -> None:
     client = DockerEngine(engine.socket, LIMIT_S)
     try:
-        with pytest.raises(BackendFailed, match=r"does not answer when asked to inspect the container: .* 0\.3 s"):
+        with pytest.raises(
+            BackendFailed,
+            match=r"no response from the Docker engine to the request to inspect the container: .* 0\.3 s",
+        ):
             await client.inspect("plane-x")
     finally:
         await client.close()
 
 
-async def test_an_image_is_not_there_yet(engine: Engine, tmp_path: Path) -> None:
+async def test_prepare_fails_if_the_engine_hangs(engine: Engine, tmp_path: Path) -> None:
     async with docker(engine, tmp_path) as runtime:
-        with pytest.raises(BackendFailed, match=r"does not answer when asked to inspect the image"):
+        with pytest.raises(BackendFailed, match=r"request to inspect the image"):
             await runtime.prepare({"image": "x"})
 
 
-async def test_a_start_fails_and_what_it_may_have_left_is_removed(engine: Engine, tmp_path: Path) -> None:
+async def test_a_failed_start_removes_its_container_later(engine: Engine, tmp_path: Path) -> None:
     async with docker(engine, tmp_path) as runtime:
-        with pytest.raises(BackendFailed, match=r"does not answer when asked to create the container"):
-            await runtime.spawn("b", {"image": "x"}, None, None)
-        await engine.until_asked("DELETE /containers/plane-b")
-        # It was not told to be running, so there is nothing to end.
+        with pytest.raises(BackendFailed, match=r"request to create the container"):
+            await runtime.spawn(SpawnRequest("b", {"image": "x"}))
+        await engine.until_requested("DELETE /containers/plane-b")
+        # The start failed, so there is nothing to terminate.
         assert await runtime.terminate("b", hard=True) is False
 
 
-async def test_output_can_be_read_while_it_is_put_away(engine: Engine, tmp_path: Path) -> None:
-    """A container has ended, and the engine takes its time to give its output to be kept."""
+async def test_output_is_readable_while_it_is_being_stored(engine: Engine, tmp_path: Path) -> None:
+    """A container has ended, and the engine is slow to return its output."""
     status = "running"
 
     def reply(request: web.Request) -> web.Response | None:
@@ -112,7 +114,7 @@ async def test_output_can_be_read_while_it_is_put_away(engine: Engine, tmp_path:
             case "POST", "/containers/plane-b/kill":
                 return web.json_response({"message": "not running"}, status=409)
             case "GET", "/containers/plane-b/logs" if "since" in request.query:
-                text = b"2026-01-01T00:00:00.000000001Z it goes on\n"
+                text = b"2026-01-01T00:00:00.000000001Z a line\n"
                 return web.Response(body=b"\1\0\0\0" + len(text).to_bytes(4, "big") + text)
         return None
 
@@ -121,12 +123,12 @@ async def test_output_can_be_read_while_it_is_put_away(engine: Engine, tmp_path:
         assert (await runtime.adopt("b", None)).running
         status = "exited"
         await runtime.terminate("b", hard=True)
-        await engine.until_asked("GET /containers/plane-b/logs")
+        await engine.until_requested("GET /containers/plane-b/logs")
         page = await runtime.read_logs("b", 1, None, 0)
-        assert ([line.text for line in page.lines], page.ended) == (["it goes on"], False)
+        assert ([line.text for line in page.lines], page.ended) == (["a line"], False)
 
 
-async def test_whether_one_of_a_former_drone_runs_is_not_known(engine: Engine, tmp_path: Path) -> None:
+async def test_adoption_fails_while_the_engine_hangs(engine: Engine, tmp_path: Path) -> None:
     async with docker(engine, tmp_path) as runtime:
         with pytest.raises(BackendFailed, match=r"inspect the container"):
             await runtime.adopt("b", None)

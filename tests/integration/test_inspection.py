@@ -1,4 +1,4 @@
-"""What an operator asks: which backends there are, and all about one."""
+"""Lists of backends and nodes, and the details of a backend, for operators."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ IMAGE = DockerExecutable(image="example/image")
 CONFIG = SpawnConfig(executable=IMAGE, max_idle_seconds=60, lifetime_limit_seconds=600)
 
 
-async def test_lists_by_cluster_status_and_key(postgres_url: str) -> None:
+async def test_backends_are_listed_by_cluster_status_and_key(postgres_url: str) -> None:
     async with controller_api(postgres_url) as api, obedient_drone(api.base, pool="p"), AsyncPlane(api.base) as plane:
         spawn = SpawnConfig(executable={"image": "example/image"}, pool="p")
         names = [(await plane.connect(KeyConfig(name=f"k{n}", namespace="n"), spawn)).backend_id for n in range(3)]
@@ -39,7 +39,7 @@ async def test_lists_by_cluster_status_and_key(postgres_url: str) -> None:
         assert (len(short.backends), short.more) == (1, True)
 
 
-async def test_all_about_one(postgres_url: str) -> None:
+async def test_details_of_a_backend(postgres_url: str) -> None:
     async with controller_api(postgres_url) as api, fake_drone(api.base) as drone, AsyncPlane(api.base) as plane:
         name = (await plane.connect("k", CONFIG, user="ada")).backend_id
         found = await plane.backend(name)
@@ -72,7 +72,7 @@ async def test_all_about_one(postgres_url: str) -> None:
             await plane.backend("nobody")
 
 
-async def test_nodes_connected_and_gone(postgres_url: str) -> None:
+async def test_connected_and_disconnected_nodes_are_listed(postgres_url: str) -> None:
     async with controller_api(postgres_url) as api, AsyncPlane(api.base) as plane:
         async with fake_drone(api.base, pool="p"), fake_proxy(api.base), fake_dns(api.base):
             await plane.connect("k", SpawnConfig(executable=IMAGE, pool="p"))
@@ -98,7 +98,7 @@ async def test_nodes_connected_and_gone(postgres_url: str) -> None:
     ("query", "parameter"),
     [("status=odd", "status"), ("limit=0", "limit"), ("limit=1001", "limit"), ("limit=²", "limit"), ("key=%00", "key")],
 )
-async def test_what_is_wrong_is_named(query: str, parameter: str, postgres_url: str) -> None:
+async def test_invalid_parameters_are_named(query: str, parameter: str, postgres_url: str) -> None:
     async with controller_api(postgres_url) as api:
         status, body = await api.call("GET", f"/ctrl/backends?{query}")
         assert status == 400

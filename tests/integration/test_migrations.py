@@ -1,4 +1,4 @@
-"""Migrations on real databases: empty, made by Plane 0.5.5, newer than the program, and four starts at once."""
+"""Migrations of real databases: empty, of Plane 0.5.5, newer than the program, and by concurrent controllers."""
 
 from __future__ import annotations
 
@@ -70,12 +70,12 @@ async def fetch(url: str, statement: str) -> list[Any]:
         await connection.close()
 
 
-async def test_twice_on_an_empty_database(postgres_url: str) -> None:
+async def test_second_migration_changes_nothing(postgres_url: str) -> None:
     assert await migrate(postgres_url) == migrations()
     assert await migrate(postgres_url) == []
 
 
-async def test_an_original_database_keeps_its_data_and_its_own_record(postgres_url: str) -> None:
+async def test_database_of_plane_0_5_5_keeps_its_data_and_its_record(postgres_url: str) -> None:
     await make_original_database(postgres_url)
     record = await fetch(postgres_url, "SELECT * FROM _sqlx_migrations")
     await migrate(postgres_url)
@@ -86,31 +86,31 @@ async def test_an_original_database_keeps_its_data_and_its_own_record(postgres_u
     ]
 
 
-async def test_a_database_of_an_older_original_is_refused(postgres_url: str) -> None:
+async def test_database_older_than_plane_0_5_5_is_refused(postgres_url: str) -> None:
     await make_original_database(postgres_url, last_migration=20240625170232)
     with pytest.raises(ConfigurationError, match=r"older than 0\.5\.5"):
         await migrate(postgres_url)
 
 
-async def test_four_at_once(postgres_url: str) -> None:
+async def test_concurrent_migrations_apply_once(postgres_url: str) -> None:
     applied = await asyncio.gather(*(migrate(postgres_url) for _ in range(4)))
     assert sorted(len(each) for each in applied) == [0, 0, 0, len(migrations())]
 
 
-async def test_a_newer_database_is_refused(postgres_url: str) -> None:
+async def test_newer_database_is_refused(postgres_url: str) -> None:
     await migrate(postgres_url)
     await fetch(postgres_url, "INSERT INTO plane_migration (version, name, checksum) VALUES (9999, 'future', '')")
     with pytest.raises(ConfigurationError, match=r"migration 9999 \(future\).*newer Plane"):
         await migrate(postgres_url)
 
 
-async def test_a_changed_migration_is_refused(postgres_url: str) -> None:
+async def test_modified_migration_is_refused(postgres_url: str) -> None:
     await migrate(postgres_url)
     await fetch(postgres_url, "UPDATE plane_migration SET checksum = 'other' WHERE version = 2")
     with pytest.raises(ConfigurationError, match=r"applied with a different text"):
         await migrate(postgres_url)
 
 
-async def test_a_database_that_is_not_there() -> None:
+async def test_missing_database_is_an_error() -> None:
     with pytest.raises(ConfigurationError, match=r"cannot connect to the database of --db"):
         await migrate("postgresql://nobody@127.0.0.1:1/nothing")

@@ -57,7 +57,7 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
             assert not thread.is_alive()
 
 
-def test_each_direction_ends_by_itself(world: World) -> None:
+def test_each_direction_of_a_connection_ends_by_itself(world: World) -> None:
     client, inside = world.connected()
     with client, inside:
         client.sendall(b"request")
@@ -78,7 +78,7 @@ def test_a_connection_that_is_reset_is_reset_on_the_other_side(world: World) -> 
             client.recv(100)
 
 
-def test_a_side_that_does_not_read_stops_the_other_and_nobody_else(world: World) -> None:
+def test_a_side_that_does_not_read_pauses_only_its_own_connection(world: World) -> None:
     client, inside = world.connected()
     with client, inside:
         inside.setblocking(False)
@@ -99,7 +99,7 @@ def test_a_side_that_does_not_read_stops_the_other_and_nobody_else(world: World)
         assert got == sent
 
 
-def test_nothing_listens(world: World) -> None:
+def test_a_connection_without_a_listener_is_reset(world: World) -> None:
     world.behind.close()
     with pytest.raises(ConnectionResetError), world.client() as client:
         client.recv(100)

@@ -1,4 +1,4 @@
-"""Who may have how many files open: a drone and a proxy many, a backend as many as it would without them."""
+"""The limits of open files: raised for a drone and a proxy, and not inherited by backends."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ import resource
 import pytest
 
 from plane import fd_limit
-from plane.runtime.base import RuntimeListener
+from plane.runtime.base import RuntimeListener, SpawnRequest
 from plane.runtime.logs.collector import LogCollector
 from plane.runtime.process.runtime import ProcessRuntime
 
 
 async def test_a_backend_does_not_inherit_the_raised_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    monkeypatch.setattr(fd_limit, "_GIVEN", 256)
+    monkeypatch.setattr(fd_limit, "_INHERITED", 256)
     ended: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
-    runtime = ProcessRuntime(RuntimeListener(lambda *told: ended.set_result(told[2])), LogCollector(), bubblewrap=False)
+    runtime = ProcessRuntime(LogCollector(), bubblewrap=False)
+    await runtime.start(RuntimeListener(lambda *exited: ended.set_result(exited[2])))
     try:
         assert fd_limit.raise_fd_limit() == before[1]
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (before[1], before[1])
         command = ["/bin/sh", "-c", "ulimit -Sn; ulimit -Hn; exit 9"]
-        await runtime.spawn("limited", {"command": command}, None, None)
+        await runtime.spawn(SpawnRequest("limited", {"command": command}))
         async with asyncio.timeout(20):
             message = await ended
     finally:

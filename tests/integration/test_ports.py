@@ -1,4 +1,4 @@
-"""A port belongs to one living backend of the machine, and only a backend's own processes make it ready."""
+"""A port belongs to one running backend of the machine, and only a backend's own processes make it ready."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from harness.clusters import BACKEND, until
 from harness.ports import free_port
 from plane.decisions.backends.port_selection import PortRange
 from plane.dev.demo import visible_folders
-from plane.runtime.base import BackendFailed, RuntimeListener, StartupTimedOut
+from plane.runtime.base import BackendFailed, RuntimeListener, SpawnRequest, StartupTimedOut
 from plane.runtime.logs.collector import LogCollector
 from plane.runtime.network.listeners import foreign_listener
 from plane.runtime.network.ports import Ports
-from plane.runtime.process.procfs import marked_ports
-from plane.runtime.process.runtime import ProcessRuntime, bubblewrap_works
+from plane.runtime.process.bubblewrap import bubblewrap_works
+from plane.runtime.process.runtime import ProcessRuntime
 from plane.timing import PORT_MIN_QUARANTINE_S
 
 LIMIT_S = 30.0
@@ -50,8 +50,8 @@ async def bubblewrap(request: pytest.FixtureRequest) -> bool:
 
 @contextlib.asynccontextmanager
 async def runtime(folder: Path | None = None, **options: Any) -> AsyncIterator[ProcessRuntime]:
-    listener = RuntimeListener(lambda *_: None)
-    it = ProcessRuntime(listener, LogCollector(folder), exposed=visible_folders(), **options)
+    it = ProcessRuntime(LogCollector(folder), exposed=visible_folders(), **options)
+    await it.start(RuntimeListener(lambda *_: None))
     try:
         yield it
     finally:
@@ -59,13 +59,13 @@ async def runtime(folder: Path | None = None, **options: Any) -> AsyncIterator[P
 
 
 async def test_bursts_of_two_drones_share_no_port(bubblewrap: bool) -> None:
-    # Hardly more ports than backends: none is given twice, though nobody listens there.
+    # Few more ports than backends: none is allocated twice, although nothing listens there.
     ports = some_ports(40)
     async with (
         runtime(bubblewrap=bubblewrap, ports=ports) as one,
         runtime(bubblewrap=bubblewrap, ports=ports) as other,
     ):
-        starts = [it.spawn(f"burst-{os.getpid()}-{n}", SLEEP, None, None) for n in range(14) for it in (one, other)]
+        starts = [it.spawn(SpawnRequest(f"burst-{os.getpid()}-{n}", SLEEP)) for n in range(14) for it in (one, other)]
         given = await asyncio.gather(*starts)
         assert len(set(given)) == 28
         assert all(ports.first <= port <= ports.last for port in given)
@@ -73,111 +73,111 @@ async def test_bursts_of_two_drones_share_no_port(bubblewrap: bool) -> None:
 
 async def test_a_burst_of_a_hundred_shares_no_port() -> None:
     async with runtime(bubblewrap=False) as it:
-        given = await asyncio.gather(*(it.spawn(f"hundred-{os.getpid()}-{n}", SLEEP, None, None) for n in range(100)))
+        given = await asyncio.gather(*(it.spawn(SpawnRequest(f"hundred-{os.getpid()}-{n}", SLEEP)) for n in range(100)))
         assert len(set(given)) == 100
 
 
-async def test_a_port_stays_with_its_backend_when_the_drone_is_gone(bubblewrap: bool, tmp_path: Path) -> None:
+async def test_a_port_stays_locked_by_its_backend_without_the_drone(bubblewrap: bool, tmp_path: Path) -> None:
     ports = some_ports(1)
     backend = f"left-{os.getpid()}"
-    former = ProcessRuntime(
-        RuntimeListener(lambda *_: None), LogCollector(tmp_path), bubblewrap=bubblewrap, ports=ports
-    )
-    assert await former.spawn(backend, SLEEP, None, None) == ports.first
+    former = ProcessRuntime(LogCollector(tmp_path), bubblewrap=bubblewrap, ports=ports)
+    await former.start(RuntimeListener(lambda *_: None))
+    assert await former.spawn(SpawnRequest(backend, SLEEP)) == ports.first
     handle = former.handle(backend)
     await former.close(leave_running=True)
-    # Another drone of the machine, which knows nothing of it, and the next process of the same drone.
+    # Another drone of the machine, and the next process of the same drone.
     async with (
         runtime(bubblewrap=bubblewrap, ports=ports) as stranger,
         runtime(tmp_path, bubblewrap=bubblewrap, ports=ports) as successor,
     ):
         with pytest.raises(BackendFailed, match=r"no port of .* --backend-ports"):
-            await stranger.spawn("x", SLEEP, None, None)
+            await stranger.spawn(SpawnRequest("x", SLEEP))
         assert (await successor.adopt(backend, handle)).running
         with pytest.raises(BackendFailed, match="no port"):
-            await successor.spawn("y", SLEEP, None, None)
+            await successor.spawn(SpawnRequest("y", SLEEP))
         await successor.terminate(backend, hard=True)
         async with asyncio.timeout(LIMIT_S):
             while successor.handle(backend) is not None:
                 await asyncio.sleep(0.01)
-        # It has ended, and its port rests: here, for others, and for the drone's next process.
+        # It has ended, and its port is quarantined: here, for other drones, and for the drone's next process.
         for it in (stranger, successor):
             with pytest.raises(BackendFailed, match="no port"):
-                await it.spawn("z", SLEEP, None, None)
+                await it.spawn(SpawnRequest("z", SLEEP))
     async with runtime(tmp_path, bubblewrap=bubblewrap, ports=ports) as next_one:
         with pytest.raises(BackendFailed, match="no port"):
-            await next_one.spawn("z", SLEEP, None, None)
+            await next_one.spawn(SpawnRequest("z", SLEEP))
 
 
-@pytest.mark.parametrize("files", ["kept", "lost"])
-async def test_the_port_of_a_backend_that_was_left_and_is_ended_rests_too(tmp_path: Path, files: str) -> None:
+@pytest.mark.parametrize("files", ["present", "lost"])
+async def test_the_port_of_a_removed_orphan_is_quarantined(tmp_path: Path, files: str) -> None:
     ports = some_ports(1)
     backend = f"leftover-{os.getpid()}"
-    former = ProcessRuntime(RuntimeListener(lambda *_: None), LogCollector(tmp_path), bubblewrap=False, ports=ports)
-    await former.spawn(backend, SLEEP, None, None)
-    # In the middle of its execve(2) a process has no environment to be found by.
+    former = ProcessRuntime(LogCollector(tmp_path), bubblewrap=False, ports=ports)
+    await former.start(RuntimeListener(lambda *_: None))
+    await former.spawn(SpawnRequest(backend, {"command": ["/bin/sh", "-c", "echo ready; sleep 60; true"]}))
+    # During its execve(2) a process has no environment by which it can be found. Once the shell writes, it has one.
     async with asyncio.timeout(10):
-        while not marked_ports(backend):
+        while not (tmp_path / backend / "spool").stat().st_size:
             await asyncio.sleep(0.01)
     await former.close(leave_running=True)
     # It has run for long.
-    if files == "kept":
+    if files == "present":
         os.utime(tmp_path / backend, (0, 0))
     else:
         shutil.rmtree(tmp_path / backend)
     async with runtime(tmp_path, bubblewrap=False, ports=ports) as successor:
         await successor.remove_orphan(backend)
         with pytest.raises(BackendFailed, match="no port"):
-            await successor.spawn("next", SLEEP, None, None)
+            await successor.spawn(SpawnRequest("next", SLEEP))
 
 
-def test_a_port_is_drawn_again_when_it_has_rested(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_is_allocated_again_after_its_quarantine() -> None:
     now = 1_000.0
-    monkeypatch.setattr("plane.runtime.network.ports.time.monotonic", lambda: now)
-    ports = Ports(some_ports(1))
-    port, _ = ports.draw()
+    ports = Ports(some_ports(1), clock=lambda: now)
+    port, _ = ports.allocate()
     ports.release(port)
     now += PORT_MIN_QUARANTINE_S - 1
     with pytest.raises(BackendFailed):
-        ports.draw()
+        ports.allocate()
     now += 2.0
-    assert ports.draw()[0] == port
+    assert ports.allocate()[0] == port
     ports.close()
 
 
-def test_a_port_of_another_program_is_left_out() -> None:
+def test_a_port_of_another_program_is_skipped() -> None:
     ports = some_ports(2)
     with socket.socket() as other:
         other.bind(("127.0.0.1", ports.first))
         other.listen()
         held = Ports(ports)
-        assert held.draw()[0] == ports.last
+        assert held.allocate()[0] == ports.last
         with pytest.raises(BackendFailed):
-            held.draw()
+            held.allocate()
         held.close()
 
 
-async def test_a_backend_gets_nothing_of_the_hold_in_its_sandbox(tmp_path: Path) -> None:
+async def test_an_isolated_backend_does_not_inherit_the_lock_of_its_port(tmp_path: Path) -> None:
     if not await bubblewrap_works():
         real_parts.missing("bubblewrap")
     logs = LogCollector(tmp_path)
-    it = ProcessRuntime(RuntimeListener(lambda *_: None), logs, bubblewrap=True)
-    await it.spawn("fds", {"command": ["sh", "-c", "ls -l /proc/self/fd; echo done; sleep 60"]}, None, None)
+    it = ProcessRuntime(logs, bubblewrap=True)
+    await it.start(RuntimeListener(lambda *_: None))
+    await it.spawn(SpawnRequest("fds", {"command": ["sh", "-c", "ls -l /proc/self/fd; echo done; sleep 60"]}))
     until(lambda: b"done" in logs.capture_file("fds").read_bytes())
     assert b"socket:" not in logs.capture_file("fds").read_bytes()
     await it.close(leave_running=False)
 
 
-async def test_a_backend_answers_for_itself(bubblewrap: bool) -> None:
-    async with runtime(bubblewrap=bubblewrap, startup_limit_s=LIMIT_S) as it:
-        port = await it.spawn(f"own-{os.getpid()}", PROGRAM, None, None)
+async def test_a_backend_that_listens_itself_is_ready(bubblewrap: bool) -> None:
+    async with runtime(bubblewrap=bubblewrap, startup_timeout_s=LIMIT_S) as it:
+        port = await it.spawn(SpawnRequest(f"own-{os.getpid()}", PROGRAM))
         await it.wait_for_backend(f"own-{os.getpid()}", "127.0.0.1", port)
 
 
 async def test_another_process_does_not_make_a_backend_ready(bubblewrap: bool) -> None:
-    async with runtime(bubblewrap=bubblewrap, startup_limit_s=1.5) as it:
+    async with runtime(bubblewrap=bubblewrap, startup_timeout_s=1.5) as it:
         backend = f"foreign-{os.getpid()}"
-        port = await it.spawn(backend, SLEEP, None, None)
+        port = await it.spawn(SpawnRequest(backend, SLEEP))
         other = subprocess.Popen([sys.executable, "-m", "http.server", str(port)], stderr=subprocess.DEVNULL)
         try:
             with pytest.raises(StartupTimedOut, match=rf"process {other.pid} \(python.*\) listens on port {port}"):
@@ -187,14 +187,14 @@ async def test_another_process_does_not_make_a_backend_ready(bubblewrap: bool) -
             other.wait()
 
 
-async def test_a_child_that_left_its_parent_is_the_backends_own() -> None:
+async def test_a_child_that_left_its_parent_belongs_to_the_backend() -> None:
     code = "import os\nif os.fork(): os._exit(0)\nos.setsid()\nexec(os.environ['CODE'])"
     executable = {
         "command": ["sh", "-c", f'{sys.executable} -c "$LEAVE"; sleep 60'],
         "env": {"CODE": BACKEND, "LEAVE": code},
     }
-    async with runtime(bubblewrap=False, startup_limit_s=LIMIT_S) as it:
-        port = await it.spawn(f"left-{os.getpid()}", executable, None, None)
+    async with runtime(bubblewrap=False, startup_timeout_s=LIMIT_S) as it:
+        port = await it.spawn(SpawnRequest(f"left-{os.getpid()}", executable))
         await it.wait_for_backend(f"left-{os.getpid()}", "127.0.0.1", port)
 
 

@@ -1,4 +1,4 @@
-"""Probes of real listeners: one at a time, ever more patient, and a reason for each kind of failure."""
+"""Probes of real listeners: one at a time, with growing timeouts, and a message for each kind of failure."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def listening(handle: Handle, port: int = 0) -> AsyncIterator[int]:
     await asyncio.gather(*handling)
 
 
-def answering(data: bytes) -> Handle:
+def responding(data: bytes) -> Handle:
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readline()
         writer.write(data)
@@ -53,54 +53,54 @@ async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 
 @pytest.mark.parametrize(
-    ("handle", "says"),
+    ("handle", "message"),
     [
-        (silent, "accepts connections and answers nothing"),
-        (answering(b""), "are closed without an answer"),
-        (answering(b"SSH-2.0-x\r\n"), "something that is not HTTP"),
-        (answering(b"\x15\x03\x01\x00\x02\x02\x46"), "answers TLS"),
+        (silent, "accepts connections and sends no response"),
+        (responding(b""), "are closed without a response"),
+        (responding(b"SSH-2.0-x\r\n"), "something that is not HTTP"),
+        (responding(b"\x15\x03\x01\x00\x02\x02\x46"), "responds with TLS"),
     ],
 )
-async def test_what_a_port_does_is_said(handle: Handle, says: str) -> None:
+async def test_the_timeout_message_describes_the_response(handle: Handle, message: str) -> None:
     async with listening(handle) as port:
-        with pytest.raises(StartupTimedOut, match=says):
-            await wait_until_ready(HOST, port, 0.1, first_try_s=0.02)
+        with pytest.raises(StartupTimedOut, match=message):
+            await wait_until_ready(HOST, port, 0.1, first_probe_timeout_s=0.02)
 
 
-async def test_a_port_without_a_listener_is_said() -> None:
+async def test_the_timeout_message_describes_a_missing_listener() -> None:
     with pytest.raises(StartupTimedOut, match="nothing listens on port"):
         await wait_until_ready(HOST, free_port(), 0.1)
 
 
-async def test_a_first_page_that_takes_longer_than_a_try_is_waited_for_by_one_probe_at_a_time() -> None:
-    open_now = most = asked = 0
+async def test_a_slow_first_page_is_awaited_by_one_probe_at_a_time() -> None:
+    open_now = most = probes = 0
 
     async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal open_now, most, asked
-        asked += 1
+        nonlocal open_now, most, probes
+        probes += 1
         open_now += 1
         most = max(most, open_now)
-        answered = asyncio.create_task(asyncio.sleep(0.3))
-        gone = asyncio.create_task(reader.read())
-        await asyncio.wait([answered, gone], return_when=asyncio.FIRST_COMPLETED)
+        due = asyncio.create_task(asyncio.sleep(0.3))
+        closed = asyncio.create_task(reader.read())
+        await asyncio.wait([due, closed], return_when=asyncio.FIRST_COMPLETED)
         open_now -= 1
-        if answered.done():
+        if due.done():
             writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
-        for task in (answered, gone):
+        for task in (due, closed):
             task.cancel()
 
     async with listening(slow) as port:
-        await wait_until_ready(HOST, port, 10.0, first_try_s=0.05)
+        await wait_until_ready(HOST, port, 10.0, first_probe_timeout_s=0.05)
     assert most == 1
     # Of 0.05, 0.1, 0.2 and 0.4 s.
-    assert asked == 4
+    assert probes == 4
 
 
-async def test_a_fast_backend_is_seen_within_milliseconds() -> None:
+async def test_a_fast_backend_is_ready_within_milliseconds() -> None:
     port = free_port()
     probing = asyncio.create_task(wait_until_ready(HOST, port, 10.0))
     await asyncio.sleep(0.1)
-    async with listening(answering(b"HTTP/1.0 200 OK\r\n\r\n"), port):
+    async with listening(responding(b"HTTP/1.0 200 OK\r\n\r\n"), port):
         began = time.monotonic()
         await probing
         assert time.monotonic() - began < 0.1

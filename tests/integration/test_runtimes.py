@@ -1,4 +1,4 @@
-"""Every runtime keeps the same promises: the fake that ships, processes with and without bubblewrap, and Docker."""
+"""The suite of all runtimes: memory, processes with and without bubblewrap, and Docker."""
 
 from __future__ import annotations
 
@@ -14,31 +14,32 @@ import pytest
 from harness import real_parts
 from harness.clusters import BACKEND
 from plane.dev.demo import visible_folders
-from plane.runtime.base import BackendFailed, Runtime, RuntimeListener, StartupTimedOut
+from plane.runtime.base import BackendFailed, Runtime, RuntimeListener, SpawnRequest, StartupTimedOut
 from plane.runtime.docker.config import ContainerDefaults
 from plane.runtime.docker.engine import engine_is_available
 from plane.runtime.docker.runtime import DockerRuntime
 from plane.runtime.logs.collector import LogCollector
 from plane.runtime.memory import MemoryRuntime
-from plane.runtime.process.runtime import ProcessRuntime, bubblewrap_works
+from plane.runtime.process.bubblewrap import bubblewrap_works
+from plane.runtime.process.runtime import ProcessRuntime
 from plane.tasks import end_tasks
 
 LIMIT_S = 20.0
-# What answers does so sooner, also on a busy machine.
+# A backend that responds does so sooner, also on a busy machine.
 STARTUP_LIMIT_S = 5.0
 # Python and this checkout may be below /tmp.
 VISIBLE = visible_folders()
 
 
 class Subject:
-    """A runtime, what it told, and how to ask it for a backend."""
+    """A runtime, the exits that it reported, and the executables that it understands."""
 
     def __init__(self) -> None:
         self.exits: list[tuple[str, int | None, str | None]] = []
         self.runtime: Runtime
         self.image: str | None = None
 
-    def told(self, backend: str, code: int | None, message: str | None) -> None:
+    def on_exit(self, backend: str, code: int | None, message: str | None) -> None:
         self.exits.append((backend, code, message))
 
     def executable(self, mode: str = "") -> dict[str, Any]:
@@ -50,8 +51,8 @@ class Subject:
         return {"command": [sys.executable, "-c", "import os; exec(os.environ['CODE'])"], "env": env}
 
     async def start(self, backend: str, mode: str = "") -> int:
-        await self.runtime.prepare(self.executable(mode))
-        port = await self.runtime.spawn(backend, self.executable(mode), None, None)
+        executable = await self.runtime.prepare(self.executable(mode))
+        port = await self.runtime.spawn(SpawnRequest(backend, executable))
         await self.runtime.wait_for_backend(backend, "127.0.0.1", port)
         return port
 
@@ -67,31 +68,28 @@ async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
     it = Subject()
     match request.param:
         case "memory":
-            it.runtime = MemoryRuntime(RuntimeListener(it.told))
+            it.runtime = MemoryRuntime()
         case "docker":
             it.image = request.getfixturevalue("docker_image")
-            docker = DockerRuntime(
-                RuntimeListener(it.told),
+            it.runtime = DockerRuntime(
                 LogCollector(),
                 request.getfixturevalue("docker_engine"),
                 defaults=ContainerDefaults(drone="dr-test", cluster="test"),
                 grace_s=2.0,
-                startup_limit_s=STARTUP_LIMIT_S,
+                startup_timeout_s=STARTUP_LIMIT_S,
             )
-            await docker.start()
-            it.runtime = docker
         case kind:
             if kind == "bubblewrap" and not await bubblewrap_works():
                 real_parts.missing("bubblewrap")
             bubblewrap = kind == "bubblewrap"
             it.runtime = ProcessRuntime(
-                RuntimeListener(it.told),
                 LogCollector(),
                 bubblewrap=bubblewrap,
                 exposed=VISIBLE,
                 grace_s=1.5,
-                startup_limit_s=STARTUP_LIMIT_S,
+                startup_timeout_s=STARTUP_LIMIT_S,
             )
+    await it.runtime.start(RuntimeListener(it.on_exit))
     running = asyncio.create_task(it.runtime.run())
     yield it
     await it.runtime.close(leave_running=False)
@@ -104,7 +102,7 @@ def name(subject: Subject, what: str) -> str:
     return f"{what}-{subject.runtime.name}-{os.getpid()}"
 
 
-async def test_a_soft_end_and_one_exit(subject: Subject) -> None:
+async def test_a_soft_termination_is_reported_by_one_exit(subject: Subject) -> None:
     backend = name(subject, "soft")
     await subject.start(backend, "graceful")
     assert await subject.runtime.terminate(backend, hard=False) is True
@@ -114,21 +112,21 @@ async def test_a_soft_end_and_one_exit(subject: Subject) -> None:
     assert await subject.runtime.terminate(backend, hard=True) is False
 
 
-async def test_a_stubborn_one_is_killed_after_the_grace(subject: Subject) -> None:
+async def test_a_backend_that_ignores_sigterm_is_killed_after_the_grace_period(subject: Subject) -> None:
     backend = name(subject, "stubborn")
     await subject.start(backend, "stubborn")
     assert await subject.runtime.terminate(backend, hard=False) is True
     assert (await subject.until_exit())[:2] == (backend, 137)
 
 
-async def test_a_hard_end(subject: Subject) -> None:
+async def test_a_hard_termination_kills_the_backend(subject: Subject) -> None:
     backend = name(subject, "hard")
     await subject.start(backend, "stubborn")
     assert await subject.runtime.terminate(backend, hard=True) is True
     assert (await subject.until_exit())[:2] == (backend, 137)
 
 
-async def test_one_that_never_listens_and_one_that_is_unknown(subject: Subject) -> None:
+async def test_a_backend_that_never_listens_times_out_and_an_unknown_one_is_not_running(subject: Subject) -> None:
     backend = name(subject, "silent")
     with pytest.raises(StartupTimedOut):
         await subject.start(backend, "silent")
@@ -138,9 +136,9 @@ async def test_one_that_never_listens_and_one_that_is_unknown(subject: Subject) 
     await subject.runtime.remove_orphan("unknown")
 
 
-async def test_a_caller_that_goes_while_it_starts_leaves_nothing(subject: Subject) -> None:
+async def test_a_cancelled_start_leaves_nothing_running(subject: Subject) -> None:
     backend = name(subject, "cancelled")
-    caller = asyncio.create_task(subject.runtime.spawn(backend, subject.executable("stubborn"), None, None))
+    caller = asyncio.create_task(subject.runtime.spawn(SpawnRequest(backend, subject.executable("stubborn"))))
     await asyncio.sleep(0)
     caller.cancel()
     await asyncio.wait([caller])
@@ -149,7 +147,7 @@ async def test_a_caller_that_goes_while_it_starts_leaves_nothing(subject: Subjec
     assert await subject.runtime.terminate(backend, hard=True) is False
 
 
-async def test_what_cannot_run_is_said(subject: Subject) -> None:
+async def test_an_invalid_executable_is_refused_by_its_field(subject: Subject) -> None:
     if isinstance(subject.runtime, MemoryRuntime):
         with pytest.raises(BackendFailed):
             await subject.runtime.prepare({"fail": "prepare"})
@@ -161,11 +159,11 @@ async def test_what_cannot_run_is_said(subject: Subject) -> None:
             await subject.runtime.prepare(executable)
 
 
-async def test_an_engine_that_is_not_there(tmp_path: Path) -> None:
+async def test_a_missing_engine_is_not_available(tmp_path: Path) -> None:
     assert not await engine_is_available(tmp_path / "none")
 
 
-# Leaves its parent, its session and its environment, as a daemon does, and says which process it is by then.
+# Leaves its parent, its session and its environment, as a daemon does, and writes its process id.
 DAEMON = """
 import os, sys
 if os.fork(): os._exit(0)
@@ -184,15 +182,14 @@ def runs(pid: int) -> bool:
 
 
 @pytest.mark.parametrize("how", ["ends", "killed", "orphaned"])
-async def test_what_was_daemonized_ends_where_there_is_nothing_but_a_supervisor(tmp_path: Path, how: str) -> None:
+async def test_a_daemon_ends_with_its_backend_without_cgroups_and_bubblewrap(tmp_path: Path, how: str) -> None:
     exits: list[str] = []
-    runtime = ProcessRuntime(
-        RuntimeListener(lambda *told: exits.append(told[0])), LogCollector(tmp_path), bubblewrap=False
-    )
+    runtime = ProcessRuntime(LogCollector(tmp_path), bubblewrap=False)
+    await runtime.start(RuntimeListener(lambda *exited: exits.append(exited[0])))
     running = asyncio.create_task(runtime.run())
     backend = f"daemon-{how}-{os.getpid()}"
     script = f'{sys.executable} -S -c "$DAEMON"; sleep {2 if how == "ends" else 600}'
-    await runtime.spawn(backend, {"command": ["sh", "-c", script], "env": {"DAEMON": DAEMON}}, None, None)
+    await runtime.spawn(SpawnRequest(backend, {"command": ["sh", "-c", script], "env": {"DAEMON": DAEMON}}))
     async with asyncio.timeout(LIMIT_S):
         while not (lines := (await runtime.read_logs(backend, None, None, 1)).lines):
             pass
@@ -201,7 +198,7 @@ async def test_what_was_daemonized_ends_where_there_is_nothing_but_a_supervisor(
         if how == "killed":
             await runtime.terminate(backend, hard=True)
         elif how == "orphaned":
-            # As the next process of this drone does, if it knows nothing of the backend.
+            # As the drone's next process does if the backend is not in its store.
             await runtime.remove_orphan(backend)
         while not exits:
             await asyncio.sleep(0.01)
@@ -210,10 +207,10 @@ async def test_what_was_daemonized_ends_where_there_is_nothing_but_a_supervisor(
     await end_tasks([running])
 
 
-async def test_limits_of_processes_hold(tmp_path: Path) -> None:
+async def test_the_limits_of_a_process_are_enforced(tmp_path: Path) -> None:
     exits: list[tuple[str, int | None, str | None]] = []
-    listener = RuntimeListener(lambda *told: exits.append(told))
-    runtime = ProcessRuntime(listener, LogCollector(), bubblewrap=False)
+    runtime = ProcessRuntime(LogCollector(), bubblewrap=False)
+    await runtime.start(RuntimeListener(lambda *exited: exits.append(exited)))
     code = "open('big', 'wb').write(b'x' * 10_000_000)"
     executable = {
         "command": [sys.executable, "-c", code],
@@ -221,7 +218,7 @@ async def test_limits_of_processes_hold(tmp_path: Path) -> None:
         "resource_limits": {"disk_limit_bytes": 1_000_000, "memory_limit_bytes": 2**32, "cpu_time_limit": 5},
     }
     await runtime.prepare(executable)
-    await runtime.spawn("limited", executable, None, None)
+    await runtime.spawn(SpawnRequest("limited", executable))
     async with asyncio.timeout(LIMIT_S):
         while not exits:
             await asyncio.sleep(0.01)

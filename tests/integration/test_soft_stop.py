@@ -1,4 +1,4 @@
-"""A soft end asks all processes of a backend, whatever started them, and gives what still runs the grace."""
+"""A soft termination sends SIGTERM to all processes of a backend, and gives the running ones the grace period."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ import pytest
 
 from harness import real_parts
 from plane.dev.demo import visible_folders
-from plane.runtime.base import RuntimeListener
+from plane.runtime.base import RuntimeListener, SpawnRequest
 from plane.runtime.logs.collector import LogCollector
+from plane.runtime.process.bubblewrap import bubblewrap_works
 from plane.runtime.process.cgroups import Cgroups
 from plane.runtime.process.procfs import is_stopped
-from plane.runtime.process.runtime import ProcessRuntime, bubblewrap_works
+from plane.runtime.process.runtime import ProcessRuntime
 from plane.tasks import end_tasks
 
 LIMIT_S = 20.0
-# Begins to save when it is asked to stop, and needs half a second.
+# Begins to save on SIGTERM, and needs half a second.
 APP = """
 import os, signal, sys, time
 def save(*_):
@@ -59,7 +60,7 @@ class Backend:
                 await asyncio.sleep(0.02)
 
     async def soft_end(self) -> float:
-        """Ask it to stop; returns how long that took."""
+        """Terminate it softly and return how long that took."""
         began = time.monotonic()
         assert await self.runtime.terminate(self.name, hard=False)
         await self.exit()
@@ -89,7 +90,6 @@ async def started(
     name = f"soft-{time.monotonic_ns()}"
     listener = RuntimeListener(lambda _, code, message: backend.exits.append((code, message)))
     runtime = ProcessRuntime(
-        listener,
         LogCollector(folder),
         bubblewrap=how == "bubblewrap",
         cgroups=cgroups,
@@ -97,9 +97,10 @@ async def started(
         grace_s=grace_s,
     )
     backend = Backend(runtime, name)
+    await runtime.start(listener)
     running = asyncio.create_task(runtime.run())
     try:
-        await runtime.spawn(name, {"command": command, "env": {"APP": APP, **env}}, None, None)
+        await runtime.spawn(SpawnRequest(name, {"command": command, "env": {"APP": APP, **env}}))
         await backend.until(lambda lines: "ready" in lines)
         yield backend
     finally:
@@ -109,8 +110,8 @@ async def started(
 
 WRAPPERS = {
     "none": [sys.executable, "-S", "-c", APP],
-    "sh, a list": ["/bin/sh", "-c", f'{PYTHON} "$APP"; echo the wrapper goes on'],
-    "bash, a folder": ["/bin/bash", "-c", f'cd / && {PYTHON} "$APP" && echo the wrapper goes on'],
+    "sh, a list": ["/bin/sh", "-c", f'{PYTHON} "$APP"; echo the wrapper continues'],
+    "bash, a folder": ["/bin/bash", "-c", f'cd / && {PYTHON} "$APP" && echo the wrapper continues'],
     "sh, in the background": ["/bin/sh", "-c", f'{PYTHON} "$APP" & wait'],
     "sh, twice": ["/bin/sh", "-c", f"""/bin/sh -c '{PYTHON} "$APP"; true'; true"""],
     "a session of its own": ["/bin/sh", "-c", f'setsid {PYTHON} "$APP"; true'],
@@ -124,7 +125,9 @@ WRAPPERS = {
 
 
 @pytest.mark.parametrize("wrapper", WRAPPERS)
-async def test_what_a_wrapper_has_started_is_asked_and_gets_the_grace(how: str, wrapper: str, tmp_path: Path) -> None:
+async def test_children_of_a_wrapper_receive_sigterm_and_the_grace_period(
+    how: str, wrapper: str, tmp_path: Path
+) -> None:
     async with started(how, tmp_path, WRAPPERS[wrapper]) as backend:
         took_s = await backend.soft_end()
         assert "saved" in await backend.lines()
@@ -134,7 +137,7 @@ async def test_what_a_wrapper_has_started_is_asked_and_gets_the_grace(how: str, 
         assert code == (7 if wrapper == "none" else 128 + 15)
 
 
-async def test_what_ignores_it_is_killed_after_the_grace(how: str, tmp_path: Path) -> None:
+async def test_a_process_that_ignores_sigterm_is_killed_after_the_grace_period(how: str, tmp_path: Path) -> None:
     async with started(how, tmp_path, STUBBORN, 1.0) as backend:
         assert 0.9 < await backend.soft_end() < 5
         ((code, _),) = backend.exits
@@ -142,21 +145,21 @@ async def test_what_ignores_it_is_killed_after_the_grace(how: str, tmp_path: Pat
         assert code == (137 if how == "bubblewrap" else 128 + 15)
 
 
-async def test_children_of_this_very_moment_are_asked_too(how: str, tmp_path: Path) -> None:
-    # Each child tells that it was asked; the parent forks as fast as it can, and is asked in the middle of it.
+async def test_children_forked_during_the_stop_receive_sigterm_too(how: str, tmp_path: Path) -> None:
+    # Each child reports its SIGTERM. The parent forks as fast as it can, and receives SIGTERM meanwhile.
     forking = """
 import os, signal, sys, time
-def told(*_):
-    os.write(1, b"asked %d\\n" % os.getpid())
+def report(*_):
+    os.write(1, b"signalled %d\\n" % os.getpid())
     os._exit(0)
-signal.signal(signal.SIGTERM, told)
+signal.signal(signal.SIGTERM, report)
 for number in range(300):
     # Python forgets a signal that comes while it sets a new child up, and sleeps on if one comes just before it begins
     # to; the kernel keeps one that is blocked.
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     if os.fork() == 0:
         signal.sigwait([signal.SIGTERM])
-        told()
+        report()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
     if number == 100:
         print("ready", flush=True)
@@ -166,12 +169,12 @@ while True:
 """
     async with started(how, tmp_path, [sys.executable, "-S", "-c", forking], 5.0) as backend:
         assert await backend.soft_end() < 4
-        asked = [line for line in await backend.lines() if line.startswith("asked")]
-        assert len(asked) > 100
-        assert len(set(asked)) == len(asked)
+        signalled = [line for line in await backend.lines() if line.startswith("signalled")]
+        assert len(signalled) > 100
+        assert len(set(signalled)) == len(signalled)
 
 
-async def test_what_a_handler_starts_may_do_its_work(how: str, tmp_path: Path) -> None:
+async def test_a_process_started_by_a_handler_may_finish(how: str, tmp_path: Path) -> None:
     script = """trap 'sh -c "sleep 0.5; echo saved"; exit 3' TERM; echo ready; while true; do sleep 0.05; done"""
     async with started(how, tmp_path, ["/bin/bash", "-c", script]) as backend:
         await backend.soft_end()
@@ -179,7 +182,7 @@ async def test_what_a_handler_starts_may_do_its_work(how: str, tmp_path: Path) -
         assert backend.exits[0][0] == 3
 
 
-async def test_one_that_was_stopped_is_continued(how: str, tmp_path: Path) -> None:
+async def test_a_stopped_process_is_continued_to_handle_sigterm(how: str, tmp_path: Path) -> None:
     script = f'{PYTHON} "$APP" & sleep 0.5; kill -STOP $!; echo stopped; wait'
     async with started(how, tmp_path, ["/bin/sh", "-c", script]) as backend:
         await backend.until(lambda lines: "stopped" in lines)
@@ -187,7 +190,7 @@ async def test_one_that_was_stopped_is_continued(how: str, tmp_path: Path) -> No
         assert "saved" in await backend.lines()
 
 
-async def test_a_hard_end_does_not_wait_for_the_grace(how: str, tmp_path: Path) -> None:
+async def test_a_hard_termination_ends_a_soft_one_at_once(how: str, tmp_path: Path) -> None:
     async with started(how, tmp_path, STUBBORN) as backend:
         assert await backend.runtime.terminate(backend.name, hard=False)
         await asyncio.sleep(0.3)
@@ -197,8 +200,8 @@ async def test_a_hard_end_does_not_wait_for_the_grace(how: str, tmp_path: Path) 
         assert time.monotonic() - began < 5
 
 
-async def test_the_next_process_of_the_drone_goes_on_with_a_soft_end(how: str, tmp_path: Path) -> None:
-    """The drone was killed after it had asked: the backend's supervisor is stopped, and the backend ends meanwhile."""
+async def test_the_drones_next_process_continues_a_soft_termination(how: str, tmp_path: Path) -> None:
+    """The drone was killed during a soft stop: the supervisor is stopped (SIGSTOP), and the backend ends meanwhile."""
     async with started(how, tmp_path, WRAPPERS["none"]) as backend:
         handle: Any = backend.runtime.handle(backend.name)
         former = backend.runtime
@@ -208,7 +211,8 @@ async def test_the_next_process_of_the_drone_goes_on_with_a_soft_end(how: str, t
         exits: list[int | None] = []
         listener = RuntimeListener(lambda _, code, message: exits.append(code))
         cgroups = Cgroups.detect() if how == "control group" else None
-        runtime = ProcessRuntime(listener, LogCollector(tmp_path), bubblewrap=how == "bubblewrap", cgroups=cgroups)
+        runtime = ProcessRuntime(LogCollector(tmp_path), bubblewrap=how == "bubblewrap", cgroups=cgroups)
+        await runtime.start(listener)
         backend.runtime = runtime
         await asyncio.sleep(0.8)
         assert is_stopped(handle["pid"]) is (how != "bubblewrap")

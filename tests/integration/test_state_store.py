@@ -54,7 +54,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.states: dict[str, BackendState] = {}
         self.unacknowledged: dict[int, BackendEvent] = {}
         self.last_id = 0
-        self.heard: list[BackendEvent] | None = None
+        self.received: list[BackendEvent] | None = None
         self.expected: list[BackendEvent] = []
 
     @initialize()
@@ -86,9 +86,9 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule()
     def listen(self) -> None:
-        """A new listener hears all that is unacknowledged, and replaces the former."""
-        self.heard, self.expected = [], list(self.unacknowledged.values())
-        self.loop.run_until_complete(self.store.register_listener(self.heard.append))
+        """A new listener receives all unacknowledged events, and replaces the former one."""
+        self.received, self.expected = [], list(self.unacknowledged.values())
+        self.loop.run_until_complete(self.store.register_listener(self.received.append))
 
     @rule(position=st.integers(0, 5))
     def acknowledge(self, position: int) -> None:
@@ -100,13 +100,13 @@ class StoreMachine(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         self.loop.run_until_complete(self.manager.__aexit__(None, None, None))
-        self.heard = None
+        self.received = None
         self.open()
 
     @invariant()
     def heard_what_was_registered(self) -> None:
-        if self.heard is not None:
-            assert self.heard == self.expected
+        if self.received is not None:
+            assert self.received == self.expected
 
     @invariant()
     def knows_what_is_active(self) -> None:
@@ -150,7 +150,7 @@ asyncio.run(main(Path(sys.argv[1])))
 """
 
 
-async def test_nothing_acknowledged_is_lost_by_sigkill(tmp_path: Path) -> None:
+async def test_no_durable_event_is_lost_by_sigkill(tmp_path: Path) -> None:
     chance = random.Random(20261124)
     path = tmp_path / "drone.sqlite"
     registered: set[int] = set()
@@ -163,26 +163,27 @@ async def test_nothing_acknowledged_is_lost_by_sigkill(tmp_path: Path) -> None:
             time.sleep(chance.uniform(0, 0.02))
             child.send_signal(signal.SIGKILL)
             lines += child.stdout.readlines()
-        said = [line.split() for line in lines if line.endswith("\n")]
-        ids = [int(number) for what, number in said if what == "registered"]
+        printed = [line.split() for line in lines if line.endswith("\n")]
+        ids = [int(number) for what, number in printed if what == "registered"]
         # Ids rise, over all deaths: none is ever given twice.
         assert ids == sorted(set(ids))
         assert not registered or min(ids) > max(registered)
         registered |= set(ids)
         last_of_each |= set(ids[-1:])
-        acknowledged |= {int(number) for what, number in said if what == "acknowledged"}
+        acknowledged |= {int(number) for what, number in printed if what == "acknowledged"}
     replayed: list[BackendEvent] = []
     async with open_state_store(path) as store:
         await store.register_listener(replayed.append)
-    heard = [event.event_id for event in replayed]
-    assert heard == sorted(set(heard))
-    assert not acknowledged & set(heard)
-    # What is neither acknowledged nor replayed can only be the last one, whose acknowledgement was done but not told.
-    assert registered - acknowledged - set(heard) <= last_of_each
+    received = [event.event_id for event in replayed]
+    assert received == sorted(set(received))
+    assert not acknowledged & set(received)
+    # Only the last event of a run may be neither acknowledged nor replayed: its acknowledgement was stored, not
+    # printed.
+    assert registered - acknowledged - set(received) <= last_of_each
     assert len(registered) > 300
 
 
-async def test_the_file_is_as_recorded_and_private(tmp_path: Path) -> None:
+async def test_the_store_has_the_recorded_tables_and_mode_0600(tmp_path: Path) -> None:
     path = tmp_path / "drone.sqlite"
     async with open_state_store(path) as store:
         await store.register_event("b", Ready(address="127.0.0.1:22065"), DroneTime(1))
@@ -197,7 +198,7 @@ async def test_the_file_is_as_recorded_and_private(tmp_path: Path) -> None:
     assert json.loads(stored) == json.loads(RECORDED["tables"]["backend"]["rows"][0][1])
 
 
-async def test_a_recorded_store_is_read(tmp_path: Path) -> None:
+async def test_the_store_of_an_original_drone_is_readable(tmp_path: Path) -> None:
     """A file that an original drone left is adopted."""
     path = tmp_path / "drone.sqlite"
     async with open_state_store(path):
@@ -216,7 +217,7 @@ async def test_a_recorded_store_is_read(tmp_path: Path) -> None:
     assert [codec.to_builtins(event.state)["exit_code"] for event in replayed] == [3]
 
 
-async def test_a_file_that_cannot_be_used_is_said(tmp_path: Path) -> None:
+async def test_an_unusable_file_is_refused_with_its_path(tmp_path: Path) -> None:
     (tmp_path / "garbage").write_bytes(b"not a database" * 1000)
     for path in (tmp_path / "garbage", tmp_path / "no" / "folder", tmp_path):
         with pytest.raises(ConfigurationError, match="--db: the state store"):
@@ -224,20 +225,20 @@ async def test_a_file_that_cannot_be_used_is_said(tmp_path: Path) -> None:
                 pass
 
 
-async def test_what_is_stored_is_told_even_if_the_caller_goes(tmp_path: Path) -> None:
+async def test_a_stored_event_is_sent_although_its_caller_was_cancelled(tmp_path: Path) -> None:
     async with open_state_store(None) as store:
-        heard: list[BackendEvent] = []
-        await store.register_listener(heard.append)
+        received: list[BackendEvent] = []
+        await store.register_listener(received.append)
         caller = asyncio.create_task(store.register_event("b", Loading(), DroneTime(1)))
         await asyncio.sleep(0)
         caller.cancel()
-        while not heard:
+        while not received:
             await asyncio.sleep(0.001)
-        assert heard[0].state == Loading()
+        assert received[0].state == Loading()
         replaced: list[BackendEvent] = []
         await store.register_listener(replaced.append)
         await store.register_event("b", Loading(), DroneTime(1))
-        assert (len(heard), len(replaced)) == (1, 2)
+        assert (len(received), len(replaced)) == (1, 2)
 
 
 ORDER = SpawnOrder(
@@ -247,7 +248,7 @@ ORDER = SpawnOrder(
 ENDED = Terminated(last_status=Status.READY, exit_code=0)
 
 
-async def test_a8_what_a_restart_needs_is_stored_and_forgotten_at_the_end(tmp_path: Path) -> None:
+async def test_the_order_of_a_backend_is_stored_until_it_ends(tmp_path: Path) -> None:
     path = tmp_path / "drone.sqlite"
     later = KeyDeadlines(DroneTime(31), DroneTime(32), DroneTime(33))
     async with open_state_store(path) as store:
@@ -256,7 +257,7 @@ async def test_a8_what_a_restart_needs_is_stored_and_forgotten_at_the_end(tmp_pa
         await store.store_clock(ClockReading("boot", 6))
         await store.begin_backend("b", [Scheduled()], DroneTime(1), ORDER)
         await store.register_event("b", Ready(address="127.0.0.1:1"), DroneTime(2), handle={"pid": 1})
-        await store.renewed({"b": later, "unknown": later})
+        await store.store_deadlines({"b": later, "unknown": later})
     async with open_state_store(path) as store:
         assert await store.clock_reading() == ClockReading("boot", 6)
         run = (await store.active_runs())["b"]
@@ -270,22 +271,22 @@ async def test_a8_what_a_restart_needs_is_stored_and_forgotten_at_the_end(tmp_pa
 
 async def test_a_new_backend_and_its_first_states_are_stored_together_or_not_at_all(tmp_path: Path) -> None:
     async with open_state_store(tmp_path / "drone.sqlite") as store:
-        told: list[BackendEvent] = []
-        await store.register_listener(told.append)
+        received: list[BackendEvent] = []
+        await store.register_listener(received.append)
         await store.begin_backend("b", [Scheduled(), Loading()], DroneTime(1), ORDER)
-        assert [(event.event_id, event.state) for event in told] == [(1, Scheduled()), (2, Loading())]
+        assert [(event.event_id, event.state) for event in received] == [(1, Scheduled()), (2, Loading())]
         assert await store.backend_state("b") == Loading()
         with pytest.raises(sqlite3.IntegrityError):
             await store.begin_backend("b", [Scheduled()], DroneTime(2), ORDER)
-        assert len(told) == 2
+        assert len(received) == 2
         assert await store.backend_state("b") == Loading()
 
 
-async def test_a17_terminated_backends_are_forgotten_once_acknowledged_and_older_than_an_hour(tmp_path: Path) -> None:
+async def test_ended_backends_are_deleted_once_acknowledged_and_an_hour_old(tmp_path: Path) -> None:
     hour = DroneTime(3_600_000)
     async with open_state_store(tmp_path / "drone.sqlite") as store:
         ids = {}
-        for name, at in (("acknowledged", 0), ("told", 0), ("young", 1000)):
+        for name, at in (("acknowledged", 0), ("unacknowledged", 0), ("young", 1000)):
             await store.begin_backend(name, [Scheduled()], DroneTime(0), ORDER)
             ids[name] = await store.register_event(name, ENDED, DroneTime(at))
             await store.ack_events([ids[name] - 1])
@@ -295,13 +296,13 @@ async def test_a17_terminated_backends_are_forgotten_once_acknowledged_and_older
         assert await store.delete_ended(hour, 3600) == ["acknowledged"]
         with pytest.raises(UnknownBackend):
             await store.backend_state("acknowledged")
-        assert await store.backend_state("told") == ENDED
-        await store.ack_events([ids["told"]])
-        assert sorted(await store.delete_ended(hour.plus_s(1), 3600)) == ["told", "young"]
+        assert await store.backend_state("unacknowledged") == ENDED
+        await store.ack_events([ids["unacknowledged"]])
+        assert sorted(await store.delete_ended(hour.plus_s(1), 3600)) == ["unacknowledged", "young"]
         assert list(await store.active_runs()) == ["runs"]
 
 
-async def test_a17_what_an_original_drone_left_is_forgotten_too(tmp_path: Path) -> None:
+async def test_ended_backends_of_an_original_drone_are_deleted_too(tmp_path: Path) -> None:
     path = tmp_path / "drone.sqlite"
     async with open_state_store(path):
         pass
@@ -326,7 +327,7 @@ async def test_two_drones_cannot_use_one_store(tmp_path: Path) -> None:
         pass
 
 
-async def test_a18_replay_is_in_the_order_of_events_and_not_of_their_times(tmp_path: Path) -> None:
+async def test_events_are_replayed_in_the_order_of_their_ids_and_not_of_their_times(tmp_path: Path) -> None:
     path = tmp_path / "drone.sqlite"
     async with open_state_store(path) as store:
         for at in (5000, 1000, 3000):
@@ -337,7 +338,7 @@ async def test_a18_replay_is_in_the_order_of_events_and_not_of_their_times(tmp_p
     assert [(event.event_id, event.timestamp.ms) for event in replayed] == [(1, 5000), (2, 1000), (3, 3000)]
 
 
-async def test_a_drone_has_a_name_also_where_it_cannot_be_stored(tmp_path: Path) -> None:
+async def test_a_drone_has_a_name_although_the_store_is_not_writable(tmp_path: Path) -> None:
     path, other = tmp_path / "drone.sqlite", NodeName("dr-other")
     async with open_state_store(path) as store:
         name = await resolve_name(None, store)

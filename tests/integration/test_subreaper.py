@@ -1,4 +1,4 @@
-"""Nothing that a command starts survives it, whatever it does to its parents, sessions and environment."""
+"""No descendant survives a supervised command, whatever it does to its parents, sessions and environment."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 
 import plane.runtime.process.subreaper
 from harness.clusters import until
-from plane.runtime.process.procfs import descendants, kill_each
+from plane.runtime.process.procfs import descendants, kill_pids
 
 PROGRAM = plane.runtime.process.subreaper.__file__
 # Leaves its parent, its session and its environment, as a daemon does; writes its id.
@@ -64,7 +64,7 @@ def supervisors(tmp_path: Path) -> Iterator[list[Supervisor]]:
     yield started
     for it in started:
         if it.process.poll() is None:
-            kill_each(reversed(descendants(it.process.pid)))
+            kill_pids(reversed(descendants(it.process.pid)))
             it.process.wait()
         for stream in (it.process.stdout, it.process.stderr):
             assert stream is not None
@@ -87,13 +87,15 @@ def is_there(pid: int) -> bool:
         (["/etc/passwd"], 126),
     ],
 )
-def test_the_code_is_the_commands(supervisors: list[Supervisor], tmp_path: Path, command: list[str], code: int) -> None:
+def test_the_exit_code_is_the_commands(
+    supervisors: list[Supervisor], tmp_path: Path, command: list[str], code: int
+) -> None:
     supervisors.append(it := Supervisor(tmp_path, *command))
     assert it.ends() == code
     assert it.status.read_text() == f'{{"exit-code": {code}}}\n'
 
 
-def test_what_was_daemonized_ends_with_the_command(supervisors: list[Supervisor], tmp_path: Path) -> None:
+def test_a_daemon_ends_with_the_command(supervisors: list[Supervisor], tmp_path: Path) -> None:
     script = f"{sys.executable} -S -c '{DAEMON}'; sleep 600"
     supervisors.append(it := Supervisor(tmp_path, "sh", "-c", script))
     daemon = it.line()
@@ -105,7 +107,7 @@ def test_what_was_daemonized_ends_with_the_command(supervisors: list[Supervisor]
     assert not is_there(daemon)
 
 
-def test_what_forks_all_the_time_ends_too(supervisors: list[Supervisor], tmp_path: Path) -> None:
+def test_a_fork_bomb_ends_with_the_command(supervisors: list[Supervisor], tmp_path: Path) -> None:
     supervisors.append(it := Supervisor(tmp_path, "sh", "-c", f"{sys.executable} -S -c '{FORKER}' & sleep 0.5"))
     assert it.ends() == 0
     time.sleep(0.1)
@@ -125,7 +127,7 @@ def test_signals_to_the_session_end_the_command_and_not_its_supervisor(
     assert it.status.read_text() == '{"exit-code": 143}\n'
 
 
-def test_the_command_has_the_usual_dispositions_and_no_descriptor_of_ours(
+def test_the_command_has_default_signal_dispositions_and_no_descriptor_of_the_supervisor(
     supervisors: list[Supervisor], tmp_path: Path
 ) -> None:
     script = "grep -E 'SigIgn|SigBlk' /proc/self/status; ls /proc/self/fd"

@@ -1,4 +1,4 @@
-"""What the watchdog kills by other means does not wait for its search through the environments of processes."""
+"""The watchdog's kills do not wait for its search through the environments of processes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from harness.clusters import until
 from plane.decisions.backends.deadline_enforcement import QUIET_NS
-from plane.drone.watchdog.killer import ENGINE_GIVEN_UP_NS, Killer
+from plane.drone.watchdog.killer import ENGINE_TIMEOUT_NS, Killer
 from plane.random_ids import random_name
 from plane.runtime.kill_target import ContainerTarget, ProcessTarget
 from plane.runtime.process.procfs import descendants, is_stopped, start_time
@@ -25,7 +25,7 @@ def sleeper(backend: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, env={"SESSION_BACKEND_ID": backend}, start_new_session=True)
 
 
-def test_a_process_whose_environment_cannot_be_read_holds_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_with_an_unreadable_environment_delays_no_other_kill(monkeypatch: pytest.MonkeyPatch) -> None:
     hangs, may_return = threading.Event(), threading.Event()
 
     def hanging(*backend_ids: str, spare: Collection[int] = ()) -> set[str]:
@@ -46,7 +46,7 @@ def test_a_process_whose_environment_cannot_be_read_holds_nothing_up(monkeypatch
 
 
 @pytest.mark.parametrize("target", [None, ProcessTarget(), ContainerTarget("/no/engine", "plane-b")])
-def test_what_is_not_located_is_found_by_its_environment(target: ProcessTarget | ContainerTarget | None) -> None:
+def test_a_backend_without_location_is_found_by_its_environment(target: ProcessTarget | ContainerTarget | None) -> None:
     backend = random_name()
     with sleeper(backend) as process:
         killer = Killer()
@@ -55,7 +55,7 @@ def test_what_is_not_located_is_found_by_its_environment(target: ProcessTarget |
         assert process.wait(10) in (-9, 128 + 9)
 
 
-def test_a_backend_of_which_nothing_is_found_has_ended() -> None:
+def test_a_backend_without_processes_has_ended() -> None:
     backend, killer = random_name(), Killer()
     assert killer.kill({backend: None}, 0) == {backend}
     until(lambda: killer.kill({backend: None}, QUIET_NS) == set())
@@ -71,47 +71,47 @@ def test_a_supervisor_is_spared_at_first() -> None:
         assert process.wait(10) == 128 + 9
 
 
-def test_a_wrapper_that_is_asked_to_stop_does_not_take_the_time_from_what_it_has_started(tmp_path: Path) -> None:
-    said = tmp_path / "said"
-    app = f"trap 'sleep 0.3; echo saved > {said}; exit' TERM; echo ready > {said}; while true; do sleep 0.05; done"
+def test_children_of_a_wrapper_get_their_time_to_stop(tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    app = f"trap 'sleep 0.3; echo saved > {output}; exit' TERM; echo ready > {output}; while true; do sleep 0.05; done"
     # A supervisor, a wrapper, and the application.
     command = ["/bin/sh", "-c", '/bin/sh -c "/bin/bash -c \\"\\$APP\\"; true"; exit $?']
     with subprocess.Popen(command, env={"APP": app, "PATH": "/usr/bin:/bin"}, start_new_session=True) as process:
-        until(lambda: said.exists() and said.read_text() == "ready\n")
+        until(lambda: output.exists() and output.read_text() == "ready\n")
         killer = Killer()
-        killer.ask_to_stop("b", ProcessTarget(pid=process.pid, started_at=start_time(process.pid)))
-        until(lambda: said.read_text() == "saved\n")
+        killer.request_stop("b", ProcessTarget(pid=process.pid, started_at=start_time(process.pid)))
+        until(lambda: output.read_text() == "saved\n")
         assert process.poll() is None
         # It is let go once nothing else runs.
-        looks = 0
-        while process.poll() is None and looks < 500:
+        polls = 0
+        while process.poll() is None and polls < 500:
             killer.check_stops()
             time.sleep(0.02)
-            looks += 1
+            polls += 1
         assert process.returncode == 128 + 15
 
 
-def test_a_kill_continues_a_supervisor_that_a_soft_end_has_stopped() -> None:
+def test_a_kill_continues_a_supervisor_that_a_soft_stop_has_stopped() -> None:
     backend = random_name()
     stubborn = ["/bin/sh", "-c", "trap '' TERM; /bin/sh -c 'trap \"\" TERM; while true; do sleep 1; done'; exit"]
     with subprocess.Popen(stubborn, env={"SESSION_BACKEND_ID": backend}, start_new_session=True) as process:
         target = ProcessTarget(pid=process.pid, started_at=start_time(process.pid))
         until(lambda: len(descendants(process.pid)) > 1)
         killer = Killer()
-        killer.ask_to_stop(backend, target)
+        killer.request_stop(backend, target)
         until(lambda: is_stopped(process.pid))
         killer.kill({backend: target}, 0)
         assert process.wait(10) == 128 + 9
 
 
-def test_a_container_whose_engine_is_gone_has_ended() -> None:
+def test_a_container_without_its_engine_has_ended() -> None:
     backend, killer = random_name(), Killer()
     target = ContainerTarget("/no/engine", "plane-b")
     killer.kill({backend: target}, 0)
     until(lambda: killer.kill({backend: target}, 1) == set())
 
 
-def test_an_engine_that_hangs_is_given_up_in_the_end(tmp_path: Path) -> None:
+def test_a_hanging_engine_is_given_up_after_the_timeout(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as engine:
         path = tmp_path / "engine"
         engine.bind(str(path))
@@ -120,6 +120,6 @@ def test_an_engine_that_hangs_is_given_up_in_the_end(tmp_path: Path) -> None:
         target = ContainerTarget(str(path), "plane-b")
         killer.kill({backend: target}, 0)
         until(lambda: not killer._search.may_live(backend))
-        assert killer.kill({backend: target}, ENGINE_GIVEN_UP_NS - 1) == {backend}
-        assert killer.kill({backend: target}, ENGINE_GIVEN_UP_NS) == set()
-        killer.forget(backend, target)
+        assert killer.kill({backend: target}, ENGINE_TIMEOUT_NS - 1) == {backend}
+        assert killer.kill({backend: target}, ENGINE_TIMEOUT_NS) == set()
+        killer.release(backend, target)

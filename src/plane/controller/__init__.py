@@ -1,4 +1,4 @@
-"""The controller: a stateless HTTP and WebSocket server, the only part that talks to the database.
+"""The controller: a stateless HTTP and WebSocket server, the only role that talks to the database.
 
-`running.start_controller` starts one; `app` has the route table.
+`server.start_controller` runs one; `app` has the table of endpoints.
 """

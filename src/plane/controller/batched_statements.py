@@ -24,7 +24,7 @@ BACKGROUND_LINGER_S = 0.02
 # For renewals, whose result a drone waits for with seconds to spare.
 RENEWAL_LINGER_S = 0.005
 # Concurrency and spacing of lookups. A few large batches cost least with a fast disk; with a slow one several must wait
-# for it together. Measured with syncs of 0.1, 1 and 3 ms; the method is in docs/performance.md.
+# for it together. Measured with syncs of 0.1, 1 and 3 ms; the method is in docs/internals/performance.md.
 LOOKUP_CONCURRENCY = 4
 LOOKUP_SPACING_S = 0.0003
 

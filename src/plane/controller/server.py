@@ -17,11 +17,10 @@ from plane.controller.api.auth import source_rules, warn_if_open
 from plane.controller.api.connect_fast_path import ConnectFastPath
 from plane.controller.api.endpoints import Endpoint
 from plane.controller.api.forward_auth import connect_forward_auth
-from plane.controller.api.http_connection import HttpConnection
+from plane.controller.api.http_connection import HttpConnection, server_logger
 from plane.controller.api.prometheus import INSTRUMENTS
 from plane.controller.api.request_deadlines import RequestDeadlines
 from plane.controller.api.responses import ERROR_RESPONSES
-from plane.controller.api.server_log import server_logger
 from plane.controller.api.stream_registry import StreamRegistry
 from plane.controller.app import make_app
 from plane.controller.batched_statements import BatchedStatements
@@ -126,7 +125,7 @@ async def start_controller(
         db = await stack.enter_async_context(open_database(settings.db))
         if settings.owns_database:
             await accept_restart(db)
-        bus = EventBus(db)
+        bus = EventBus(db, max_queued=settings.limits.queued_events)
         connect = ConnectStatements(db)
         context = Context(
             settings=settings,
@@ -226,9 +225,7 @@ async def _serving(app: web.Application, context: Context, listener: socket.sock
         deadlines=deadlines,
         errors=app[ERROR_RESPONSES],
     )
-    fast_path = ConnectFastPath(
-        context, app[INSTRUMENTS], app[ERROR_RESPONSES], general, deadlines, limits.keep_alive_s
-    )
+    fast_path = ConnectFastPath(context, app[INSTRUMENTS], app[ERROR_RESPONSES], general, deadlines)
     servers = _Servers(fast_path.accept)
     await servers.add(listener)
     try:

@@ -34,9 +34,6 @@ __all__ = ["EventBus", "Overflowed", "Subscription"]
 # The listening connection is pinged, since a dead TCP peer is not noticed otherwise.
 PING_INTERVAL_S = 10.0
 PING_TIMEOUT_S = 5.0
-# Events queued for one subscriber; more than in a controller's busiest second.
-MAX_QUEUED_PER_SUBSCRIPTION = 10_000
-# Events queued for distribution. Beyond this number the connection is replaced, and missed events are read again.
 MAX_INBOX = 100_000
 # Ids are assigned before the commit, so a lower id may appear after a higher one. A replay therefore begins this far
 # back, and ids that were already seen are dropped.
@@ -55,9 +52,9 @@ class Overflowed(PlaneError):
 class Subscription:
     """A queue of the events of one kind, or of one kind and key."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_queued: int) -> None:
         # None wakes a waiter without an event.
-        self._queue: asyncio.Queue[Event | None] = asyncio.Queue(MAX_QUEUED_PER_SUBSCRIPTION)
+        self._queue: asyncio.Queue[Event | None] = asyncio.Queue(max_queued)
         self._overflowed = False
 
     def put(self, event: Event | None) -> None:
@@ -105,11 +102,19 @@ class EventBus:
     """Distributes the database's events in one controller. `run` must be running.
 
     ``listening`` is set while events are received; ``received`` counts them.
+
+    Args:
+        db: the database.
+        max_queued: events that may be queued for one subscriber.
+        max_inbox: events that may be queued for distribution. Beyond this number the connection is replaced, and missed
+            events are read again.
     """
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, *, max_queued: int, max_inbox: int = MAX_INBOX) -> None:
         self._db = db
-        self._inbox: asyncio.Queue[str] = asyncio.Queue(MAX_INBOX)
+        self._max_queued = max_queued
+        self._max_inbox = max_inbox
+        self._inbox: asyncio.Queue[str] = asyncio.Queue(max_inbox)
         # Done, with the reason, when the listening connection must be replaced.
         self._broken: asyncio.Future[str]
         self._callbacks: dict[tuple[str, str | None], set[Callable[[Event], None]]] = {}
@@ -132,7 +137,7 @@ class EventBus:
     @contextmanager
     def subscribe(self, kind: EventKind, key: str | None = None) -> Iterator[Subscription]:
         """Queue events of ``kind`` while the block runs; with ``key``, only those of that key."""
-        subscription = Subscription()
+        subscription = Subscription(self._max_queued)
         with self.subscribe_callback(subscription.put, kind, key):
             yield subscription
 
@@ -171,7 +176,7 @@ class EventBus:
         connection = await connect(self._db.url)
         self._broken = asyncio.get_running_loop().create_future()
         # Events queued from a former connection are part of the replay.
-        self._inbox = asyncio.Queue(MAX_INBOX)
+        self._inbox = asyncio.Queue(self._max_inbox)
         try:
             connection.add_termination_listener(lambda _: self._break("closed"))
             await connection.add_listener(EVENTS_CHANNEL, self._on_notification)

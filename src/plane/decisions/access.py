@@ -100,7 +100,7 @@ def parse_api_keys(text: str) -> ApiKeys:
             raise ConfigurationError(f"line {number} has the same key as {found[entry['hash']].name!r}")
         found[entry["hash"]] = ApiKey(entry["name"], Role(entry["role"]))
     if not found:
-        raise ConfigurationError("it has no keys, so nobody could use the control API; add one with `plane api-key`")
+        raise ConfigurationError("it has no keys, so no one could use the control API; add one with `plane api-key`")
     return ApiKeys(found)
 
 

@@ -6,7 +6,7 @@ Decides only the waits and the conditions; `plane.transport.node_socket`, `plane
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from plane.timing import BACKOFF_CAP_S, BACKOFF_FACTOR, BACKOFF_FIRST_S, BACKOFF_HEALTHY_AFTER_S
@@ -22,11 +22,22 @@ RETRY_FACTOR: Final = 4.0
 
 @dataclass(slots=True)
 class ReconnectBackoff:
-    """Capped exponential backoff that starts over after a minute of health. Times in seconds, monotonic."""
+    """Capped exponential backoff that starts over after a healthy connection. Times in seconds, monotonic.
 
+    Attributes:
+        first_s, factor, cap_s: the first wait, its growth per attempt, and the longest wait.
+        healthy_after_s: the backoff starts over after a connection that lasted this long.
+    """
+
+    first_s: float = BACKOFF_FIRST_S
+    factor: float = BACKOFF_FACTOR
     cap_s: float = BACKOFF_CAP_S
-    _next_wait_s: float = BACKOFF_FIRST_S
-    _connected_at: float | None = None
+    healthy_after_s: float = BACKOFF_HEALTHY_AFTER_S
+    _next_wait_s: float = field(init=False)
+    _connected_at: float | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self._next_wait_s = self.first_s
 
     def connected(self, now: float) -> None:
         """Note that a connection was established."""
@@ -38,17 +49,17 @@ class ReconnectBackoff:
         Args:
             now: the monotonic clock.
             graceful: either side closed the connection on purpose (a stopping controller, the hourly reconnect). The
-                next attempt is then made at once, but only if the connection had lasted for a second. A controller
-                that greets and closes is not flooded.
+                next attempt is then made at once, but only if the connection had lasted for the first wait. A
+                controller that greets and closes is not flooded.
         """
         lasted_s = 0.0 if self._connected_at is None else now - self._connected_at
         self._connected_at = None
-        if lasted_s >= BACKOFF_HEALTHY_AFTER_S:
-            self._next_wait_s = BACKOFF_FIRST_S
-        if graceful and lasted_s >= BACKOFF_FIRST_S:
+        if lasted_s >= self.healthy_after_s:
+            self._next_wait_s = self.first_s
+        if graceful and lasted_s >= self.first_s:
             return 0.0
         wait_s = self._next_wait_s
-        self._next_wait_s = min(wait_s * BACKOFF_FACTOR, self.cap_s)
+        self._next_wait_s = min(wait_s * self.factor, self.cap_s)
         return wait_s
 
 

@@ -34,7 +34,7 @@ from plane.protocol.errors import ConfigurationError
 from plane.protocol.names import ClusterName, ControllerName, NodeName
 from plane.proxy.server import ProxyServer, start_proxy
 from plane.runtime.docker.engine import engine_is_available
-from plane.runtime.process.runtime import bubblewrap_works
+from plane.runtime.process.bubblewrap import bubblewrap_works
 from plane.settings import ControllerSettings, DroneSettings, ProxySettings, RuntimeKind
 from plane.tasks import run_together
 from plane.transport.controller_url import ControllerUrl

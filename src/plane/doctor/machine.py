@@ -20,8 +20,8 @@ from plane.decisions.diagnosis import (
 )
 from plane.dev.port_holder import port_holder
 from plane.os_errors import error_reason, port_error_reason
+from plane.runtime.process.bubblewrap import BWRAP, bubblewrap_works
 from plane.runtime.process.cgroups import Cgroups
-from plane.runtime.process.runtime import BWRAP, bubblewrap_works
 
 __all__ = ["control_groups", "disk", "docker_engine", "isolation", "local_addresses", "open_files", "port"]
 

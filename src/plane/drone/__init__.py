@@ -1,1 +1,1 @@
-"""The drone: runs backends on one machine, as controllers order. `running.start_drone` starts one."""
+"""The drone runs backends on one machine, as controllers order. `plane.drone.server.start_drone` starts one."""

@@ -1,7 +1,7 @@
-"""Applies the actions that controllers send: in order for each backend, each once, whatever their connection does.
+"""Apply the actions of controllers once each, in order for each backend, independently of connections.
 
-An action whose connection ends is finished all the same: a backend that was half begun would be stored, and never run.
-Owned by `plane.drone.backend_manager`; `plane.drone.agent` brings the actions and sends the acknowledgements.
+An action continues when the connection that delivered it ends: a backend whose spawn was interrupted would be stored
+and never run. Owned by `plane.drone.backend_manager`; `plane.drone.agent` delivers actions and sends acknowledgements.
 """
 
 from __future__ import annotations
@@ -17,31 +17,31 @@ from plane.throttled_log import ThrottledWarning
 
 __all__ = ["ActionQueue"]
 
-# Actions that are being applied or wait for one before them. A controller sends what is not accepted again.
+# Actions that are being applied or wait for an earlier one. A controller resends actions that are not accepted.
 ACTIONS_LIMIT = 10_000
 
 log = structlog.get_logger("plane.drone")
 
 
 class ActionQueue:
-    """The actions of one drone.
+    """The pending actions of one drone.
 
     Args:
-        apply: applies one; False, or an exception: it is not applied, and must not be acknowledged.
+        apply: applies one action. If it returns False or raises, the action is not acknowledged.
     """
 
     def __init__(self, apply: Callable[[BackendAction], Awaitable[bool]]) -> None:
         self._apply = apply
-        self._tasks = OwnedTasks(lambda error: log.error("action failed", exc_info=error))
+        self._tasks = OwnedTasks(lambda error: log.error("action task failed", exc_info=error))
         self._accepted: set[str] = set()
-        # The last action of each backend that is not applied yet.
+        # The last pending action of each backend.
         self._last: dict[str, asyncio.Task[None]] = {}
-        self._too_many = ThrottledWarning(log, "too many actions at once; they are accepted when they come again")
+        self._too_many = ThrottledWarning(log, "too many pending actions; the controller will resend them")
 
     def accept(self, action: BackendAction, acknowledge: Callable[[str], None]) -> None:
-        """Apply an action after those before it; then call ``acknowledge`` with its id.
+        """Apply an action after the earlier ones of its backend, then call ``acknowledge`` with its id.
 
-        An action that comes again while it is being applied is acknowledged once.
+        An action that arrives again while it is pending is acknowledged once.
         """
         if action.action_id in self._accepted:
             return
@@ -61,13 +61,13 @@ class ActionQueue:
             if await self._apply(action):
                 acknowledge(action.action_id)
         except Exception:
-            log.exception("action not applied; it will come again", action=action.action_id)
+            log.exception("action failed; the controller will resend it", action=action.action_id)
         finally:
             self._accepted.discard(action.action_id)
             if self._last.get(action.backend_id) is asyncio.current_task():
                 del self._last[action.backend_id]
 
     async def end(self) -> None:
-        """Cancel what is being applied; when the drone stops."""
+        """Cancel all pending actions."""
         await self._tasks.end()
         self._too_many.end()

@@ -1,6 +1,7 @@
-"""A drone's session with a controller: heartbeats, events until acknowledged, actions, renewals, metrics.
+"""A drone's session with a controller: heartbeats, events until acknowledged, actions, renewals, metrics and logs.
 
-One per connection; `plane.transport.node_socket` makes the connections. Rule: page 4, "On connect".
+One session per connection; `plane.transport.node_socket` makes the connections. Messages:
+`docs/reference/protocol/node-sockets` and `docs/reference/protocol/drone`.
 """
 
 from __future__ import annotations
@@ -39,15 +40,15 @@ __all__ = ["Agent"]
 
 DroneSocket = NodeSocket[MessageToDrone, MessageFromDrone]
 
-# Events that wait to be sent on one connection. Beyond that it is too slow, and is made anew; none is lost.
+# Unsent events of one connection. Beyond the limit the controller is too slow: the drone reconnects, and resends all.
 OUTBOX_LIMIT = 100_000
-# Metrics that wait likewise. Beyond that they are dropped: the next ones say more.
+# Unsent metrics. More are dropped: newer ones follow soon.
 METRICS_LIMIT = 2_000
-# Acknowledgements likewise: an action that is not acknowledged comes again.
+# Unsent acknowledgements. More are dropped: the controller resends an action that is not acknowledged.
 ACKS_LIMIT = 10_000
-# How many may wait for output at the same time, and for how long at most.
+# Concurrent requests for output, and how long each may wait for the first line.
 LOG_READERS_LIMIT = 200
-LOGS_WAIT_LIMIT_S = 60.0
+LOGS_WAIT_TIMEOUT_S = 60.0
 
 log = structlog.get_logger("plane.drone")
 
@@ -55,33 +56,33 @@ log = structlog.get_logger("plane.drone")
 class Agent:
     """Serves the connections of one drone, one at a time."""
 
-    def __init__(self, store: StateStore, recorder: EventRecorder, executor: BackendManager, clock: DroneClock) -> None:
+    def __init__(self, store: StateStore, recorder: EventRecorder, backends: BackendManager, clock: DroneClock) -> None:
         self._store = store
         self._recorder = recorder
-        self._executor = executor
+        self._backends = backends
         self._clock = clock
         self._socket: DroneSocket | None = None
         self._metrics: asyncio.Queue[BackendMetrics] = asyncio.Queue(METRICS_LIMIT)
-        # To be sent on the connection that there is; None without one.
+        # Acknowledgements to send on the current connection; None without one.
         self._acks: asyncio.Queue[str] | None = None
         self._log_readers = 0
 
-    def measured(self, metrics: BackendMetrics) -> None:
-        """The runtime has measured a backend. Told to the controller, if there is one now."""
+    def on_metrics(self, metrics: BackendMetrics) -> None:
+        """Send the metrics of a backend to the controller, if one is connected."""
         if self._socket is not None and not self._metrics.full():
             self._metrics.put_nowait(metrics)
 
     async def announce_stopping(self) -> None:
-        """Tell the controller, if it understands that, that this drone takes no more work (A14)."""
+        """Tell the controller, if it supports the extension, that this drone accepts no more backends."""
         if self._socket is not None and self._socket.peer.supports(Extension.STOPPING):
             with suppress(SocketClosed):
                 await self._socket.send(MessageFromDrone(stopping=Stopping()))
 
-    async def session(self, socket: DroneSocket) -> None:
-        """Serve one connection to its end."""
+    async def run_session(self, socket: DroneSocket) -> None:
+        """Serve one connection until it ends."""
         outbox: asyncio.Queue[BackendEvent] = asyncio.Queue(OUTBOX_LIMIT)
         overflowed = asyncio.Event()
-        # One for each key at most: it is asked for again when it is answered, or on the next connection.
+        # Bounded: at most one renewal per key is in flight, until its response or the next connection.
         renewals: asyncio.Queue[RenewKey] = asyncio.Queue()
         acks = self._acks = asyncio.Queue(ACKS_LIMIT)
 
@@ -92,30 +93,30 @@ class Agent:
                 overflowed.set()
 
         try:
-            self._executor.keys.connected(renewals.put_nowait)
+            self._backends.leases.on_connected(renewals.put_nowait)
             self._socket = socket
             await run_together(
-                self._beat(socket),
+                self._send_heartbeats(socket),
                 self._send_events(socket, outbox, listener),
                 self._send_renewals(socket, renewals),
                 self._send_acks(socket, acks),
                 self._send_metrics(socket),
-                self._hear(socket),
-                _until_set(overflowed),
+                self._receive(socket),
+                _until_overflow(overflowed),
             )
         finally:
             self._socket = None
             self._acks = None
-            self._executor.keys.disconnected()
+            self._backends.leases.on_disconnected()
             self._store.remove_listener(listener)
 
-    async def _beat(self, socket: DroneSocket) -> None:
+    async def _send_heartbeats(self, socket: DroneSocket) -> None:
         while True:
             await socket.send(MessageFromDrone(heartbeat=Heartbeat(self._clock.now())))
             await asyncio.sleep(timing.HEARTBEAT_INTERVAL_S)
 
     async def _send_events(self, socket: DroneSocket, outbox: asyncio.Queue[BackendEvent], listener: Listener) -> None:
-        # Here, since all else must go on while the disk does not answer.
+        # Registered in this task, because the other tasks must proceed while the disk does not respond.
         await self._store.register_listener(listener)
         while True:
             await socket.send(MessageFromDrone(backend_event=await outbox.get()))
@@ -129,7 +130,7 @@ class Agent:
             await socket.send(MessageFromDrone(ack_action=AckAction(await acks.get())))
 
     def _acknowledge(self, action_id: str) -> None:
-        """An action is applied. Without a connection nothing is sent: it comes again, and is acknowledged then."""
+        """Acknowledge an applied action. Without a connection the controller resends the action later."""
         if self._acks is not None and not self._acks.full():
             self._acks.put_nowait(action_id)
 
@@ -137,35 +138,35 @@ class Agent:
         while True:
             await socket.send(MessageFromDrone(backend_metrics=await self._metrics.get()))
 
-    async def _hear(self, socket: DroneSocket) -> None:
-        readers = OwnedTasks(lambda error: log.error("message not acted on", exc_info=error))
+    async def _receive(self, socket: DroneSocket) -> None:
+        readers = OwnedTasks(lambda error: log.error("reading of logs failed", exc_info=error))
         try:
             async for message in socket.messages():
-                # The first message shows that the controller has accepted this drone under its name.
-                self._executor.accepted()
+                # Any message shows that the controller has accepted this drone under its name.
+                self._backends.on_accepted()
                 match message.content:
                     case BackendAction() as action:
-                        self._executor.actions.accept(action, self._acknowledge)
+                        self._backends.actions.accept(action, self._acknowledge)
                     case AckEvent(event_id):
                         self._recorder.acknowledge(event_id)
                     case RenewKeyResponse() as response:
-                        self._executor.keys.answered(response)
+                        self._backends.leases.on_response(response)
                     case ReadLogs() as request:
                         readers.start(self._read_logs(socket, request))
         finally:
             await readers.end()
 
     async def _read_logs(self, socket: DroneSocket, request: ReadLogs) -> None:
-        """Answer with a page of a backend's output, or with why there is none."""
+        """Send a page of a backend's output, or the reason why there is none."""
         error: str | UnsetType = UNSET
         page = LogPage([], ended=True)
-        wait_s = min(max(request.wait_ms / 1000, 0.0), LOGS_WAIT_LIMIT_S)
+        wait_s = min(max(request.wait_ms / 1000, 0.0), LOGS_WAIT_TIMEOUT_S)
         self._log_readers += 1
         try:
             if self._log_readers > LOG_READERS_LIMIT:
-                error = f"{LOG_READERS_LIMIT} readers wait for output of this drone already; try again later"
+                error = f"{LOG_READERS_LIMIT} requests for output of this drone are pending; try again later"
             else:
-                page = await self._executor.read_logs(request.backend_id, request.after, request.tail, wait_s)
+                page = await self._backends.read_logs(request.backend_id, request.after, request.tail, wait_s)
         except LogsUnavailable as reason:
             error = str(reason)
         finally:
@@ -174,7 +175,7 @@ class Agent:
             await socket.send(MessageFromDrone(logs_read=LogsRead(request.request_id, page, error)))
 
 
-async def _until_set(overflowed: asyncio.Event) -> None:
-    """Ends the session of a controller that takes events too slowly; the next one replays them."""
+async def _until_overflow(overflowed: asyncio.Event) -> None:
+    """End the session of a controller that receives events too slowly. The next session resends them."""
     await overflowed.wait()
-    log.warning("the controller takes events too slowly; connecting anew")
+    log.warning("controller receives events too slowly; reconnecting")

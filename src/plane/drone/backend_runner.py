@@ -1,14 +1,15 @@
-"""Drives one backend through its life: stores each state, does what it asks for, moves to the next.
+"""Drive one backend through its lifecycle: store each state, do its work, enter the next state.
 
-What follows what is in `plane.decisions.backends.lifecycle`. A state is stored before it is acted on, but for the
-states of its end while the store cannot be written; entering one cancels what the former had under way. The agent
-gives orders; the runtime tells of the exit.
+`plane.decisions.backends.lifecycle` has the order of states. A state is stored before its work begins, except for
+states of termination while the store is not writable. Entering a state cancels the work of the former one. The backend
+manager orders terminations; the runtime reports the exit.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import structlog
 
@@ -34,12 +35,12 @@ from plane.protocol.backend_state import (
     Waiting,
 )
 from plane.protocol.drone_messages import SpawnOrder
-from plane.runtime.base import BackendFailed, Runtime, StartupTimedOut
+from plane.runtime.base import BackendFailed, Runtime, SpawnRequest, StartupTimedOut
 from plane.tasks import end_tasks
 
 __all__ = ["BackendRunner"]
 
-# Between tries to end a backend whose runtime does not answer.
+# The delay between attempts to terminate a backend whose runtime does not respond.
 RETRY_FIRST_S = 0.5
 RETRY_FACTOR = 2.0
 RETRY_CAP_S = 30.0
@@ -53,9 +54,9 @@ class BackendRunner:
     """One backend of this drone, from its spawn action to `terminated`.
 
     Args:
-        order: what was ordered; None for one of a former process whose order is not known, which can only be ended.
-        state: the state in which a former process of this drone left it.
-        hard_deadline_ns: until when its key is held (CLOCK_BOOTTIME); None: no lease is known.
+        order: None: the order of a former process's backend is unknown, so it can only be terminated.
+        state: the state in which a former process of this drone left it; None: it is new.
+        hard_deadline_ns: returns the hard deadline of its lease (CLOCK_BOOTTIME), or None if no lease is known.
     """
 
     def __init__(
@@ -76,7 +77,9 @@ class BackendRunner:
         self._runtime = runtime
         self._ip = ip
         self._hard_deadline_ns = hard_deadline_ns
-        # Bounded by what exists: orders are few, a backend exits once.
+        # The executable of the order, until `Runtime.prepare` returns the one to spawn.
+        self._executable: Any = None if order is None else order.executable
+        # Bounded by the number of events: orders are few, and a backend exits once.
         self._transitions: asyncio.Queue[tuple[Transition, asyncio.Event]] = asyncio.Queue()
         # The recording of `starting`, which continues while the runtime starts the backend.
         self._recording: asyncio.Task[None] | None = None
@@ -84,25 +87,25 @@ class BackendRunner:
         self._message: str | None = None
 
     async def begin(self) -> None:
-        """Store the first states; returns once they are durable.
+        """Store the first states and return once they are durable.
 
         Raises:
-            StoreUnwritable: nothing has begun.
+            StoreUnwritable: nothing was stored.
         """
         assert self.order is not None
-        # `scheduled` asks for no work, so what follows it is stored with it: one sync of the disk less.
+        # `scheduled` has no work, so the state that follows is stored with it, which saves one sync of the disk.
         await self._recorder.begin(self.backend_id, [self.state, Loading()], self.order)
         self.state = Loading()
         log.info("backend state", backend=self.backend_id, status=str(self.state.status))
 
-    async def order_end(self, kind: TerminationKind, reason: TerminationReason) -> None:
-        """Move to terminating or hard-terminating; returns once that, or a later state, is durable."""
-        to_end = to_terminating if kind is TerminationKind.SOFT else to_hard_terminating
-        await self._apply(lambda state: to_end(state, reason))
-        await self._recorder.durable(self.backend_id)
+    async def order_termination(self, kind: TerminationKind, reason: TerminationReason) -> None:
+        """Enter `terminating` or `hard-terminating`. Return once that state, or a later one, is durable."""
+        transition = to_terminating if kind is TerminationKind.SOFT else to_hard_terminating
+        await self._apply(lambda state: transition(state, reason))
+        await self._recorder.wait_durable(self.backend_id)
 
-    def exited(self, exit_code: int | None, message: str | None) -> None:
-        """The runtime saw the backend's process end. How it did needs no words if the end was ordered."""
+    def on_exit(self, exit_code: int | None, message: str | None) -> None:
+        """Handle the exit of the backend's process. The message is dropped if the exit was ordered."""
 
         def ended(state: BackendState) -> BackendState:
             self._message = self._message or (None if isinstance(state, Terminating) else message)
@@ -118,7 +121,7 @@ class BackendRunner:
         await applied.wait()
 
     async def run(self) -> None:
-        """Drive the backend to its end; after `begin`."""
+        """Drive the backend until it is terminated. Call `begin` before."""
         try:
             await self._until_terminated()
         finally:
@@ -132,13 +135,13 @@ class BackendRunner:
         while not isinstance(self.state, Terminated):
             work = asyncio.create_task(self._work())
             try:
-                await self._until_risen(work)
+                await self._until_next_state(work)
             finally:
                 work.cancel()
                 await asyncio.wait([work])
 
-    async def _until_risen(self, work: asyncio.Task[BackendState]) -> None:
-        """Return once the state has risen, by the work's outcome or by an order or exit; work goes on until then."""
+    async def _until_next_state(self, work: asyncio.Task[BackendState]) -> None:
+        """Return once a later state is entered, by the outcome of the work, by an order or by the exit."""
         while True:
             ordered = asyncio.ensure_future(self._transitions.get())
             await asyncio.wait([work, ordered], return_when=asyncio.FIRST_COMPLETED)
@@ -148,52 +151,55 @@ class BackendRunner:
                 await self._enter(work.result())
                 return
             transition, applied = ordered.result()
-            risen = await self._enter(transition(self.state))
+            entered = await self._enter(transition(self.state))
             applied.set()
-            if risen:
+            if entered:
                 return
 
     async def _enter(self, state: BackendState) -> bool:
-        """Record and take on a state; False if it is no rise."""
+        """Record and enter a state. Return False if it is not later than the current one."""
         if state.status.number <= self.state.status.number:
             return False
         self.state = state
         if isinstance(state, Starting):
-            # The order is durable, and a drone that finds `loading` in its store ends what runs before it starts over.
+            # Recorded concurrently with the start. That is safe: the order is durable, and a drone that finds `loading`
+            # in its store removes what may run before it starts the backend again.
             self._recording = asyncio.create_task(self._recorder.record(self.backend_id, state))
         else:
-            await self._starting_recorded()
+            await self._wait_starting_recorded()
             handle = self._runtime.handle(self.backend_id) if isinstance(state, Waiting) else None
             await self._recorder.record(self.backend_id, state, handle)
         log.info("backend state", backend=self.backend_id, status=str(state.status))
         return True
 
-    async def _starting_recorded(self) -> None:
+    async def _wait_starting_recorded(self) -> None:
         if self._recording is not None:
             await self._recording
             self._recording = None
 
     async def _work(self) -> BackendState:
-        """Do what the state asks for; returns the state that follows. Waits for ever where only orders lead on."""
+        """Do the work of the current state and return the next state.
+
+        Wait forever if only an order or the exit leads to the next state.
+        """
         work = LIFECYCLE[self.state.status].work
         if work not in (Work.STOP, Work.KILL):
-            # Nothing is begun that could be forgotten. What ends is ended, also on a full disk.
-            await self._recorder.durable(self.backend_id)
+            # A start must not be forgotten in a crash, so its state is durable first. A termination does not wait: it
+            # must proceed on a full disk too.
+            await self._recorder.wait_durable(self.backend_id)
         try:
             match self.state:
                 case Scheduled():
                     return Loading()
                 case Loading() if self.order is not None:
-                    await self._runtime.prepare(self.order.executable)
+                    self._executable = await self._runtime.prepare(self.order.executable)
                     return Starting()
                 case Starting() if self.order is not None:
-                    port = await self._runtime.spawn(
-                        self.backend_id,
-                        self.order.executable,
-                        self.order.key,
-                        self.order.static_token,
-                        self._hard_deadline_ns(),
+                    order, hard_deadline_ns = self.order, self._hard_deadline_ns()
+                    request = SpawnRequest(
+                        self.backend_id, self._executable, order.key, order.static_token, hard_deadline_ns
                     )
+                    port = await self._runtime.spawn(request)
                     return Waiting(address=format_socket_address(self._ip, port))
                 case Waiting(address=address):
                     await self._runtime.wait_for_backend(self.backend_id, *parse_socket_address(address))
@@ -204,8 +210,8 @@ class BackendRunner:
         except BackendFailed as error:
             return self._failed(error)
         except Exception as error:
-            log.exception("backend failed in an unforeseen way", backend=self.backend_id)
-            return self._failed(BackendFailed(f"internal error of the drone: {error!r}; its log tells more"))
+            log.exception("backend failed unexpectedly", backend=self.backend_id)
+            return self._failed(BackendFailed(f"internal error of the drone: {error!r}; see the drone's log"))
         await asyncio.Event().wait()  # until an order or the exit
         raise AssertionError("unreachable")
 
@@ -221,12 +227,12 @@ class BackendRunner:
         )
 
     async def _terminate(self, *, hard: bool) -> bool:
-        """Have the runtime end it, however often that takes. False: it was not running."""
+        """Let the runtime terminate the backend, retrying until it responds. Return False if it was not running."""
         wait_s = RETRY_FIRST_S
         while True:
             try:
                 return await self._runtime.terminate(self.backend_id, hard=hard)
             except BackendFailed as error:
-                log.warning("cannot end backend; trying again", backend=self.backend_id, error=str(error))
+                log.warning("backend not terminated; retrying", backend=self.backend_id, error=str(error))
             await asyncio.sleep(wait_s)
             wait_s = min(wait_s * RETRY_FACTOR, RETRY_CAP_S)

@@ -1,9 +1,9 @@
-"""The drone's clock, in which all its deadlines are.
+"""The drone's clock, which all its deadlines refer to.
 
-It is the machine's time of day at the drone's first start, and then counts the time since (CLOCK_BOOTTIME: suspends
-included), over restarts of the drone too. So a step of the machine's clock neither ends leases early nor lets them
-outlive themselves; the controller computes deadlines from the times that this clock reported
-(docs/decisions/0002-drone-clock.md, 0004-readoption.md).
+It begins with the machine's time of day at the drone's first start, and counts the time since (CLOCK_BOOTTIME, suspends
+included), across restarts of the drone too. So a step of the machine's clock neither ends leases early nor extends
+them. The controller computes deadlines from the times that this clock reports (docs/decisions/0002-drone-clock.md,
+0004-readoption.md).
 """
 
 from __future__ import annotations
@@ -23,24 +23,26 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 @dataclass(frozen=True, slots=True)
 class ClockReading:
-    """What makes a clock the same again: the boot that it counts from, and what is added to the time since."""
+    """What a later process needs to continue a clock: its boot, and the offset to the time since that boot."""
 
     boot_id: str
     offset_ns: int
 
 
 class DroneClock:
-    """Never steps. ``continues``: whether times of the clock that was stored are times of this one.
-
-    Attributes:
-        began: when this clock began; an earlier time is another clock's.
+    """A clock that never steps.
 
     Args:
-        stored: the reading of the drone's former process; continued if the machine has not been booted since.
-        stored_began: when that clock began; None: not known.
-        last_known: the latest time that is known of that clock. A clock that begins anew begins later, by more than
-            the time that the drone may have reported after it, so that no deadline of the former clock fits this one.
-        boot_id, time_of_day_ns, since_boot_ns: the machine's; tests give others.
+        stored: the reading of the drone's former process, which is continued if the machine was not booted since.
+        stored_began: when that clock began; None: unknown.
+        last_known: the latest known time of that clock. A new clock begins later, by more than the time that the former
+            process may have reported afterwards, so that no deadline of the former clock fits the new one.
+        boot_id, time_of_day_ns, since_boot_ns: those of the machine; tests pass others.
+
+    Attributes:
+        continues: whether times of the stored clock are times of this one.
+        began: when this clock began. An earlier time belongs to another clock.
+        reading: what to store.
     """
 
     def __init__(
@@ -67,9 +69,9 @@ class DroneClock:
         self.began = self.now()
 
     def now(self) -> DroneTime:
-        """The drone's time."""
+        """Return the drone's time."""
         return DroneTime((self._since_boot_ns() + self.reading.offset_ns) // 1_000_000)
 
     def since_boot_ns(self, at: DroneTime) -> int:
-        """Return a time of this clock as nanoseconds of CLOCK_BOOTTIME, which all processes of the machine share."""
+        """Return a time of this clock in nanoseconds of CLOCK_BOOTTIME, which all processes of the machine share."""
         return at.ms * 1_000_000 - self.reading.offset_ns

@@ -1,8 +1,8 @@
-"""Records the events of all backends, also while the state store cannot be written: the disk is full, or hangs.
+"""Record the events of all backends, even while the state store is not writable because the disk is full or hangs.
 
-What cannot be stored is kept in memory, in order, and stored as soon as that is possible again. So a backend can be
-ended on such a disk: whoever starts something waits for `durable`, whoever ends something does not. `run` is owned by
-`plane.drone.server`.
+Events that cannot be stored are queued in memory, in order, and stored as soon as the store is writable again. So a
+backend can be terminated on such a disk: a start waits for `wait_durable`, a termination does not. `plane.drone.server`
+owns `run`.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from plane.tasks import run_together
 
 __all__ = ["EventRecorder", "StoreUnwritable"]
 
-# Between tries to write to a state store that fails.
-RETRY_S = 1.0
-# Acknowledged events are forgotten together, this long after the first.
-FORGET_AFTER_S = 0.1
-# A backend whose key's lease is over is killed so much later at most, which leaves seconds before another may start.
-WRITE_LIMIT_S = 5.0
+# Between attempts to write to a failing state store.
+RETRY_INTERVAL_S = 1.0
+# Acknowledged events are deleted together, this long after the first acknowledgement.
+DELETE_DELAY_S = 0.1
+# A backend whose lease has expired is killed at most this much later, seconds before another may be started.
+WRITE_TIMEOUT_S = 5.0
 
 log = structlog.get_logger("plane.drone")
 
 
 class StoreUnwritable(PlaneError):
-    """Nothing new can be begun: it could be forgotten."""
+    """The state store is not writable, so nothing new may be started: a crash would forget it."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Owed:
+class _PendingEvent:
     """An event that is not stored yet."""
 
     backend_id: str
@@ -51,91 +51,105 @@ class _Owed:
 
 
 class EventRecorder:
-    """Writes events to the store of one drone."""
+    """Writes the events of one drone to its store.
 
-    def __init__(self, store: StateStore, clock: DroneClock) -> None:
+    Args:
+        write_timeout_s: how long a write may take before the event is queued in memory.
+        retry_interval_s: between attempts to write to a failing store.
+    """
+
+    def __init__(
+        self,
+        store: StateStore,
+        clock: DroneClock,
+        *,
+        write_timeout_s: float = WRITE_TIMEOUT_S,
+        retry_interval_s: float = RETRY_INTERVAL_S,
+    ) -> None:
         self._store = store
         self._clock = clock
-        # Bounded by what exists: a backend's states rise, and an event is acknowledged once.
-        self._owed: deque[_Owed] = deque()
+        self._write_timeout_s = write_timeout_s
+        self._retry_interval_s = retry_interval_s
+        # Bounded by the number of backends: states only advance, and an event is acknowledged once.
+        self._pending: deque[_PendingEvent] = deque()
         self._acknowledged: list[int] = []
-        self._owes = asyncio.Event()
-        self._may_forget = asyncio.Event()
+        self._has_pending = asyncio.Event()
+        self._has_acknowledged = asyncio.Event()
         self._stored = asyncio.Condition()
 
     async def begin(self, backend_id: str, states: Sequence[BackendState], order: SpawnOrder) -> None:
-        """Record a new backend, and the states that it goes through at once.
+        """Record a new backend and its first states.
 
         Raises:
-            StoreUnwritable: it is not recorded.
+            StoreUnwritable: nothing was recorded.
         """
         try:
             await self._store.begin_backend(backend_id, states, self._clock.now(), order)
         except sqlite3.Error as error:
-            log.error("no new work is accepted: the state store cannot be written", error=str(error))
-            raise StoreUnwritable(f"the state store cannot be written: {error}") from error
+            log.error("state store not writable; no new backends are accepted", error=str(error))
+            raise StoreUnwritable(f"the state store is not writable: {error}") from error
 
     async def record(self, backend_id: str, state: BackendState, handle: Any = None) -> None:
-        """Record a state, if need be for the moment in memory only; see `durable`."""
-        owed = _Owed(backend_id, state, self._clock.now(), handle)
-        reason = "others wait"
-        if not self._owed:
+        """Record a state. It may only be in memory when this returns; see `wait_durable`."""
+        event = _PendingEvent(backend_id, state, self._clock.now(), handle)
+        reason = "earlier events are pending"
+        if not self._pending:
             try:
-                async with asyncio.timeout(WRITE_LIMIT_S):
-                    await self._write(owed)
+                async with asyncio.timeout(self._write_timeout_s):
+                    await self._write(event)
                 return
             except TimeoutError:
-                # If it is stored all the same, it is told of twice, which changes nothing.
-                reason = f"the disk does not answer within {WRITE_LIMIT_S:g} s"
+                # If the write succeeds later, the event is sent twice, which has no effect.
+                reason = f"the disk did not respond within {self._write_timeout_s:g} s"
             except sqlite3.Error as error:
                 reason = str(error)
-        log.error("state not stored; it will be, as soon as it can", backend=backend_id, error=reason)
-        self._owed.append(owed)
-        self._owes.set()
+        log.error("backend state not persisted; retrying", backend=backend_id, error=reason)
+        self._pending.append(event)
+        self._has_pending.set()
 
-    async def durable(self, backend_id: str) -> None:
+    async def wait_durable(self, backend_id: str) -> None:
         """Return once all recorded states of the backend are stored."""
         async with self._stored:
-            await self._stored.wait_for(lambda: all(owed.backend_id != backend_id for owed in self._owed))
+            await self._stored.wait_for(lambda: all(event.backend_id != backend_id for event in self._pending))
 
     def acknowledge(self, event_id: int) -> None:
-        """A controller has the event; it is forgotten soon."""
+        """Delete an event that a controller has acknowledged, soon."""
         self._acknowledged.append(event_id)
-        self._may_forget.set()
+        self._has_acknowledged.set()
 
     async def run(self) -> None:
-        """Store what is owed, when that is possible, and forget what is acknowledged; until cancelled."""
-        await run_together(self._store_owed(), self._forget_acknowledged())
+        """Store pending events and delete acknowledged ones until cancelled."""
+        await run_together(self._store_pending(), self._delete_acknowledged())
 
-    async def _store_owed(self) -> None:
+    async def _store_pending(self) -> None:
         while True:
-            await self._owes.wait()
-            await asyncio.sleep(RETRY_S)
+            await self._has_pending.wait()
+            await asyncio.sleep(self._retry_interval_s)
             try:
-                while self._owed:
-                    await self._write(self._owed[0])
-                    self._owed.popleft()
+                while self._pending:
+                    await self._write(self._pending[0])
+                    self._pending.popleft()
                     async with self._stored:
                         self._stored.notify_all()
             except sqlite3.Error:
                 continue
-            self._owes.clear()
-            log.info("the state store can be written again")
+            self._has_pending.clear()
+            log.info("state store writable again")
 
-    async def _forget_acknowledged(self) -> None:
-        """All that were acknowledged meanwhile in one transaction: each takes a sync of the disk."""
+    async def _delete_acknowledged(self) -> None:
+        """Delete all acknowledged events in one transaction, since each transaction takes a sync of the disk."""
         while True:
-            await self._may_forget.wait()
-            # A backend's next state must not wait for the sync of this. An event that is sent twice changes nothing.
-            await asyncio.sleep(FORGET_AFTER_S)
-            self._may_forget.clear()
+            await self._has_acknowledged.wait()
+            # The sync must not delay a backend's next state. An event that is sent twice has no effect.
+            await asyncio.sleep(DELETE_DELAY_S)
+            self._has_acknowledged.clear()
             event_ids, self._acknowledged = self._acknowledged, []
             try:
                 await self._store.ack_events(event_ids)
             except sqlite3.Error:
                 self._acknowledged += event_ids
-                self._may_forget.set()
-                await asyncio.sleep(RETRY_S)
+                self._has_acknowledged.set()
+                await asyncio.sleep(self._retry_interval_s)
 
-    async def _write(self, owed: _Owed) -> None:
-        await self._store.register_event(owed.backend_id, owed.state, owed.at, handle=owed.handle)
+    async def _write(self, event: _PendingEvent) -> None:
+        await self._store.register_event(event.backend_id, event.state, event.at, handle=event.handle)

@@ -1,7 +1,6 @@
-"""Keeps the keys of the drone's backends: renews leases, and ends backends whose lease runs out.
+"""Renew the leases of the drone's backends, and terminate backends whose lease expires.
 
-Decided by `plane.decisions.keys.lease`; here the clock is read, and what is due is done. `run` is owned by
-`plane.drone.server`.
+`plane.decisions.keys.lease` decides; this file reads the clock and does what is due. `plane.drone.server` owns `run`.
 """
 
 from __future__ import annotations
@@ -22,73 +21,77 @@ from plane.runtime.base import DeadlineEnforcer
 
 __all__ = ["LeaseRenewer"]
 
-# Timers of the event loop stand still while the machine is suspended, the drone's clock does not.
+# Timers of the event loop stop while the machine is suspended; the drone's clock does not.
 LONGEST_SLEEP_S = 1.0
-# While a renewal is waited for before a backend is started again.
-RENEWAL_POLL_S = 0.05
+RENEWAL_POLL_INTERVAL_S = 0.05
 
-EndBackend = Callable[[str, TerminationKind], None]
+TerminateBackend = Callable[[str, TerminationKind], None]
 SendRenewal = Callable[[RenewKey], None]
-Extended = Callable[[str, int], None]
+ExtendDeadline = Callable[[str, int], None]
 
 log = structlog.get_logger("plane.drone")
 
 
 class LeaseRenewer:
-    """The leases of one drone.
+    """The leases of one drone's backends.
 
     Args:
-        clock: the drone's.
-        end: begins the end of a backend, with reason `keyexpired`.
-        enforcer: kills a backend whose hard deadline passed, should this process not do it.
-        extended: called with a backend and its new hard deadline (CLOCK_BOOTTIME) at each renewal.
+        terminate: begins the termination of a backend, with the reason `keyexpired`.
+        enforcer: kills a backend past its hard deadline if this process fails to.
+        extend_deadline: called at each renewal with a backend id and its new hard deadline (CLOCK_BOOTTIME).
     """
 
-    def __init__(self, clock: DroneClock, end: EndBackend, enforcer: DeadlineEnforcer, extended: Extended) -> None:
+    def __init__(
+        self,
+        clock: DroneClock,
+        terminate: TerminateBackend,
+        enforcer: DeadlineEnforcer,
+        extend_deadline: ExtendDeadline,
+    ) -> None:
         self._clock = clock
-        self._end = end
+        self._terminate = terminate
         self._enforcer = enforcer
-        self._extended = extended
+        self._extend_deadline = extend_deadline
         self._send: SendRenewal | None = None
         self._leases: dict[str, KeyLease] = {}
-        # Renewed and not stored yet. A restart that comes before has earlier deadlines, which is safe.
+        # Renewed deadlines that are not stored yet. After a crash the store has earlier deadlines, which is safe.
         self._renewed: dict[str, KeyDeadlines] = {}
         self._changed = asyncio.Event()
 
-    def hold(self, backend_id: str, deadlines: KeyDeadlines) -> None:
-        """A backend has a key."""
+    def add(self, backend_id: str, deadlines: KeyDeadlines) -> None:
+        """Begin to renew the lease of a backend."""
         self._leases[backend_id] = KeyLease(deadlines)
         self.enforce(backend_id, deadlines)
         self._changed.set()
 
     def enforce(self, backend_id: str, deadlines: KeyDeadlines) -> None:
-        """Have a backend's deadlines enforced, from before its start on."""
+        """Have a backend's deadlines enforced by the watchdog. Called before its start, too."""
         soft, hard = deadlines.soft_terminate_at, deadlines.hard_terminate_at
-        self._enforcer.hold(backend_id, self._clock.since_boot_ns(soft), self._clock.since_boot_ns(hard))
+        self._enforcer.enforce(backend_id, self._clock.since_boot_ns(soft), self._clock.since_boot_ns(hard))
 
-    async def enforced(self) -> None:
+    async def wait_enforced(self) -> None:
         """Return once all deadlines are enforced.
 
         Raises:
-            DeadlinesNotEnforced: nobody confirms that.
+            DeadlinesNotEnforced: the watchdog does not confirm it.
         """
-        await self._enforcer.confirmed()
+        await self._enforcer.wait_confirmed()
 
     def hard_deadline_ns(self, backend_id: str) -> int | None:
-        """Return the hard deadline of the backend's key, in nanoseconds of CLOCK_BOOTTIME; None: it has none."""
+        """Return the hard deadline of a lease, in nanoseconds of CLOCK_BOOTTIME; None: the backend has no lease."""
         lease = self._leases.get(backend_id)
         return None if lease is None else self._clock.since_boot_ns(lease.deadlines.hard_terminate_at)
 
-    def release(self, backend_id: str) -> None:
-        """The backend is terminated."""
+    def remove(self, backend_id: str) -> None:
+        """Remove the lease of a terminated backend."""
         self._leases.pop(backend_id, None)
         self._renewed.pop(backend_id, None)
         self._enforcer.release(backend_id)
 
-    async def until_renewed(self, backend_id: str) -> bool:
-        """Ask for the key's renewal now; returns whether it was renewed before the soft deadline.
+    async def wait_renewed(self, backend_id: str) -> bool:
+        """Renew a lease now. Return whether that succeeded before the soft deadline.
 
-        A drone that restored an old copy of its store would otherwise start what another drone runs by now.
+        A drone that restored an old copy of its store must not start a backend whose key another drone holds by now.
         """
         lease = self._leases[backend_id]
         former = lease.deadlines
@@ -97,48 +100,48 @@ class LeaseRenewer:
         while lease.deadlines.hard_terminate_at == former.hard_terminate_at:
             if lease.is_refused or self._clock.now() >= former.soft_terminate_at:
                 return False
-            await asyncio.sleep(RENEWAL_POLL_S)
+            await asyncio.sleep(RENEWAL_POLL_INTERVAL_S)
         return True
 
     def take_renewed(self) -> dict[str, KeyDeadlines]:
-        """The deadlines that are new since the last call, to be stored."""
+        """Return the deadlines that were renewed since the last call, to be stored."""
         renewed, self._renewed = self._renewed, {}
         return renewed
 
-    def connected(self, send: SendRenewal) -> None:
-        """Renewals go there from now on; what is due is asked for again.
+    def on_connected(self, send: SendRenewal) -> None:
+        """Send renewals by ``send`` from now on, and send those that are due again.
 
-        ``send`` must not wait: a controller that takes nothing must not keep a deadline waiting.
+        ``send`` must not block: a controller that receives nothing must not delay a deadline.
         """
         self._send = send
         for lease in self._leases.values():
             lease.connected()
         self._changed.set()
 
-    def disconnected(self) -> None:
-        """Renewals cannot be sent; deadlines go on."""
+    def on_disconnected(self) -> None:
+        """Stop sending renewals. Deadlines still apply."""
         self._send = None
 
-    def answered(self, response: RenewKeyResponse) -> None:
-        """The controller has answered a renewal."""
+    def on_response(self, response: RenewKeyResponse) -> None:
+        """Handle a controller's response to a renewal."""
         lease = self._leases.get(response.backend)
         if lease is None:
             return
         if response.deadlines is None:
-            log.warning("key not renewed; the backend will be ended", backend=response.backend)
+            log.warning("key renewal refused; backend will be terminated", backend=response.backend)
             lease.refused()
         elif reason := foreign_lease_reason(response.deadlines, self._clock.began, self._clock.now()):
-            log.error("key's renewal ignored", backend=response.backend, reason=reason)
+            log.error("key renewal ignored", backend=response.backend, reason=reason)
             lease.refused()
         else:
             lease.renewed(response.deadlines)
             self._renewed[response.backend] = response.deadlines
             self.enforce(response.backend, response.deadlines)
-            self._extended(response.backend, self._clock.since_boot_ns(response.deadlines.hard_terminate_at))
+            self._extend_deadline(response.backend, self._clock.since_boot_ns(response.deadlines.hard_terminate_at))
         self._changed.set()
 
     async def run(self) -> None:
-        """Do what is due, when it is due; until cancelled."""
+        """Renew and terminate when due, until cancelled."""
         while True:
             now = self._clock.now()
             for backend_id, lease in list(self._leases.items()):
@@ -162,8 +165,8 @@ class LeaseRenewer:
                 if self._send is not None:
                     self._send(RenewKey(backend=backend_id, local_time=now))
             case LeaseAction.TERMINATE_SOFT:
-                log.warning("key's lease is running out; backend is asked to stop", backend=backend_id)
-                self._end(backend_id, TerminationKind.SOFT)
+                log.warning("lease about to expire; stopping backend", backend=backend_id)
+                self._terminate(backend_id, TerminationKind.SOFT)
             case LeaseAction.TERMINATE_HARD:
-                log.warning("key's lease is over; backend is killed", backend=backend_id)
-                self._end(backend_id, TerminationKind.HARD)
+                log.warning("lease expired; killing backend", backend=backend_id)
+                self._terminate(backend_id, TerminationKind.HARD)

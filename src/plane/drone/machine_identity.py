@@ -1,6 +1,6 @@
-"""Reads which machine and which state store this drone has, and keeps its random ids in the store.
+"""Read the identity of this drone's machine and state store, and store the drone's random ids.
 
-What makes a drone the same again is decided in `plane.decisions.drones.identity`.
+`plane.decisions.drones.identity` decides whether a drone is the same as before.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from plane.protocol.handshake import DroneIdentity
 
 __all__ = ["drone_identity"]
 
-# Where systemd and D-Bus keep it; see machine-id(5).
+# The files of systemd and D-Bus; see machine-id(5).
 MACHINE_IDS = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"))
 RANDOM_BYTES = 16
 
@@ -26,9 +26,10 @@ log = structlog.get_logger("plane.drone")
 
 
 async def drone_identity(store: StateStore, db: Path | None, *, clock_continues: bool) -> tuple[DroneIdentity, bool]:
-    """Return the identity of the drone whose state store is ``store``, at the path ``db``.
+    """Return the identity of a drone, and whether another instance used its state store before.
 
-    And whether it is another instance than the one that used the store before.
+    Args:
+        db: path of ``store``; None: in memory.
     """
     stored = await store.facts()
     facts = identity_facts(
@@ -40,8 +41,8 @@ async def drone_identity(store: StateStore, db: Path | None, *, clock_continues:
     try:
         await store.store_facts(facts)
     except sqlite3.Error as error:
-        # Backends must be adopted also on a full disk. The next start is another instance then.
-        log.warning("the drone's identity is not stored", error=str(error))
+        # Backends must be adopted on a full disk too. The next start will be another instance.
+        log.warning("drone identity not persisted", error=str(error))
     identity = DroneIdentity(facts["instance"], facts["clock"], facts["boot_id"], facts["machine_id"])
     return identity, stored.get("instance", identity.instance) != identity.instance
 

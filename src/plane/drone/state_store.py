@@ -1,9 +1,9 @@
-"""What a drone remembers: the states of its backends, the events that no controller has acknowledged, and what it
-needs to find its backends again after a restart.
+"""The drone's persistent state: the states of its backends, unacknowledged events, and what adoption needs.
 
-SQLite, in a file or in memory, on one thread of its own; one transaction per operation, on disk before it
-returns. Tables and rules: page 4, "State store"; ``backend_run``, ``drone_clock`` and ``drone_name`` are additions of
-ours, which an original drone does not look at (docs/decisions/0004-readoption.md).
+SQLite, in a file or in memory, on one thread of its own. Each operation is one transaction, which is on disk before the
+operation returns. The tables ``backend`` and ``event`` are those of the original drone
+(`docs/reference/protocol/drone`). It ignores the other tables, which this implementation adds
+(docs/decisions/0004-readoption.md).
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from plane.protocol.times import DroneTime
 __all__ = ["Listener", "StateStore", "StoredRun", "UnknownBackend", "open_state_store"]
 
 Listener = Callable[[BackendEvent], None]
-# How long a drone that is being upgraded may take to stop.
-LOCK_LIMIT_S = 10.0
-LOCK_RETRY_S = 0.05
+# How long the former process of an upgraded drone may take to stop.
+LOCK_TIMEOUT_S = 10.0
+LOCK_POLL_INTERVAL_S = 0.05
 T = TypeVar("T")
 
 _SCHEMA = """
@@ -80,15 +80,15 @@ SELECT backend.id, state, spawn_order, deadlines, handle
 FROM backend LEFT JOIN backend_run ON backend_run.id = backend.id
 WHERE json_extract(state, '$.status') <> ? ORDER BY backend.rowid
 """
-# What ended before there was a table of runs is as old as the first look at it.
-_NOTE_ENDED = """
+# A backend that ended before the table backend_run existed counts as ended when it is first seen.
+_MARK_ENDED = """
 INSERT INTO backend_run (id, ended_at) SELECT id, ? FROM backend
 WHERE json_extract(state, '$.status') = ? AND id NOT IN (SELECT id FROM backend_run)
 """
-_FORGET_RUNS = """
+_DELETE_RUNS = """
 DELETE FROM backend_run WHERE ended_at <= ? AND id NOT IN (SELECT backend_id FROM event) RETURNING id
 """
-_FORGET_BACKEND = (
+_DELETE_BACKEND = (
     "DELETE FROM event WHERE backend_id = ?",
     "DELETE FROM backend_run WHERE id = ?",
     "DELETE FROM backend WHERE id = ?",
@@ -106,8 +106,9 @@ SELECT max(at) FROM (
 class StoredRun:
     """A backend that had not ended when the store was closed.
 
-    ``order`` has the latest deadlines that were stored; None if an earlier version, or an original, left the file.
-    ``handle`` is what the runtime needs to find it again.
+    Attributes:
+        order: has the latest stored deadlines; None if an earlier version, or an original drone, wrote the file.
+        handle: what the runtime needs to find the backend again.
     """
 
     state: BackendState
@@ -116,15 +117,19 @@ class StoredRun:
 
 
 class UnknownBackend(PlaneError):
-    """The store has no state for ``backend_id``."""
+    """The state store has no state of the backend ``backend_id``."""
 
     def __init__(self, backend_id: str) -> None:
-        super().__init__(f"the state store knows no backend {backend_id!r}")
+        super().__init__(f"the state store has no backend {backend_id!r}")
         self.backend_id = backend_id
 
 
 class StateStore:
-    """Each operation returns once it is durable; the listener hears events in the order of their ids."""
+    """The state of one drone. Each operation returns once it is durable.
+
+    The listener receives events in the order of their ids, in the event loop's thread. Methods of SQL run in the
+    store's thread.
+    """
 
     def __init__(self, connection: sqlite3.Connection, thread: ThreadPoolExecutor) -> None:
         self._connection = connection
@@ -139,13 +144,14 @@ class StateStore:
         *,
         handle: Any = None,
     ) -> int:
-        """Store the backend's state and an event that tells of it; returns the event's id.
+        """Store a backend's state and the event that reports it. Return the event's id.
 
-        ``handle``, where given, is stored along with it; it is forgotten at the end, as its order is.
+        Args:
+            handle: stored with the state if given. It is deleted when the backend ends, like its order.
         """
         event = await self._run(
             partial(self._register, backend_id, state, timestamp, handle),
-            # Told even if the caller is cancelled meanwhile: what is stored is told.
+            # Sent even if the caller is cancelled meanwhile: each stored event is sent.
             lambda event: self._listener(event) if self._listener else None,
         )
         return event.event_id
@@ -153,20 +159,20 @@ class StateStore:
     async def begin_backend(
         self, backend_id: str, states: Sequence[BackendState], timestamp: DroneTime, order: SpawnOrder
     ) -> None:
-        """Store a new backend that has gone through ``states``, and an event for each, with one sync of the disk."""
+        """Store a new backend that has entered ``states``, and an event for each, with one sync of the disk."""
 
-        def tell(events: list[BackendEvent]) -> None:
+        def notify(events: list[BackendEvent]) -> None:
             for event in events:
                 if self._listener:
                     self._listener(event)
 
-        await self._run(partial(self._begin, backend_id, states, timestamp, order), tell)
+        await self._run(partial(self._begin, backend_id, states, timestamp, order), notify)
 
     async def backend_state(self, backend_id: str) -> BackendState:
-        """The current state.
+        """Return the current state of a backend.
 
         Raises:
-            UnknownBackend
+            UnknownBackend: there is none.
         """
         rows = await self._run(partial(self._rows, "SELECT state FROM backend WHERE id = ?", backend_id))
         if not rows:
@@ -174,7 +180,7 @@ class StateStore:
         return state_from_json(rows[0][0])
 
     async def register_listener(self, listener: Listener) -> None:
-        """Tell ``listener`` every event not yet acknowledged, in order, and then each new one.
+        """Call ``listener`` with each unacknowledged event, in order, then with each new one.
 
         It replaces the former listener.
         """
@@ -187,68 +193,71 @@ class StateStore:
         await self._run(self._unacknowledged, replay)
 
     def remove_listener(self, listener: Listener) -> None:
-        """Stop telling ``listener``, unless another one has replaced it."""
+        """Remove ``listener``, unless another one has replaced it."""
         if self._listener is listener:
             self._listener = None
 
     async def ack_events(self, event_ids: Sequence[int]) -> None:
-        """Forget the events; they are never told again."""
-        await self._run(partial(self._forget_events, list(event_ids)))
+        """Delete acknowledged events, which are never sent again."""
+        await self._run(partial(self._delete_events, list(event_ids)))
 
     async def has_unacknowledged(self) -> bool:
-        """Whether any event still waits for its acknowledgement."""
+        """Return whether any event is unacknowledged."""
         return bool(await self._run(partial(self._rows, "SELECT id FROM event LIMIT 1")))
 
     async def active_runs(self) -> dict[str, StoredRun]:
-        """All backends that are not terminated, with what is known of them."""
+        """Return all backends that are not terminated."""
         rows = await self._run(partial(self._rows, _ACTIVE_RUNS, str(BackendStatus.TERMINATED)))
         return {backend_id: _stored_run(*columns) for backend_id, *columns in rows}
 
     async def delete_active(self) -> int:
-        """Forget all backends that are not terminated, with their events; returns how many there were."""
-        return await self._run(self._forget_active)
+        """Delete all backends that are not terminated, with their events. Return their number."""
+        return await self._run(self._delete_active)
 
-    async def renewed(self, leases: Mapping[str, KeyDeadlines]) -> None:
-        """Remember the deadlines of these backends' keys."""
-        await self._run(partial(self._store_deadlines, dict(leases)))
+    async def store_deadlines(self, leases: Mapping[str, KeyDeadlines]) -> None:
+        """Store the deadlines of backends' leases."""
+        await self._run(partial(self._write_deadlines, dict(leases)))
 
-    async def delete_ended(self, now: DroneTime, kept_s: float) -> list[str]:
-        """Forget what ended ``kept_s`` ago and has been acknowledged; returns the backends' ids (A17)."""
-        return await self._run(partial(self._forget, now, now.plus_s(-kept_s)))
+    async def delete_ended(self, now: DroneTime, retention_s: float) -> list[str]:
+        """Delete backends that ended at least ``retention_s`` ago and have no events left. Return their ids."""
+        return await self._run(partial(self._delete_ended, now, now.plus_s(-retention_s)))
 
     async def clock_reading(self) -> ClockReading | None:
-        """What `store_clock` stored last."""
+        """Return what `store_clock` stored last; None if nothing."""
         rows = await self._run(partial(self._rows, "SELECT boot_id, offset_ns FROM drone_clock"))
         return ClockReading(str(rows[0][0]), int(rows[0][1])) if rows else None
 
     async def store_clock(self, reading: ClockReading) -> None:
-        """Remember the drone's clock, in which the stored deadlines are."""
+        """Store the drone's clock, which the stored deadlines refer to."""
         await self._run(partial(self._replace, "drone_clock", reading.boot_id, reading.offset_ns))
 
     async def facts(self) -> dict[str, str]:
-        """What `store_facts` stored, by name."""
+        """Return what `store_facts` stored, by name."""
         return dict(await self._run(partial(self._rows, "SELECT name, value FROM drone_fact")))
 
     async def store_facts(self, facts: Mapping[str, str]) -> None:
-        """Remember facts about the drone; those with other names stay as they are."""
-        await self._run(partial(self._store_facts, dict(facts)))
+        """Store facts about the drone. Facts with other names are kept."""
+        await self._run(partial(self._write_facts, dict(facts)))
 
     async def last_time(self) -> DroneTime | None:
-        """The latest time of the drone's clock at which anything was stored."""
+        """Return the latest time of the drone's clock at which anything was stored; None if nothing was."""
         rows = await self._run(partial(self._rows, _LAST_TIME))
         return None if rows[0][0] is None else DroneTime(int(rows[0][0]))
 
     async def drone_name(self) -> NodeName | None:
-        """What `store_drone_name` stored last."""
+        """Return what `store_drone_name` stored last; None if nothing."""
         rows = await self._run(partial(self._rows, "SELECT name FROM drone_name"))
         return NodeName(rows[0][0]) if rows else None
 
     async def store_drone_name(self, name: NodeName) -> None:
-        """Remember under which name controllers know this drone."""
+        """Store the name under which controllers know this drone."""
         await self._run(partial(self._replace, "drone_name", name))
 
     async def _run(self, work: Callable[[], T], then: Callable[[T], None] | None = None) -> T:
-        """Do ``work`` on the store's thread, then ``then`` with its result here, both even if the caller goes."""
+        """Run ``work`` in the store's thread, then ``then`` with its result in the event loop's thread.
+
+        Both run even if the caller is cancelled.
+        """
         future = asyncio.get_running_loop().run_in_executor(self._thread, work)
         if then is not None:
             future.add_done_callback(
@@ -273,7 +282,7 @@ class StateStore:
                 known = (codec.encode(handle).decode(), backend_id)
                 connection.execute("UPDATE backend_run SET handle = ? WHERE id = ?", known)
             if isinstance(state, Terminated):
-                # The order's environment may hold secrets.
+                # The environment in the order may contain secrets.
                 connection.execute(
                     "INSERT INTO backend_run (id, ended_at) VALUES (?, ?) ON CONFLICT (id) DO UPDATE "
                     "SET spawn_order = NULL, handle = NULL, deadlines = NULL, ended_at = excluded.ended_at",
@@ -287,51 +296,51 @@ class StateStore:
         assert event_id is not None
         return BackendEvent(event_id, backend_id, state, timestamp)
 
-    def _store_deadlines(self, leases: dict[str, KeyDeadlines]) -> None:
+    def _write_deadlines(self, leases: dict[str, KeyDeadlines]) -> None:
         rows = [(codec.encode(deadlines).decode(), backend_id) for backend_id, deadlines in leases.items()]
         with self._connection as connection:
             connection.execute("BEGIN IMMEDIATE")
             connection.executemany("UPDATE backend_run SET deadlines = ? WHERE id = ? AND ended_at IS NULL", rows)
 
-    def _store_facts(self, facts: dict[str, str]) -> None:
+    def _write_facts(self, facts: dict[str, str]) -> None:
         with self._connection as connection:
             connection.execute("BEGIN IMMEDIATE")
             connection.executemany("INSERT OR REPLACE INTO drone_fact VALUES (?, ?)", facts.items())
 
     def _replace(self, table: str, *row: object) -> None:
-        """Make this the only row of one of our own tables."""
+        """Make this the only row of a table that this implementation adds."""
         with self._connection as connection:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute(f"DELETE FROM {table}")  # noqa: S608 - a name from this file
             connection.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608
 
-    def _forget(self, now: DroneTime, before: DroneTime) -> list[str]:
+    def _delete_ended(self, now: DroneTime, before: DroneTime) -> list[str]:
         with self._connection as connection:
             connection.execute("BEGIN IMMEDIATE")
-            connection.execute(_NOTE_ENDED, (now.ms, str(BackendStatus.TERMINATED)))
-            forgotten = [row[0] for row in connection.execute(_FORGET_RUNS, (before.ms,)).fetchall()]
-            connection.executemany("DELETE FROM backend WHERE id = ?", [(backend_id,) for backend_id in forgotten])
-        return forgotten
+            connection.execute(_MARK_ENDED, (now.ms, str(BackendStatus.TERMINATED)))
+            deleted = [row[0] for row in connection.execute(_DELETE_RUNS, (before.ms,)).fetchall()]
+            connection.executemany("DELETE FROM backend WHERE id = ?", [(backend_id,) for backend_id in deleted])
+        return deleted
 
-    def _forget_active(self) -> int:
+    def _delete_active(self) -> int:
         with self._connection as connection:
             connection.execute("BEGIN IMMEDIATE")
             rows = connection.execute(_ACTIVE_RUNS, (str(BackendStatus.TERMINATED),)).fetchall()
             active = [(row[0],) for row in rows]
-            for statement in _FORGET_BACKEND:
+            for statement in _DELETE_BACKEND:
                 connection.executemany(statement, active)
         return len(active)
 
     def _rows(self, statement: str, *args: object) -> list[tuple[Any, ...]]:
         return self._connection.execute(statement, args).fetchall()
 
-    def _forget_events(self, event_ids: list[int]) -> None:
+    def _delete_events(self, event_ids: list[int]) -> None:
         with self._connection as connection:
             connection.execute("BEGIN IMMEDIATE")
             connection.executemany("DELETE FROM event WHERE id = ?", [(event_id,) for event_id in event_ids])
 
     def _unacknowledged(self) -> list[BackendEvent]:
-        # By id, not by time: a clock may step back (A18).
+        # By id, not by time: the clock of an original drone may step back.
         rows = self._connection.execute("SELECT id, backend_id, event, timestamp FROM event ORDER BY id")
         return [
             BackendEvent(event_id, backend_id, state_from_json(state), DroneTime(timestamp))
@@ -348,13 +357,14 @@ def _stored_run(state: str, order: str | None, deadlines: str | None, handle: st
 
 
 @asynccontextmanager
-async def open_state_store(path: Path | None, wait_s: float = LOCK_LIMIT_S) -> AsyncIterator[StateStore]:
-    """The store at ``path`` (made with mode 0600 if it is not there), or one in memory for None.
+async def open_state_store(path: Path | None, wait_s: float = LOCK_TIMEOUT_S) -> AsyncIterator[StateStore]:
+    """Open the store at ``path``, which is created with mode 0600 if it is missing. None: in memory.
 
-    A drone that is being stopped may have it for ``wait_s`` more.
+    Args:
+        wait_s: how long to wait for another drone that is stopping and still has the store.
 
     Raises:
-        ConfigurationError: the file cannot be used.
+        ConfigurationError: the file cannot be used, or another drone uses it.
     """
     if path is None:
         async with _opened(path) as store:
@@ -373,7 +383,7 @@ async def open_state_store(path: Path | None, wait_s: float = LOCK_LIMIT_S) -> A
 
 
 async def _lock(descriptor: int, path: Path, wait_s: float) -> None:
-    """Two drones that take over the same backends would end each other's."""
+    """Lock the store: two drones that adopt the same backends would terminate each other's."""
     end = time.monotonic() + wait_s
     while True:
         try:
@@ -383,7 +393,7 @@ async def _lock(descriptor: int, path: Path, wait_s: float) -> None:
                 raise ConfigurationError(
                     f"--db: the state store {path} is in use by another drone; stop that one, or give each its own"
                 ) from None
-            await asyncio.sleep(LOCK_RETRY_S)
+            await asyncio.sleep(LOCK_POLL_INTERVAL_S)
         else:
             return
 
@@ -405,12 +415,12 @@ async def _opened(path: Path | None) -> AsyncIterator[StateStore]:
 def _open(path: Path | None) -> sqlite3.Connection:
     if path is not None:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    # Transactions are begun by hand.
+    # isolation_level None: transactions are begun explicitly.
     connection = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
-    # Orders hold secrets: what is forgotten is overwritten.
+    # Orders contain secrets, so deleted content is overwritten.
     connection.execute("PRAGMA secure_delete = ON")
     connection.executescript(_SCHEMA)
     return connection

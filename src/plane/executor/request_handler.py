@@ -1,6 +1,7 @@
-"""The other side of ``--executor-socket``: answers a drone's requests with a runtime of this process.
+"""Handle the requests of a drone with a runtime of this process: the executor's side of ``--executor-socket``.
 
-`plane.cli.executor` runs it. A request that comes again, since its answer was lost, does nothing twice.
+A drone repeats a request whose response was lost; a repeated request has no further effect. Messages:
+`docs/reference/protocol/external-executor`.
 """
 
 from __future__ import annotations
@@ -32,43 +33,48 @@ from plane.protocol.executor_messages import (
 )
 from plane.protocol.names import Prefix, check_name, container_name
 from plane.protocol.spawn import DockerExecutable
-from plane.runtime.base import BackendFailed, DeadlineEnforcer, Runtime, StartupTimedOut
+from plane.runtime.base import BackendFailed, DeadlineEnforcer, Runtime, SpawnRequest, StartupTimedOut
+from plane.runtime.process.runtime import ProcessRuntime
 
 __all__ = ["RequestHandler"]
 
 
-# How long a start waits for the end of a former executor's backends.
+# How long a start waits for the removal of the former executor's backends.
 ORPHANS_TIMEOUT_S = 30.0
-# A deadline that never comes.
+# A deadline that never passes.
 NEVER_NS = 2**62
-# A drone asks a backend to stop so long before its hard deadline.
-ASKED_BEFORE_NS = round((timing.KEY_HARD_TERMINATE_AFTER_S - timing.KEY_SOFT_TERMINATE_AFTER_S) * 1e9)
+# How long the soft deadline is before the hard one.
+SOFT_MARGIN_NS = round((timing.KEY_HARD_TERMINATE_AFTER_S - timing.KEY_SOFT_TERMINATE_AFTER_S) * 1e9)
 
 log = structlog.get_logger("plane.executor")
 
 
 class RequestHandler:
-    """Answers requests. ``runtime`` is set before the first one."""
+    """Handles requests.
 
-    runtime: Runtime
+    Args:
+        runtime: executes the backends.
+        enforcer: kills backends at their hard deadlines, and all backends if this process ends.
+    """
 
-    def __init__(self, enforcer: DeadlineEnforcer) -> None:
+    def __init__(self, runtime: Runtime, enforcer: DeadlineEnforcer) -> None:
+        self._runtime = runtime
         self._enforcer = enforcer
         self._spawns: dict[str, asyncio.Task[int]] = {}
-        self._orphans_ended = asyncio.Event()
+        self._orphans_removed = asyncio.Event()
 
     async def remove_orphans(self) -> None:
-        """End what a former executor of this socket left running; nothing is started before.
+        """Remove the backends that a former executor of this socket left running. No backend is started before.
 
         Raises:
-            BackendFailed: not known whether there is any.
+            BackendFailed: it is not known whether there are any; try again.
         """
-        if orphans := await self.runtime.remove_orphans(()):
-            log.warning("ended backends of this executor's former process", backends=orphans)
-        self._orphans_ended.set()
+        if orphans := await self._runtime.remove_orphans(()):
+            log.warning("orphaned backends terminated", backends=orphans)
+        self._orphans_removed.set()
 
-    async def answer(self, request: ExecutorRequest) -> ExecutorResponse:
-        """Do what is asked for, and say what came of it."""
+    async def handle(self, request: ExecutorRequest) -> ExecutorResponse:
+        """Execute a request and return the response."""
         match request.content:
             case DockerExecutable() as executable:
                 return ExecutorResponse(prepare_result=await self._prepare(executable))
@@ -76,7 +82,7 @@ class RequestHandler:
                 return ExecutorResponse(terminate_result=await self._terminate(backend_id, hard=hard))
             case (str() as backend_id, int() as hard_deadline_ns):
                 if backend_id in self._spawns:
-                    self._hold(backend_id, hard_deadline_ns)
+                    self._enforce(backend_id, hard_deadline_ns)
                 return ExecutorResponse(renew_result=UnitOutcome(ok=None))
             case (str() as backend_id, str() as address):
                 return ExecutorResponse(wait_for_backend_result=await self._wait(backend_id, address))
@@ -86,7 +92,7 @@ class RequestHandler:
 
     async def _prepare(self, executable: DockerExecutable) -> UnitOutcome:
         try:
-            await self.runtime.prepare(self._own_form(executable))
+            await self._runtime.prepare(self._to_runtime(executable))
         except BackendFailed as error:
             return UnitOutcome(err=str(error))
         return UnitOutcome(ok=None)
@@ -95,13 +101,14 @@ class RequestHandler:
         self, backend_id: str, executable: DockerExecutable, key: LeasedKey | None, static_token: str | None
     ) -> SpawnOutcome:
         try:
-            # It names folders and control groups.
+            # Folders and control groups have this name.
             check_name(backend_id, Prefix.BACKEND)
         except InvalidName as error:
             return SpawnOutcome(err=f"backend: {error}")
         spawn = self._spawns.get(backend_id)
         if spawn is None:
-            # A task of its own, which goes on if the drone goes: it then asks again, or has it ended.
+            # A task of its own, which continues if the drone disconnects: the drone repeats the request, or terminates
+            # the backend.
             spawn = asyncio.create_task(self._start(backend_id, executable, key, static_token))
             self._spawns[backend_id] = spawn
         try:
@@ -118,57 +125,62 @@ class RequestHandler:
     ) -> int:
         try:
             async with asyncio.timeout(ORPHANS_TIMEOUT_S):
-                await self._orphans_ended.wait()
+                await self._orphans_removed.wait()
         except TimeoutError:
-            raise BackendFailed("the executor is still ending what its former process left; try again") from None
+            raise BackendFailed(
+                "the executor is still removing the backends of its former process; try again"
+            ) from None
         hard_ns = _hard_deadline_ns(key)
-        # Without a deadline, of an original drone, it ends with this executor at the latest.
-        self._hold(backend_id, NEVER_NS if hard_ns is None else hard_ns)
-        await self._enforcer.confirmed()
-        return await self.runtime.spawn(backend_id, self._own_form(executable), key, static_token, hard_ns)
+        # An original drone sends no deadline. Its backends end with this executor at the latest.
+        self._enforce(backend_id, NEVER_NS if hard_ns is None else hard_ns)
+        await self._enforcer.wait_confirmed()
+        request = SpawnRequest(backend_id, self._to_runtime(executable), key, static_token, hard_ns)
+        return await self._runtime.spawn(request)
 
-    def _hold(self, backend_id: str, hard_ns: int) -> None:
-        self._enforcer.hold(backend_id, hard_ns - ASKED_BEFORE_NS, hard_ns)
+    def _enforce(self, backend_id: str, hard_ns: int) -> None:
+        self._enforcer.enforce(backend_id, hard_ns - SOFT_MARGIN_NS, hard_ns)
 
     async def _terminate(self, backend_id: str, *, hard: bool) -> TerminateOutcome:
         if spawn := self._spawns.get(backend_id):
             await asyncio.wait([spawn])
         try:
-            if await self.runtime.terminate(backend_id, hard=hard):
+            if await self._runtime.terminate(backend_id, hard=hard):
                 return TerminateOutcome(ok=True)
-            # One that this process did not start.
-            await self.runtime.remove_orphan(backend_id)
+            # This process did not start it.
+            await self._runtime.remove_orphan(backend_id)
         except BackendFailed as error:
             return TerminateOutcome(err=str(error))
         return TerminateOutcome(ok=False)
 
     async def _wait(self, backend_id: str, address: str) -> WaitOutcome:
         try:
-            await self.runtime.wait_for_backend(backend_id, *parse_socket_address(address))
+            await self._runtime.wait_for_backend(backend_id, *parse_socket_address(address))
         except StartupTimedOut:
             return WaitOutcome(err="StartupTimeout")
         except (PlaneError, ValueError) as error:
             return WaitOutcome(err=OtherFailure(other=str(error)))
         return WaitOutcome(ok=None)
 
-    def ended(self, backend_id: str, exit_code: int | None, message: str | None) -> ExecutorResponse:
-        """What to tell the drone of an exit; ``message`` has no place in the protocol."""
+    def exit_event(self, backend_id: str, exit_code: int | None, message: str | None) -> ExecutorResponse:
+        """Handle an exit and return the event for the drone. The protocol does not transfer ``message``."""
         self._spawns.pop(backend_id, None)
         self._enforcer.release(backend_id)
         return ExecutorResponse(terminate_event=TerminateEvent(backend_id, exit_code))
 
-    def measured(self, metrics: BackendMetrics) -> ExecutorResponse:
-        """What to tell the drone of a backend's use."""
+    def metrics_event(self, metrics: BackendMetrics) -> ExecutorResponse:
+        """Return the event for the drone with a backend's metrics."""
         return ExecutorResponse(metrics_message=metrics)
 
-    def _own_form(self, executable: DockerExecutable) -> Any:
-        """As the runtime wants it. Where that runs processes, the "image" is a command line."""
-        if self.runtime.name != "process":
+    def _to_runtime(self, executable: DockerExecutable) -> Any:
+        """Convert an executable for the runtime. For the process runtime, the "image" is a command line."""
+        if self._runtime.name != ProcessRuntime.name:
             return codec.to_builtins(executable)
         try:
             command = shlex.split(executable.image)
         except ValueError as error:
-            raise BackendFailed(f"executable.image: this executor takes it as a command line: {error}") from None
+            raise BackendFailed(
+                f"executable.image: not a valid command line for the process runtime: {error}"
+            ) from None
         return {
             "command": command,
             "env": executable.env,
@@ -178,5 +190,5 @@ class RequestHandler:
 
 
 def _hard_deadline_ns(key: LeasedKey | None) -> int | None:
-    """None: the drone is an original, and sent none."""
+    """Return the hard deadline (CLOCK_BOOTTIME) that the drone sent; None from an original drone, which sends none."""
     return None if key is None or key.hard_deadline_ns is UNSET else key.hard_deadline_ns

@@ -1,4 +1,4 @@
-"""Starts and stops an external executor: a runtime behind a Unix socket, for a drone with ``--executor-socket``."""
+"""Start and stop an external executor: a runtime behind a Unix socket, for a drone with ``--executor-socket``."""
 
 from __future__ import annotations
 
@@ -20,41 +20,41 @@ from plane.transport.json_lines import LineServer, serve_lines
 
 __all__ = ["ExecutorServer", "start_executor"]
 
-# Its containers are labelled as those of a drone of this name; the cluster in the label is the socket's path.
-EXECUTOR = "executor"
-ORPHANS_RETRY_S = 1.0
+# The drone label of its containers; the cluster label is the path of the socket.
+OWNER_NAME = "executor"
+ORPHANS_RETRY_INTERVAL_S = 1.0
 
 log = structlog.get_logger("plane.executor")
 
 
 class ExecutorServer:
-    """An executor that runs."""
+    """A running executor."""
 
     def __init__(self, tasks: list[asyncio.Task[None]]) -> None:
         self._tasks = tasks
 
     async def wait(self) -> None:
-        """Never returns; raises when a part died."""
+        """Wait until a part of the executor fails, and raise its error. Never returns normally."""
         await until_one_ends(self._tasks)
 
 
 @asynccontextmanager
 async def start_executor(settings: ExecutorSettings) -> AsyncIterator[ExecutorServer]:
-    """An executor that listens while the block runs; at its end its backends are ended.
+    """Run an executor for the duration of the block. Afterwards its backends are killed.
 
     Raises:
-        ConfigurationError: the socket or the runtime cannot be used; says why.
+        ConfigurationError: the socket or the runtime cannot be used; the message says why.
     """
     watchdog = WatchdogSupervisor(ends_with_drone=True, output_limit_bytes=settings.log_limit_bytes)
-    executor = RequestHandler(watchdog)
-    lines = LineServer(executor.answer)
+    runtime = await create_runtime(settings, Owner(OWNER_NAME, str(settings.socket.resolve())))
+    handler = RequestHandler(runtime, watchdog)
+    lines = LineServer(handler.handle)
     listener = RuntimeListener(
-        lambda *exited: lines.send_event(executor.ended(*exited)),
-        lambda metrics: lines.send_event(executor.measured(metrics)),
+        lambda *exited: lines.send_event(handler.exit_event(*exited)),
+        lambda metrics: lines.send_event(handler.metrics_event(metrics)),
         watchdog.locate,
     )
-    owner = Owner(EXECUTOR, str(settings.socket.resolve()))
-    runtime = executor.runtime = await create_runtime(settings, owner, listener)
+    await runtime.start(listener)
     try:
         try:
             server = await serve_lines(settings.socket, lines)
@@ -64,9 +64,9 @@ async def start_executor(settings: ExecutorSettings) -> AsyncIterator[ExecutorSe
             asyncio.create_task(runtime.run(), name="runtime"),
             asyncio.create_task(server.serve_forever(), name="socket"),
             asyncio.create_task(watchdog.run(), name="watchdog"),
-            asyncio.create_task(_end_orphans(executor), name="orphans"),
+            asyncio.create_task(_remove_orphans(handler), name="orphans"),
         ]
-        log.info("executor listens", path=str(settings.socket), runtime=runtime.name)
+        log.info("executor listening", path=str(settings.socket), runtime=runtime.name)
         try:
             yield ExecutorServer(tasks)
         finally:
@@ -76,13 +76,16 @@ async def start_executor(settings: ExecutorSettings) -> AsyncIterator[ExecutorSe
         await runtime.close(leave_running=False)
 
 
-async def _end_orphans(executor: RequestHandler) -> None:
-    """End what a former executor of the socket left, however often that takes; only now, since the socket is ours."""
+async def _remove_orphans(handler: RequestHandler) -> None:
+    """Remove the backends of the former executor of this socket, retrying until that is certain.
+
+    Called once the socket is bound: before that, the former executor may still run.
+    """
     while True:
         try:
-            await executor.remove_orphans()
+            await handler.remove_orphans()
             break
         except BackendFailed as error:
-            log.warning("cannot look for a former executor's backends; trying again", error=str(error))
-        await asyncio.sleep(ORPHANS_RETRY_S)
+            log.warning("orphaned backends not listed; retrying", error=str(error))
+        await asyncio.sleep(ORPHANS_RETRY_INTERVAL_S)
     await asyncio.Event().wait()

@@ -150,13 +150,13 @@ class _ControllerConnection:
 def _service(settings: ProxySettings, link: ControllerLink) -> ProxyService:
     """Return the service of the only process that serves."""
 
-    async def ask(token: str) -> None:
+    async def request_route(token: str) -> None:
         await link.send(MessageFromProxy(route_info_request=RouteInfoRequest(token)))
 
     async def keep_alive(backend_id: str) -> None:
         await link.send(MessageFromProxy(keep_alive=backend_id))
 
-    return ProxyService(settings, ask, keep_alive)
+    return ProxyService(settings, request_route, keep_alive)
 
 
 def _bind(settings: ProxySettings) -> EntryPoints:

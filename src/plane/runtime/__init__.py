@@ -1,1 +1,1 @@
-"""What runs backends: one interface, in `base`, and behind it processes, Docker, and a fake for tests."""
+"""Runtimes execute backends: `base` is the interface of processes, Docker, a remote executor and a fake for tests."""

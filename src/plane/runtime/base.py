@@ -1,4 +1,9 @@
-"""The interface between a drone and what runs its backends (page 4, "Runtimes")."""
+"""The interface between a drone and the runtime that executes its backends.
+
+`plane.runtime.docker`, `plane.runtime.process`, `plane.runtime.remote` and `plane.runtime.memory` implement it;
+`plane.drone` and `plane.executor` use it. The session environment and the runtimes' rules:
+`docs/reference/protocol/drone`.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +24,12 @@ __all__ = [
     "BackendFailed",
     "DeadlineEnforcer",
     "DeadlinesNotEnforced",
-    "ExitListener",
-    "LocationListener",
-    "MetricsListener",
+    "ExitCallback",
+    "LocationCallback",
+    "MetricsCallback",
     "Runtime",
     "RuntimeListener",
+    "SpawnRequest",
     "StartupTimedOut",
     "check_deadline",
     "check_variable_names",
@@ -33,31 +39,54 @@ __all__ = [
 
 T = TypeVar("T")
 
-ExitListener = Callable[[str, int | None, str | None], None]
-"""Told of each exit: backend id, exit code (None if unknown; 128 + n for signal n), what to tell people."""
+ExitCallback = Callable[[str, int | None, str | None], None]
+"""Called with the backend id, the exit code (None if unknown; 128 + n for signal n) and a message for people."""
 
-MetricsListener = Callable[[BackendMetrics], None]
-"""Told what a running backend uses, every `plane.timing.METRICS_INTERVAL_S`."""
+MetricsCallback = Callable[[BackendMetrics], None]
+"""Called with the resource usage of a running backend, every `plane.timing.METRICS_INTERVAL_S`."""
 
-
-LocationListener = Callable[[str, KillTarget], None]
+LocationCallback = Callable[[str, KillTarget], None]
 """Called with a backend id and where its processes are: just before its start, and again once they are known."""
 
 
 @dataclass(frozen=True, slots=True)
 class RuntimeListener:
-    """Who is told what a runtime sees."""
+    """The callbacks of a runtime. They are called from the event loop and must not block.
 
-    exited: ExitListener
-    measured: MetricsListener = lambda metrics: None
-    located: LocationListener = lambda backend_id, target: None
+    Attributes:
+        on_exit: called once for each spawned or adopted backend.
+    """
+
+    on_exit: ExitCallback
+    on_metrics: MetricsCallback = lambda metrics: None
+    on_location: LocationCallback = lambda backend_id, target: None
+
+
+@dataclass(frozen=True, slots=True)
+class SpawnRequest:
+    """One backend to start.
+
+    Attributes:
+        executable: what `Runtime.prepare` returned, or the executable as the drone received it.
+        static_token: passed to the backend in its session environment.
+        hard_deadline_ns: the hard deadline of its lease, in nanoseconds of CLOCK_BOOTTIME. The drone's process may be
+            stopped (SIGSTOP, suspend) at any point of a start, and must not complete it after the deadline.
+    """
+
+    backend_id: str
+    executable: Any
+    key: AcquiredKey | None = None
+    static_token: str | None = None
+    hard_deadline_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class AdoptionResult:
-    """What there is of a backend that a former process of this drone started.
+    """The state of a backend that a former process of this drone started.
 
-    ``exit_code`` (None if unknown) and ``message`` tell how one that does not run has ended.
+    Attributes:
+        exit_code: of a backend that no longer runs; None if unknown.
+        message: how it ended, for people; None if unknown or clean.
     """
 
     running: bool
@@ -66,138 +95,131 @@ class AdoptionResult:
 
 
 class BackendFailed(PlaneError):
-    """A backend cannot be prepared, started or ended. The text is for people, and says what to do."""
+    """A backend cannot be prepared, started or terminated. The message is shown to people and says what to do."""
 
 
 class DeadlinesNotEnforced(PlaneError):
-    """No watchdog answers at the moment, so nothing may be started: nobody else would enforce its lease."""
+    """No watchdog confirms that it enforces the deadlines, so no backend may be started."""
 
 
 class StartupTimedOut(BackendFailed):
-    """The backend did not answer HTTP in time."""
+    """The backend did not respond to HTTP within the startup timeout."""
 
 
 class DeadlineEnforcer(Protocol):
-    """Kills backends at their hard deadlines if this process does not: `plane.drone.watchdog.supervisor`."""
+    """Kills backends at their hard deadlines if this process fails to: `plane.drone.watchdog.supervisor`."""
 
-    def hold(self, backend_id: str, soft_ns: int, hard_ns: int) -> None:
-        """Have a backend's deadlines enforced, in nanoseconds of CLOCK_BOOTTIME."""
+    def enforce(self, backend_id: str, soft_ns: int, hard_ns: int) -> None:
+        """Set the deadlines of a backend, in nanoseconds of CLOCK_BOOTTIME."""
 
     def release(self, backend_id: str) -> None:
-        """A backend has ended."""
+        """Stop enforcing the deadlines of a backend, which has ended."""
 
-    async def confirmed(self) -> None:
-        """Return once all that was held until now is enforced.
+    async def wait_confirmed(self) -> None:
+        """Return once all deadlines that were set before this call are enforced.
 
         Raises:
-            DeadlinesNotEnforced
+            DeadlinesNotEnforced: nobody confirmed them within the timeout.
         """
 
 
 class Runtime(Protocol):
-    """What runs backends. Exits are told to the listener it was made with, once per spawned backend."""
+    """Executes backends. Reports each exit to its listener, once per spawned or adopted backend."""
 
     name: str
 
-    async def prepare(self, executable: Any) -> None:
-        """Make sure that the executable can be started; pull its image.
+    async def start(self, listener: RuntimeListener) -> None:
+        """Begin to report to ``listener``. Called once, before every other method."""
+
+    async def prepare(self, executable: Any) -> Any:
+        """Ensure that the executable can be started, and pull its image. Return it for `SpawnRequest.executable`.
 
         Raises:
-            BackendFailed
+            BackendFailed: names the field of the executable and what it must be.
         """
 
-    async def spawn(
-        self,
-        backend_id: str,
-        executable: Any,
-        key: AcquiredKey | None,
-        static_token: str | None,
-        not_after_ns: int | None = None,
-    ) -> int:
-        """Start the backend; returns the port of this machine where it will listen.
-
-        ``not_after_ns``: the hard deadline of its lease (CLOCK_BOOTTIME). This process may be stopped at any point of
-        a start, and must not complete it when it continues after the deadline.
+    async def spawn(self, request: SpawnRequest) -> int:
+        """Start a backend. Return the port of this machine on which it will listen.
 
         Raises:
             BackendFailed: nothing runs.
         """
 
-    def extend(self, backend_id: str, hard_deadline_ns: int) -> None:
-        """The lease was renewed until then (CLOCK_BOOTTIME). For runtimes whose deadlines another program enforces."""
+    def extend_deadline(self, backend_id: str, hard_deadline_ns: int) -> None:
+        """Set a later hard deadline (CLOCK_BOOTTIME). For runtimes whose deadlines another program enforces."""
 
     def handle(self, backend_id: str) -> Any:
-        """What `adopt` needs, besides the id, to find a running backend again: JSON, or None for nothing."""
+        """Return what `adopt` needs, besides the id, to find a running backend again: JSON, or None for nothing."""
 
     async def adopt(self, backend_id: str, handle: Any) -> AdoptionResult:
-        """Take over a backend that a former process of this drone started; from then on its exit is told.
+        """Take over a backend that a former process of this drone started, and report its exit from then on.
 
         Raises:
-            BackendFailed: not known whether it runs; try again.
+            BackendFailed: it is not known whether the backend runs; try again.
         """
 
     async def wait_for_backend(self, backend_id: str, host: str, port: int) -> None:
-        """Return once the backend answers HTTP.
+        """Return once the backend responds to HTTP.
 
         Raises:
-            StartupTimedOut
+            StartupTimedOut: it did not within the startup timeout.
         """
 
     async def terminate(self, backend_id: str, *, hard: bool) -> bool:
-        """Kill the backend, or ask it to stop and kill it after the grace. Returns at once.
+        """Kill the backend, or ask it to stop and kill it after the grace period. Return without waiting for the exit.
 
-        False: it was not running, and no exit will be told.
+        Return False if it was not running; then no exit will be reported.
 
         Raises:
-            BackendFailed: not known whether it runs; try again.
+            BackendFailed: it is not known whether the backend runs; try again.
         """
 
     async def remove_orphan(self, backend_id: str) -> None:
-        """Make sure that nothing runs of a backend that another process of this drone may have started.
+        """Ensure that nothing runs of a backend that another process of this drone may have started.
 
         Raises:
-            BackendFailed
+            BackendFailed: it is not known whether something runs; try again.
         """
 
     async def remove_orphans(self, known: Collection[str]) -> list[str]:
-        """End everything that carries this drone's identity and is of no backend in ``known``; returns their ids.
+        """End everything that carries this drone's identity and whose id is not in ``known``. Return the ended ids.
 
         Raises:
-            BackendFailed: not known whether there is any; try again.
+            BackendFailed: it is not known whether there are orphans; try again.
         """
 
     async def read_logs(self, backend_id: str, after: int | None, tail: int | None, wait_s: float) -> LogPage:
-        """A part of what a backend has written: the lines after the time ``after``, else the last ``tail``, else all.
+        """Return a page of a backend's output: the lines after the time ``after``, else the last ``tail``, else all.
 
-        If there is none yet, waits up to ``wait_s`` for the first. What has ended is kept for
+        If there is none yet, wait up to ``wait_s`` for the first. Output is retained after the end for
         `plane.timing.ENDED_RETENTION_S`.
 
         Raises:
-            LogsUnavailable: nothing can be read of it; says why.
-            LogsNotRetained: since it has not begun here, or ended longer ago.
+            LogsUnavailable: the output cannot be read; the message says why.
+            LogsNotRetained: the backend never ran here, or its output has been deleted.
         """
 
     async def run(self) -> None:
-        """Do what is to be done all the time: follow output, measure, prune. Until cancelled."""
+        """Collect output, measure and prune until cancelled."""
 
     async def close(self, *, leave_running: bool) -> None:
-        """End what still runs, unless that is left for the drone's next process, and free what the runtime holds."""
+        """Kill the backends, unless they are left for the drone's next process, and free all resources."""
 
 
-def check_deadline(not_after_ns: int | None) -> None:
+def check_deadline(hard_deadline_ns: int | None) -> None:
     """Refuse a start whose lease has expired meanwhile.
 
     Raises:
-        BackendFailed
+        BackendFailed: the deadline has passed.
     """
-    if not_after_ns is not None and time.clock_gettime_ns(time.CLOCK_BOOTTIME) >= not_after_ns:
+    if hard_deadline_ns is not None and time.clock_gettime_ns(time.CLOCK_BOOTTIME) >= hard_deadline_ns:
         raise BackendFailed("its key's lease expired before it was started; connect again")
 
 
 def session_environment(
     backend_id: str, port: int, key: AcquiredKey | None, static_token: str | None
 ) -> dict[str, str]:
-    """The session backend environment: variables that every backend is given (page 4)."""
+    """Return the environment variables that every backend receives."""
     variables = {"PORT": str(port), "SESSION_BACKEND_ID": backend_id}
     if key is not None:
         variables["SESSION_BACKEND_FENCING_TOKEN"] = str(key.token)
@@ -208,10 +230,10 @@ def session_environment(
 
 
 def parse_executable(executable: Any, kind: type[T], shape: str) -> T:
-    """The executable as ``kind``; ``shape`` shows people what it should look like.
+    """Return the executable as an object of ``kind``. ``shape`` shows people the expected JSON.
 
     Raises:
-        BackendFailed: names the field.
+        BackendFailed: names the invalid field.
     """
     try:
         return codec.convert(executable, kind)
@@ -221,11 +243,11 @@ def parse_executable(executable: Any, kind: type[T], shape: str) -> T:
 
 
 def check_variable_names(env: Mapping[str, str]) -> None:
-    """Refuse what cannot be the name of a variable.
+    """Refuse names that no environment variable can have.
 
     Raises:
-        BackendFailed: names it.
+        BackendFailed: names the variable.
     """
     for name in env:
         if not name or "=" in name:
-            raise BackendFailed(f"executable.env: {name!r} is no name of a variable")
+            raise BackendFailed(f"executable.env: {name!r} is not a valid name of a variable")

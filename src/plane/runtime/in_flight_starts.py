@@ -1,6 +1,7 @@
-"""Starts of backends under way: each goes on if whoever asked for it goes, so that its end knows what to end.
+"""Track backend starts that are in flight.
 
-Used by the runtimes that start things themselves, `docker.runtime` and `process.runtime`.
+A start continues when its caller is cancelled, so that a later terminate knows what to stop. Used by the runtimes that
+start backends themselves, `docker.runtime` and `process.runtime`.
 """
 
 from __future__ import annotations
@@ -11,40 +12,40 @@ from typing import Any
 
 import structlog
 
-__all__ = ["Starts"]
+__all__ = ["InFlightStarts"]
 
 log = structlog.get_logger("plane.runtime")
 
 
-class Starts:
-    """The starts of one runtime, at most one of each backend. Iterates over the backends' ids."""
+class InFlightStarts:
+    """The starts of one runtime, at most one per backend. Iterating yields the ids of the backends."""
 
     def __init__(self) -> None:
-        self._under_way: dict[str, asyncio.Task[int]] = {}
+        self._tasks: dict[str, asyncio.Task[int]] = {}
 
     def __contains__(self, backend_id: str) -> bool:
-        return backend_id in self._under_way
+        return backend_id in self._tasks
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._under_way)
+        return iter(self._tasks)
 
     async def run(self, backend_id: str, start: Coroutine[Any, Any, int]) -> int:
-        """Run ``start`` to its end, also if this is cancelled; returns and raises what it does."""
-        task = self._under_way[backend_id] = asyncio.create_task(start)
-        task.add_done_callback(lambda _: self._is_over(backend_id, task))
+        """Run ``start`` to completion, even if the caller is cancelled. Return or raise its outcome."""
+        task = self._tasks[backend_id] = asyncio.create_task(start)
+        task.add_done_callback(lambda _: self._remove(backend_id, task))
         return await asyncio.shield(task)
 
-    async def over(self, backend_id: str) -> None:
-        """Return when no start of the backend is under way, however it went."""
-        if task := self._under_way.get(backend_id):
+    async def wait(self, backend_id: str) -> None:
+        """Return when no start of the backend is in flight, whatever its outcome."""
+        if task := self._tasks.get(backend_id):
             await asyncio.wait([task])
 
-    async def all_over(self) -> None:
-        """Return when none is under way any more."""
-        if self._under_way:
-            await asyncio.wait(list(self._under_way.values()))
+    async def wait_all(self) -> None:
+        """Return when no start is in flight."""
+        if self._tasks:
+            await asyncio.wait(list(self._tasks.values()))
 
-    def _is_over(self, backend_id: str, task: asyncio.Task[int]) -> None:
-        del self._under_way[backend_id]
+    def _remove(self, backend_id: str, task: asyncio.Task[int]) -> None:
+        del self._tasks[backend_id]
         if not task.cancelled() and (error := task.exception()):
             log.info("backend not started", backend=backend_id, error=str(error))

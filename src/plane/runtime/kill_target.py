@@ -1,6 +1,7 @@
-"""Where the processes of a running backend are: what the drone's watchdog needs to kill it.
+"""The location of a running backend's processes: what the drone's watchdog needs to kill it.
 
-Made by the runtimes, used by `plane.drone.watchdog`. Only the standard library, as there.
+The runtimes create targets; `plane.drone.watchdog` uses them. Imports only the standard library, like the watchdog.
+Field names are part of the messages to the watchdog (`plane.drone.watchdog.messages`).
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ class ProcessTarget:
 
     Attributes:
         groups: folders of its control group.
-        pid, started_at: its supervisor, and that process's start time (see `plane.runtime.process.procfs.start_time`).
-            0: it
-            may be starting at this moment, and is found by its control group and its environment.
-        bubblewrap: the supervisor is bubblewrap.
-        output: the file that it appends its output to.
+        pid: id of its supervisor. 0: the backend may be starting at this moment, and is found by its control group and
+            its environment.
+        started_at: the supervisor's start time, see `plane.runtime.process.procfs.start_time`.
+        bubblewrap: whether the supervisor is bubblewrap.
+        output: the file to which it appends its output.
     """
 
     groups: tuple[str, ...] = ()
@@ -36,8 +37,9 @@ class ContainerTarget:
 
     Attributes:
         engine: path of the engine's Unix socket.
-        name: the container's.
-        pid, started_at: its first process, and that process's start time. 0: not known.
+        name: name of the container.
+        pid: id of its first process; 0 if unknown.
+        started_at: that process's start time.
     """
 
     engine: str

@@ -1,7 +1,7 @@
-"""Makes and opens a backend's folder below the mount base, so that no symbolic link leads out of it (A11 of page 7).
+"""Create and open a backend's folder below the mount base, so that no symbolic link leads out of it.
 
-Which path that is, is decided by `plane.decisions.backends.mount_path`. Every part is opened in the folder before it
-without following links; a link inside the base that stays inside is refused too, since it could be changed at any time.
+`plane.decisions.backends.mount_path` decides the path. Each part is opened relative to its parent folder without
+following links. A link that stays inside the base is refused too, because it could be changed at any time.
 """
 
 from __future__ import annotations
@@ -26,29 +26,31 @@ log = structlog.get_logger("plane.runtime")
 def open_mount(
     base: Path | None, mount: bool | str | None, key: AcquiredKey | None, owner: int | None = None
 ) -> int | None:
-    """A descriptor (O_PATH) of the folder to mount, which is made (0755) if it is not there; None: nothing is mounted.
+    """Return a descriptor (O_PATH) of the folder to mount, or None if nothing is mounted.
+
+    A missing folder is created with mode 0755.
 
     Args:
-        base: the drone's mount base; None: none is done, whatever is asked for.
-        mount: what the executable asks for.
-        key: of the backend.
-        owner: user id that gets what is made.
+        base: the drone's mount base; None: the drone mounts nothing, whatever the executable requests.
+        mount: the mount of the executable.
+        key: the key of the backend.
+        owner: user id that owns the created folders; None: the drone's user.
 
     Raises:
-        BackendFailed: the path may not be mounted: a part is a link, or no folder, or cannot be made.
+        BackendFailed: a part of the path is a symbolic link, is not a folder, or cannot be created.
     """
     try:
         parts = mount_path(mount, None if key is None else key.key.name)
         if parts is not None and base is not None:
-            return _opened_folder(base, parts, owner)
+            return _open_folder(base, parts, owner)
     except MountRefused as error:
         raise BackendFailed(str(error)) from error
     if parts is not None:
-        log.warning("mount asked for and not done: the drone has no --mount-base", mount=mount)
+        log.warning("mount ignored: the drone has no --mount-base", mount=mount)
     return None
 
 
-def _opened_folder(base: Path, parts: Sequence[str], owner: int | None) -> int:
+def _open_folder(base: Path, parts: Sequence[str], owner: int | None) -> int:
     try:
         # The operator's own base may be a link.
         folder = os.open(base, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -56,30 +58,30 @@ def _opened_folder(base: Path, parts: Sequence[str], owner: int | None) -> int:
         raise MountRefused(f"--mount-base: {base} cannot be opened: {error.strerror}") from error
     for number, part in enumerate(parts):
         try:
-            inner = _made_or_opened(folder, part, owner)
+            child = _make_or_open(folder, part, owner)
         except OSError as error:
             shown = "/".join(parts[: number + 1])
             raise MountRefused(
-                f"executable.mount: {shown!r} below the drone's mount base is a symbolic link or no folder, "
-                f"or cannot be made: {error.strerror}"
+                f"executable.mount: {shown!r} below the drone's mount base is a symbolic link, is not a "
+                f"folder, or cannot be created: {error.strerror}"
             ) from error
         finally:
             os.close(folder)
-        folder = inner
+        folder = child
     return folder
 
 
-def _made_or_opened(folder: int, part: str, owner: int | None) -> int:
+def _make_or_open(folder: int, part: str, owner: int | None) -> int:
     try:
         os.mkdir(part, 0o755, dir_fd=folder)
     except FileExistsError:
         return os.open(part, _FLAGS, dir_fd=folder)
-    made = os.open(part, _FLAGS, dir_fd=folder)
+    created = os.open(part, _FLAGS, dir_fd=folder)
     if owner is not None:
-        os.chown(f"/proc/self/fd/{made}", owner, -1)
-    return made
+        os.chown(f"/proc/self/fd/{created}", owner, -1)
+    return created
 
 
 def real_path(folder: int) -> str:
-    """Where an opened folder is, without any link in the path."""
+    """Return the path of an open folder, without symbolic links."""
     return os.fspath(Path(f"/proc/self/fd/{folder}").readlink())

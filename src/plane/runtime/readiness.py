@@ -1,8 +1,7 @@
-"""Does a backend answer HTTP yet? Asks until it does; used by every runtime.
+"""Probe a backend by HTTP until it responds; used by every runtime that starts backends itself.
 
-Probes start close together and back off, so a fast backend is seen at once and a slow one is left in peace. There is
-one at a time, and each may take longer than the one before if that had no answer: a first page may take its time.
-What they may cost, and what they mean, is decided in `plane.decisions.backends.readiness`.
+Probes start close together and back off: a fast backend is noticed at once, a slow one costs little. Only one probe is
+in flight at a time. `plane.decisions.backends.readiness` decides delays, timeouts and the meaning of a probe.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from plane.decisions.backends.readiness import (
-    Probe,
+    ProbeResult,
     classify_response,
     more_informative,
     next_delay_s,
@@ -31,64 +30,66 @@ READ_BYTES = 1024
 async def wait_until_ready(
     host: str,
     port: int,
-    limit_s: float,
+    timeout_s: float,
     foreign_listener: Callable[[], Awaitable[str | None]] | None = None,
     *,
-    first_try_s: float = READINESS_FIRST_ATTEMPT_TIMEOUT_S,
+    first_probe_timeout_s: float = READINESS_FIRST_ATTEMPT_TIMEOUT_S,
 ) -> None:
-    """Return once ``HEAD /`` is answered with anything that begins with ``HTTP/``, by a process of the backend's own.
+    """Return once one of the backend's own processes responds to ``HEAD /`` with anything that begins with ``HTTP/``.
 
     Args:
-        foreign_listener: says which other process listens on the port, if one does; None: this cannot be known.
-        first_try_s: how long the first probe may take.
+        foreign_listener: returns a description of another process that listens on the port, or None if there is none.
+            None: the runtime cannot know.
+        first_probe_timeout_s: timeout of the first probe.
 
     Raises:
-        StartupTimedOut: not within ``limit_s``; says what the last probe met.
+        StartupTimedOut: the backend was not ready within ``timeout_s``; the message has the result of the last probe.
     """
     clock = asyncio.get_running_loop().time
-    end = clock() + limit_s
-    try_s, delay_s, foreign, probe = first_try_s, None, None, None
+    end = clock() + timeout_s
+    probe_timeout_s, delay_s, foreign, result = first_probe_timeout_s, None, None, None
     while True:
-        left_s = min(try_s, end - clock())
-        probe = more_informative(probe, await _probe(host, port, left_s), left_s, first_try_s)
-        if probe is Probe.READY:
+        left_s = min(probe_timeout_s, end - clock())
+        result = more_informative(result, await _probe(host, port, left_s), left_s, first_probe_timeout_s)
+        if result is ProbeResult.READY:
             foreign = None if foreign_listener is None else await foreign_listener()
             if foreign is None:
                 return
         if clock() >= end:
             break
-        try_s = next_probe_timeout_s(try_s, probe, first_try_s)
+        probe_timeout_s = next_probe_timeout_s(probe_timeout_s, result, first_probe_timeout_s)
         delay_s = next_delay_s(delay_s)
         await asyncio.sleep(min(delay_s, end - clock()))
-    if probe is Probe.READY and foreign is not None:
+    if result is ProbeResult.READY and foreign is not None:
         raise StartupTimedOut(
-            f"did not become ready within {limit_s:g} s: {foreign} listens on port {port}, and is none of its processes"
+            f"did not become ready within {timeout_s:g} s: {foreign} listens on port {port} and is not one of its "
+            "processes"
         )
-    raise StartupTimedOut(not_ready_message(probe, port, limit_s))
+    raise StartupTimedOut(not_ready_message(result, port, timeout_s))
 
 
-async def _probe(host: str, port: int, limit_s: float) -> Probe:
+async def _probe(host: str, port: int, timeout_s: float) -> ProbeResult:
     request = f"HEAD / HTTP/1.1\r\nHost: {format_socket_address(host, port)}\r\nConnection: close\r\n\r\n"
     is_connected = False
     try:
-        async with asyncio.timeout(limit_s):
+        async with asyncio.timeout(timeout_s):
             reader, writer = await asyncio.open_connection(host, port)
             is_connected = True
             try:
                 writer.write(request.encode())
-                received, probe = b"", None
-                while probe is None:
+                received, result = b"", None
+                while result is None:
                     part = await reader.read(READ_BYTES)
                     received += part
-                    probe = classify_response(received, ended=not part)
-                return probe
+                    result = classify_response(received, ended=not part)
+                return result
             finally:
                 writer.close()
                 with suppress(OSError):
                     await writer.wait_closed()
     except TimeoutError:
-        return Probe.SILENT if is_connected else Probe.UNREACHABLE
+        return ProbeResult.SILENT if is_connected else ProbeResult.UNREACHABLE
     except ConnectionRefusedError:
-        return Probe.REFUSED
+        return ProbeResult.REFUSED
     except OSError:
-        return Probe.CLOSED if is_connected else Probe.UNREACHABLE
+        return ProbeResult.CLOSED if is_connected else ProbeResult.UNREACHABLE

@@ -18,6 +18,7 @@ from pathlib import Path
 import structlog
 from msgspec import UNSET
 
+from plane.decisions.retry import ReconnectBackoff
 from plane.protocol import codec
 from plane.protocol.errors import MessageError, PlaneError
 from plane.protocol.executor_messages import (
@@ -102,19 +103,21 @@ class LineClient:
     async def run(self) -> None:
         """Connect, receive responses and events, and reconnect, until cancelled."""
         clock = asyncio.get_running_loop().time
-        wait_s = RECONNECT_FIRST_S
+        backoff = ReconnectBackoff(
+            RECONNECT_FIRST_S, RECONNECT_FACTOR, RECONNECT_CAP_S, healthy_after_s=RECONNECT_CAP_S
+        )
         while True:
             try:
                 async with asyncio.timeout(CONNECT_TIMEOUT_S):
                     reader, writer = await asyncio.open_unix_connection(str(self._path), limit=MAX_LINE_BYTES)
             except (OSError, TimeoutError) as error:
+                wait_s = backoff.ended(clock())
                 if wait_s >= RECONNECT_CAP_S:
                     log.warning("executor not reached", path=str(self._path), error=str(error) or "no response in time")
                 await asyncio.sleep(wait_s)
-                wait_s = min(wait_s * RECONNECT_FACTOR, RECONNECT_CAP_S)
                 continue
             log.info("connected to executor", path=str(self._path))
-            connected_at = clock()
+            backoff.connected(clock())
             self._writer = writer
             self._connected.set()
             self._on_connected()
@@ -125,9 +128,7 @@ class LineClient:
             finally:
                 self._disconnected(writer)
             # The backoff also grows for an executor that accepts connections and drops them.
-            lasted = clock() - connected_at >= RECONNECT_CAP_S
-            wait_s = RECONNECT_FIRST_S if lasted else min(wait_s * RECONNECT_FACTOR, RECONNECT_CAP_S)
-            await asyncio.sleep(wait_s)
+            await asyncio.sleep(backoff.ended(clock()))
 
     async def _receive(self, reader: asyncio.StreamReader) -> None:
         while line := await reader.readline():

@@ -335,7 +335,7 @@ TLS = {"http_port": 80, "https_port": 443}
         ({"Controller": {"db_url": "x", "id": "dr-a"}}, "id: name 'dr-a'"),
         (
             {"Drone": {**NODE, "executor_config": {"process": {"backend_ports": "9-1"}}}},
-            "backend_ports: '9-1' is no range",
+            "backend_ports: '9-1' is not a range",
         ),
         (
             {"Drone": {**NODE, "executor_config": {"process": {"expose": ["/no/such"]}}}},

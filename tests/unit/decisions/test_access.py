@@ -12,7 +12,7 @@ from plane.protocol.errors import ConfigurationError
 NAMES = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1).filter(lambda name: name[0] != "#")
 
 
-def test_each_role_may_do_what_the_lower_ones_may() -> None:
+def test_each_role_includes_the_lower_ones() -> None:
     allowed = {role: {needed for needed in Role if role.may(needed)} for role in Role}
     assert allowed == {
         Role.ADMIN: set(Role),
@@ -23,7 +23,7 @@ def test_each_role_may_do_what_the_lower_ones_may() -> None:
 
 
 @given(st.dictionaries(st.text(min_size=1), st.tuples(NAMES, st.sampled_from(Role)), min_size=1, max_size=5), st.text())
-def test_a_file_admits_the_keys_it_was_made_of_and_no_other(keys: dict[str, tuple[str, Role]], other: str) -> None:
+def test_file_admits_exactly_its_keys(keys: dict[str, tuple[str, Role]], other: str) -> None:
     text = "\n".join(["# a comment", "", *(key_entry(name, role, key) for key, (name, role) in keys.items())])
     found = parse_api_keys(text)
     assert len(found) == len(keys)
@@ -49,7 +49,7 @@ def test_a_file_admits_the_keys_it_was_made_of_and_no_other(keys: dict[str, tupl
         ),
     ],
 )
-def test_a_file_with_a_mistake_is_refused_and_the_line_is_named(text: str, complaint: str) -> None:
+def test_invalid_file_is_refused_by_line(text: str, complaint: str) -> None:
     with pytest.raises(ConfigurationError, match=complaint):
         parse_api_keys(text)
 
@@ -66,11 +66,11 @@ def test_a_file_with_a_mistake_is_refused_and_the_line_is_named(text: str, compl
         ("bearer  abc ", "abc"),
     ],
 )
-def test_bearer_tokens(header: str | None, token: str | None) -> None:
+def test_bearer_token_is_parsed(header: str | None, token: str | None) -> None:
     assert bearer_token(header) == token
 
 
-def test_what_a_forward_auth_server_sees() -> None:
+def test_forward_auth_headers() -> None:
     sent = [
         ("Host", "controller"),
         ("authorization", "Bearer t"),

@@ -18,7 +18,7 @@ TABLE6 = """\
 """.splitlines()
 
 
-def test_only_sockets_that_listen_at_the_address_hold_its_port() -> None:
+def test_only_sockets_listening_on_the_address_hold_its_port() -> None:
     assert listening_inodes(TABLE, "127.0.0.1", 8080) == {"100"}
     assert listening_inodes(TABLE, "127.0.0.1", 8081) == {"102"}
     assert listening_inodes(TABLE, "127.0.0.1", 8082) == set()

@@ -1,4 +1,4 @@
-"""Actions are applied in order for each backend, at the same time for different ones, and each once (A9)."""
+"""A drone's session: actions are applied once each, in order for each backend, and nothing delays a deadline."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from harness.enforcers import FakeEnforcer, aged_clock
 from plane.drone.agent import Agent, DroneSocket
 from plane.drone.backend_manager import BackendManager
 from plane.drone.event_recorder import EventRecorder
-from plane.drone.lease_renewer import LeaseRenewer
 from plane.drone.state_store import StateStore, open_state_store
 from plane.protocol.backend_state import Ready, TerminationKind, TerminationReason
 from plane.protocol.drone_messages import (
@@ -37,26 +36,37 @@ from plane.tasks import end_tasks
 
 
 class Socket:
-    """A controller that says what it is told to, and remembers what it hears."""
+    """A controller that sends what a test queues, and records what it receives."""
 
     def __init__(self, *extensions: Extension) -> None:
         self.peer = Handshake(Version("0.5.5", "87daf256"), "co-x", tuple(extensions))
-        self.to_say: asyncio.Queue[MessageToDrone | None] = asyncio.Queue()
-        self.heard: list[Any] = []
+        self.to_send: asyncio.Queue[MessageToDrone | None] = asyncio.Queue()
+        self.received: list[Any] = []
 
     async def send(self, message: MessageFromDrone) -> None:
-        self.heard.append(message.content)
+        self.received.append(message.content)
 
     async def messages(self) -> AsyncIterator[MessageToDrone]:
-        while (message := await self.to_say.get()) is not None:
+        while (message := await self.to_send.get()) is not None:
             yield message
 
     def acknowledged(self) -> list[str]:
-        return [content.action_id for content in self.heard if type(content).__name__ == "AckAction"]
+        return [content.action_id for content in self.received if type(content).__name__ == "AckAction"]
+
+
+class RecordingBackendManager(BackendManager):
+    """Records the terminations of expired leases."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.expired: list[tuple[str, TerminationKind]] = []
+
+    def _on_lease_expired(self, backend_id: str, kind: TerminationKind) -> None:
+        self.expired.append((backend_id, kind))
 
 
 class SlowBackendManager(BackendManager):
-    """Notes when each action begins and ends, and lets a test decide when."""
+    """Records when each action begins and ends, and lets a test decide when."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -81,45 +91,45 @@ async def until(condition: Any) -> None:
             await asyncio.sleep(0.001)
 
 
-async def test_a9_in_order_per_backend_and_each_once() -> None:
+async def test_actions_are_applied_once_and_in_order_for_each_backend() -> None:
     async with open_state_store(None) as store:
         clock = aged_clock()
         recorder = EventRecorder(store, clock)
-        executor = SlowBackendManager(store, recorder, clock, "127.0.0.1", FakeEnforcer())
-        agent, socket = Agent(store, recorder, executor, clock), Socket()
-        session = asyncio.create_task(agent.session(cast(DroneSocket, socket)))
+        backends = SlowBackendManager(store, recorder, clock, "127.0.0.1", FakeEnforcer(), MemoryRuntime())
+        agent, socket = Agent(store, recorder, backends, clock), Socket()
+        session = asyncio.create_task(agent.run_session(cast(DroneSocket, socket)))
         for action, backend in (("1", "a"), ("2", "a"), ("3", "b"), ("1", "a"), ("4", "a")):
-            socket.to_say.put_nowait(terminate(action, backend))
+            socket.to_send.put_nowait(terminate(action, backend))
         # The other backend does not wait; what came twice is under way once.
-        await until(lambda: executor.notes == ["1 begins", "3 begins"])
-        executor.may_end["3"].set()
+        await until(lambda: backends.notes == ["1 begins", "3 begins"])
+        backends.may_end["3"].set()
         await until(lambda: socket.acknowledged() == ["3"])
-        executor.may_end["1"].set()
-        await until(lambda: "2 begins" in executor.notes)
-        assert "4 begins" not in executor.notes
+        backends.may_end["1"].set()
+        await until(lambda: "2 begins" in backends.notes)
+        assert "4 begins" not in backends.notes
         # What comes while an order ends still waits for its turn.
-        socket.to_say.put_nowait(terminate("5", "a"))
+        socket.to_send.put_nowait(terminate("5", "a"))
         for action in ("2", "4", "5"):
-            await until(lambda action=action: action in executor.may_end)
-            executor.may_end[action].set()
+            await until(lambda action=action: action in backends.may_end)
+            backends.may_end[action].set()
         await until(lambda: socket.acknowledged() == ["3", "1", "2", "4", "5"])
-        assert [note for note in executor.notes if "begins" in note].count("1 begins") == 1
-        socket.to_say.put_nowait(None)
+        assert [note for note in backends.notes if "begins" in note].count("1 begins") == 1
+        socket.to_send.put_nowait(None)
         await session
 
 
-async def test_a14_a_drone_that_stops_says_so_only_to_who_understands() -> None:
+async def test_a_stopping_drone_tells_only_controllers_with_the_extension() -> None:
     for extensions in ((), (Extension.STOPPING,)):
         async with open_state_store(None) as store:
             clock = aged_clock()
             recorder = EventRecorder(store, clock)
-            executor = BackendManager(store, recorder, clock, "127.0.0.1", FakeEnforcer())
-            agent, socket = Agent(store, recorder, executor, clock), Socket(*extensions)
-            session = asyncio.create_task(agent.session(cast(DroneSocket, socket)))
-            await until(lambda socket=socket: socket.heard)
+            backends = BackendManager(store, recorder, clock, "127.0.0.1", FakeEnforcer(), MemoryRuntime())
+            agent, socket = Agent(store, recorder, backends, clock), Socket(*extensions)
+            session = asyncio.create_task(agent.run_session(cast(DroneSocket, socket)))
+            await until(lambda socket=socket: socket.received)
             await agent.announce_stopping()
-            assert (Stopping() in socket.heard) is bool(extensions)
-            socket.to_say.put_nowait(None)
+            assert (Stopping() in socket.received) is bool(extensions)
+            socket.to_send.put_nowait(None)
             await session
 
 
@@ -132,56 +142,52 @@ class Stalled(Socket):
             await asyncio.Event().wait()
 
 
-async def test_a_controller_that_takes_nothing_keeps_no_deadline_waiting() -> None:
+async def test_a_controller_that_receives_nothing_delays_no_deadline() -> None:
     async with open_state_store(None) as store:
         clock = aged_clock()
         recorder = EventRecorder(store, clock)
-        executor = BackendManager(store, recorder, clock, "127.0.0.1", FakeEnforcer())
-        ended: list[tuple[str, TerminationKind]] = []
-        executor.keys = LeaseRenewer(
-            clock, lambda backend, kind: ended.append((backend, kind)), FakeEnforcer(), lambda backend, at: None
-        )
-        agent, socket = Agent(store, recorder, executor, clock), Stalled()
+        backends = RecordingBackendManager(store, recorder, clock, "127.0.0.1", FakeEnforcer(), MemoryRuntime())
+        agent, socket = Agent(store, recorder, backends, clock), Stalled()
         now = clock.now()
-        executor.keys.hold("renews", KeyDeadlines(now, now.plus_s(3600), now.plus_s(3600)))
+        backends.leases.add("renews", KeyDeadlines(now, now.plus_s(3600), now.plus_s(3600)))
         tasks = [
-            asyncio.create_task(agent.session(cast(DroneSocket, socket))),
-            asyncio.create_task(executor.keys.run()),
+            asyncio.create_task(agent.run_session(cast(DroneSocket, socket))),
+            asyncio.create_task(backends.leases.run()),
         ]
-        await until(lambda: any(isinstance(content, RenewKey) for content in socket.heard))
-        executor.keys.hold("ends", KeyDeadlines(now, now, now))
-        await until(lambda: ended == [("ends", TerminationKind.HARD)])
+        await until(lambda: any(isinstance(content, RenewKey) for content in socket.received))
+        backends.leases.add("ends", KeyDeadlines(now, now, now))
+        await until(lambda: backends.expired == [("ends", TerminationKind.HARD)])
         await end_tasks(tasks)
 
 
-async def test_a_disk_that_hangs_keeps_no_answer_of_the_controller_waiting() -> None:
+async def test_a_hanging_disk_delays_no_message_of_the_controller() -> None:
     disk_answers = threading.Event()
     async with open_state_store(None) as store:
         clock = aged_clock()
         recorder = EventRecorder(store, clock)
-        executor = BackendManager(store, recorder, clock, "127.0.0.1", FakeEnforcer())
-        agent, socket = Agent(store, recorder, executor, clock), Socket()
+        backends = BackendManager(store, recorder, clock, "127.0.0.1", FakeEnforcer(), MemoryRuntime())
+        agent, socket = Agent(store, recorder, backends, clock), Socket()
         now = clock.now()
-        executor.keys.hold("b", KeyDeadlines(now, now.plus_s(3600), now.plus_s(3600)))
+        backends.leases.add("b", KeyDeadlines(now, now.plus_s(3600), now.plus_s(3600)))
         await recorder.record("b", Ready(address="127.0.0.1:1"))
-        [event] = await untold(store)
+        [event] = await unacknowledged(store)
         store._thread.submit(disk_answers.wait)
-        tasks = [asyncio.create_task(agent.session(cast(DroneSocket, socket))), asyncio.create_task(recorder.run())]
+        tasks = [asyncio.create_task(agent.run_session(cast(DroneSocket, socket))), asyncio.create_task(recorder.run())]
         try:
-            await until(lambda: any(isinstance(content, Heartbeat) for content in socket.heard))
-            socket.to_say.put_nowait(MessageToDrone(ack_event=AckEvent(event)))
+            await until(lambda: any(isinstance(content, Heartbeat) for content in socket.received))
+            socket.to_send.put_nowait(MessageToDrone(ack_event=AckEvent(event)))
             renewed = KeyDeadlines(now.plus_s(30), now.plus_s(40), now.plus_s(50))
-            socket.to_say.put_nowait(MessageToDrone(renew_key_response=RenewKeyResponse("b", renewed)))
-            await until(lambda: executor.keys.take_renewed() == {"b": renewed})
+            socket.to_send.put_nowait(MessageToDrone(renew_key_response=RenewKeyResponse("b", renewed)))
+            await until(lambda: backends.leases.take_renewed() == {"b": renewed})
         finally:
             disk_answers.set()
         async with asyncio.timeout(10):
-            while await untold(store):
+            while await unacknowledged(store):
                 await asyncio.sleep(0.01)
         await end_tasks(tasks)
 
 
-async def untold(store: StateStore) -> list[int]:
+async def unacknowledged(store: StateStore) -> list[int]:
     """The ids of the events that no controller has acknowledged, as far as that is stored."""
     rows = await store._run(lambda: store._rows("SELECT id FROM event"))
     return [row[0] for row in rows]
@@ -191,20 +197,20 @@ def spawn(action: str, backend: str, order: SpawnOrder) -> MessageToDrone:
     return MessageToDrone(action=BackendAction(action, backend, 1, BackendOrder(spawn=order)))
 
 
-async def test_a_broken_connection_and_a_disk_that_hangs_leave_no_half_begun_backend(
+async def test_a_broken_connection_and_a_hanging_disk_leave_no_half_started_backend(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("plane.timing.NODE_SEND_TIMEOUT_S", 0.05)
     async with open_state_store(None) as store:
         clock = aged_clock()
         recorder = EventRecorder(store, clock)
-        executor = BackendManager(store, recorder, clock, "127.0.0.1", FakeEnforcer())
-        runtime = executor.runtime = MemoryRuntime(RuntimeListener(executor.exited))
-        agent, first, second = Agent(store, recorder, executor, clock), Socket(), Socket()
+        runtime = MemoryRuntime()
+        backends = BackendManager(store, recorder, clock, "127.0.0.1", FakeEnforcer(), runtime)
+        await runtime.start(RuntimeListener(backends.on_exit))
+        agent, first, second = Agent(store, recorder, backends, clock), Socket(), Socket()
         now = clock.now()
         key = AcquiredKey(KeyConfig("k"), KeyDeadlines(now.plus_s(30), now.plus_s(40), now.plus_s(50)), 1)
-        session = asyncio.create_task(agent.session(cast(DroneSocket, first)))
-        await until(lambda: first.heard)
+        session = asyncio.create_task(agent.run_session(cast(DroneSocket, first)))
+        await until(lambda: first.received)
         disk_answers = threading.Event()
         begin, begun = store.begin_backend, asyncio.Event()
 
@@ -214,15 +220,15 @@ async def test_a_broken_connection_and_a_disk_that_hangs_leave_no_half_begun_bac
             await begin(*args)
 
         monkeypatch.setattr(store, "begin_backend", begin_slowly)
-        first.to_say.put_nowait(spawn("ak-1", "b", SpawnOrder({}, key)))
+        first.to_send.put_nowait(spawn("ak-1", "b", SpawnOrder({}, key)))
         await begun.wait()
-        first.to_say.put_nowait(None)
+        first.to_send.put_nowait(None)
         await session
         disk_answers.set()
-        session = asyncio.create_task(agent.session(cast(DroneSocket, second)))
-        second.to_say.put_nowait(spawn("ak-1", "b", SpawnOrder({}, key)))
+        session = asyncio.create_task(agent.run_session(cast(DroneSocket, second)))
+        second.to_send.put_nowait(spawn("ak-1", "b", SpawnOrder({}, key)))
         await until(lambda: second.acknowledged() == ["ak-1"])
         await until(lambda: runtime.spawned == ["b"])
-        second.to_say.put_nowait(None)
+        second.to_send.put_nowait(None)
         await session
-        await executor.leave_all()
+        await backends.detach_all()

@@ -1,4 +1,4 @@
-"""Orders that come late, twice, or make no sense; what a former process left. With the runtime that ships as a fake."""
+"""Actions that arrive late, twice, or are invalid, and backends of a former process, with the memory runtime."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from plane.protocol.backend_state import (
 from plane.protocol.drone_messages import BackendAction, BackendEvent, BackendOrder, SpawnOrder, TerminateOrder
 from plane.protocol.keys import AcquiredKey, KeyConfig, KeyDeadlines
 from plane.protocol.logs import LogPage
-from plane.runtime.base import AdoptionResult, RuntimeListener
+from plane.runtime.base import AdoptionResult, RuntimeListener, SpawnRequest
 from plane.runtime.logs.collector import LogsNotRetained
 from plane.runtime.memory import MemoryRuntime
 from plane.tasks import end_tasks
@@ -38,14 +38,12 @@ from plane.tasks import end_tasks
 class Drone:
     """A drone whose backends are in memory."""
 
-    def __init__(self, store: StateStore, clock: DroneClock) -> None:
+    def __init__(self, store: StateStore, clock: DroneClock, runtime: MemoryRuntime, **times: float) -> None:
         self.clock = clock
         self.store = store
-        self.recorder = EventRecorder(store, clock)
-        self.enforcer = FakeEnforcer()
-        self.executor = BackendManager(store, self.recorder, clock, "127.0.0.1", self.enforcer)
-        self.runtime = MemoryRuntime(RuntimeListener(self.executor.exited))
-        self.executor.runtime = self.runtime
+        self.recorder = EventRecorder(store, clock, **times)
+        self.runtime = runtime
+        self.backends = BackendManager(store, self.recorder, clock, "127.0.0.1", FakeEnforcer(), runtime)
         self.events: list[BackendEvent] = []
 
     def order(self, key: str = "k", *, seconds_ago: float = 0) -> SpawnOrder:
@@ -54,11 +52,11 @@ class Drone:
         return SpawnOrder({}, AcquiredKey(KeyConfig(key), deadlines, 1))
 
     async def spawn(self, backend: str, order: SpawnOrder) -> bool:
-        return await self.executor.apply(BackendAction(f"ak-{backend}", backend, 1, BackendOrder(spawn=order)))
+        return await self.backends.apply(BackendAction(f"ak-{backend}", backend, 1, BackendOrder(spawn=order)))
 
     async def terminate(self, backend: str) -> bool:
         order = TerminateOrder(TerminationKind.SOFT, TerminationReason.EXTERNAL)
-        return await self.executor.apply(BackendAction(f"ak-t{backend}", backend, 1, BackendOrder(terminate=order)))
+        return await self.backends.apply(BackendAction(f"ak-t{backend}", backend, 1, BackendOrder(terminate=order)))
 
     def states(self, backend: str) -> list[BackendState]:
         return [event.state for event in self.events if event.backend_id == backend]
@@ -74,18 +72,24 @@ async def until(condition: Callable[[], Any]) -> None:
 
 
 @asynccontextmanager
-async def drone(store: StateStore | None = None, clock: DroneClock | None = None) -> AsyncIterator[Drone]:
+async def drone(
+    store: StateStore | None = None,
+    clock: DroneClock | None = None,
+    runtime: MemoryRuntime | None = None,
+    **times: float,
+) -> AsyncIterator[Drone]:
     async with open_state_store(None) as own:
-        it = Drone(store or own, clock or aged_clock())
-        it.executor.accepted()
+        it = Drone(store or own, clock or aged_clock(), runtime or MemoryRuntime(), **times)
+        await it.runtime.start(RuntimeListener(it.backends.on_exit))
+        it.backends.on_accepted()
         await (store or own).register_listener(it.events.append)
-        keys = asyncio.create_task(it.executor.keys.run())
+        leases = asyncio.create_task(it.backends.leases.run())
         try:
             yield it
         finally:
-            it.executor.refuse_work()
-            await it.executor.leave_all()
-            await end_tasks([keys])
+            it.backends.refuse_work()
+            await it.backends.detach_all()
+            await end_tasks([leases])
 
 
 async def test_a_spawn_after_its_soft_deadline_is_refused_and_reported() -> None:
@@ -93,11 +97,11 @@ async def test_a_spawn_after_its_soft_deadline_is_refused_and_reported() -> None
         assert await it.spawn("late", it.order(seconds_ago=41)) is True
         (state,) = it.states("late")
         assert isinstance(state, Terminated)
-        assert "nearly over" in str(state.message)
+        assert "nearly expired" in str(state.message)
         assert it.runtime.spawned == []
 
 
-async def test_what_comes_again_does_nothing_twice() -> None:
+async def test_a_repeated_action_has_no_further_effect() -> None:
     async with drone() as it:
         order = it.order()
         for _ in range(3):
@@ -153,13 +157,13 @@ async def test_a_drone_that_stops_while_starting_is_being_stored_leaves_no_task(
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-async def test_names_that_are_none_and_keys_that_are_held() -> None:
+async def test_invalid_ids_and_held_keys_are_refused() -> None:
     async with drone() as it:
         for name in ("../../etc", "a/b", "UPPER", "x" * 46, ""):
             assert await it.spawn(name, it.order(f"key-{name}")) is True
             (state,) = it.states(name)
             assert isinstance(state, Terminated)
-            assert "no backend can be called" in str(state.message)
+            assert "is not a valid backend id" in str(state.message)
         assert await it.spawn("holder", it.order("held"))
         await it.until("holder", BackendStatus.READY)
         assert await it.spawn("second", it.order("held")) is True
@@ -169,14 +173,14 @@ async def test_names_that_are_none_and_keys_that_are_held() -> None:
         assert it.runtime.spawned == ["holder"]
 
 
-async def test_a_drone_that_stops_takes_no_work() -> None:
+async def test_a_stopping_drone_accepts_no_backends() -> None:
     async with drone() as it:
-        it.executor.refuse_work()
+        it.backends.refuse_work()
         assert await it.spawn("b", it.order()) is False
         assert it.events == []
 
 
-async def test_an_unknown_backend_is_lost_once() -> None:
+async def test_an_unknown_backend_is_reported_as_lost_once() -> None:
     async with drone() as it:
         assert await it.terminate("unknown") is True
         assert await it.terminate("unknown") is True
@@ -185,7 +189,7 @@ async def test_an_unknown_backend_is_lost_once() -> None:
         assert state.reason is TerminationReason.LOST
 
 
-async def test_a8_keys_are_resumed_and_what_has_expired_meanwhile_ends() -> None:
+async def test_adopted_leases_are_renewed_and_expired_ones_end_their_backends() -> None:
     async with open_state_store(None) as store:
         clock = aged_clock()
         async with drone(store, clock) as before:
@@ -194,12 +198,10 @@ async def test_a8_keys_are_resumed_and_what_has_expired_meanwhile_ends() -> None
             assert await before.spawn("over", over)
             for backend in ("fresh", "over"):
                 await before.until(backend, BackendStatus.READY)
-            kept = before.runtime
+            runtime = before.runtime
         # The new process has the same clock, and finds what the old one left.
-        async with drone(store, DroneClock(clock.reading)) as after:
-            kept._listener = RuntimeListener(after.executor.exited)
-            after.executor.runtime = kept
-            await after.executor.adopt_backends()
+        async with drone(store, DroneClock(clock.reading), runtime) as after:
+            await after.backends.adopt_backends()
             await after.until("over", BackendStatus.TERMINATED)
             ended = after.states("over")[-1]
             assert isinstance(ended, Terminated)
@@ -209,19 +211,17 @@ async def test_a8_keys_are_resumed_and_what_has_expired_meanwhile_ends() -> None
             await after.until("fresh", BackendStatus.TERMINATED)
 
 
-async def test_a8_after_a_boot_what_runs_is_ended_gracefully() -> None:
+async def test_after_a_boot_running_backends_are_terminated_softly() -> None:
     async with open_state_store(None) as store:
         async with drone(store) as before:
             assert await before.spawn("b", before.order())
             await before.until("b", BackendStatus.READY)
-            kept = before.runtime
+            runtime = before.runtime
             await store.register_event("loading", Loading(), before.clock.now())
             await store.register_event("scheduled", Scheduled(), before.clock.now())
         # A clock that began anew: stored deadlines mean nothing to it.
-        async with drone(store, DroneClock()) as after:
-            kept._listener = RuntimeListener(after.executor.exited)
-            after.executor.runtime = kept
-            await after.executor.adopt_backends()
+        async with drone(store, DroneClock(), runtime) as after:
+            await after.backends.adopt_backends()
             for backend in ("b", "loading", "scheduled"):
                 await after.until(backend, BackendStatus.TERMINATED)
             ended = after.states("b")[-1]
@@ -230,17 +230,18 @@ async def test_a8_after_a_boot_what_runs_is_ended_gracefully() -> None:
 
 
 class SlowRuntime(MemoryRuntime):
-    """Prepares and adopts backends only when it may, and knows output of what runs only."""
+    """Prepares and adopts backends only when a test lets it, and has output of running backends only."""
 
-    def __init__(self, listener: RuntimeListener) -> None:
-        super().__init__(listener)
-        self.may_go_on = asyncio.Event()
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_continue = asyncio.Event()
 
-    async def prepare(self, executable: Any) -> None:
-        await self.may_go_on.wait()
+    async def prepare(self, executable: Any) -> Any:
+        await self.may_continue.wait()
+        return executable
 
     async def adopt(self, backend_id: str, handle: Any) -> AdoptionResult:
-        await self.may_go_on.wait()
+        await self.may_continue.wait()
         return await super().adopt(backend_id, handle)
 
     async def read_logs(self, backend_id: str, after: int | None, tail: int | None, wait_s: float) -> LogPage:
@@ -249,65 +250,63 @@ class SlowRuntime(MemoryRuntime):
         return await super().read_logs(backend_id, after, tail, wait_s)
 
 
-async def test_of_a_backend_on_its_way_there_is_no_output_yet() -> None:
-    async with drone() as it:
-        it.runtime = it.executor.runtime = SlowRuntime(RuntimeListener(it.executor.exited))
+async def test_a_backend_that_is_being_prepared_has_no_output_yet() -> None:
+    runtime = SlowRuntime()
+    async with drone(runtime=runtime) as it:
         assert await it.spawn("b", it.order())
         for wait_s in (0, 0.01):
-            page = await it.executor.read_logs("b", None, None, wait_s)
+            page = await it.backends.read_logs("b", None, None, wait_s)
             assert (page.lines, page.ended) == ([], False)
-        it.runtime.may_go_on.set()
+        runtime.may_continue.set()
         await it.until("b", BackendStatus.READY)
-        assert (await it.executor.read_logs("b", None, None, 0)).ended is False
+        assert (await it.backends.read_logs("b", None, None, 0)).ended is False
         it.runtime.exit("b", 0)
-        await until(lambda: "b" not in it.executor._runners)
+        await until(lambda: "b" not in it.backends._runners)
         with pytest.raises(LogsNotRetained):
-            await it.executor.read_logs("b", None, None, 0)
+            await it.backends.read_logs("b", None, None, 0)
 
 
-async def test_output_of_a_former_backend_is_read_once_it_is_known_again() -> None:
+async def test_output_of_a_former_backend_is_readable_once_it_is_adopted() -> None:
     async with open_state_store(None) as store:
         clock = aged_clock()
         async with drone(store, clock) as before:
             assert await before.spawn("b", before.order())
             await before.until("b", BackendStatus.READY)
-        async with drone(store, DroneClock(clock.reading)) as after:
-            after.runtime = after.executor.runtime = SlowRuntime(RuntimeListener(after.executor.exited))
-            await after.runtime.spawn("b", {}, None, None)
-            after.runtime.may_go_on.clear()
-            await after.executor.adopt_backends()
-            reading = asyncio.create_task(after.executor.read_logs("b", None, None, 0))
+        runtime = SlowRuntime()
+        async with drone(store, DroneClock(clock.reading), runtime) as after:
+            await runtime.spawn(SpawnRequest("b", {}))
+            runtime.may_continue.clear()
+            await after.backends.adopt_backends()
+            reading = asyncio.create_task(after.backends.read_logs("b", None, None, 0))
             await asyncio.sleep(0.01)
             assert not reading.done()
-            after.runtime.may_go_on.set()
+            runtime.may_continue.set()
             assert (await reading).ended is False
 
 
-async def test_a_disk_that_hangs_keeps_no_backend_alive(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plane.drone.event_recorder.WRITE_LIMIT_S", 0.05)
-    monkeypatch.setattr("plane.drone.event_recorder.RETRY_S", 0.05)
+async def test_a_backend_is_killed_although_the_disk_hangs() -> None:
     disk_answers = threading.Event()
-    async with drone() as it:
+    async with drone(write_timeout_s=0.05, retry_interval_s=0.05) as it:
         recording = asyncio.create_task(it.recorder.run())
         order = it.order()
         assert await it.spawn("b", order)
         await it.until("b", BackendStatus.READY)
         try:
             it.store._thread.submit(disk_answers.wait)
-            # Its key's lease is over.
+            # Its lease has expired.
             now = it.clock.now()
-            it.executor.keys.hold("b", KeyDeadlines(now, now, now))
+            it.backends.leases.add("b", KeyDeadlines(now, now, now))
             await until(lambda: "b" not in it.runtime._running)
         finally:
             disk_answers.set()
-        # What is told twice is told in order.
+        # Events that are sent twice are sent in order.
         await it.until("b", BackendStatus.TERMINATED)
         statuses = [state.status.number for state in it.states("b")]
         assert statuses == sorted(statuses)
         await end_tasks([recording])
 
 
-async def test_what_a_failing_disk_stored_all_the_same_is_run_when_its_order_comes_again(
+async def test_a_backend_stored_by_a_failing_disk_is_started_when_its_action_is_resent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with drone() as it:
@@ -326,7 +325,7 @@ async def test_what_a_failing_disk_stored_all_the_same_is_run_when_its_order_com
         assert it.runtime.spawned == ["b"]
 
 
-async def test_a_start_that_a_disk_held_up_past_its_lease_is_not_made(
+async def test_a_start_that_the_disk_delayed_past_its_lease_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     disk_answers = threading.Event()

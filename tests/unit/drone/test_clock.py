@@ -1,4 +1,4 @@
-"""The drone's clock under jumps of the machine's, suspends and restarts (docs/decisions/0002, 0005)."""
+"""The drone's clock under steps of the machine's clock, suspends and restarts (docs/decisions/0002, 0004)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ HOUR_S = 3600
 
 
 class Machine:
-    """Its two clocks, in seconds, and its boot."""
+    """The two clocks of a machine, in seconds, and its boot."""
 
     def __init__(self) -> None:
         self.time_of_day_s = 1_700_000_000.0
@@ -19,7 +19,7 @@ class Machine:
         self.boot_id = "first"
 
     def passes(self, seconds: float) -> None:
-        """Time, awake or suspended: CLOCK_BOOTTIME counts both."""
+        """Let time pass, awake or suspended: CLOCK_BOOTTIME counts both."""
         self.time_of_day_s += seconds
         self.since_boot_s += seconds
 
@@ -37,7 +37,7 @@ def lease(clock: DroneClock) -> KeyLease:
     return KeyLease(KeyDeadlines(now.plus_s(30), now.plus_s(40), now.plus_s(50)))
 
 
-def test_it_starts_at_the_time_of_day() -> None:
+def test_the_clock_begins_with_the_time_of_day() -> None:
     assert Machine().drone_clock().now().ms == 1_700_000_000_000
 
 
@@ -56,7 +56,7 @@ def test_steps_of_the_machines_clock_change_no_lease() -> None:
         assert held.due(clock.now()) == [LeaseAction.TERMINATE_HARD]
 
 
-def test_after_two_minutes_of_suspend_the_lease_is_over() -> None:
+def test_a_suspend_of_two_minutes_ends_the_lease() -> None:
     machine = Machine()
     clock = machine.drone_clock()
     held = lease(clock)
@@ -64,7 +64,7 @@ def test_after_two_minutes_of_suspend_the_lease_is_over() -> None:
     assert held.due(clock.now()) == [LeaseAction.TERMINATE_HARD]
 
 
-def test_it_goes_on_over_a_restart_also_when_the_machines_clock_has_stepped() -> None:
+def test_the_clock_continues_over_a_restart_although_the_machines_clock_stepped() -> None:
     machine = Machine()
     before = machine.drone_clock()
     machine.time_of_day_s -= HOUR_S
@@ -74,7 +74,7 @@ def test_it_goes_on_over_a_restart_also_when_the_machines_clock_has_stepped() ->
     assert after.now() == before.now()
 
 
-def test_after_a_boot_stored_times_mean_nothing() -> None:
+def test_after_a_boot_stored_times_are_of_another_clock() -> None:
     machine = Machine()
     before = machine.drone_clock()
     machine.boot_id = "second"
@@ -84,14 +84,14 @@ def test_after_a_boot_stored_times_mean_nothing() -> None:
     assert after.now().ms == 1_700_000_000_000
 
 
-def test_the_machines_own() -> None:
+def test_the_clock_reads_the_machine() -> None:
     first = DroneClock()
     second = DroneClock(first.reading)
     assert second.continues
     assert 0 <= first.now().seconds_until(second.now()) < 60
 
 
-def test_a_clock_that_begins_anew_begins_after_all_that_the_former_one_can_have_reported() -> None:
+def test_a_new_clock_begins_after_all_times_that_the_former_one_may_have_reported() -> None:
     machine = Machine()
     former = machine.drone_clock()
     machine.passes(100)

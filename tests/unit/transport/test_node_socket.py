@@ -45,7 +45,7 @@ def sending(ws: aiohttp.ClientWebSocketResponse) -> NodeSocket[MessageFromDrone,
 
 
 @pytest.mark.parametrize("numbers", [[1], [1, 2, 3], list(range(500))])
-async def test_messages_arrive_in_order_and_nothing_waits_for_more(numbers: list[int]) -> None:
+async def test_messages_arrive_in_order_and_without_delay(numbers: list[int]) -> None:
     async with connection_to_an_echo() as ws:
         await sending(ws).send_all(acks(*numbers))
         heard = [json.loads(await ws.receive_str(timeout=10)) for _ in numbers]
@@ -53,14 +53,14 @@ async def test_messages_arrive_in_order_and_nothing_waits_for_more(numbers: list
         assert ws.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK) == 0
 
 
-async def test_a_connection_that_is_gone_is_told() -> None:
+async def test_broken_connection_is_reported() -> None:
     async with connection_to_an_echo() as ws:
         await ws.close()
         with pytest.raises(SocketClosed):
             await sending(ws).send_all(acks(1, 2))
 
 
-async def test_a_controller_that_hangs_does_not_hold_a_node_that_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_hanging_controller_does_not_delay_a_stopping_node(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing, "NODE_SEND_TIMEOUT_S", 0.2)
     ended = asyncio.Event()
 

@@ -15,21 +15,21 @@ EVENTS = [ServerSentEvent("one", "a"), ServerSentEvent("two\nmore", "a"), Server
 
 
 @given(st.lists(st.integers(0, len(STREAM))))
-def test_a_stream_may_be_cut_anywhere(cuts: list[int]) -> None:
+def test_stream_may_be_split_anywhere(cuts: list[int]) -> None:
     places = [0, *sorted(cuts), len(STREAM)]
     reader = EventStreamReader()
     found = [event for begin, end in itertools.pairwise(places) for event in reader.feed(STREAM[begin:end])]
     assert found == EVENTS
 
 
-def test_an_id_with_nul_is_ignored_and_nothing_without_data_is_an_event() -> None:
+def test_id_with_nul_is_ignored_and_events_have_data() -> None:
     assert list(EventStreamReader().feed(b"id: x\0y\ndata: d\n\nevent: lost\n\nid: z\n\ndata: e\n\n")) == [
         ServerSentEvent("d", ""),
         ServerSentEvent("e", "z"),
     ]
 
 
-def test_an_event_without_end_is_refused() -> None:
+def test_endless_event_is_refused() -> None:
     reader = EventStreamReader()
     line = b"data: " + b"x" * 1000 + b"\n"
     for _ in range(MAX_EVENT_BYTES // 1000 + 1):

@@ -46,9 +46,9 @@ class ApiKeyFile:
         try:
             self._keys = self._read()
         except ConfigurationError as error:
-            log.error("API keys not reloaded; keeping the current ones", error=str(error))
+            log.error("api keys not reloaded; keeping the current ones", error=str(error))
         else:
-            log.info("API keys reloaded", count=len(self._keys))
+            log.info("api keys reloaded", count=len(self._keys))
 
     def find(self, key: str) -> ApiKey | None:
         """Return the entry of a key; None for an unknown key."""

@@ -32,10 +32,6 @@ from plane.protocol.control_api import ConnectRequest, ConnectResponse
 
 __all__ = ["ConnectFastPath"]
 
-# Many clients send head and body in two packets, one right after the other. A body that takes longer, or comes in more
-# pieces, is handed over: aiohttp bounds what is incomplete.
-BODY_TIMEOUT_S = 1.0
-
 _PATH = "/ctrl/connect"
 
 
@@ -46,7 +42,6 @@ class ConnectFastPath:
         context, instruments, errors: the controller's.
         general: creates the protocol of a connection to aiohttp's server.
         deadlines: closes connections that send no request.
-        keep_alive_s: a connection without a further request for this long is closed.
     """
 
     def __init__(
@@ -56,13 +51,15 @@ class ConnectFastPath:
         errors: ErrorResponses,
         general: Callable[[], asyncio.Protocol],
         deadlines: RequestDeadlines,
-        keep_alive_s: float,
     ) -> None:
         self.deadlines = deadlines
         self.context = context
         self.instruments = instruments
         self.general = general
-        self.keep_alive_s = keep_alive_s
+        self.keep_alive_s = context.settings.limits.keep_alive_s
+        # Many clients send head and body in two packets, one right after the other. A body that takes longer, or comes
+        # in more pieces, is handed over: aiohttp bounds what is incomplete.
+        self.body_timeout_s = context.settings.limits.fast_path_body_s
         self.connections: set[_Connection] = set()
         self._errors = errors
 
@@ -169,7 +166,7 @@ class _Connection(asyncio.Protocol):
         if post.body:
             self._start(post)
         else:
-            self._incomplete = data, loop.call_later(BODY_TIMEOUT_S, self._hand_over, data)
+            self._incomplete = data, loop.call_later(self._path.body_timeout_s, self._hand_over, data)
 
     def _start(self, post: FastPathRequest) -> None:
         self._started_at = time.perf_counter()

@@ -1,14 +1,16 @@
-"""A connection that aiohttp serves; malformed requests get an `ApiError` like every other refusal.
+"""aiohttp's side of the controller: the connections that `connect_fast_path` hands over, and the server's log.
 
-`plane.controller.server` creates one for each connection that `connect_fast_path` hands over. aiohttp itself would
-respond in plain text, before any middleware, and log a client's mistake as an error of the server.
+Malformed requests get an `ApiError` like every other refusal. aiohttp itself would respond in plain text, before any
+middleware, and log a client's mistake as an error of the server.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any, cast
 
+import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
@@ -16,7 +18,9 @@ from plane.controller.api.request_deadlines import RequestDeadlines
 from plane.controller.api.responses import ErrorResponses
 from plane.protocol.errors import ApiErrorKind, ApiFailure
 
-__all__ = ["HttpConnection"]
+__all__ = ["HttpConnection", "server_logger"]
+
+log = structlog.get_logger("plane.controller")
 
 
 class HttpConnection(web.RequestHandler):
@@ -71,3 +75,15 @@ class HttpConnection(web.RequestHandler):
         response = self._errors.response(failure, request.method, request.path)
         response.force_close()
         return response
+
+
+def server_logger() -> logging.Logger:
+    """Return the logger for aiohttp's server."""
+    logger = logging.Logger("plane.controller.http", logging.WARNING)
+    logger.addHandler(_Handler())
+    return logger
+
+
+class _Handler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        log.error("error in the HTTP server", detail=record.getMessage(), exc_info=record.exc_info)

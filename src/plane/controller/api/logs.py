@@ -90,12 +90,12 @@ async def _existing_pages(
     """
     reading = BoundedLogRead(tail)
     page = await _page(context, drone_id, backend_id, after, tail, 0.0)
-    yield LogPage(reading.take(page.lines), page.ended)
+    yield LogPage(reading.select(page.lines), page.ended)
     if not page.ended and not reading.has_ended:
         reading.end_ns = await _newest(context, drone_id, backend_id)
     while not page.ended and not reading.has_ended:
         page = await _page(context, drone_id, backend_id, page.lines[-1].time_ns, None, 0.0)
-        yield LogPage(reading.take(page.lines), page.ended)
+        yield LogPage(reading.select(page.lines), page.ended)
 
 
 async def _followed_pages(

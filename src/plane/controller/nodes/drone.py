@@ -26,7 +26,7 @@ from plane.database.backends import StateChange
 from plane.database.event_bus import Subscription
 from plane.database.nodes import DroneHeartbeat, Registration
 from plane.decisions.access import Role
-from plane.decisions.drones.registration import may_register, orders_are_void, refusal
+from plane.decisions.drones.registration import may_register, orders_are_void, refusal_message
 from plane.decisions.keys.lease import lease_deadlines
 from plane.protocol import codec
 from plane.protocol.backend_state import BackendState, Terminated, TerminationKind, TerminationReason
@@ -90,7 +90,7 @@ async def _register(context: Context, drone: Handshake, cluster: ClusterName, po
     async with context.db.transaction() as transaction:
         known = await nodes.lock_drone(transaction, cluster, drone.name)
         if not may_register(identity, known):
-            raise NodeRefused(refusal(drone.name))
+            raise NodeRefused(refusal_message(drone.name))
         registration = await nodes.register(
             transaction, NodeKind.DRONE, cluster, drone.name, drone.version, context.settings.name, ip
         )

@@ -23,7 +23,6 @@ from plane.protocol.notifications import EventKind
 from plane.protocol.proxy_messages import MessageFromProxy, MessageToProxy, RouteInfo, RouteInfoResponse
 from plane.tasks import OwnedTasks
 from plane.throttled_log import ThrottledWarning
-from plane.timing import STARTUP_TIMEOUT_S
 from plane.transport.node_socket import NodeSocket, SocketClosed
 
 __all__ = ["RouteLookups"]
@@ -35,8 +34,6 @@ MAX_WAITING_PER_BACKEND = 10_000
 MAX_WAITING = 50_000
 # Routes that are read at once for the lookups of one backend; other lookups are served in between.
 READ_BATCH_SIZE = 200
-# A backend that is not ready within this time is terminated, which ends its lookups earlier.
-WAIT_TIMEOUT_S = STARTUP_TIMEOUT_S + 60
 
 log = structlog.get_logger("plane.controller")
 
@@ -81,7 +78,7 @@ class RouteLookups:
         if len(self._open) - self._waiting_count >= MAX_READING:
             self._too_many.warn()
             return
-        lookup = self._open[token] = _Lookup(token, self._clock() + WAIT_TIMEOUT_S)
+        lookup = self._open[token] = _Lookup(token, self._clock() + self._context.settings.limits.route_lookup_s)
         self._tasks.start(self._look_up(lookup))
 
     def revoke(self, tokens: tuple[str, ...]) -> None:

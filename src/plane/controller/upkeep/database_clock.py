@@ -57,18 +57,18 @@ class DatabaseWatch:
             await asyncio.sleep(CLOCK_POLL_INTERVAL_S)
 
     async def _watch_clock(self, row: ClockRow) -> None:
-        verdict = self._clock.read(row.reading, row.last)
-        if verdict.action is ClockAction.CONFIRM:
+        decision = self._clock.read(row.reading, row.last)
+        if decision.action is ClockAction.CONFIRM:
             if row.reading.database_s - row.last.confirmed_s >= CONFIRMATION_INTERVAL_S:
                 await clock.confirm(self._db, row, self._boot_id)
-        elif verdict.action is ClockAction.SHIFT:
-            shifted_s = await clock.shift(self._db, row, verdict.step_s, measured=verdict.measured)
-            step_s = round(verdict.step_s, 3)
+        elif decision.action is ClockAction.SHIFT:
+            shifted_s = await clock.shift(self._db, row, decision.step_s, measured=decision.measured)
+            step_s = round(decision.step_s, 3)
             if shifted_s is None:
                 log.info("database clock stepped; another controller shifts the stored times", step_s=step_s)
                 return
             self._clock.has_shifted(shifted_s)
-            if verdict.measured:
+            if decision.measured:
                 log.warning("database clock stepped; stored times shifted", step_s=step_s)
             else:
                 log.info("database clock was not watched for a while; leases extended", by_s=step_s)

@@ -15,7 +15,7 @@ from plane.controller.termination import terminate_backends
 from plane.database import lost_backends
 from plane.database.backends import StateChange, record_states
 from plane.database.pool import Database
-from plane.decisions.backends.lost_drones import ReapAction, classify, lost
+from plane.decisions.backends.lost_drones import ReapAction, classify, lost_state
 from plane.protocol.backend_state import TerminationKind, TerminationReason
 
 __all__ = ["reap", "run_reaper"]
@@ -45,24 +45,26 @@ async def reap(db: Database) -> int:
     async with db.transaction() as transaction:
         if not await lost_backends.try_lock(transaction):
             return 0
-        judged = [(backend, classify(backend)) for backend in await lost_backends.suspects(transaction)]
-        given_up = [backend for backend, verdict in judged if verdict is ReapAction.LOST]
-        to_end = [backend for backend, verdict in judged if verdict is ReapAction.END]
-        stuck = [backend for backend, verdict in judged if verdict is ReapAction.SEND_AGAIN]
-        if given_up:
-            await record_states(transaction, [StateChange(backend.backend_id, lost(backend)) for backend in given_up])
+        classified = [(backend, classify(backend)) for backend in await lost_backends.suspects(transaction)]
+        abandoned = [backend for backend, action in classified if action is ReapAction.MARK_LOST]
+        keyless = [backend for backend, action in classified if action is ReapAction.TERMINATE]
+        stuck = [backend for backend, action in classified if action is ReapAction.RESEND]
+        if abandoned:
+            await record_states(
+                transaction, [StateChange(backend.backend_id, lost_state(backend)) for backend in abandoned]
+            )
         if stuck:
             await lost_backends.resend_spawns(transaction, [backend.backend_id for backend in stuck])
-    for backend in given_up:
-        log.warning("backend is lost", backend=backend.backend_id, reason=lost(backend).message)
-    for backend in to_end:
+    for backend in abandoned:
+        log.warning("backend is lost", backend=backend.backend_id, reason=lost_state(backend).message)
+    for backend in keyless:
         log.warning("backend's key has expired; terminating the backend", backend=backend.backend_id)
     await terminate_backends(
         db,
-        [(backend.backend_id, backend.drone_id) for backend in to_end],
+        [(backend.backend_id, backend.drone_id) for backend in keyless],
         TerminationKind.HARD,
         TerminationReason.LOST,
     )
     for backend in stuck:
         log.warning("backend does not start; its spawn action is sent again", backend=backend.backend_id)
-    return len(given_up) + len(to_end) + len(stuck)
+    return len(abandoned) + len(keyless) + len(stuck)

@@ -22,7 +22,9 @@ MAX_RESTART_DELAY_S = 10.0
 log = structlog.get_logger("plane.controller")
 
 
-async def run_supervised(name: str, loop: Callable[[], Awaitable[None]]) -> None:
+async def run_supervised(
+    name: str, loop: Callable[[], Awaitable[None]], *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+) -> None:
     """Run ``loop``, which runs until cancelled, and restart it after an error, with a growing delay."""
     backoff = ReconnectBackoff(cap_s=MAX_RESTART_DELAY_S)
     clock = asyncio.get_running_loop().time
@@ -40,4 +42,4 @@ async def run_supervised(name: str, loop: Callable[[], Awaitable[None]]) -> None
             log.exception("background loop failed; restarting", loop=name, retry_in_s=round(delay_s, 1), exc_info=error)
         else:
             return
-        await asyncio.sleep(delay_s)
+        await sleep(delay_s)

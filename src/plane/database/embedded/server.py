@@ -64,12 +64,15 @@ class _Installation:
 
 
 @asynccontextmanager
-async def embedded_postgres(folder: Path, preload: Path | None = None) -> AsyncIterator[str]:
+async def embedded_postgres(
+    folder: Path, preload: Path | None = None, *, stop_timeout_s: float = STOP_TIMEOUT_S
+) -> AsyncIterator[str]:
     """Run a server with its data in ``folder`` while the block runs; yield the URL of its database.
 
     Args:
         folder: created if it does not exist.
         preload: a library to load before the server's own (ld.so(8)); a benchmark uses it to slow down the disk.
+        stop_timeout_s: for a former server to end, and for each step of the shutdown.
 
     Raises:
         ConfigurationError: it cannot start; the message has the reason.
@@ -81,12 +84,12 @@ async def embedded_postgres(folder: Path, preload: Path | None = None) -> AsyncI
         place = _Installation(programs, home, socket_folder(home, account), account)
         if not (place.data / "PG_VERSION").exists():
             await asyncio.to_thread(_initialise, place)
-        await _wait_for_former_server(place)
+        await _wait_for_former_server(place, stop_timeout_s)
         server = _start(place, preload)
         try:
             yield await _wait_until_ready(server, place)
         finally:
-            await _stop(server)
+            await _stop(server, stop_timeout_s)
 
 
 def _initialise(place: _Installation) -> None:
@@ -127,11 +130,11 @@ def _environment() -> dict[str, str]:
     return {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"}
 
 
-async def _wait_for_former_server(place: _Installation) -> None:
+async def _wait_for_former_server(place: _Installation, timeout_s: float) -> None:
     """Wait until a server of a killed process has ended, which it does by itself."""
     pid_file = place.data / "postmaster.pid"
     try:
-        async with asyncio.timeout(STOP_TIMEOUT_S):
+        async with asyncio.timeout(timeout_s):
             while (pid := serving_pid(place.data)) is not None:
                 await asyncio.sleep(POLL_INTERVAL_S)
     except TimeoutError:
@@ -205,13 +208,13 @@ def _tail(path: Path) -> str:
     return path.read_text(errors="replace")[-2000:].strip()
 
 
-async def _stop(server: subprocess.Popen[bytes]) -> None:
+async def _stop(server: subprocess.Popen[bytes], timeout_s: float) -> None:
     """Shut the server down: fast at first, then immediately (the next start recovers), then by SIGKILL."""
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
         if server.poll() is None:
             server.send_signal(number)
         try:
-            async with asyncio.timeout(STOP_TIMEOUT_S):
+            async with asyncio.timeout(timeout_s):
                 while server.poll() is None:
                     await asyncio.sleep(POLL_INTERVAL_S)
         except TimeoutError:

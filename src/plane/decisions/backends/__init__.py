@@ -1,1 +1,1 @@
-"""The life of a backend: its states, its limits, and when it is ended."""
+"""The lifecycle of a backend: its states, its limits, and when it is terminated."""

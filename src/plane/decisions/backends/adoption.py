@@ -1,6 +1,7 @@
-"""A drone starts and finds a backend in its store that had not ended: what becomes of it?
+"""Decide what a restarted drone does with a backend that its store does not show as terminated.
 
-`plane.drone.backend_manager` asks the runtime what still runs, and does it. Rule: A8 of page 7.
+`plane.drone.backend_manager` asks the runtime what still runs and carries out the decision. Reasons:
+docs/decisions/0004-readoption.md.
 """
 
 from __future__ import annotations
@@ -9,32 +10,32 @@ import enum
 
 from plane.protocol.backend_state import BackendState, BackendStatus
 
-__all__ = ["Adoption", "adoption", "was_started"]
+__all__ = ["AdoptionAction", "decide_adoption", "was_started"]
 
 
-class Adoption(enum.Enum):
-    """What is done with it."""
+class AdoptionAction(enum.Enum):
+    """What the drone does with the backend."""
 
-    GO_ON = "its process runs: go on where the former drone was"
-    START_OVER = "it had not been started for certain: remove what there may be, and do the state's work again"
-    END = "its process runs, but nobody knows until when its key is held: end it gracefully"
-    ENDED = "nothing of it runs: it is terminated"
+    RESUME = "its process runs: continue where the former drone stopped"
+    RESTART = "it was not started for certain: remove what may run, and do the work of its state again"
+    TERMINATE = "its process runs, but the deadlines of its lease are unknown: terminate it softly"
+    MARK_TERMINATED = "nothing of it runs: record it as terminated"
 
 
 def was_started(state: BackendState) -> bool:
-    """Whether a process had been started for certain, so that the runtime is asked for it."""
+    """Return whether a process was started for certain, so that the runtime can be asked for it."""
     return state.status.number >= BackendStatus.WAITING.number
 
 
-def adoption(state: BackendState, *, running: bool, lease_known: bool) -> Adoption:
-    """What becomes of a backend in ``state``.
+def decide_adoption(state: BackendState, *, running: bool, lease_known: bool) -> AdoptionAction:
+    """Return what to do with a backend in ``state``.
 
     Args:
-        running: its process was found.
-        lease_known: its order is stored, and the drone's clock, in which its key's deadlines are, has not begun anew.
+        running: whether its process was found.
+        lease_known: whether its spawn order is stored, and the drone's clock, which its deadlines refer to, continues.
     """
     if not was_started(state):
-        return Adoption.START_OVER if lease_known else Adoption.ENDED
+        return AdoptionAction.RESTART if lease_known else AdoptionAction.MARK_TERMINATED
     if not running:
-        return Adoption.ENDED
-    return Adoption.GO_ON if lease_known else Adoption.END
+        return AdoptionAction.MARK_TERMINATED
+    return AdoptionAction.RESUME if lease_known else AdoptionAction.TERMINATE

@@ -1,7 +1,7 @@
-"""Do the arguments and the environment of a command fit into what Linux passes to a new program? Pure.
+"""Decide whether Linux can pass the arguments and the environment of a command to a new program. Pure.
 
-Rule: execve(2), "Limits on size of arguments and environment". `plane.runtime.process.environment` reads the machine's
-limit.
+Source: execve(2), "Limits on size of arguments and environment". `plane.runtime.process.environment` reads the
+machine's limit.
 """
 
 from __future__ import annotations
@@ -9,33 +9,33 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-__all__ = ["LARGEST_TOTAL_BYTES", "STRING_LIMIT_BYTES", "container_exec_hint", "excess", "total_limit_bytes"]
+__all__ = ["LARGEST_TOTAL_BYTES", "STRING_LIMIT_BYTES", "container_exec_hint", "describe_excess", "total_limit_bytes"]
 
-# The last words of runc and of shells.
+# The last words of error messages of runc and of shells.
 _TOO_LONG = re.compile(r"argument list too long\s*$", re.IGNORECASE)
-# MAX_ARG_STRLEN: of each argument, and each "NAME=value", with its NUL.
+# MAX_ARG_STRLEN: the limit of each argument and of each "NAME=value", with its NUL.
 STRING_LIMIT_BYTES = 128 * 1024
-# ARG_MAX, which is granted at any stack limit, and three quarters of the default stack limit, which is never exceeded.
+# ARG_MAX, which is allowed with any stack limit, and three quarters of the default stack limit, the absolute maximum.
 SMALLEST_TOTAL_BYTES = 128 * 1024
 LARGEST_TOTAL_BYTES = 6 * 1024 * 1024
 # The kernel counts a pointer for each string.
 POINTER_BYTES = 8
-# The path of the program, an interpreter in its first line, and what the kernel itself puts there.
+# The path of the program, an interpreter in its first line, and data of the kernel itself.
 RESERVED_BYTES = 4096
 
 
 def total_limit_bytes(stack_limit_bytes: int | None) -> int:
-    """Return how many bytes all strings may have together.
+    """Return the limit of the total size of all strings.
 
     Args:
-        stack_limit_bytes: RLIMIT_STACK, the soft one; None: unlimited.
+        stack_limit_bytes: the soft limit RLIMIT_STACK; None: unlimited.
     """
     quarter = LARGEST_TOTAL_BYTES if stack_limit_bytes is None else stack_limit_bytes // 4
     return max(SMALLEST_TOTAL_BYTES, min(quarter, LARGEST_TOTAL_BYTES))
 
 
-def excess(command: Sequence[str], variables: Mapping[str, str], total_bytes: int) -> str | None:
-    """Return what is too large, for people, with the field of the executable; None: everything fits.
+def describe_excess(command: Sequence[str], variables: Mapping[str, str], total_bytes: int) -> str | None:
+    """Return a message that names the field of the executable that is too large; None if everything fits.
 
     Args:
         total_bytes: see `total_limit_bytes`.
@@ -61,7 +61,7 @@ def excess(command: Sequence[str], variables: Mapping[str, str], total_bytes: in
 
 
 def container_exec_hint(output: str) -> str | None:
-    """Return advice for a container whose first program was given too much; None: its output does not say so."""
+    """Return advice for a container whose output says that its first program received too much; otherwise None."""
     if _TOO_LONG.search(output) is None:
         return None
     return (

@@ -1,6 +1,6 @@
-"""Which backends are to be ended now, and when is the next look? `plane.controller.upkeep.sweeper` does it.
+"""Decide which idle or expired backends to terminate now, and when to check again.
 
-The database computes how long each has left, since only its clock counts.
+`plane.controller.upkeep.sweeper` does it. The database computes the remaining times, since only its clock counts.
 """
 
 from __future__ import annotations
@@ -12,13 +12,17 @@ from plane.timing import SWEEP_INTERVAL_S
 
 __all__ = ["SweepCandidate", "sweep"]
 
-# Not more often than this, however many are due one after the other.
+# The shortest time between two checks, however many backends become due one after the other.
 SHORTEST_WAIT_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class SweepCandidate:
-    """A backend that is due to be ended in so many seconds; negative: it is overdue."""
+    """A backend that is to be terminated.
+
+    Attributes:
+        due_in_s: seconds until then; negative if it is overdue.
+    """
 
     backend_id: str
     drone_id: int
@@ -26,7 +30,10 @@ class SweepCandidate:
 
 
 def sweep(candidates: Sequence[SweepCandidate]) -> tuple[list[SweepCandidate], float]:
-    """The backends to end now, and the seconds until the next look: when the next is due, or an interval."""
+    """Return the backends to terminate now, and the seconds until the next check.
+
+    That is when the next backend is due, or `SWEEP_INTERVAL_S` later if none is.
+    """
     due = [candidate for candidate in candidates if candidate.due_in_s <= 0]
     later = [candidate.due_in_s for candidate in candidates if candidate.due_in_s > 0]
     return due, max(min(later, default=SWEEP_INTERVAL_S), SHORTEST_WAIT_S)

@@ -1,4 +1,4 @@
-"""What does the last output of a process say about isolation, or about its user? Pure."""
+"""Detect in the last output of a process that isolation, or its user, is why it failed. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 __all__ = ["isolation_hint"]
 
-# The words of libc, dash, Go, Java (jar files, NIO), Node, git and Perl. Tests have a message of each.
+# Phrases of libc, dash, Go, Java (jar files, NIO), Node, git and Perl. The tests have a message of each.
 _ABSENT = re.compile(
     r"no such file|not found|enoent|cannot find|can't open|cannot open|can't cd to|unable to access|nosuchfile|"
     r"does not exist",
@@ -16,20 +16,20 @@ _ABSENT = re.compile(
 _READ_ONLY = re.compile(r"read-only file ?system|readonlyfilesystem|erofs", re.IGNORECASE)
 _REFUSED = re.compile(r"permission denied|eacces|accessdenied", re.IGNORECASE)
 _PATH = re.compile(r"/[^\s'\":,;()\[\]`‘’“”<>]+")
-# A server's log of requests has paths and 404 Not Found, which are about URLs.
+# Lines of an access log contain URL paths and "404 Not Found", which are not about files.
 _REQUEST = re.compile(r" HTTP/[0-9]")
 
 
 def isolation_hint(
     output: str, own: Sequence[str], masked: Sequence[str], home: str, *, drops_user: bool
 ) -> str | None:
-    """Return advice for a backend that could not reach a file; None: its output does not look like it.
+    """Return advice for a backend that could not access a file; None if its output does not say so.
 
     Args:
-        own: folders that each isolated backend has of its own, empty; none: it is not isolated.
-        masked: folders of the machine that an empty one replaces.
-        home: that it has of its own, below one of ``own``; what is not there has not been made yet.
-        drops_user: it has another user than the drone.
+        own: the private folders of an isolated backend, empty at its start; empty if it is not isolated.
+        masked: folders of the machine that are replaced by an empty one.
+        home: its private home, below one of ``own``. Files missing there were never created, not hidden.
+        drops_user: whether it runs as another user than the drone.
     """
     hints = []
     if own and _READ_ONLY.search(output):
@@ -42,8 +42,8 @@ def isolation_hint(
     hidden = next((path for path in paths if path in masked or _is_below(path, (*own, *masked), home)), None)
     if hidden is not None:
         hints.append(
-            f"{hidden} may be one of the machine's files that isolation hides: each backend has {', '.join(own)} of "
-            "its own; show a folder with the drone's --expose, or use isolation none"
+            f"{hidden} may be one of the machine's files that isolation hides: each backend has its own "
+            f"{', '.join(own)}; show a folder with the drone's --expose, or use isolation none"
         )
     if drops_user and _REFUSED.search(output):
         hints.append(

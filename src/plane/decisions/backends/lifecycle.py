@@ -1,8 +1,7 @@
-"""What is a backend's next state, and what must be done on entering it?
+"""The lifecycle of a backend: the work of each state, and the states that follow.
 
-`LIFECYCLE` is the table; the diagram in the documentation is drawn from it. The functions compute the states
-with what they carry along. `plane.drone.backend_runner` does the work. Rules: page 2, "BackendState", and
-page 4, "Backend lifecycle".
+`LIFECYCLE` is the table, from which the diagram in docs/internals/architecture.md is generated. The functions compute
+the states with their fields. `plane.drone.backend_runner` does the work. Rules: `docs/reference/protocol/drone`.
 """
 
 from __future__ import annotations
@@ -26,20 +25,23 @@ __all__ = ["LIFECYCLE", "Step", "Work", "to_hard_terminating", "to_terminated", 
 
 
 class Work(enum.StrEnum):
-    """What a drone does on entering a state. Entering the next one cancels it."""
+    """What a drone does in a state. Entering the next state cancels it."""
 
     NONE = "nothing"
     PREPARE = "prepare the executable (pull the image)"
     SPAWN = "start the process"
-    PROBE = "ask it by HTTP until it answers"
-    STOP = "ask it to stop, kill it after the grace"
+    PROBE = "probe it by HTTP until it responds"
+    STOP = "ask it to stop, kill it after the grace period"
     KILL = "kill it"
     RELEASE = "release its key"
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What is done in a state, and where success and failure lead. None: wait for an order or the exit."""
+    """The work of a state, and the states that follow its success and failure.
+
+    None means that the state waits for an order or the exit of the process.
+    """
 
     work: Work
     done: BackendStatus | None = None
@@ -52,7 +54,7 @@ LIFECYCLE = {
     BackendStatus.STARTING: Step(Work.SPAWN, BackendStatus.WAITING, BackendStatus.TERMINATED),
     BackendStatus.WAITING: Step(Work.PROBE, BackendStatus.READY, BackendStatus.HARD_TERMINATING),
     BackendStatus.READY: Step(Work.NONE),
-    # "Done" is: it was not running. If it was, its exit ends it.
+    # Done means that it was not running. If it was, its exit leads to `terminated`.
     BackendStatus.TERMINATING: Step(Work.STOP, BackendStatus.TERMINATED),
     BackendStatus.HARD_TERMINATING: Step(Work.KILL, BackendStatus.TERMINATED),
     BackendStatus.TERMINATED: Step(Work.RELEASE),
@@ -60,14 +62,17 @@ LIFECYCLE = {
 
 
 def to_terminating(state: BackendState, reason: TerminationReason) -> BackendState:
-    """Ask it to stop; a state as late or later stays as it is."""
+    """Return the state after an order to stop. A state that is as late or later is returned unchanged."""
     if state.status.number >= BackendStatus.TERMINATING.number:
         return state
     return Terminating(last_status=state.status, reason=reason)
 
 
 def to_hard_terminating(state: BackendState, reason: TerminationReason) -> BackendState:
-    """Kill it; a state as late or later stays as it is. The status before any termination is kept."""
+    """Return the state after an order to kill. A state that is as late or later is returned unchanged.
+
+    The status before any termination is preserved.
+    """
     if state.status.number >= BackendStatus.HARD_TERMINATING.number:
         return state
     last_status = state.last_status if isinstance(state, Terminating) else state.status
@@ -80,7 +85,11 @@ def to_terminated(
     message: str | None = None,
     reason: TerminationReason | None = None,
 ) -> BackendState:
-    """Nothing of it runs any more. ``reason`` is for ends that nobody ordered; an order's own one is kept."""
+    """Return the state after the exit.
+
+    Args:
+        reason: why the backend ended without an order; the reason of an order takes precedence.
+    """
     if isinstance(state, Terminated):
         return state
     kind = None

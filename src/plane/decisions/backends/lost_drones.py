@@ -1,6 +1,6 @@
-"""Which backends has nobody to end them any more, and what becomes of each? `plane.controller.upkeep.reaper` does it.
+"""Decide what to do with backends whose drone is lost, stuck, or does not terminate them.
 
-Rule: A7 of page 7. The database computes all ages, since only its clock counts.
+`plane.controller.upkeep.reaper` does it. The database computes all ages, since only its clock counts.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from dataclasses import dataclass
 from plane.protocol.backend_state import BackendStatus, Terminated, TerminationReason
 from plane.timing import DRONE_LOST_AFTER_S, SCHEDULED_TIMEOUT_S, UNTERMINATED_LOST_AFTER_S
 
-__all__ = ["ReapAction", "SuspectBackend", "classify", "lost"]
+__all__ = ["ReapAction", "SuspectBackend", "classify", "lost_state"]
 
 
 @dataclass(frozen=True, slots=True)
 class SuspectBackend:
-    """A backend that is not terminated, and what may be wrong with it.
+    """A backend that is not terminated and may be lost.
 
     Attributes:
-        drone_silent_s: since the drone's last heartbeat, or since it registered if there was none.
-        in_status_s: since its last status.
-        past_hard_deadline: its key's lease is over on the drone too, or it has no key any more.
-        spawn_acknowledged: the drone has said that it applied the spawn action.
-        key_gone: its key's lease has been over for a while, or it has no key any more.
-        end_ordered_s: since its drone was first ordered to end it for that; None: it was not.
+        drone_silent_s: seconds since the drone's last heartbeat, or since its registration if there was none.
+        in_status_s: seconds since its last status.
+        past_hard_deadline: whether its lease has passed the drone's hard deadline, or it has no key any more.
+        spawn_acknowledged: whether the drone has acknowledged the spawn action.
+        key_gone: whether its lease expired a while ago, or it has no key any more.
+        end_ordered_s: seconds since its drone was first ordered to terminate it for that; None: not ordered.
     """
 
     backend_id: str
@@ -39,44 +39,44 @@ class SuspectBackend:
 
 
 class ReapAction(enum.Enum):
-    """What becomes of a doubtful backend.
+    """What to do with a suspect backend.
 
-    ``LOST``: it is terminated, and its key is free. ``SEND_AGAIN``: its drone gets the spawn action once more.
-    ``END``: its drone is ordered to end it, and says so also of one that it does not know. ``WAIT``: nothing is to be
-    done yet, or others do it.
+    ``MARK_LOST``: mark it as terminated and free its key. ``RESEND``: send the spawn action to its drone again.
+    ``TERMINATE``: order its drone to terminate it; a drone reports the end also of a backend that it does not know.
+    ``WAIT``: nothing is due yet.
     """
 
-    LOST = enum.auto()
-    SEND_AGAIN = enum.auto()
-    END = enum.auto()
+    MARK_LOST = enum.auto()
+    RESEND = enum.auto()
+    TERMINATE = enum.auto()
     WAIT = enum.auto()
 
 
 def classify(backend: SuspectBackend) -> ReapAction:
-    """What becomes of ``backend``.
+    """Return what to do with a backend.
 
-    A drone that lives has ended what is past its key's hard deadline by itself, so the key may be given away.
+    A live drone has killed each backend that is past its hard deadline, so the key of such a backend may be freed.
     """
     if backend.drone_silent_s > DRONE_LOST_AFTER_S:
-        return ReapAction.LOST
+        return ReapAction.MARK_LOST
     scheduled_too_long = backend.status is BackendStatus.SCHEDULED and backend.in_status_s > SCHEDULED_TIMEOUT_S
     if scheduled_too_long and backend.past_hard_deadline:
-        return ReapAction.LOST
+        return ReapAction.MARK_LOST
     if backend.key_gone:
         unended = backend.end_ordered_s is not None and backend.end_ordered_s > UNTERMINATED_LOST_AFTER_S
-        return ReapAction.LOST if unended else ReapAction.END
+        return ReapAction.MARK_LOST if unended else ReapAction.TERMINATE
     if not scheduled_too_long:
         return ReapAction.WAIT
-    # What is not acknowledged is sent again by the controller of its drone anyway.
-    return ReapAction.SEND_AGAIN if backend.spawn_acknowledged else ReapAction.WAIT
+    # The controller of the drone resends actions that are not acknowledged.
+    return ReapAction.RESEND if backend.spawn_acknowledged else ReapAction.WAIT
 
 
-def lost(backend: SuspectBackend) -> Terminated:
-    """The state of a backend that is given up, with the reason in words (A21)."""
+def lost_state(backend: SuspectBackend) -> Terminated:
+    """Return the state of a backend that is given up, with a message that says why."""
     if backend.drone_silent_s > DRONE_LOST_AFTER_S:
-        why = f"its drone has not been heard of for {backend.drone_silent_s:.0f} s"
+        reason = f"its drone has sent nothing for {backend.drone_silent_s:.0f} s"
     elif backend.status is not BackendStatus.SCHEDULED:
-        why = "its key has expired, and its drone does not say that it has ended"
+        reason = "its key has expired, and its drone does not report that it has ended"
     else:
-        why = f"its drone has not started it within {backend.in_status_s:.0f} s"
-    return Terminated(last_status=backend.status, reason=TerminationReason.LOST, message=why)
+        reason = f"its drone has not started it within {backend.in_status_s:.0f} s"
+    return Terminated(last_status=backend.status, reason=TerminationReason.LOST, message=reason)

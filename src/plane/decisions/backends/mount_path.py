@@ -1,6 +1,6 @@
-"""Which folder below the mount base does a backend get? Refuses whatever is no plain relative path (A11 of page 7).
+"""Decide which folder below the mount base a backend gets. Refuses everything but plain relative paths.
 
-Only names are looked at here; that no symbolic link leads out is seen to by `plane.runtime.mounts`.
+Pure, so only names are checked here; `plane.runtime.mounts` ensures that no symbolic link leads out of the base.
 """
 
 from __future__ import annotations
@@ -9,26 +9,26 @@ from plane.protocol.errors import PlaneError
 
 __all__ = ["MountRefused", "mount_path"]
 
-# Of a file name, and of a path, in bytes (Linux: NAME_MAX, and well below PATH_MAX).
+# Limits of a file name and of a path: NAME_MAX of Linux, and well below PATH_MAX.
 NAME_LIMIT_BYTES = 255
 PATH_LIMIT_BYTES = 1024
-# Of nested folders that one request may have made.
+# How many nested folders one request may create.
 DEPTH_LIMIT = 16
 
 
 class MountRefused(PlaneError):
-    """The path may not be mounted; the text says why, and what may be."""
+    """The path may not be mounted; the message says why, and which paths may."""
 
 
 def mount_path(mount: bool | str | None, key_name: str | None) -> tuple[str, ...] | None:
-    """The parts of the path below the mount base; None: no mount is asked for.
+    """Return the parts of the path below the mount base; None if no mount is requested.
 
     Args:
-        mount: true for a folder of the key's name, or a relative path.
-        key_name: of the backend's key.
+        mount: true for a folder with the name of the key, or a relative path.
+        key_name: the name of the backend's key; None: it has no key.
 
     Raises:
-        MountRefused
+        MountRefused: the path is not a plain relative path.
     """
     if mount is None or mount is False:
         return None
@@ -46,13 +46,19 @@ def mount_path(mount: bool | str | None, key_name: str | None) -> tuple[str, ...
 
 
 def _part(name: str, what: str) -> str:
-    """A file name that can only mean an entry of the folder that it is looked up in."""
+    """Return a name that can only mean an entry of the folder in which it is looked up.
+
+    Raises:
+        MountRefused: the name could mean something else.
+    """
     if not name:
         raise MountRefused(f"{what} is empty, absolute, or has an empty part; give a relative path like 'docs/one'")
     if name in (".", ".."):
-        raise MountRefused(f"{what} leads elsewhere by {name!r}; give a relative path like 'docs/one'")
+        raise MountRefused(f"{what} leaves the mount base by {name!r}; give a relative path like 'docs/one'")
     if "/" in name:
-        raise MountRefused(f"{what} has a '/', so it is no name of a folder; give a relative path as the mount instead")
+        raise MountRefused(
+            f"{what} has a '/', so it cannot be the name of a folder; give a relative path as the mount instead"
+        )
     if "\0" in name:
         raise MountRefused(f"{what} has a NUL character, which no file name can have")
     try:

@@ -1,7 +1,7 @@
-"""Which port does the next backend get? A range that connections of the machine do not use, and an order in it.
+"""Decide which port the next backend gets: a range that outgoing connections do not use, and an order in it.
 
-A port that a backend has left rests: a proxy that has not been told of the end yet must not meet another backend
-there. `plane.runtime.network.ports` holds the ports and asks the machine.
+The port of an ended backend is quarantined: a proxy that does not know of the end yet must not reach another backend
+there. `plane.runtime.network.ports` locks the ports and checks what the machine uses.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from plane.timing import PORT_MIN_QUARANTINE_S, PORT_QUARANTINE_S
 __all__ = ["PortRange", "default_port_range", "parse_port_range", "port_candidates"]
 
 # Above the ports that servers usually listen on, below those of Kubernetes services (30000) and of Linux's outgoing
-# connections (32768). Enough for 55 starts a second when each port rests for three minutes.
+# connections (32768). Enough for 55 starts a second with a quarantine of three minutes.
 PREFERRED_FIRST, PREFERRED_LAST = 20_000, 29_999
-# Where else to look if outgoing connections use the preferred ports; a smaller piece is of no use.
+# The range to search if outgoing connections use the preferred ports. A smaller part than this is not used.
 LOWEST, HIGHEST = 10_000, 65_535
 SMALLEST_COUNT = 1_000
 
@@ -39,38 +39,39 @@ class PortRange:
 def default_port_range(outgoing: PortRange) -> PortRange:
     """Return the range for backends, given the range that the kernel takes for outgoing connections.
 
-    An outgoing connection could otherwise take a port between its choice and the moment in which the backend listens.
+    Otherwise an outgoing connection could take a port between its allocation and the time when the backend listens.
     If outgoing connections use nearly all ports, the preferred range is returned all the same.
     """
     for low, high in ((PREFERRED_FIRST, PREFERRED_LAST), (LOWEST, HIGHEST)):
-        pieces = (PortRange(low, min(high, outgoing.first - 1)), PortRange(max(low, outgoing.last + 1), high))
-        largest = max(pieces, key=len)
+        parts = (PortRange(low, min(high, outgoing.first - 1)), PortRange(max(low, outgoing.last + 1), high))
+        largest = max(parts, key=len)
         if len(largest) >= SMALLEST_COUNT:
             return largest
     return PortRange(PREFERRED_FIRST, PREFERRED_LAST)
 
 
 def parse_port_range(text: str) -> PortRange:
-    """Read ``FIRST-LAST``.
+    """Parse ``FIRST-LAST``.
 
     Raises:
-        ConfigurationError: it is no range of ports.
+        ConfigurationError: the text is not a range of ports.
     """
     first, dash, last = text.partition("-")
     if dash and first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last) <= HIGHEST:
         return PortRange(int(first), int(last))
-    raise ConfigurationError(f"--backend-ports: {text!r} is no range of ports; write it as 20000-29999")
+    raise ConfigurationError(f"--backend-ports: {text!r} is not a range of ports; write it as 20000-29999")
 
 
 def port_candidates(
     ports: PortRange, after: int, in_use: Container[int], ended_at: Mapping[int, float], now: float
 ) -> Iterator[int]:
-    """Yield the ports to try, best first: those that do not rest, in a circle beginning behind ``after``.
+    """Yield the ports to try, best first.
 
-    They are followed by those that have rested longest, if that was `PORT_MIN_QUARANTINE_S` at least.
+    First those that are not quarantined, in a circle that begins after ``after``. Then those with the longest
+    quarantine, if that is at least `PORT_MIN_QUARANTINE_S`.
 
     Args:
-        in_use: ports of living backends.
+        in_use: ports of running backends.
         ended_at: when the last backend of a port ended, in seconds of the same clock as ``now``.
     """
     count = len(ports)
@@ -80,9 +81,9 @@ def port_candidates(
         ended = ended_at.get(port)
         if port not in in_use and (ended is None or now - ended >= PORT_QUARANTINE_S):
             yield port
-    resting = [
+    quarantined = [
         (ended, port)
         for port, ended in ended_at.items()
         if ports.first <= port <= ports.last and PORT_MIN_QUARANTINE_S <= now - ended < PORT_QUARANTINE_S
     ]
-    yield from (port for _, port in sorted(resting) if port not in in_use)
+    yield from (port for _, port in sorted(quarantined) if port not in in_use)

@@ -1,4 +1,7 @@
-"""How long may a readiness probe take, and why is a backend not ready? Pure; `plane.runtime.readiness` probes."""
+"""Decide the delays and timeouts of readiness probes, and why a backend is not ready.
+
+Pure; `plane.runtime.readiness` sends the probes.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import enum
 from plane.timing import READINESS_FIRST_DELAY_S, READINESS_MAX_ATTEMPT_TIMEOUT_S, READINESS_MAX_DELAY_S
 
 __all__ = [
-    "Probe",
+    "ProbeResult",
     "classify_response",
     "more_informative",
     "next_delay_s",
@@ -15,10 +18,10 @@ __all__ = [
     "not_ready_message",
 ]
 
-# A backend that needs 400 ms is seen within 10 ms, one that needs a second within 22 ms.
+# A backend that needs 400 ms is noticed within 10 ms, one that needs a second within 22 ms.
 DELAY_FACTOR = 1.02
-# A first page that takes longer than a try is asked for again, each time with more patience.
-TRY_FACTOR = 2.0
+# A first page may take longer than one probe. Each probe after a silent one waits longer.
+TIMEOUT_FACTOR = 2.0
 
 _HTTP = b"HTTP/"
 # Record types alert and handshake of SSL 3 and TLS: RFC 8446, section 5.1.
@@ -27,61 +30,63 @@ _TLS = (b"\x15\x03", b"\x16\x03")
 _HTTP_2_TYPE = slice(3, 4)
 
 
-class Probe(enum.Enum):
-    """What a probe met. The value says why the backend is not ready, for people; ``{port}`` is filled in."""
+class ProbeResult(enum.Enum):
+    """The result of one probe. The value tells people why the backend is not ready; ``{port}`` is filled in."""
 
-    READY = "it answers HTTP"
+    READY = "it responds to HTTP"
     REFUSED = "nothing listens on port {port}; it must listen on the port in $PORT, on all addresses"
     UNREACHABLE = "port {port} cannot be reached; it must listen on the port in $PORT, on all addresses"
     CLOSED = (
-        "connections to port {port} are closed without an answer; it must listen on the port in $PORT, on all "
-        "addresses, and answer HTTP there"
+        "connections to port {port} are closed without a response; it must listen on the port in $PORT, on all "
+        "addresses, and respond to HTTP there"
     )
-    SILENT = "port {port} accepts connections and answers nothing; it may hang, or its first page takes longer"
-    TLS = "port {port} answers TLS; it must speak plain HTTP, since the proxy serves HTTPS"
-    HTTP_2 = "port {port} speaks HTTP/2 without being asked to; it must answer HTTP/1.1 too"
-    NOT_HTTP = "port {port} answers something that is not HTTP; it must speak HTTP on the port in $PORT"
+    SILENT = "port {port} accepts connections and sends no response; it may hang, or its first page takes longer"
+    TLS = "port {port} responds with TLS; it must speak plain HTTP, since the proxy serves HTTPS"
+    HTTP_2 = "port {port} speaks HTTP/2 without negotiation; it must respond to HTTP/1.1 too"
+    NOT_HTTP = "port {port} responds with something that is not HTTP; it must speak HTTP on the port in $PORT"
 
 
 def next_delay_s(delay_s: float | None) -> float:
-    """Return the seconds between two probes, from those before; None: there were none."""
+    """Return the seconds until the next probe, given the previous delay; None before the first one."""
     return READINESS_FIRST_DELAY_S if delay_s is None else min(delay_s * DELAY_FACTOR, READINESS_MAX_DELAY_S)
 
 
-def next_probe_timeout_s(limit_s: float, probe: Probe, first_s: float) -> float:
-    """Return how long the next probe may take: longer after one that was accepted and had no answer in time."""
-    return min(limit_s * TRY_FACTOR, READINESS_MAX_ATTEMPT_TIMEOUT_S) if probe is Probe.SILENT else first_s
+def next_probe_timeout_s(timeout_s: float, result: ProbeResult, first_s: float) -> float:
+    """Return the timeout of the next probe: longer after one that was accepted and timed out, else the first one."""
+    return min(timeout_s * TIMEOUT_FACTOR, READINESS_MAX_ATTEMPT_TIMEOUT_S) if result is ProbeResult.SILENT else first_s
 
 
-def classify_response(received: bytes, *, ended: bool) -> Probe | None:
-    """Return what the first bytes of a response are; None: there are too few to tell.
+def classify_response(received: bytes, *, ended: bool) -> ProbeResult | None:
+    """Return the result for the first bytes of a response; None if there are too few to decide.
 
     Args:
-        ended: nothing follows.
+        ended: whether the backend has closed the connection, so that no more bytes follow.
     """
     if received.startswith(_HTTP):
-        return Probe.READY
+        return ProbeResult.READY
     if _HTTP.startswith(received) and not ended:
         return None
     if not received:
-        return Probe.CLOSED
+        return ProbeResult.CLOSED
     if received.startswith(_TLS):
-        return Probe.TLS
+        return ProbeResult.TLS
     if received.startswith(b"\0\0"):
         if len(received) < _HTTP_2_TYPE.stop and not ended:
             return None
-        return Probe.HTTP_2 if received[_HTTP_2_TYPE] == b"\x04" else Probe.NOT_HTTP
+        return ProbeResult.HTTP_2 if received[_HTTP_2_TYPE] == b"\x04" else ProbeResult.NOT_HTTP
     if received in (b"\0", b"\x15", b"\x16") and not ended:
         return None
-    return Probe.NOT_HTTP
+    return ProbeResult.NOT_HTTP
 
 
-def more_informative(former: Probe | None, last: Probe, last_limit_s: float, first_s: float) -> Probe:
-    """Return which of two probes says more: at the deadline the last one may have had no time to meet anything."""
-    had_no_time = last in (Probe.SILENT, Probe.UNREACHABLE) and last_limit_s < first_s / 10
-    return last if former is None or not had_no_time else former
+def more_informative(
+    previous: ProbeResult | None, last: ProbeResult, last_timeout_s: float, first_s: float
+) -> ProbeResult:
+    """Return the more informative of two results: at the deadline the last probe may have had no time to learn much."""
+    had_no_time = last in (ProbeResult.SILENT, ProbeResult.UNREACHABLE) and last_timeout_s < first_s / 10
+    return last if previous is None or not had_no_time else previous
 
 
-def not_ready_message(probe: Probe, port: int, limit_s: float) -> str:
-    """Return what to tell people of a backend that was not ready in time; ``probe``: what the last one met."""
-    return f"did not answer HTTP within {limit_s:g} s: {probe.value.format(port=port)}"
+def not_ready_message(result: ProbeResult, port: int, timeout_s: float) -> str:
+    """Return the message to people about a backend that was not ready in time, given its last probe's result."""
+    return f"did not respond to HTTP within {timeout_s:g} s: {result.value.format(port=port)}"

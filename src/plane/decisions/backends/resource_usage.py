@@ -1,6 +1,6 @@
-"""What does a backend use? Docker's samples and control groups, as the numbers of `BackendMetrics`.
+"""Convert samples of Docker and readings of control groups to `BackendMetrics`.
 
-Rule: page 4, "Metrics". Asked by the runtimes every `plane.timing.METRICS_INTERVAL_S`.
+The runtimes call this every `plane.timing.METRICS_INTERVAL_S`. Rules: `docs/reference/protocol/drone`.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from plane.protocol.drone_messages import BackendMetrics
 
 __all__ = ["CpuCounter", "container_metrics", "process_metrics"]
 
-# What mem_total is made of.
+# The entries of memory.stat that add up to mem_total, for both versions of control groups.
 V1_TOTAL = ("total_rss", "total_cache")
 V2_TOTAL = ("anon", "file", "kernel_stack", "sock", "slab")
 
 
 @dataclass(slots=True)
 class CpuCounter:
-    """Remembers the last readings of one backend's CPU time and of the whole system's, in nanoseconds."""
+    """The last readings of one backend's CPU time and of the whole system's, in nanoseconds."""
 
     _own_ns: int | None = None
     _system_ns: int = 0
 
-    def passed(self, own_ns: int, system_ns: int) -> tuple[int, int] | None:
-        """What has been used since the last reading; None for the first one. Never negative: counters may restart."""
+    def delta(self, own_ns: int, system_ns: int) -> tuple[int, int] | None:
+        """Return the CPU times since the last reading; None for the first one. Never negative: counters may restart."""
         before = None if self._own_ns is None else (self._own_ns, self._system_ns)
         self._own_ns, self._system_ns = own_ns, system_ns
         if before is None:
@@ -34,25 +34,25 @@ class CpuCounter:
         return max(0, own_ns - before[0]), max(0, system_ns - before[1])
 
 
-def container_metrics(backend_id: str, sample: Mapping[str, Any], clock: CpuCounter) -> BackendMetrics | None:
-    """From one sample of Docker's statistics; None if it is the first one, or of a container that does not run."""
+def container_metrics(backend_id: str, sample: Mapping[str, Any], counter: CpuCounter) -> BackendMetrics | None:
+    """Convert one sample of Docker's statistics; None if it is the first one, or of a container that does not run."""
     memory = sample.get("memory_stats") or {}
     cpu = sample.get("cpu_stats") or {}
     own = (cpu.get("cpu_usage") or {}).get("total_usage")
-    # Docker's first sample has no time of the system, and one of a stopped container has no memory.
+    # Docker's first sample has no system time, and a sample of a stopped container has no memory.
     if own is None or "system_cpu_usage" not in cpu or "usage" not in memory:
         return None
-    passed = clock.passed(own, cpu["system_cpu_usage"])
-    return process_metrics(backend_id, memory["usage"], memory.get("stats") or {}, memory.get("limit", 0), passed)
+    delta = counter.delta(own, cpu["system_cpu_usage"])
+    return process_metrics(backend_id, memory["usage"], memory.get("stats") or {}, memory.get("limit", 0), delta)
 
 
 def process_metrics(
-    backend_id: str, used: int, stat: Mapping[str, int], limit: int, passed: tuple[int, int] | None
+    backend_id: str, used: int, stat: Mapping[str, int], limit: int, cpu_delta: tuple[int, int] | None
 ) -> BackendMetrics | None:
-    """From a control group's memory use and its memory.stat, of either version; None without CPU times."""
-    if passed is None:
+    """Convert a control group's memory usage and its memory.stat, of either version; None without CPU times."""
+    if cpu_delta is None:
         return None
-    # Only version 1 tells of a group's descendants by names of their own.
+    # Version 1 has separate entries that include the descendants of a group.
     prefix = "total_" if "total_rss" in stat else ""
     return BackendMetrics(
         backend_id=backend_id,
@@ -62,6 +62,6 @@ def process_metrics(
         mem_inactive=stat.get(f"{prefix}inactive_anon", 0) + stat.get(f"{prefix}inactive_file", 0),
         mem_unevictable=stat.get(f"{prefix}unevictable", 0),
         mem_limit=min(limit, 2**63 - 1),
-        cpu_used=passed[0],
-        sys_cpu=passed[1],
+        cpu_used=cpu_delta[0],
+        sys_cpu=cpu_delta[1],
     )

@@ -1,6 +1,6 @@
 """Write environment variables as a shell script that exports them. Pure.
 
-The last step before a backend's command reads this script, see `plane.runtime.process.launch`.
+The last shell before a backend's command reads this script, see `plane.runtime.process.launch`.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ def is_shell_name(name: str) -> bool:
 
 
 def export_script(variables: Mapping[str, str]) -> str:
-    """Return a POSIX shell script that exports the variables, whose names must be those of a shell.
+    """Return a POSIX shell script that exports the variables, whose names must be valid in a shell.
 
-    ``command`` keeps a shell going at a variable that it does not let anybody set, such as UID in bash.
+    ``command`` lets a shell continue after an assignment to a read-only variable, such as UID in bash.
 
     Raises:
         ValueError: a value has a NUL character.

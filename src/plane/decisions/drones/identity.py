@@ -1,7 +1,7 @@
-"""Is this drone the one that its state store was made by, or a copy of it?
+"""Decide whether a drone is the one that created its state store, or uses a copy of the store.
 
-Asked by `plane.drone.server` at its start; the identity is sent to controllers, which refuse a second drone of the
-same name while the first one is alive.
+Called by `plane.drone.machine_identity` when a drone starts. The drone sends its identity to controllers, which refuse
+a second drone with the same name while the first one is alive.
 """
 
 from __future__ import annotations
@@ -14,7 +14,11 @@ __all__ = ["Machine", "identity_facts"]
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Where the drone runs. ``store``: device and inode of its state store; a copy of the file has others."""
+    """The machine of a drone, and its state store.
+
+    Attributes:
+        store: device and inode of the state store, which differ for a copy of the file; empty without a file.
+    """
 
     machine_id: str
     boot_id: str
@@ -24,10 +28,10 @@ class Machine:
 def identity_facts(
     stored: Mapping[str, str], machine: Machine, *, clock_continues: bool, random_id: Callable[[], str]
 ) -> dict[str, str]:
-    """Return the facts to store: ``instance`` and ``clock`` are random ids that stay while they mean the same thing.
+    """Return the facts to store. ``instance`` and ``clock`` are random ids, renewed when they no longer apply.
 
     An instance is one store on one machine since its boot: a store that was copied, or is used on another machine, is
-    another instance. A clock stays until it begins anew.
+    another instance. The clock's id lasts until the clock begins anew.
     """
     where = {"machine_id": machine.machine_id, "boot_id": machine.boot_id, "store": machine.store}
     same = all(stored.get(name) == value for name, value in where.items())

@@ -1,7 +1,7 @@
-"""May this drone have its name, and are the orders that wait for it still meant for it?
+"""Decide whether a drone may register under its name, and whether pending orders are still meant for it.
 
-A name is a drone's address: its backends, orders and leases belong to it. A cloned machine image copies the name, and
-with one name two drones would run one backend. Asked by `plane.controller.nodes.drone` when a drone connects.
+A drone's backends, orders and leases belong to its name. A cloned machine image copies the name, and two drones with
+one name would run the same backend twice. Called by `plane.database.nodes` when a drone connects.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from plane.protocol.handshake import DroneIdentity
 from plane.timing import UNHEALTHY_AFTER_S
 
-__all__ = ["RegisteredDrone", "may_register", "orders_are_void", "refusal"]
+__all__ = ["RegisteredDrone", "may_register", "orders_are_void", "refusal_message"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +19,9 @@ class RegisteredDrone:
     """The drone that was registered last under a name.
 
     Attributes:
-        identity: None: it is an original, which has none.
-        silent_s: since its last heartbeat; None: there was none.
-        disconnected: its connection has ended, or the controller that had it is dead.
+        identity: None: it is an original drone, which has no identity.
+        silent_s: seconds since its last heartbeat; None: there was none.
+        disconnected: whether its connection has ended, or the controller that had it is dead.
     """
 
     identity: DroneIdentity | None
@@ -30,10 +30,11 @@ class RegisteredDrone:
 
 
 def may_register(new: DroneIdentity | None, known: RegisteredDrone | None) -> bool:
-    """Whether the name is for ``new``; originals, which have no identity, take it from each other at any time.
+    """Return whether a drone may register under the name that ``known`` has.
 
-    The same machine's drone may come back as soon as its former connection has ended. Another one may once the former
-    has been silent for so long that it is not counted on any more.
+    Original drones, which have no identity, may always take over a name. A drone of the same machine may register again
+    as soon as its former connection has ended. Any other drone may once the known one has been silent for
+    `UNHEALTHY_AFTER_S`.
     """
     if new is None or known is None or known.identity is None:
         return True
@@ -42,18 +43,18 @@ def may_register(new: DroneIdentity | None, known: RegisteredDrone | None) -> bo
     former = known.identity
     same_boot = (new.machine_id, new.boot_id) == (former.machine_id, former.boot_id)
     if new.instance == former.instance:
-        # With another boot it is this machine after a restart, or a copy of its disk: the connection tells.
+        # After another boot this is the same machine or a copy of its disk; the end of the former connection decides.
         return same_boot or known.disconnected
     return same_boot and bool(new.boot_id) and known.disconnected
 
 
 def orders_are_void(new: DroneIdentity | None, known: RegisteredDrone | None) -> bool:
-    """Whether orders to spawn that wait for the drone are void: their deadlines are of another clock, or store."""
+    """Return whether pending spawn orders are void, because their deadlines refer to another clock or store."""
     if new is None or known is None or known.identity is None:
         return False
     return (new.instance, new.clock) != (known.identity.instance, known.identity.clock)
 
 
-def refusal(name: str) -> str:
-    """What the operator of a refused drone has to know, short enough for a WebSocket's close frame."""
+def refusal_message(name: str) -> str:
+    """Return the message to the operator of a refused drone, short enough for the close frame of a WebSocket."""
     return f"another drone named {name} is connected; give each its own --name, or stop that one"

@@ -1,6 +1,6 @@
 """The states of an exchange, which is one request and its response, and the table of what leads from one to another.
 
-`plane.decisions.http.exchange` follows the table. The diagram in `docs/architecture.md` is drawn from it.
+`plane.decisions.http.exchange` follows the table. The diagram in `docs/internals/architecture.md` is drawn from it.
 """
 
 from __future__ import annotations

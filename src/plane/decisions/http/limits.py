@@ -1,6 +1,6 @@
 """How large may the parts of a message be? A larger part is refused with the status that stands for it.
 
-`request_head`, `response_reader` and `chunks` apply the limits. An operator sets them (`docs/settings.md`).
+`request_head`, `response_reader` and `chunks` apply the limits. An operator sets them (`docs/reference/settings.md`).
 """
 
 from __future__ import annotations

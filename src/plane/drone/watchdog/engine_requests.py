@@ -1,6 +1,6 @@
-"""Asks Docker engines to kill containers, without ever waiting for one: an engine that hangs holds nothing up.
+"""Send requests to kill containers to Docker engines without waiting for responses: a hanging engine delays nothing.
 
-A request that a stopped engine has not read stays in its socket, and is the first thing that it does when it continues.
+A request that a stopped engine has not read stays in its socket and is executed first when the engine continues.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 __all__ = ["EngineRequests"]
 
-# An engine that has not answered by then is asked again, on a new connection.
+# After this time without a response, the request is sent again on a new connection.
 RESPONSE_TIMEOUT_NS = 10_000_000_000
 # Enough for the status line.
 HEAD_BYTES = 4096
-# "204 No Content" is the engine's answer to a kill that reached a process; after it the container was alive.
+# "204 No Content": the kill reached a process, so the container was alive.
 DONE = 204
-# "404": there is no such container. "409": it does not run.
+# "404": there is no such container. "409": the container does not run.
 NOT_RUNNING = (404, 409)
 
 
@@ -29,16 +29,19 @@ class _Request:
 
 
 class EngineRequests:
-    """At most one request at a time for each container."""
+    """The pending requests, at most one per container."""
 
     def __init__(self) -> None:
         self._pending: dict[tuple[str, str], _Request] = {}
 
     def kill(self, engine: str, container: str, now_ns: int, *, remove: bool) -> bool:
-        """Send a request to kill the container, or with ``remove`` to remove it too, unless one is pending.
+        """Send a request to kill a container, unless one is pending.
 
-        Returns False if the engine answered that the container does not run, or is not there itself; True if the
-        container ran, or the engine has not answered yet.
+        Return False if the engine does not run, or has responded that the container does not run. Return True if the
+        container ran, or the engine has not responded yet.
+
+        Args:
+            remove: whether to remove the container too.
         """
         key = (engine, container)
         pending = self._pending.get(key)
@@ -54,17 +57,17 @@ class EngineRequests:
         return self._send(key, now_ns, remove=remove)
 
     def _send(self, key: tuple[str, str], now_ns: int, *, remove: bool) -> bool:
-        """Send a request; returns whether the engine is there to answer it."""
+        """Send a request. Return whether the engine runs."""
         engine, container = key
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.setblocking(False)
-        what = f"DELETE /containers/{container}?force=true" if remove else f"POST /containers/{container}/kill"
-        request = f"{what} HTTP/1.1\r\nHost: docker\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        operation = f"DELETE /containers/{container}?force=true" if remove else f"POST /containers/{container}/kill"
+        request = f"{operation} HTTP/1.1\r\nHost: docker\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
         try:
             connection.connect(engine)
             connection.send(request.encode())
         except BlockingIOError:
-            # Its queue of connections is full: it hangs.
+            # Its backlog is full: it hangs.
             connection.close()
             return True
         except OSError:
@@ -73,15 +76,15 @@ class EngineRequests:
         self._pending[key] = _Request(connection, now_ns)
         return True
 
-    def forget(self, engine: str, container: str) -> None:
-        """Close the connection of a request whose answer does not matter any more."""
+    def discard(self, engine: str, container: str) -> None:
+        """Close the connection of a request whose response no longer matters."""
         pending = self._pending.pop((engine, container), None)
         if pending is not None:
             pending.connection.close()
 
 
 def _status(request: _Request) -> int | None:
-    """Return the status of the answer; None: there is none yet; 0: the engine closed the connection without one."""
+    """Return the status of the response; None if there is none yet; 0 if the connection was closed without one."""
     with contextlib.suppress(BlockingIOError):
         try:
             data = request.connection.recv(HEAD_BYTES)
@@ -90,5 +93,5 @@ def _status(request: _Request) -> int | None:
         if not data:
             return 0
         request.head += data
-    words = request.head.split(b" ", 2)
-    return int(words[1]) if len(words) == 3 and words[1].isdigit() else None
+    fields = request.head.split(b" ", 2)
+    return int(fields[1]) if len(fields) == 3 and fields[1].isdigit() else None

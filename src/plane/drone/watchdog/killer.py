@@ -1,4 +1,4 @@
-"""Kills what runs of a backend: through its control group, its process ids, its environment, or its engine."""
+"""Kill the processes of a backend: by control group, process id, environment, or Docker engine."""
 
 from __future__ import annotations
 
@@ -9,54 +9,54 @@ from pathlib import Path
 
 from plane.drone.watchdog.engine_requests import EngineRequests
 from plane.runtime.kill_target import ContainerTarget, KillTarget, ProcessTarget
-from plane.runtime.process.procfs import kill_each, kill_marked, members, signal_descendant, signal_process, start_time
+from plane.runtime.process.procfs import kill_marked, kill_pids, members, signal_descendant, signal_process, start_time
 from plane.runtime.process.soft_stop import SoftStop
 
 __all__ = ["EnvironmentSearch", "Killer"]
 
-# A container that is still there so long after the first kill is removed: it may have been created and not started.
+# How long after the first kill a container is removed: it may have been created and not started yet.
 REMOVE_AFTER_NS = 5_000_000_000
-# An engine that has not answered for so long is not waited for any more: what could be killed without it was killed.
-ENGINE_GIVEN_UP_NS = 600_000_000_000
+# How long an engine without a response is awaited. Everything that can be killed without it has been killed by then.
+ENGINE_TIMEOUT_NS = 600_000_000_000
 
 
 class EnvironmentSearch:
-    """Kills processes that carry the id of a backend in their environment, on a thread of its own.
+    """Kills processes with the id of a backend in their environment, on a thread of its own.
 
-    Whoever reads a process's environment waits for the lock of its memory, which a process can hold for as long as it
-    likes (a page fault on a file system that hangs). That must not hold up what is killed by other means.
+    Reading the environment of a process waits for the lock of its memory, which the process can hold for any time (a
+    page fault on a hanging file system). That must not delay kills by other means.
     """
 
     def __init__(self) -> None:
-        self._wanted: tuple[frozenset[str], frozenset[int]] | None = None
+        self._request: tuple[frozenset[str], frozenset[int]] | None = None
         self._changed = threading.Condition()
-        # The backends that were searched for at least once, and those of which the last search found anything.
+        # The backends of the last complete search, and those of which it found any process.
         self._searched: frozenset[str] = frozenset()
-        self._found: set[str] = set()
+        self._alive: set[str] = set()
         threading.Thread(target=self._run, daemon=True).start()
 
     def request(self, backend_ids: Collection[str], spare: Collection[int]) -> None:
-        """Have these searched for and killed, all but the processes ``spare``; it replaces the former request."""
+        """Request a search for backends, which kills all their processes but ``spare``. Replaces the former request."""
         with self._changed:
-            self._wanted = frozenset(backend_ids), frozenset(spare)
+            self._request = frozenset(backend_ids), frozenset(spare)
             self._changed.notify()
 
     def may_live(self, backend_id: str) -> bool:
-        """Whether the last search found anything of a backend, or it was not searched for yet."""
-        return backend_id not in self._searched or backend_id in self._found
+        """Return whether the last search found a process of the backend, or did not include the backend."""
+        return backend_id not in self._searched or backend_id in self._alive
 
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._wanted is not None)
-                assert self._wanted is not None
-                (backend_ids, spare), self._wanted = self._wanted, None
+                self._changed.wait_for(lambda: self._request is not None)
+                assert self._request is not None
+                (backend_ids, spare), self._request = self._request, None
             found = kill_marked(*backend_ids, spare=spare)
-            self._found, self._searched = found, backend_ids
+            self._alive, self._searched = found, backend_ids
 
 
 class Killer:
-    """Asks backends to stop, and kills them."""
+    """Stops and kills backends."""
 
     def __init__(self) -> None:
         self._engines = EngineRequests()
@@ -65,8 +65,8 @@ class Killer:
         self._since_ns: dict[str, int] = {}
         self._stops: dict[str, SoftStop] = {}
 
-    def ask_to_stop(self, backend_id: str, target: KillTarget | None) -> None:
-        """Send SIGTERM to the backend's processes; `check_stops` does the rest."""
+    def request_stop(self, backend_id: str, target: KillTarget | None) -> None:
+        """Send SIGTERM to the backend's processes; `check_stops` detects their end."""
         if isinstance(target, ProcessTarget):
             stop = self._stops[backend_id] = SoftStop(target)
             stop.begin()
@@ -74,15 +74,15 @@ class Killer:
             signal_process(target.pid, target.started_at, signal.SIGTERM)
 
     def check_stops(self) -> None:
-        """Let the supervisors of backends that were asked to stop, and have, note that."""
+        """Continue the supervisors of backends that have stopped, so that they write the exit codes."""
         for backend_id, stop in list(self._stops.items()):
             if stop.has_ended():
                 del self._stops[backend_id]
 
     def kill(self, backends: Mapping[str, KillTarget | None], now_ns: int) -> set[str]:
-        """Kill all of these backends once; returns those of which something was there, or may have been.
+        """Kill these backends once. Return those that were alive, or may have been.
 
-        All together, since the search by environment goes through all processes of the machine.
+        All backends in one call, since the search by environment reads all processes of the machine.
         """
         alive: set[str] = set()
         spared: set[int] = set()
@@ -102,32 +102,34 @@ class Killer:
         killed = signal_process(target.pid, target.started_at, signal.SIGKILL)
         remove = now_ns - since_ns >= REMOVE_AFTER_NS
         unknown = self._engines.kill(target.engine, target.name, now_ns, remove=remove)
-        return killed or (unknown and now_ns - since_ns < ENGINE_GIVEN_UP_NS)
+        return killed or (unknown and now_ns - since_ns < ENGINE_TIMEOUT_NS)
 
-    def forget(self, backend_id: str, target: KillTarget | None) -> None:
-        """The backend is not looked at any more."""
+    def release(self, backend_id: str, target: KillTarget | None) -> None:
+        """Release everything that belongs to a backend."""
         self._stops.pop(backend_id, None)
         self._since_ns.pop(backend_id, None)
         if isinstance(target, ContainerTarget):
-            self._engines.forget(target.engine, target.name)
+            self._engines.discard(target.engine, target.name)
 
 
 def _kill_processes(target: ProcessTarget, spared: set[int], *, spare_supervisor: bool) -> bool:
-    """Kill what is known of a backend's processes; returns whether there was any.
+    """Kill the known processes of a backend. Return whether there was any.
 
-    ``spare_supervisor``: it is added to ``spared``, since it notes how its command ended, and then ends by itself.
+    Args:
+        spared: processes that are not killed.
+        spare_supervisor: whether to add the supervisor to ``spared``. It writes how its command ended, then exits.
     """
     killed = False
     if spare_supervisor and start_time(target.pid) == target.started_at:
         spared.add(target.pid)
-        # A soft end may have stopped it.
+        # A soft stop may have stopped (SIGSTOP) it.
         signal_process(target.pid, target.started_at, signal.SIGCONT)
         killed = True
     if target.bubblewrap:
-        # The init of its namespace, with which all in it ends.
+        # The init of its namespace, with whose end the kernel kills all processes in it.
         signal_descendant(target.pid, target.started_at, depth=1, number=signal.SIGKILL)
     for group in map(Path, target.groups):
         found = [pid for pid in members(group) if pid not in spared]
-        kill_each(found)
+        kill_pids(found)
         killed = killed or bool(found)
     return killed

@@ -1,6 +1,7 @@
-"""What the drone sends its watchdog: one JSON object a line. The watchdog answers each `Tick` with its number, a line.
+"""The messages from the drone to its watchdog: one JSON object per line.
 
-Every `Hold` is complete, so that a lost or repeated one does no harm.
+The watchdog responds to each `Tick` with a line that has its number. Every `Hold` is complete, so that a lost or
+repeated one does no harm. The format must stay readable for the watchdog of another version.
 """
 
 from __future__ import annotations
@@ -15,7 +16,12 @@ __all__ = ["Hold", "Message", "Release", "Tick", "decode", "encode"]
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A backend has a lease. Deadlines are nanoseconds of CLOCK_BOOTTIME. ``target`` None: nothing was started yet."""
+    """A backend has a lease.
+
+    Attributes:
+        soft_ns, hard_ns: its deadlines, in nanoseconds of CLOCK_BOOTTIME.
+        target: where its processes are; None: nothing was started yet.
+    """
 
     backend_id: str
     soft_ns: int
@@ -32,7 +38,7 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """The drone is alive. The answer confirms everything that was sent before."""
+    """The drone is alive. The response confirms all messages that were sent before."""
 
     number: int
 
@@ -43,7 +49,7 @@ _TARGETS: dict[str, type[KillTarget]] = {"process": ProcessTarget, "container": 
 
 
 def encode(message: Message) -> bytes:
-    """Return the line."""
+    """Return a message as a line."""
     fields = asdict(message)
     if isinstance(message, Hold) and message.target is not None:
         kind = "process" if isinstance(message.target, ProcessTarget) else "container"
@@ -52,10 +58,10 @@ def encode(message: Message) -> bytes:
 
 
 def decode(line: bytes) -> Message:
-    """Return the message of a line.
+    """Parse a line.
 
     Raises:
-        ValueError, KeyError, TypeError: it is none.
+        ValueError, KeyError, TypeError: the line is not a message.
     """
     fields = json.loads(line)
     if not isinstance(fields, dict):

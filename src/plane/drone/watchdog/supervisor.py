@@ -1,7 +1,8 @@
-"""Keeps a watchdog beside the drone and sends it what it enforces: leases, and where each backend's processes are.
+"""Run a watchdog beside the drone, and send it the deadlines and the locations of all backends.
 
-One watchdog at a time: one that dies or is silent is replaced by another, which is sent everything again. With a state
-store the watchdog outlives the drone; the drone's next process sends its own everything before it ends that one.
+There is one watchdog at a time. One that ends or is silent is replaced by another, which is sent everything again. With
+a state store the watchdog outlives the drone; the drone's next process first sends its own watchdog everything, then
+ends the former one.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ from plane.tasks import run_together
 
 __all__ = ["WatchdogSupervisor"]
 
-# Before one that did not start is started again; longer each time.
+# The delay before the next attempt to start a watchdog; longer after each failure.
 RESTART_FIRST_S = 0.1
 RESTART_FACTOR = 2.0
 RESTART_CAP_S = 5.0
-# How long a renewal waits for others. One message wakes the watchdog, however many renewals are in it.
+# How long a renewal waits for others. One message wakes the watchdog, however many renewals it has.
 LINGER_S = 0.5
 STDERR = 2
 READ_BYTES = 4096
@@ -41,44 +42,45 @@ log = structlog.get_logger("plane.drone")
 
 
 class WatchdogSupervisor:
-    """The drone's side of its watchdog.
+    """The drone's side of its watchdog; a `plane.runtime.base.DeadlineEnforcer`.
 
     Args:
-        ends_with_drone: the watchdog kills all backends when this process ends.
-        output_limit_bytes: what a backend's output may take of the disk while this process does not read it.
-        place: a path that names the watchdog of this drone's state store. None: no watchdog outlives this process.
+        ends_with_drone: whether the watchdog kills all backends when this process ends.
+        output_limit_bytes: how much of the disk a backend's output may take while this process does not read it.
+        place: path of a symbolic link that names the watchdog of this drone's state store. None: no watchdog outlives
+            this process.
     """
 
     def __init__(self, *, ends_with_drone: bool, output_limit_bytes: int, place: Path | None = None) -> None:
         self._arguments = ("1" if ends_with_drone else "0", str(output_limit_bytes))
         self._place = place
-        self._held: dict[str, Hold] = {}
-        # Backends whose message has not been sent to the watchdog that runs now, in order.
+        self._enforced: dict[str, Hold] = {}
+        # Backends whose latest message has not been sent to the current watchdog, in order.
         self._unsent: dict[str, None] = {}
         self._wake = asyncio.Event()
         self._sent_ticks = 0
-        self._answered_ticks = 0
-        self._answered = asyncio.Condition()
+        self._confirmed_ticks = 0
+        self._confirmed = asyncio.Condition()
 
-    def hold(self, backend_id: str, soft_ns: int, hard_ns: int) -> None:
-        """Have a backend's deadlines enforced, in nanoseconds of CLOCK_BOOTTIME.
+    def enforce(self, backend_id: str, soft_ns: int, hard_ns: int) -> None:
+        """Set the deadlines of a backend, in nanoseconds of CLOCK_BOOTTIME.
 
-        Sent in a moment, with others: a renewal comes long before the deadline.
+        They are sent within `LINGER_S`, together with others: a renewal comes long before the deadline.
         """
-        held = self._held.get(backend_id)
-        self._held[backend_id] = Hold(backend_id, soft_ns, hard_ns, None if held is None else held.target)
+        known = self._enforced.get(backend_id)
+        self._enforced[backend_id] = Hold(backend_id, soft_ns, hard_ns, None if known is None else known.target)
         self._send_soon(backend_id)
 
     def locate(self, backend_id: str, target: KillTarget) -> None:
-        """Note where a backend's processes are, or will be in a moment. One that is not held is not enforced."""
-        if held := self._held.get(backend_id):
-            self._held[backend_id] = replace(held, target=target)
+        """Send where a backend's processes are, or will be in a moment. Ignored for a backend without deadlines."""
+        if known := self._enforced.get(backend_id):
+            self._enforced[backend_id] = replace(known, target=target)
             self._unsent[backend_id] = None
             self._wake.set()
 
     def release(self, backend_id: str) -> None:
-        """A backend has ended. Sent in a moment, with others."""
-        if self._held.pop(backend_id, None) is not None:
+        """Stop enforcing the deadlines of a backend, which has ended. Sent within `LINGER_S`."""
+        if self._enforced.pop(backend_id, None) is not None:
             self._send_soon(backend_id)
 
     def _send_soon(self, backend_id: str) -> None:
@@ -87,12 +89,12 @@ class WatchdogSupervisor:
         self._unsent[backend_id] = None
 
     def hard_deadline_ns(self, backend_id: str) -> int | None:
-        """Return the backend's hard deadline; None: it is not held."""
-        held = self._held.get(backend_id)
-        return None if held is None else held.hard_ns
+        """Return the backend's hard deadline; None if no deadline is enforced."""
+        known = self._enforced.get(backend_id)
+        return None if known is None else known.hard_ns
 
-    async def confirmed(self, timeout_s: float = timing.WATCHDOG_CONFIRM_TIMEOUT_S) -> None:
-        """Return once the watchdog has confirmed all that it was to be sent until now.
+    async def wait_confirmed(self, timeout_s: float = timing.WATCHDOG_CONFIRM_TIMEOUT_S) -> None:
+        """Return once the watchdog has confirmed everything that was set before this call.
 
         Raises:
             DeadlinesNotEnforced: it did not within the timeout.
@@ -101,20 +103,20 @@ class WatchdogSupervisor:
         wanted = self._sent_ticks
         self._wake.set()
         try:
-            async with asyncio.timeout(timeout_s), self._answered:
-                await self._answered.wait_for(lambda: self._answered_ticks >= wanted)
+            async with asyncio.timeout(timeout_s), self._confirmed:
+                await self._confirmed.wait_for(lambda: self._confirmed_ticks >= wanted)
         except TimeoutError:
-            raise DeadlinesNotEnforced("the watchdog does not answer; another one is started") from None
+            raise DeadlinesNotEnforced("the watchdog does not respond; it is being replaced") from None
 
     async def run(self) -> None:
-        """Have a watchdog until cancelled."""
+        """Run a watchdog until cancelled."""
         wait_s = RESTART_FIRST_S
         while True:
             try:
                 await self._run_one()
                 wait_s = RESTART_FIRST_S
             except OSError as error:
-                log.error("watchdog not started; this drone starts nothing until one runs", error=str(error))
+                log.error("watchdog not started; no backends are started without one", error=str(error))
                 wait_s = min(wait_s * RESTART_FACTOR, RESTART_CAP_S)
             await asyncio.sleep(wait_s)
 
@@ -133,21 +135,23 @@ class WatchdogSupervisor:
                     [*command, *self._arguments], env=os.environ, output=STDERR, inherited=(theirs.fileno(),), cwd="/"
                 )
             try:
-                self._unsent = dict.fromkeys(self._held)
-                await run_together(self._send(ours), self._receive(ours), self._tick(watchdog), _until_ended(watchdog))
+                self._unsent = dict.fromkeys(self._enforced)
+                await run_together(
+                    self._send(ours), self._receive(ours), self._check_alive(watchdog), _until_ended(watchdog)
+                )
             except _Silent:
-                log.error("watchdog does not answer; it is replaced")
-                await _end(watchdog)
+                log.error("watchdog does not respond; replacing it")
+                await _kill(watchdog)
             except OSError as error:
-                log.error("watchdog cannot be reached; it is replaced", error=str(error))
-                await _end(watchdog)
+                log.error("connection to watchdog broken; replacing it", error=str(error))
+                await _kill(watchdog)
             except asyncio.CancelledError:
-                # This process ends. What has ended just now is not to be looked for by the watchdog.
+                # This process ends. The watchdog should not search for backends that have just ended.
                 with contextlib.suppress(OSError):
                     ours.send(b"".join(map(encode, self._take_unsent())))
                 raise
             else:
-                log.error("watchdog ended; another is started")
+                log.error("watchdog ended; starting another")
             finally:
                 watchdog.detach()
 
@@ -164,56 +168,61 @@ class WatchdogSupervisor:
 
     def _take_unsent(self) -> list[Message]:
         unsent, self._unsent = self._unsent, {}
-        return [self._held.get(backend_id) or Release(backend_id) for backend_id in unsent]
+        return [self._enforced.get(backend_id) or Release(backend_id) for backend_id in unsent]
 
     async def _receive(self, connection: socket.socket) -> None:
         loop, rest = asyncio.get_running_loop(), b""
         while data := await loop.sock_recv(connection, READ_BYTES):
             *lines, rest = (rest + data).split(b"\n")
             for line in lines:
-                async with self._answered:
-                    self._answered_ticks = max(self._answered_ticks, int(line))
-                    self._answered.notify_all()
+                async with self._confirmed:
+                    self._confirmed_ticks = max(self._confirmed_ticks, int(line))
+                    self._confirmed.notify_all()
 
-    async def _tick(self, watchdog: ChildProcess) -> None:
-        """See that the watchdog answers; then end the one that a former process of this drone has left."""
-        await self._see_answer(timing.WATCHDOG_START_TIMEOUT_S)
+    async def _check_alive(self, watchdog: ChildProcess) -> None:
+        """Wait for the watchdog's first response, end the former process's watchdog, then check periodically.
+
+        Raises:
+            _Silent: the watchdog does not respond in time.
+        """
+        await self._check_response(timing.WATCHDOG_START_TIMEOUT_S)
         if self._place is not None:
             self._take_place(self._place, watchdog)
         while True:
             await asyncio.sleep(timing.WATCHDOG_TICK_INTERVAL_S)
-            await self._see_answer(timing.WATCHDOG_TIMEOUT_S)
+            await self._check_response(timing.WATCHDOG_TIMEOUT_S)
 
-    async def _see_answer(self, timeout_s: float) -> None:
+    async def _check_response(self, timeout_s: float) -> None:
         try:
-            await self.confirmed(timeout_s)
+            await self.wait_confirmed(timeout_s)
         except DeadlinesNotEnforced:
-            # This process may have been stopped itself: then the answer is there, and is read now.
+            # This process itself may have been stopped. Then the response is waiting and is read now.
             try:
-                await self.confirmed(timing.WATCHDOG_TICK_INTERVAL_S)
+                await self.wait_confirmed(timing.WATCHDOG_TICK_INTERVAL_S)
             except DeadlinesNotEnforced:
                 raise _Silent from None
 
     @staticmethod
     def _take_place(place: Path, watchdog: ChildProcess) -> None:
-        """End the watchdog that is named by ``place``, and have it name this one.
+        """End the watchdog that ``place`` names, and let ``place`` name this one.
 
-        It is a symbolic link whose target is a process id and start time: made and read at once, also on a full disk.
+        ``place`` is a symbolic link whose target is a process id and start time. A link is created and read atomically,
+        and needs no space on a full disk.
         """
         try:
-            _end_watchdog_at(place)
+            _kill_watchdog_at(place)
             place.unlink(missing_ok=True)
             place.symlink_to(f"{watchdog.pid}:{watchdog.started_at}")
         except OSError as error:
-            log.warning("the watchdog's place cannot be noted; the next drone cannot end it", error=str(error))
+            log.warning("watchdog not recorded beside the state store; the next drone cannot end it", error=str(error))
 
 
 class _Silent(PlaneError):
-    """The watchdog does not answer."""
+    """The watchdog does not respond."""
 
 
-async def _end(watchdog: ChildProcess) -> None:
-    """Kill a watchdog. One that hangs in the kernel is left; it is killed as soon as it returns from there."""
+async def _kill(watchdog: ChildProcess) -> None:
+    """Kill a watchdog. One that hangs in the kernel is not awaited; it ends as soon as the kernel call returns."""
     watchdog.send_signal(signal.SIGKILL)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(timing.WATCHDOG_CONFIRM_TIMEOUT_S):
@@ -224,8 +233,8 @@ async def _until_ended(watchdog: ChildProcess) -> None:
     await watchdog.wait()
 
 
-def _end_watchdog_at(place: Path) -> None:
-    """SIGKILL for the watchdog at ``place``, if it is one: it may be stopped, and would kill by old deadlines later."""
+def _kill_watchdog_at(place: Path) -> None:
+    """SIGKILL the watchdog that ``place`` names. A stopped one would later kill backends by outdated deadlines."""
     with contextlib.suppress(FileNotFoundError, ValueError):
         pid, _, started_at = str(place.readlink()).partition(":")
         command = Path(f"/proc/{int(pid)}/cmdline").read_bytes().split(b"\0")

@@ -87,7 +87,7 @@ async def _serve_tls(
 def _keep_large_buffers() -> None:
     """Make malloc keep the memory of large reads instead of returning it to the kernel each time.
 
-    Throughput of 1 MiB bodies is half again as high (docs/performance.md). No effect without glibc.
+    Throughput of 1 MiB bodies is half again as high (docs/internals/performance.md). No effect without glibc.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

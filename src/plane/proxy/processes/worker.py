@@ -60,7 +60,7 @@ async def run_worker(pair: socket.socket, config: WorkerConfig, stop: asyncio.Ev
     """Serve until ``stop``, or until the proxy is gone."""
     link: WorkerLink[ToWorker] = await WorkerLink.over(pair, ToWorker)
 
-    async def ask(token: str) -> None:
+    async def request_route(token: str) -> None:
         link.send(MessageFromProxy(route_info_request=RouteInfoRequest(token)))
         await link.drain()
 
@@ -68,7 +68,7 @@ async def run_worker(pair: socket.socket, config: WorkerConfig, stop: asyncio.Ev
         link.send(MessageFromProxy(keep_alive=backend_id))
         await link.drain()
 
-    service = ProxyService(config.settings, ask, keep_alive)
+    service = ProxyService(config.settings, request_route, keep_alive)
     connection = ProxyConnection(service)
 
     async def receive() -> None:

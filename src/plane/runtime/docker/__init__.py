@@ -1,1 +1,1 @@
-"""Backends as Docker containers."""
+"""The runtime that executes backends as Docker containers."""

@@ -1,6 +1,6 @@
-"""What is the engine asked for, for a backend? Reads the executable, and makes the container's configuration.
+"""Validate the executable of a container, and build the container's configuration for the engine.
 
-Pure but for the mount's folder, which `docker.runtime` opens before. Rules: page 4, "Docker".
+Pure. Rules: `docs/reference/protocol/drone`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from plane.decisions.backends.exec_limits import LARGEST_TOTAL_BYTES, excess
+from plane.decisions.backends.exec_limits import LARGEST_TOTAL_BYTES, describe_excess
 from plane.protocol.keys import AcquiredKey
 from plane.protocol.spawn import DockerExecutable, Network
 from plane.runtime.base import BackendFailed, check_variable_names, parse_executable, session_environment
@@ -25,9 +25,9 @@ __all__ = [
 ]
 
 LABEL = "dev.plane.backend"
-# Whose it is: several drones may share an engine.
+# Several drones may share an engine.
 DRONE_LABEL = "dev.plane.drone"
-# Names repeat between clusters.
+# Names of drones repeat between clusters.
 CLUSTER_LABEL = "dev.plane.cluster"
 PORT = 8080
 DEFAULT_CPU_PERIOD_US = 100_000
@@ -36,7 +36,12 @@ DATA_FOLDER = "/plane-data"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerDefaults:
-    """What a drone asks for with every container. ``runtime``: the engine's name of an OCI runtime."""
+    """The part of a container's configuration that is the same for all backends of a drone.
+
+    Attributes:
+        runtime: the engine's name of an OCI runtime; None: the engine's default.
+        log_config: the engine's log driver and its options; None: the engine's default.
+    """
 
     drone: str
     cluster: str
@@ -45,52 +50,55 @@ class ContainerDefaults:
 
 
 def read_executable(executable: Any) -> DockerExecutable:
-    """The executable, checked.
+    """Return the validated executable.
 
     Raises:
         BackendFailed: names the field and what it must be.
     """
+    if isinstance(executable, DockerExecutable):
+        # `prepare` has validated it.
+        return executable
     if isinstance(executable, dict) and "command" in executable and "image" not in executable:
         raise BackendFailed(
             'executable: this drone runs images, not commands; give {"image": "…"}, or use a drone with '
             "--runtime process"
         )
     shape = '{"image": "…", "env": {…}}'
-    wanted = parse_executable(executable, DockerExecutable, shape)
-    if not wanted.image:
+    parsed = parse_executable(executable, DockerExecutable, shape)
+    if not parsed.image:
         raise BackendFailed("executable.image: must name an image")
-    check_variable_names(wanted.env)
-    if wanted.network is Network.NONE and wanted.network_name is not None:
+    check_variable_names(parsed.env)
+    if parsed.network is Network.NONE and parsed.network_name is not None:
         raise BackendFailed(
-            "executable.network_name: a container with network none has no other; leave one of them out"
+            "executable.network_name: a container with network none cannot join another network; leave one of them out"
         )
-    return wanted
+    return parsed
 
 
 def container_config(
     backend_id: str,
-    wanted: DockerExecutable,
+    executable: DockerExecutable,
     key: AcquiredKey | None,
     static_token: str | None,
     defaults: ContainerDefaults,
     mount: str | None,
 ) -> dict[str, Any]:
-    """Return the body of the engine's "create container".
+    """Return the body of the engine's request "create container".
 
     Args:
-        mount: the folder of the machine to mount.
+        mount: path of the folder to mount, on the engine's machine; None: no mount.
 
     Raises:
         BackendFailed: the environment is too large.
     """
-    environment = wanted.env | session_environment(backend_id, PORT, key, static_token)
-    # What the container's own stack limit leaves of it is known to the engine alone.
-    if (reason := excess((), environment, LARGEST_TOTAL_BYTES)) is not None:
+    environment = executable.env | session_environment(backend_id, PORT, key, static_token)
+    # Only the engine knows the stack limit of the container, which may reduce this further.
+    if (reason := describe_excess((), environment, LARGEST_TOTAL_BYTES)) is not None:
         raise BackendFailed(reason)
-    limits = wanted.resource_limits
+    limits = executable.resource_limits
     host: dict[str, Any] = {}
-    if wanted.network is Network.NONE:
-        # Its relay leads to the port, see `plane.runtime.network.relays`.
+    if executable.network is Network.NONE:
+        # A relay forwards a port of the machine, see `plane.runtime.network.relays`.
         host["NetworkMode"] = "none"
     else:
         host["PortBindings"] = {f"{PORT}/tcp": [{"HostIp": "", "HostPort": "0"}]}
@@ -104,8 +112,8 @@ def container_config(
         host["Ulimits"] = [{"Name": "cpu", "Soft": limits.cpu_time_limit, "Hard": limits.cpu_time_limit}]
     if limits.disk_limit_bytes is not None:
         host["StorageOpt"] = {"size": str(limits.disk_limit_bytes)}
-    if wanted.network_name is not None:
-        host["NetworkMode"] = wanted.network_name
+    if executable.network_name is not None:
+        host["NetworkMode"] = executable.network_name
     if defaults.runtime is not None:
         host["Runtime"] = defaults.runtime
     if defaults.log_config is not None:
@@ -113,7 +121,7 @@ def container_config(
     if mount is not None:
         host["Mounts"] = [{"Type": "bind", "Source": mount, "Target": DATA_FOLDER}]
     return {
-        "Image": wanted.image,
+        "Image": executable.image,
         "Env": [f"{name}={value}" for name, value in environment.items()],
         "Labels": {LABEL: "true", DRONE_LABEL: defaults.drone, CLUSTER_LABEL: defaults.cluster},
         "ExposedPorts": {f"{PORT}/tcp": {}},
@@ -122,13 +130,14 @@ def container_config(
 
 
 def published_port(inspected: dict[str, Any], ip: str | None) -> int | None:
-    """Return the machine's port that leads to a container's, at an address like ``ip``; None if there is none (yet).
+    """Return the port of the machine that leads to the container; None if the engine has not published it (yet).
 
-    The engine may have given it different ports for IPv4 and IPv6, of which the other may be another container's.
+    The engine may publish different ports for IPv4 and IPv6. The same number of the other family may belong to another
+    container.
 
     Args:
-        inspected: what the engine says of the container.
-        ip: the drone's; None: IPv4.
+        inspected: the engine's description of the container.
+        ip: the drone's address, which selects the family; None: IPv4.
     """
     bindings = inspected["NetworkSettings"]["Ports"].get(f"{PORT}/tcp") or []
     of_family = [binding for binding in bindings if (":" in binding["HostIp"]) == (ip is not None and ":" in ip)]

@@ -1,6 +1,6 @@
-"""A connection to a Docker engine: each call has a limit, and each failure a text for people.
+"""HTTP client of a Docker engine: each call has a timeout, and each failure a message for people.
 
-Used by `docker.runtime` and what belongs to it. The engine may hang, restart or go away at any time.
+Used by `docker.runtime` and its parts. The engine may hang, restart or disappear at any time.
 """
 
 from __future__ import annotations
@@ -18,30 +18,32 @@ import aiohttp
 
 from plane.runtime.base import BackendFailed
 
-__all__ = ["CALL_LIMIT_S", "DockerEngine", "EngineRefused", "engine_is_available", "parse_time_ns"]
+__all__ = ["CALL_TIMEOUT_S", "DockerEngine", "EngineRefused", "engine_is_available", "parse_time_ns"]
 
-# Calls other than pulls and stops.
-CALL_LIMIT_S = 30.0
-# The longest answer that is read whole.
-BODY_LIMIT_BYTES = 16 * 1024 * 1024
+# Of all calls but pulls and stops.
+CALL_TIMEOUT_S = 30.0
 _FRACTION = re.compile(r"\.\d+")
 
 
 class EngineRefused(BackendFailed):
-    """The engine has answered that it will not; ``status`` is HTTP's."""
+    """The engine responded with an error.
 
-    def __init__(self, what: str, status: int, message: str) -> None:
-        super().__init__(f"the Docker engine cannot {what}: {message}")
+    Attributes:
+        status: the HTTP status.
+    """
+
+    def __init__(self, operation: str, status: int, message: str) -> None:
+        super().__init__(f"the Docker engine cannot {operation}: {message}")
         self.status = status
 
 
-async def engine_is_available(socket: Path, limit_s: float = CALL_LIMIT_S) -> bool:
-    """Whether a Docker engine answers at that Unix socket."""
+async def engine_is_available(socket: Path, timeout_s: float = CALL_TIMEOUT_S) -> bool:
+    """Return whether a Docker engine responds at the Unix socket."""
     if not socket.is_socket():
         return False
-    engine = DockerEngine(socket, limit_s)
+    engine = DockerEngine(socket, timeout_s)
     try:
-        await engine.call("tell its version", "GET", "version")
+        await engine.call("report its version", "GET", "version")
     except BackendFailed:
         return False
     finally:
@@ -50,50 +52,60 @@ async def engine_is_available(socket: Path, limit_s: float = CALL_LIMIT_S) -> bo
 
 
 class DockerEngine:
-    """The engine at one Unix socket. ``limit_s``: how long a call may take that says nothing else."""
+    """The engine at one Unix socket.
 
-    def __init__(self, socket: Path, limit_s: float = CALL_LIMIT_S) -> None:
-        self.limit_s = limit_s
-        # No limit: every stop that waits and the stream of events hold a connection.
+    Attributes:
+        timeout_s: the timeout of calls that set none.
+    """
+
+    def __init__(self, socket: Path, timeout_s: float = CALL_TIMEOUT_S) -> None:
+        self.timeout_s = timeout_s
+        # No limit of connections: each pending stop holds one, and so does the event stream.
         connector = aiohttp.UnixConnector(path=str(socket), limit=0)
         self.client = aiodocker.Docker(url="http://docker", connector=connector)
 
     @asynccontextmanager
-    async def answer(
-        self, what: str, method: str, path: str, limit_s: float | None = None, **options: Any
+    async def request(
+        self, operation: str, method: str, path: str, timeout_s: float | None = None, **options: Any
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Ask, and give the answer to be read within the block. ``what`` is for errors: "cannot …".
+        """Send a request and yield the response, which is read within the block.
+
+        Args:
+            operation: completes "the Docker engine cannot …" in error messages.
+            timeout_s: covers the request and the whole block.
 
         Raises:
-            EngineRefused: it will not.
-            BackendFailed: it does not answer, or not in time.
+            EngineRefused: the response is an error.
+            BackendFailed: no response, or not in time.
         """
-        limit_s = self.limit_s if limit_s is None else limit_s
+        timeout_s = self.timeout_s if timeout_s is None else timeout_s
         try:
             async with (
-                asyncio.timeout(limit_s),
+                asyncio.timeout(timeout_s),
                 self.client.session.request(method, f"http://docker/{path}", **options) as response,
             ):
                 if response.status >= 400:
                     text = await response.text(errors="replace")
                     found = re.search(r'"message":\s*"((?:[^"\\]|\\.)*)"', text)
                     message = found[1].replace('\\"', '"').replace("\\n", " ") if found else text[:500]
-                    raise EngineRefused(what, response.status, message.strip())
+                    raise EngineRefused(operation, response.status, message.strip())
                 yield response
         except (OSError, TimeoutError, aiohttp.ClientError) as error:
-            # An error of the operating system, ETIMEDOUT, is a TimeoutError too, but has words.
+            # ETIMEDOUT of the operating system is a TimeoutError too, but has a text.
             reason = str(error) or (
-                f"no answer in {limit_s:g} s" if isinstance(error, TimeoutError) else type(error).__name__
+                f"no response in {timeout_s:g} s" if isinstance(error, TimeoutError) else type(error).__name__
             )
-            raise BackendFailed(f"the Docker engine does not answer when asked to {what}: {reason}") from error
+            raise BackendFailed(
+                f"no response from the Docker engine to the request to {operation}: {reason}"
+            ) from error
 
-    async def call(self, what: str, method: str, path: str, **options: Any) -> Any:
-        """Ask, and return the answer's JSON, None without any; see `answer`."""
-        async with self.answer(what, method, path, **options) as response:
+    async def call(self, operation: str, method: str, path: str, **options: Any) -> Any:
+        """Send a request and return the JSON of the response, None if it has no content; see `request`."""
+        async with self.request(operation, method, path, **options) as response:
             return await response.json(content_type=None) if response.status == 200 else None
 
     async def inspect(self, container: str) -> dict[str, Any] | None:
-        """All about a container; None if there is no such one."""
+        """Return the engine's description of a container; None if there is no such container."""
         try:
             found: dict[str, Any] = await self.call("inspect the container", "GET", f"containers/{container}/json")
         except EngineRefused as error:
@@ -103,18 +115,18 @@ class DockerEngine:
         return found
 
     async def remove(self, container: str, *, force: bool) -> None:
-        """Remove a container, with ``force`` even if it runs; it may be gone already."""
+        """Remove a container, with ``force`` even if it runs. A container that is already gone is no error."""
         try:
             params = {"force": "true" if force else "false"}
             await self.call("remove the container", "DELETE", f"containers/{container}", params=params)
         except EngineRefused as error:
-            # 409: another removal is under way.
+            # 409: another removal is in progress.
             if error.status not in (404, 409):
                 raise
 
     async def close(self) -> None:
-        """Hang up."""
-        # The client closes its session, but no connector that it was given.
+        """Close all connections."""
+        # The client closes its session, but not a connector that was passed to it.
         connector = self.client.session.connector
         await self.client.close()
         if connector is not None:
@@ -122,7 +134,10 @@ class DockerEngine:
 
 
 def parse_time_ns(text: str) -> int:
-    """Nanoseconds since the epoch of a time as the engine writes it (RFC 3339 with up to nine digits); 0 for none."""
+    """Return a time of the engine (RFC 3339 with up to nine fractional digits) in nanoseconds since the epoch.
+
+    Return 0 if the text is not a time.
+    """
     fraction = _FRACTION.search(text)
     try:
         seconds = datetime.fromisoformat(_FRACTION.sub("", text).replace("Z", "+00:00")).timestamp()

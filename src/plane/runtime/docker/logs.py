@@ -1,4 +1,4 @@
-"""A running container's output, as the engine keeps it. Used by `docker.runtime`."""
+"""Read the output of a container from the engine. Used by `docker.runtime` and `docker.container`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from plane.runtime.docker.engine import DockerEngine, parse_time_ns
 
 __all__ = ["container_lines", "split_frames"]
 
-# Of one reading; what is beyond it is read by the next one.
+# Of one call; the next call reads on.
 READ_LIMIT_BYTES = 512 * 1024
 HEADER_BYTES = 8
+# How long the engine may take to order the time stamps of stdout and stderr.
 UNSETTLED_NS = 250_000_000
 
 
@@ -25,10 +26,11 @@ async def container_lines(
     running: bool,
     limit_bytes: int = READ_LIMIT_BYTES,
 ) -> list[LogLine]:
-    """Lines after a time, else the last ``tail`` ones, else from the beginning; in order of their times.
+    """Return the lines after a time, else the last ``tail`` ones, else from the beginning, ordered by time.
 
     Raises:
-        EngineRefused, BackendFailed: they cannot be read: the container is gone, or its log driver keeps nothing.
+        EngineRefused: the container was removed, or its log driver stores nothing.
+        BackendFailed: the engine does not respond.
     """
     params = {"stdout": "1", "stderr": "1", "timestamps": "1"}
     if after_ns is not None:
@@ -36,13 +38,13 @@ async def container_lines(
     elif tail is not None:
         params["tail"] = str(tail)
     data = bytearray()
-    async with engine.answer("tell the output", "GET", f"containers/{container}/logs", params=params) as response:
+    async with engine.request("return the output", "GET", f"containers/{container}/logs", params=params) as response:
         async for chunk in response.content.iter_any():
             data += chunk
             if len(data) >= limit_bytes:
                 break
-    # The engine stamps stdout and stderr side by side: a line may come after one with a later time. Whoever goes on
-    # after that one would never see it, so whoever follows gets the very last moment with the next reading.
+    # The engine stamps stdout and stderr concurrently, so a line may follow one with a later time. A reader that
+    # continues after the later one would miss it. So a following reader gets the most recent lines with its next call.
     settled_ns = time.time_ns() - UNSETTLED_NS if running and after_ns is not None else sys.maxsize
     lines = []
     for payload in split_frames(bytes(data)):
@@ -51,12 +53,14 @@ async def container_lines(
             time_ns = parse_time_ns(stamp)
             if (after_ns or 0) < time_ns < settled_ns:
                 lines.append(LogLine(time_ns, text.replace("\0", "\N{REPLACEMENT CHARACTER}")))
-    # Two streams are stamped side by side.
     return sorted(lines, key=lambda line: line.time_ns)
 
 
 def split_frames(data: bytes) -> list[bytes]:
-    """The payloads of the engine's frames (a byte for the stream, three zeros, four of length) that are there whole."""
+    """Return the payloads of the complete frames.
+
+    A frame of the engine has a byte for the stream, three zeros, four bytes for the length, and the payload.
+    """
     payloads = []
     position = 0
     while position + HEADER_BYTES <= len(data):
@@ -65,6 +69,6 @@ def split_frames(data: bytes) -> list[bytes]:
         payloads.append(data[position : position + length])
         position += length
     if position > len(data) and payloads:
-        # A row without its end would be taken for a whole one.
+        # An incomplete line would be taken for a complete one.
         payloads.pop()
     return payloads

@@ -1,7 +1,6 @@
-"""Removes stopped containers of this drone, and those of drones that mark none as theirs. Used by `docker.runtime`.
+"""Remove stopped backend containers of this drone, and those without a drone label. Used by `docker.runtime`.
 
-Never one that is not a backend's, never one that runs, never one that another drone may still want to look at.
-Rule: page 4, "Prune".
+Containers that run, that are no backends, or that carry the label of another drone are never removed.
 """
 
 from __future__ import annotations
@@ -17,17 +16,17 @@ from plane.runtime.docker.engine import DockerEngine, parse_time_ns
 
 __all__ = ["prune_containers"]
 
-# One that was made and never started may be about to be.
-NEVER_STARTED_S = 600.0
+# A container that was created and never started may be about to be started.
+NEVER_STARTED_AGE_S = 600.0
 
 log = structlog.get_logger("plane.runtime")
 
 
 async def prune_containers(engine: DockerEngine, drone: str, in_use: Collection[str], after_s: float) -> None:
-    """Remove what ended ``after_s`` ago and is not ``in_use``.
+    """Remove the containers that ended at least ``after_s`` ago and whose names are not ``in_use``.
 
     Raises:
-        BackendFailed: the engine does not answer.
+        BackendFailed: the engine does not respond.
     """
     filters = codec.encode({"label": [LABEL], "status": ["created", "exited", "dead"]}).decode()
     params = {"all": "true", "filters": filters}
@@ -41,7 +40,7 @@ async def prune_containers(engine: DockerEngine, drone: str, in_use: Collection[
         never_started = found["State"]["Status"] == "created"
         since = found["Created"] if never_started else found["State"]["FinishedAt"]
         age_s = time.time() - parse_time_ns(since) / 1e9
-        if age_s >= (max(after_s, NEVER_STARTED_S) if never_started else after_s):
-            # Not by force: if it has been started meanwhile, it stays.
+        if age_s >= (max(after_s, NEVER_STARTED_AGE_S) if never_started else after_s):
+            # Without force: a container that has been started meanwhile stays.
             await engine.remove(container["Id"], force=False)
             log.info("stopped container removed", container=", ".join(names))

@@ -1,1 +1,1 @@
-"""The output of backends: captured, bounded, and kept in files."""
+"""The output of backends: captured, bounded, and stored in files."""

@@ -1,6 +1,7 @@
-"""Keeps the output of a drone's backends, while they run and for an hour after, in a folder each.
+"""Collect the output of a drone's backends while they run, and retain it for an hour after their end.
 
-`logs.files` stores it, `output_capture` is where processes write it. The runtimes own a keeper and run it.
+Each backend has a folder. Processes write to an `output_capture` in it, from which the collector moves lines to
+`logs.files`. The runtimes own a collector and run it.
 """
 
 from __future__ import annotations
@@ -27,31 +28,31 @@ __all__ = ["DEFAULT_LIMIT_BYTES", "LogCollector", "LogsNotRetained", "LogsUnavai
 
 # Of one backend's output.
 DEFAULT_LIMIT_BYTES = 10 * 1024 * 1024
-# How often is looked for new output; a burst is read without such pauses, but never without any.
-LOOK_INTERVAL_S = 0.25
-BUSY_INTERVAL_S = 0.02
-# What of the output goes into a message to people.
-SHOWN_BYTES = 2_000
-# After the exit, so much is read at once, and no more: a descendant may go on writing.
-LAST_READS = 2 * DEFAULT_LIMIT_BYTES // READ_BYTES
+# How often captures are read. A burst is read without long pauses, but never without any.
+POLL_INTERVAL_S = 0.25
+BUSY_POLL_INTERVAL_S = 0.02
+# How much of the output is part of a message to people.
+MESSAGE_OUTPUT_BYTES = 2_000
+# How much is read after the exit at most: a descendant may continue to write.
+FINAL_READS = 2 * DEFAULT_LIMIT_BYTES // READ_BYTES
 
 log = structlog.get_logger("plane.runtime")
 
 
 class LogsUnavailable(PlaneError):
-    """There is no output to read; the text says why."""
+    """The output of a backend cannot be read; the message says why."""
 
 
 class LogsNotRetained(LogsUnavailable):
-    """The backend has not begun here, or ended long ago."""
+    """The backend never ran here, or its output has been deleted."""
 
 
 class LogCollector:
     """The output of one drone's backends.
 
     Args:
-        folder: where to keep it, one folder per backend; None: in a temporary folder, which `close` removes.
-        limit_bytes: of one backend's output, and of what it has written that has not been read yet.
+        folder: where the folders of the backends are; None: a temporary folder, which `close` removes.
+        limit_bytes: of one backend's stored output, and of its unread output.
     """
 
     def __init__(self, folder: Path | None = None, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> None:
@@ -59,62 +60,62 @@ class LogCollector:
         self._folder = folder or Path(tempfile.mkdtemp(prefix="plane-drone-"))
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._limit_bytes = limit_bytes
-        self._spools: dict[str, OutputCapture] = {}
+        self._captures: dict[str, OutputCapture] = {}
         self._files: dict[str, LogFiles] = {}
-        self._unreadable = ThrottledWarning(log, "output of a backend cannot be read")
+        self._unreadable = ThrottledWarning(log, "backend output not readable")
 
     def folders(self) -> Iterator[tuple[Path, float]]:
-        """Yield the folders of all backends of which something is kept, and how many seconds ago each changed last."""
+        """Yield the folder of each backend that has one, and how many seconds ago it changed last."""
         try:
             found = list(self._folder.iterdir())
         except OSError as error:
-            log.warning("folder of backends cannot be read", folder=str(self._folder), error=str(error))
+            log.warning("folder of backends not readable", folder=str(self._folder), error=str(error))
             return
         for folder in found:
             with contextlib.suppress(OSError):
                 yield folder, time.time() - folder.stat().st_mtime
 
     def folder_path(self, backend_id: str) -> Path:
-        """The backend's folder, which need not be there."""
+        """Return the path of the backend's folder, which need not exist."""
         return self._folder / backend_id
 
     def ensure_folder(self, backend_id: str) -> Path:
-        """The backend's folder, which is made if it is not there."""
+        """Return the backend's folder, which is created if it is missing."""
         folder = self.folder_path(backend_id)
         folder.mkdir(mode=0o700, exist_ok=True)
         return folder
 
     def capture_file(self, backend_id: str) -> Path:
-        """Where the backend's process writes its output."""
+        """Return the file that the backend's process appends its output to."""
         return self.ensure_folder(backend_id) / "spool"
 
     def follow(self, backend_id: str) -> None:
-        """Begin to take what the process writes to its spool."""
-        self._spools[backend_id] = OutputCapture(self.capture_file(backend_id), self._limit_bytes)
+        """Begin to collect the output of a process."""
+        self._captures[backend_id] = OutputCapture(self.capture_file(backend_id), self._limit_bytes)
 
     def finish(self, backend_id: str) -> str:
-        """Take the last output of a process that has ended; returns the end of it."""
-        if spool := self._spools.pop(backend_id, None):
+        """Collect the remaining output of a process that has ended. Return the end of its output."""
+        if capture := self._captures.pop(backend_id, None):
             try:
-                for _ in range(LAST_READS):
-                    if not spool.has_more:
+                for _ in range(FINAL_READS):
+                    if not capture.has_more:
                         break
-                    self._store(backend_id, spool.read())
-                self._store(backend_id, spool.read(to_the_end=True))
+                    self._store(backend_id, capture.read())
+                self._store(backend_id, capture.read(to_the_end=True))
                 self.capture_file(backend_id).unlink(missing_ok=True)
             except OSError as error:
                 self._unreadable.warn(backend=backend_id, error=str(error))
             finally:
-                spool.close()
-        return self.ended(backend_id)
+                capture.close()
+        return self.last_output(backend_id)
 
-    def ended(self, backend_id: str) -> str:
-        """Return the end of the output of a backend that has ended, and whose output is stored.
+    def last_output(self, backend_id: str) -> str:
+        """Return the end of the output of a backend that has ended and whose output is stored.
 
-        A disk that fails must not keep anybody from being told of the end; then this is empty.
+        Return an empty text if the disk fails: its failure must not prevent the report of the exit.
         """
         try:
-            text = self._files_of(backend_id).last_text(SHOWN_BYTES)
+            text = self._files_of(backend_id).last_text(MESSAGE_OUTPUT_BYTES)
             os.utime(self.ensure_folder(backend_id))
         except OSError as error:
             self._unreadable.warn(backend=backend_id, error=str(error))
@@ -123,14 +124,14 @@ class LogCollector:
         return text
 
     def append(self, backend_id: str, lines: Iterable[bytes], times_ns: Iterable[int]) -> None:
-        """Store output that was read elsewhere, with its times."""
+        """Store output that was collected elsewhere, with its times."""
         self._store(backend_id, lines, times_ns)
 
     def _store(self, backend_id: str, lines: Iterable[bytes], times_ns: Iterable[int] | None = None) -> None:
         try:
             self._files_of(backend_id).append(lines, times_ns)
         except OSError as error:
-            log.warning("output not stored", backend=backend_id, error=str(error))
+            log.warning("backend output not stored", backend=backend_id, error=str(error))
 
     def _files_of(self, backend_id: str) -> LogFiles:
         files = self._files.get(backend_id)
@@ -139,66 +140,66 @@ class LogCollector:
         return files
 
     async def read(self, backend_id: str, after: int | None, tail: int | None, wait_s: float) -> LogPage:
-        """See `plane.runtime.base.Runtime.read_logs`."""
+        """Return a page of output; see `plane.runtime.base.Runtime.read_logs`."""
         folder = self._folder / backend_id
-        # An id comes from elsewhere, and may be no name.
+        # The id comes from a request and may be no valid name.
         if folder.parent != self._folder or backend_id == ".." or not folder.is_dir():
             raise LogsNotRetained(
-                f"no output of {backend_id} is kept: it never ran here, or ended more than an hour ago"
+                f"no output of {backend_id} is retained: it never ran here, or ended more than an hour ago"
             )
         files = self._files.get(backend_id) or LogFiles(folder, self._limit_bytes)
         end = asyncio.get_running_loop().time() + wait_s
         while True:
-            # Asked first: what is written before the end is in the files when this says that it has ended.
-            ended = backend_id not in self._spools
+            # Checked before the files are read: all output is in the files once the capture is finished.
+            ended = backend_id not in self._captures
             lines = files.read(after, tail)
             if lines or ended or asyncio.get_running_loop().time() >= end:
                 return LogPage(lines, ended=ended and not (lines and files.read(lines[-1].time_ns, None)))
-            await asyncio.sleep(LOOK_INTERVAL_S)
+            await asyncio.sleep(POLL_INTERVAL_S)
 
     async def run(self) -> None:
-        """Take what is written, and forget what is old; until cancelled."""
-        next_look = 0.0
+        """Collect output and delete expired folders until cancelled."""
+        next_expiry = 0.0
         while True:
             busy = False
-            for backend_id in list(self._spools):
-                more = self._take(backend_id)
+            for backend_id in list(self._captures):
+                more = self._collect(backend_id)
                 if more is not None:
                     busy = busy or more
-                    # Between two backends that write much, everything else has its turn.
+                    # Let other tasks run between two backends that write much.
                     await asyncio.sleep(0)
-            if time.monotonic() >= next_look:
-                next_look = time.monotonic() + timing.ENDED_CLEANUP_INTERVAL_S
-                self._forget_old()
-            await asyncio.sleep(BUSY_INTERVAL_S if busy else LOOK_INTERVAL_S)
+            if time.monotonic() >= next_expiry:
+                next_expiry = time.monotonic() + timing.ENDED_CLEANUP_INTERVAL_S
+                self._delete_expired()
+            await asyncio.sleep(BUSY_POLL_INTERVAL_S if busy else POLL_INTERVAL_S)
 
-    def _take(self, backend_id: str) -> bool | None:
-        """Store a part of what a backend has written; returns whether there is more, None if there was nothing."""
-        # It may have ended while others had their turn.
-        spool = self._spools.get(backend_id)
+    def _collect(self, backend_id: str) -> bool | None:
+        """Store a part of a backend's new output. Return whether there is more, or None if there was nothing."""
+        # The backend may have ended while other tasks ran.
+        capture = self._captures.get(backend_id)
         try:
-            if spool is None or not spool.has_more:
+            if capture is None or not capture.has_more:
                 return None
-            self._store(backend_id, spool.read())
-            return spool.has_more
+            self._store(backend_id, capture.read())
+            return capture.has_more
         except OSError as error:
             self._unreadable.warn(backend=backend_id, error=str(error))
             return None
 
-    def _forget_old(self) -> None:
+    def _delete_expired(self) -> None:
         for folder, changed_s_ago in self.folders():
             if (
                 changed_s_ago > timing.ENDED_RETENTION_S
                 and folder.name not in self._files
-                and folder.name not in self._spools
+                and folder.name not in self._captures
             ):
                 with contextlib.suppress(OSError):
                     shutil.rmtree(folder)
 
     def close(self) -> None:
-        """Stop reading; what is on disk stays there, unless it is temporary."""
-        for spool in self._spools.values():
-            spool.close()
-        self._spools.clear()
+        """Stop reading. Files stay on disk, unless the folder is temporary."""
+        for capture in self._captures.values():
+            capture.close()
+        self._captures.clear()
         if self._temporary:
             shutil.rmtree(self._folder, ignore_errors=True)

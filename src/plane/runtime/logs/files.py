@@ -1,6 +1,7 @@
-"""A backend's output in files: lines with their times, bounded, in two files of which the older one is dropped.
+"""Store a backend's output as lines with times, in two files of which the older one is replaced.
 
-Each line is ``time_ns text``; times rise, so that "what came after" is found by bisection. Used by `collector`.
+Each line is ``time_ns text``. Times rise strictly, so that the lines after a time are found by bisection. Used by
+`collector`.
 """
 
 from __future__ import annotations
@@ -17,23 +18,27 @@ __all__ = ["LINE_LIMIT_BYTES", "LogFiles", "page_of"]
 
 # A longer line is stored as several.
 LINE_LIMIT_BYTES = 2_000
-# What may be in one line without making it useless to people: everything but control characters.
+# Replaces control characters, except tab and escape (colours).
 _CONTROL = {code: "\N{REPLACEMENT CHARACTER}" for code in (*range(32), 127) if chr(code) not in "\t\x1b"}
 
 
 class LogFiles:
-    """The output of one backend, in ``folder``, at most ``limit_bytes`` of it."""
+    """The output of one backend in ``folder``, at most ``limit_bytes`` of it."""
 
     def __init__(self, folder: Path, limit_bytes: int) -> None:
         self._newer = folder / "log"
         self._older = folder / "log.1"
         self._half = limit_bytes // 2
         self._last_ns = self._last_stored_ns()
-        # A crash, or a full disk, may have cut the last row; what comes next must not be taken for its rest.
+        # A crash or a full disk may have cut the last line; the next line must not be appended to it.
         self._may_be_cut = True
 
     def append(self, lines: Iterable[bytes], times_ns: Iterable[int] | None = None) -> None:
-        """Store lines of output (without their ends), which were written now, or at ``times_ns``."""
+        """Store lines of output (without line ends), with the times ``times_ns`` or else the current time.
+
+        Raises:
+            OSError: the disk is full or fails.
+        """
         given = iter(times_ns or ())
         stored = []
         for line in lines:
@@ -42,7 +47,7 @@ class LogFiles:
                 text = line[start : start + LINE_LIMIT_BYTES].decode(errors="replace").rstrip("\r").translate(_CONTROL)
                 stored.append(f"{self._last_ns} {text}\n".encode())
         cut = self._may_be_cut and not _end_of(self._newer, 1).endswith(b"\n")
-        # Until this one is known to be whole.
+        # Until this write is known to be complete.
         self._may_be_cut = True
         with self._newer.open("ab") as file:
             file.write((b"\n" if cut else b"") + b"".join(stored))
@@ -52,17 +57,17 @@ class LogFiles:
             self._newer.replace(self._older)
 
     def read(self, after_ns: int | None, tail: int | None) -> list[LogLine]:
-        """The lines after a time, else the last ``tail`` ones, else all; as many as a page holds."""
+        """Return the lines after a time, else the last ``tail`` ones, else all; as many as a page holds."""
         if after_ns is None:
             after_ns = 0 if tail is None else self._time_before_last(tail)
         lines: list[LogLine] = []
         for path in (self._older, self._newer):
-            # What is read of the older one fills a page if it is not all there is: no line is left out in between.
+            # If the older file is not read to its end, its lines fill the page: no line between the two is skipped.
             lines += _lines_after(path, after_ns)
         return page_of(lines)
 
     def last_text(self, limit_bytes: int) -> str:
-        """The end of the output, for a message."""
+        """Return the end of the output, for a message."""
         text = ""
         for path in (self._older, self._newer):
             rows = _end_of(path, 2 * limit_bytes).decode(errors="replace").splitlines()
@@ -72,14 +77,14 @@ class LogFiles:
 
     def _last_stored_ns(self) -> int:
         for path in (self._newer, self._older):
-            # A line may have been cut by a full disk or a crash; the one before it is whole.
+            # A full disk or a crash may have cut a line; the one before it is complete.
             for row in reversed(_end_of(path, 4 * LINE_LIMIT_BYTES).split(b"\n")[1:]):
                 if time_ns := _time_of(row):
                     return time_ns
         return 0
 
     def _time_before_last(self, tail: int) -> int:
-        """The time of the line before the last ``tail`` ones; 0 if there are not more."""
+        """Return the time of the line before the last ``tail`` ones; 0 if there is none."""
         if tail <= 0:
             return self._last_ns
         rows: list[bytes] = []
@@ -91,13 +96,13 @@ class LogFiles:
 
 
 def page_of(lines: Iterable[LogLine]) -> list[LogLine]:
-    """As many of the lines as one answer can carry, and at least one, shortened if need be."""
+    """Return as many of the lines as fit into one response, and at least one, which is shortened if necessary."""
     page: list[LogLine] = []
     size = 0
     for line in lines:
         length = len(codec.encode(line)) + 1
         if not page and length > MAX_PAGE_BYTES:
-            # Escapes take up to six bytes for one.
+            # JSON escapes take up to six bytes for one.
             return [LogLine(line.time_ns, line.text[: MAX_PAGE_BYTES // 7] + "…")]
         size += length
         if size > MAX_PAGE_BYTES:
@@ -107,7 +112,7 @@ def page_of(lines: Iterable[LogLine]) -> list[LogLine]:
 
 
 def _time_of(row: bytes) -> int:
-    """0 for a row that was cut."""
+    """Return the time of a stored line; 0 for a line that was cut."""
     time_ns, space, _ = row.partition(b" ")
     return int(time_ns) if space and time_ns.isdigit() else 0
 
@@ -117,18 +122,18 @@ def _end_of(path: Path, limit_bytes: int) -> bytes:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - limit_bytes))
-            # With the end of the line before, so that the first row is known to be cut or whole.
+            # A leading line end tells the caller that the first line is complete.
             return (b"\n" if size <= limit_bytes else b"") + file.read()
     except FileNotFoundError:
         return b""
 
 
 def _lines_after(path: Path, after_ns: int) -> list[LogLine]:
-    """Enough lines of one file after a time to fill a page."""
+    """Return the lines of one file after a time, enough to fill a page."""
     try:
         with path.open("rb") as file:
             low, high = 0, file.seek(0, os.SEEK_END)
-            # The first line that begins at or after `high` is later; bisect to within a few lines.
+            # Invariant: the first line that begins at or after `high` is later. Bisect to within a few lines.
             while high - low > LINE_LIMIT_BYTES:
                 middle = (low + high) // 2
                 file.seek(middle)

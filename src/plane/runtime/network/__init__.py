@@ -1,1 +1,1 @@
-"""The ports of backends, and relays into their network namespaces."""
+"""The ports of backends, and the relays into their network namespaces."""

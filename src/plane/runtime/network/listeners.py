@@ -1,6 +1,6 @@
-"""Who listens on a TCP port of this machine? Asked of the kernel, for the check that a backend answers for itself.
+"""Find which process listens on a TCP port of this machine, to check that a backend itself responds there.
 
-Blocks, for a fraction of a millisecond if the listener is the backend's; call it in a thread.
+Blocks for a fraction of a millisecond if the listener is the backend's, longer otherwise; call it in a thread.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ RECEIVE_BYTES = 64 * 1024
 _HEADER = struct.Struct("=IHHII")
 # SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST | NLM_F_DUMP, 0, 0.
 _DUMP = (20, 0x301, 0, 0)
-# The same, then struct inet_diag_req_v2: family, protocol, extensions, padding, states; of the id only the port.
+# nlmsghdr, then struct inet_diag_req_v2: family, protocol, extensions, padding, states; only the port of the id.
 _REQUEST = struct.Struct("=IHHIIBBBBI2s46x")
-# Behind the header, in struct inet_diag_msg: four bytes, the socket's id, four numbers.
+# After the header, in struct inet_diag_msg: four bytes, the socket's id, four numbers, then the inode.
 INODE_AT = _HEADER.size + 4 + 48 + 16
 
 
 def foreign_listener(port: int, own: Sequence[int], is_own: Callable[[int], bool]) -> str | None:
-    """Return which process other than a backend's own listens on a port, in words; None if there is none.
+    """Return a description of a foreign process that listens on a backend's port; None if there is none.
 
     Args:
-        own: the backend's processes, as far as they are known.
-        is_own: whether a process that is not among them is the backend's all the same.
+        own: the known processes of the backend.
+        is_own: returns whether a process that is not among them belongs to the backend.
     """
     sockets = _listening(port)
     unreadable = False
@@ -53,22 +53,22 @@ def foreign_listener(port: int, own: Sequence[int], is_own: Callable[[int], bool
             return f"process {pid} ({_name(pid)})"
         sockets -= held
     if not sockets or unreadable:
-        # Another user's process of the backend's own, whose sockets this user may not see, is the likely one.
+        # Most likely a process of the backend that runs as another user, whose sockets are not visible to this one.
         return None
     return "a process of another user or container"
 
 
 def _listening(port: int) -> set[int]:
-    """The inodes of the sockets that listen on the port, on any address."""
+    """Return the inodes of the sockets that listen on the port, on any address."""
     try:
         return {inode for family in (socket.AF_INET, socket.AF_INET6) for inode in _diagnosed(family, port)}
     except OSError:
-        # A kernel without the module inet_diag.
+        # The kernel does not have the module inet_diag.
         return _listed(port)
 
 
 def _diagnosed(family: int, port: int) -> Iterator[int]:
-    """Ask the kernel for listening sockets alone (sock_diag(7)): 0.1 ms, however many connections there are."""
+    """Query the kernel for listening sockets (sock_diag(7)). Takes 0.1 ms, however many connections there are."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG) as kernel:
         kernel.settimeout(NETLINK_TIMEOUT_S)
         kernel.sendto(
@@ -88,7 +88,7 @@ def _diagnosed(family: int, port: int) -> Iterator[int]:
 
 
 def _listed(port: int) -> set[int]:
-    """Read the tables of all sockets: milliseconds for each thousand."""
+    """Read the tables of all sockets. Takes milliseconds per thousand sockets."""
     found = set()
     suffix = b":%04X" % port
     for table in TABLES:
@@ -106,7 +106,7 @@ def _listed(port: int) -> set[int]:
 
 
 def _sockets_of(pid: int) -> set[int] | None:
-    """The inodes of a process's sockets; None if they may not be seen."""
+    """Return the inodes of a process's sockets; None if they are not visible to this user."""
     folder = f"/proc/{pid}/fd"
     found = set()
     try:

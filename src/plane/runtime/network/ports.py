@@ -1,12 +1,12 @@
-"""Holds the ports of this machine's backends, so that no two living backends of any drone have the same.
+"""Allocate the ports of backends, so that no two running backends of this machine's drones have the same port.
 
-A port N is held by binding the abstract Unix socket ``plane-port-N``: such a name has one owner per network namespace,
-as a TCP port has, whatever the users and folders of the drones are. A descriptor of it is inherited by the backend's
-supervisor, so that the kernel frees the name when the drone and the supervisor have both ended, and not before.
-A bound TCP socket would do this as well, but a server that does not set SO_REUSEADDR could not listen beside it.
+The lock of port N is the bound abstract Unix socket ``plane-port-N``: such a name has one owner per network namespace,
+like a TCP port, whatever the users and folders of the drones are. The backend's supervisor inherits a descriptor of it,
+so the kernel frees the name when both the drone and the supervisor have ended, and not before. A bound TCP socket would
+not do: a server that does not set SO_REUSEADDR could not listen beside it.
 
-Used by `plane.runtime.process.runtime`; `plane.decisions.backends.port_selection` has the order in which ports are
-tried.
+Used by `plane.runtime.process.runtime` and `plane.runtime.docker.runtime`. The order in which ports are tried is in
+`plane.decisions.backends.port_selection`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import errno
 import random
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
@@ -25,8 +26,8 @@ from plane.timing import PORT_QUARANTINE_S
 
 __all__ = ["Ports", "listening_socket", "port_range_of_machine"]
 
-# Sockets held for ports that rest, so that other drones of the machine let them rest too. A descriptor each.
-HELD_RESTING_LIMIT = 1_000
+# How many quarantined ports stay locked, so that other drones do not use them either. Each lock takes a descriptor.
+LOCKED_QUARANTINE_LIMIT = 1_000
 # Connections that wait to be accepted.
 BACKLOG = 512
 
@@ -34,7 +35,7 @@ log = structlog.get_logger("plane.runtime")
 
 
 def port_range_of_machine() -> PortRange:
-    """Return the default range of this machine's backends."""
+    """Return the default range of ports for backends on this machine."""
     try:
         first, last = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
     except (OSError, ValueError):
@@ -43,27 +44,34 @@ def port_range_of_machine() -> PortRange:
 
 
 class Ports:
-    """The ports of one drone's backends, in use or resting."""
+    """The ports of one drone's backends, in use or quarantined.
 
-    def __init__(self, ports: PortRange) -> None:
+    Not thread-safe: all methods are called from the event loop.
+
+    Args:
+        clock: monotonic, in seconds.
+    """
+
+    def __init__(self, ports: PortRange, clock: Callable[[], float] = time.monotonic) -> None:
         self._range = ports
-        # None: the backend's supervisor holds the name, or the name could not be bound yet.
+        self._clock = clock
+        # None: the backend's supervisor holds the lock, or the lock could not be taken yet.
         self._in_use: dict[int, socket.socket | None] = {}
-        self._resting: dict[int, socket.socket | None] = {}
+        self._quarantined: dict[int, socket.socket | None] = {}
         self._ended_at: dict[int, float] = {}
-        # Drones that start at the same time begin at different places.
-        self._last = random.randint(ports.first, ports.last)  # noqa: S311 - spreads load, hides nothing
+        # Drones that start at the same time begin at different ports.
+        self._last = random.randint(ports.first, ports.last)  # noqa: S311 - spreads load, protects no secret
 
-    def draw(self) -> tuple[int, int]:
-        """Take a port that nothing on this machine uses; returns it, and the descriptor to give to the supervisor.
+    def allocate(self) -> tuple[int, int]:
+        """Allocate a port that nothing on this machine uses. Return it with the descriptor for the supervisor.
 
         Raises:
             BackendFailed: all ports are in use.
             OSError: too many open files.
         """
         self.expire()
-        for port in port_candidates(self._range, self._last, self._in_use, self._ended_at, time.monotonic()):
-            lock = self._resting.pop(port, None) or _lock(port)
+        for port in port_candidates(self._range, self._last, self._in_use, self._ended_at, self._clock()):
+            lock = self._quarantined.pop(port, None) or _lock(port)
             if lock is None:
                 continue
             if _is_bound(port):
@@ -74,57 +82,57 @@ class Ports:
             self._last = port
             return port, lock.fileno()
         raise BackendFailed(
-            f"no port of {self._range} is free on this machine; end backends, or give the drone a larger range with "
-            "--backend-ports"
+            f"no port of {self._range} is free on this machine; terminate backends, or give the drone a larger range "
+            "with --backend-ports"
         )
 
     def adopt(self, port: int) -> None:
-        """Regard a port as in use: a backend of a former process of this drone has it."""
-        resting = self._resting.pop(port, None)
+        """Mark a port as in use by a backend that a former process of this drone started."""
+        quarantined = self._quarantined.pop(port, None)
         self._ended_at.pop(port, None)
-        self._in_use[port] = resting or _lock_if_possible(port)
+        self._in_use[port] = quarantined or _lock_if_possible(port)
 
     def release(self, port: int, ended_s_ago: float = 0.0) -> None:
-        """Let a port rest, whose backend has ended."""
-        lock = self._in_use.pop(port, None) or self._resting.pop(port, None)
+        """Quarantine the port of an ended backend."""
+        lock = self._in_use.pop(port, None) or self._quarantined.pop(port, None)
         self._ended_at.pop(port, None)
-        self._ended_at[port] = time.monotonic() - ended_s_ago
-        self._resting[port] = lock or _lock_if_possible(port)
+        self._ended_at[port] = self._clock() - ended_s_ago
+        self._quarantined[port] = lock or _lock_if_possible(port)
         self.expire()
 
     def is_in_use(self, port: int) -> bool:
-        """Whether a backend of this drone has the port."""
+        """Return whether a backend of this drone uses the port."""
         return port in self._in_use
 
     def expire(self) -> None:
-        """Free the ports that have rested; to be called every few seconds."""
-        now = time.monotonic()
+        """Free the ports whose quarantine has passed. Called every few seconds."""
+        now = self._clock()
         for port in [port for port, ended in self._ended_at.items() if now - ended >= PORT_QUARANTINE_S]:
             del self._ended_at[port]
-            _close(self._resting.pop(port, None))
-        for port in list(self._resting)[: max(0, len(self._resting) - HELD_RESTING_LIMIT)]:
-            _close(self._resting.pop(port))
-        for port, lock in self._resting.items():
-            # The last process of a backend may still have been ending when the port was released.
+            _close(self._quarantined.pop(port, None))
+        for port in list(self._quarantined)[: max(0, len(self._quarantined) - LOCKED_QUARANTINE_LIMIT)]:
+            _close(self._quarantined.pop(port))
+        for port, lock in self._quarantined.items():
+            # The last process of a backend may still have held the lock when the port was released.
             if lock is None:
-                self._resting[port] = _lock_if_possible(port)
+                self._quarantined[port] = _lock_if_possible(port)
 
     def close(self) -> None:
-        """Give up this process's hold; supervisors keep theirs."""
-        for lock in (*self._in_use.values(), *self._resting.values()):
+        """Close the locks of this process. Supervisors keep theirs."""
+        for lock in (*self._in_use.values(), *self._quarantined.values()):
             _close(lock)
         self._in_use.clear()
-        self._resting.clear()
+        self._quarantined.clear()
 
 
 def listening_socket(ip: str | None, port: int) -> int:
     """Return the descriptor of a socket that listens on the port at an address of this machine.
 
     Args:
-        ip: None, or one that is not this machine's but leads here: at all addresses.
+        ip: None, or an address that is not this machine's but is forwarded to it: listen at all addresses.
 
     Raises:
-        OSError: the port is taken; there are too many open files.
+        OSError: the port is in use, or too many open files.
     """
     if ip is not None:
         try:
@@ -151,7 +159,7 @@ def _close(lock: socket.socket | None) -> None:
 
 
 def _lock(port: int) -> socket.socket | None:
-    """Return the socket that holds the port; None if another process holds it.
+    """Return the lock of the port; None if another process holds it.
 
     Raises:
         OSError: too many open files.
@@ -168,16 +176,16 @@ def _lock(port: int) -> socket.socket | None:
 
 
 def _lock_if_possible(port: int) -> socket.socket | None:
-    """As `_lock`; also None if there are too many open files."""
+    """Like `_lock`, but return None if there are too many open files."""
     try:
         return _lock(port)
     except OSError as error:
-        log.warning("port not held against other drones", port=port, error=str(error))
+        log.warning("port not locked against other drones", port=port, error=str(error))
         return None
 
 
 def _is_bound(port: int) -> bool:
-    """Whether a server could not listen on the port, on one of the machine's addresses at least."""
+    """Return whether the port is in use on any of the machine's addresses."""
     try:
         # One bind tests the addresses of both protocols.
         with socket.socket(socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET) as probe:

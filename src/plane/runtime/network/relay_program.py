@@ -1,12 +1,14 @@
-"""Forwards connections to the port of a backend that has a network namespace of its own.
+"""Forward connections to the port of a backend that has a network namespace of its own.
 
-Run as ``python -I -S network_relay.py LISTENER PORT PID STARTED_AT``: a listening socket that is inherited, the
-backend's port, and a process: a container's first, or a supervisor whose first child is in the namespace. Connections
-are accepted outside and made inside, so this process enters the namespace once, gives up its capabilities, and is never
-visible in the backend: a socket from outside that the backend could use would be its way out (connect(2) with
-AF_UNSPEC). It ends with that process, and outlives the drone.
+Run as ``python -I -S relay_program.py LISTENER PORT PID STARTED_AT``: the inherited descriptor of a listening socket,
+the backend's port, and a process, which is the first one of a container or a supervisor whose first child is in the
+namespace.
 
-A process for each such backend: nothing but the standard library here, and little of that.
+Connections are accepted outside of the namespace and opened inside. So this process enters the namespace once, drops
+its capabilities, and is never visible to the backend. The backend must not obtain a socket from outside, which would
+let it leave its namespace (connect(2) with AF_UNSPEC). The relay ends with the given process, and outlives the drone.
+
+Each such backend has one of these processes, so this file imports little, and only of the standard library.
 """
 
 from __future__ import annotations
@@ -30,19 +32,26 @@ NS_GET_USERNS = 0xB701
 PR_SET_NO_NEW_PRIVS = 38
 # struct __user_cap_header_struct of version 3, and two empty __user_cap_data_struct.
 CAP_HEADER, NO_CAPABILITIES = struct.pack("=Ii", 0x20080522, 0), bytes(24)
-# Connections at the same time; more wait in the listener's queue.
+# Concurrent connections; more wait in the backlog of the listener.
 CONNECTION_LIMIT = 2_000
-# For what is no connection.
+# Descriptors that are no connections.
 OTHER_DESCRIPTORS = 32
 READ_BYTES = 64 * 1024
-# Too many open files, although the limit is below theirs: somebody lowered it meanwhile.
+# After an accept that failed because the limit of open files was lowered meanwhile.
 ACCEPT_PAUSE_S = 0.1
-# RST: a connection that fails on one side must not end cleanly on the other.
+# SO_LINGER with 0 s sends RST: a connection that fails on one side must not end cleanly on the other.
 ABORT = struct.pack("ii", 1, 0)
 
 
 class Side:
-    """One of the two sockets of a connection. ``unsent``: what could not be written to it yet."""
+    """One of the two sockets of a connection.
+
+    Attributes:
+        peer: the other socket.
+        unsent: bytes that could not be written to this socket yet.
+        has_ended: it sends no more bytes.
+        events: the registered epoll events; 0: not registered, because epoll always reports a hang-up.
+    """
 
     __slots__ = ("closed", "connecting", "events", "has_ended", "peer", "socket", "unsent")
 
@@ -55,14 +64,12 @@ class Side:
         self.socket = connection
         self.connecting = connecting
         self.unsent = b""
-        # It sends nothing more.
         self.has_ended = False
         self.closed = False
-        # What epoll watches it for; 0: not at all, since a socket that hangs up would be reported all the time.
         self.events = 0
 
-    def wanted(self) -> int:
-        """Return what to watch it for: reading waits until the peer has taken what was read before."""
+    def wanted_events(self) -> int:
+        """Return the events to wait for. Reading waits until the peer has accepted all earlier bytes."""
         if self.connecting or self.peer.connecting:
             return select.EPOLLOUT if self.connecting else 0
         reads = select.EPOLLIN if not self.has_ended and not self.peer.unsent else 0
@@ -70,7 +77,11 @@ class Side:
 
 
 class Relay:
-    """Forwards between a listener and a port of this process's network namespace."""
+    """Forwards between a listener and a port of this process's network namespace.
+
+    Args:
+        supervisor: pidfd of the process with which the relay ends.
+    """
 
     def __init__(self, listener: socket.socket, port: int, supervisor: int) -> None:
         self._listener = listener
@@ -124,15 +135,15 @@ class Relay:
         self._pair(outside, inside)
 
     def _connect(self, family: int, host: str) -> Side:
-        it = Side(socket.socket(family, socket.SOCK_STREAM), connecting=True)
+        side = Side(socket.socket(family, socket.SOCK_STREAM), connecting=True)
         try:
-            it.socket.connect((host, self._port))
+            side.socket.connect((host, self._port))
         except BlockingIOError:
             pass
         except OSError:
-            it.socket.close()
+            side.socket.close()
             raise
-        return it
+        return side
 
     def _pair(self, outside: Side, inside: Side) -> None:
         outside.peer, inside.peer = inside, outside
@@ -149,7 +160,7 @@ class Relay:
             else:
                 if events & select.EPOLLOUT:
                     _send(side, side.unsent)
-                if events & (select.EPOLLIN | select.EPOLLHUP) and side.wanted() & select.EPOLLIN:
+                if events & (select.EPOLLIN | select.EPOLLHUP) and side.wanted_events() & select.EPOLLIN:
                     _forward(side)
         except BlockingIOError:
             pass
@@ -164,14 +175,14 @@ class Relay:
             self._watch(each)
 
     def _complete(self, inside: Side) -> None:
-        """Continue with a connection that has been made, or try the other protocol's loopback address."""
+        """Use an established connection, or try the loopback address of the other protocol."""
         error = inside.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if error == 0:
             inside.connecting = False
         elif inside.socket.family == socket.AF_INET:
             other = self._connect(socket.AF_INET6, "::1")
             outside = inside.peer
-            self._forget(inside)
+            self._unregister(inside)
             inside.socket.close()
             self._pair(outside, other)
             inside.peer = inside
@@ -182,7 +193,7 @@ class Relay:
     def _watch(self, side: Side) -> None:
         if side.closed:
             return
-        events, descriptor = side.wanted(), side.socket.fileno()
+        events, descriptor = side.wanted_events(), side.socket.fileno()
         if events and not side.events:
             self._epoll.register(descriptor, events)
         elif side.events and not events:
@@ -191,7 +202,7 @@ class Relay:
             self._epoll.modify(descriptor, events)
         side.events = events
 
-    def _forget(self, side: Side) -> None:
+    def _unregister(self, side: Side) -> None:
         if side.events:
             self._epoll.unregister(side.socket.fileno())
             side.events = 0
@@ -201,7 +212,7 @@ class Relay:
         for each in (side, side.peer):
             if not each.closed:
                 each.closed = True
-                self._forget(each)
+                self._unregister(each)
                 if abort:
                     _abort(each)
                 else:
@@ -209,7 +220,7 @@ class Relay:
 
 
 def _forward(side: Side) -> None:
-    """Pass on what the side has sent, or that it sends nothing more."""
+    """Forward the bytes of a side, or its end of file."""
     data = side.socket.recv(READ_BYTES)
     if data:
         _send(side.peer, data)
@@ -219,7 +230,7 @@ def _forward(side: Side) -> None:
 
 
 def _send(side: Side, data: bytes) -> None:
-    """Write, and end the direction if that was the last; what does not fit is kept."""
+    """Write as much as possible, and shut the direction down after the last byte."""
     try:
         side.unsent = data[side.socket.send(data) :] if data else b""
     except BlockingIOError:
@@ -234,7 +245,7 @@ def _abort(side: Side) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Run the relay; returns 1 if there is no such supervisor, or no namespace of its."""
+    """Run the relay. Return 1 if the process does not run or has no network namespace of its own."""
     descriptor, port, pid, started_at = map(int, arguments)
     try:
         supervisor = os.pidfd_open(pid)
@@ -244,16 +255,16 @@ def main(arguments: list[str]) -> int:
     except OSError as error:
         os.write(2, f"network relay of process {pid}: {error}\n".encode())
         return 1
-    _give_up_capabilities()
+    _drop_capabilities()
     Relay(socket.socket(fileno=descriptor), port, supervisor).run()
     return 0
 
 
 def _namespace_of(pid: int) -> int:
-    """Open the network namespace of the process, or else of its first child, which is made with it.
+    """Open the network namespace of the process or of its first child, whichever differs from this process's.
 
     Raises:
-        OSError: there is none, or it is this process's own.
+        OSError: neither has one within the timeout, or the process has ended.
     """
     end = time.monotonic() + NAMESPACE_TIMEOUT_S
     own = os.stat("/proc/self/ns/net").st_ino  # noqa: PTH116 - pathlib costs 1 MB
@@ -266,14 +277,14 @@ def _namespace_of(pid: int) -> int:
                 return namespace
             os.close(namespace)
         time.sleep(NAMESPACE_POLL_S)
-    raise TimeoutError("it has made no network namespace")
+    raise TimeoutError("no network namespace was created")
 
 
 def _enter(namespace: int) -> None:
-    """Enter a network namespace, and before it the user namespace that owns it, if that is another.
+    """Enter a network namespace, and before that the user namespace that owns it, if it is another one.
 
     Raises:
-        OSError
+        OSError: this process may not enter it.
     """
     owner = fcntl.ioctl(namespace, NS_GET_USERNS)
     if os.fstat(owner).st_ino != os.stat("/proc/self/ns/user").st_ino:  # noqa: PTH116 - as above
@@ -290,14 +301,14 @@ def _set_namespace(descriptor: int, kind: int) -> None:
         raise OSError(number, f"setns: {os.strerror(number)}")
 
 
-def _give_up_capabilities() -> None:
+def _drop_capabilities() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     libc.capset(CAP_HEADER, NO_CAPABILITIES)
 
 
 def _start_time(pid: int) -> int:
-    """As `plane.runtime.process.procfs.start_time`."""
+    """Return the start time of a process, like `plane.runtime.process.procfs.start_time`."""
     with open(f"/proc/{pid}/stat") as stat:  # noqa: PTH123 - as above
         return int(stat.read().rpartition(")")[2].split()[19])
 

@@ -1,4 +1,4 @@
-"""Relays to backends that have a network namespace of their own: their start, and those of containers.
+"""Start the relays to backends that have a network namespace of their own, and manage those of containers.
 
 The relay itself is a program, `plane.runtime.network.relay_program`.
 """
@@ -33,12 +33,14 @@ def start_relay(
 ) -> ChildProcess:
     """Start a relay from a listening socket to a port in the network namespace of a process, or of its first child.
 
+    The relay ends with the process.
+
     Args:
-        started_at: when the process started, see `plane.runtime.process.procfs.start_time`. The relay ends with it.
+        started_at: the process's start time, see `plane.runtime.process.procfs.start_time`.
         held: other descriptors that stay open as long as the relay runs.
 
     Raises:
-        OSError: it cannot be started.
+        OSError: the relay cannot be started.
     """
     output = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     try:
@@ -54,7 +56,7 @@ def start_relay(
 
 
 class RelayHandle(msgspec.Struct, frozen=True):
-    """What is remembered of a container's relay: its process id and start time, and the port that it listens on."""
+    """What the drone stores of a container's relay: its process id and start time, and the port that it listens on."""
 
     pid: int
     started_at: int
@@ -65,28 +67,32 @@ class ContainerRelays:
     """The relays of one drone's containers without a network, and the ports of the machine that lead to them.
 
     Args:
-        ip: where they listen; None: at all addresses.
-        lost: called with a backend whose relay ended while it runs, and that nobody can reach any more.
+        ip: the address where they listen; None: all addresses.
+        on_lost: called with the id of a running backend whose relay has ended, so that it can no longer be reached.
     """
 
-    def __init__(self, ports: Ports, ip: str | None, lost: Callable[[str], Awaitable[None]]) -> None:
+    def __init__(self, ports: Ports, ip: str | None, on_lost: Callable[[str], Awaitable[None]]) -> None:
         self._ports = ports
         self._ip = ip
-        self._lost = lost
-        # Of containers that have not ended.
+        self._on_lost = on_lost
+        # The relay and port of each running container.
         self._relays: dict[str, tuple[ChildProcess, int]] = {}
-        self._tasks = OwnedTasks(lambda error: log.error("watching a network relay failed", exc_info=error))
+        self._tasks = OwnedTasks(lambda error: log.error("task of a network relay failed", exc_info=error))
 
     def start(self, backend_id: str, container_port: int, pid: int, started_at: int) -> int:
-        """Make a port of the machine lead to one of a container; returns it.
+        """Forward a port of the machine to a port of a container. Return the machine's port.
+
+        Args:
+            pid: the container's first process.
+            started_at: that process's start time.
 
         Raises:
             BackendFailed: no port is free, or the relay cannot be started.
         """
         try:
-            port, held = self._ports.draw()
+            port, held = self._ports.allocate()
         except OSError as error:
-            raise BackendFailed(f"no port can be held for it: {error}") from error
+            raise BackendFailed(f"no port can be allocated: {error}") from error
         try:
             listener = listening_socket(self._ip, port)
             try:
@@ -96,19 +102,19 @@ class ContainerRelays:
                 os.close(listener)
         except OSError as error:
             self._ports.release(port)
-            raise BackendFailed(f"executable.network: its relay cannot be started: {error}") from error
+            raise BackendFailed(f"executable.network: the network relay cannot be started: {error}") from error
         self._watch(backend_id, relay, port)
         return port
 
     def handle(self, backend_id: str) -> Any:
-        """What `adopt` needs to know; None if the backend has no relay."""
+        """Return what `adopt` needs; None if the backend has no relay."""
         if backend_id not in self._relays:
             return None
         relay, port = self._relays[backend_id]
         return codec.to_builtins(RelayHandle(relay.pid, relay.started_at, port))
 
     def adopt(self, backend_id: str, handle: Any) -> bool:
-        """Take over the relay of a former process of this drone. False: there should be one, and is none."""
+        """Take over the relay of a former process of this drone. Return False if the backend's relay has ended."""
         if handle is None:
             return True
         try:
@@ -124,27 +130,27 @@ class ContainerRelays:
         return True
 
     def ended(self, backend_id: str) -> None:
-        """The container has ended: its relay ends by itself, and its port rests."""
+        """Quarantine the port of an ended container. Its relay ends by itself."""
         if known := self._relays.pop(backend_id, None):
             self._ports.release(known[1])
 
     def expire_ports(self) -> None:
-        """Free the ports that have rested; to be called every few seconds."""
+        """Free the ports whose quarantine has passed. Called every few seconds."""
         self._ports.expire()
 
     async def close(self) -> None:
-        """Leave the relays to themselves: they end with their containers."""
+        """Stop watching the relays, which end with their containers."""
         await self._tasks.end()
         self._ports.close()
 
     def _watch(self, backend_id: str, relay: ChildProcess, port: int) -> None:
         self._relays[backend_id] = relay, port
-        self._tasks.start(self._until_it_ends(backend_id, relay))
+        self._tasks.start(self._watch_exit(backend_id, relay))
 
-    async def _until_it_ends(self, backend_id: str, relay: ChildProcess) -> None:
+    async def _watch_exit(self, backend_id: str, relay: ChildProcess) -> None:
         try:
             await relay.wait()
         finally:
             relay.detach()
         if backend_id in self._relays:
-            await self._lost(backend_id)
+            await self._on_lost(backend_id)

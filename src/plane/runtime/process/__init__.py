@@ -1,1 +1,1 @@
-"""Backends as processes of this machine."""
+"""The runtime that executes backends as processes of this machine."""

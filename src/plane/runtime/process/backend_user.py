@@ -1,6 +1,6 @@
-"""As which user do backends run that name none? And which may be named?
+"""Choose the user that a backend runs as.
 
-A drone that is root gives its backends to an unprivileged user; any other runs them as itself.
+A drone that runs as root gives its backends to an unprivileged user. Any other drone runs them as itself.
 """
 
 from __future__ import annotations
@@ -15,53 +15,53 @@ from plane.runtime.base import BackendFailed
 
 __all__ = ["UserIds", "backend_user", "may_drop_bounding_set", "user_ids"]
 
-# Taken if the machine has it; else nobody, which other programs may use too.
+# Used if the machine has it; otherwise nobody, which other programs may use too.
 DEDICATED_USER = "plane-backend"
-# Of a machine without the name nobody: what Linux shows for users that it does not know.
+# For a machine without the name nobody: the id that Linux shows for unknown users.
 NOBODY = 65534
 CAP_SETPCAP = 8
 
 
 class UserIds(NamedTuple):
-    """Ids to drop to."""
+    """User and group ids to drop to."""
 
     uid: int
     gid: int
 
 
-def backend_user(wanted: str | None) -> UserIds | None:
-    """Return the ids for backends that name no user; None: they run as the drone does.
+def backend_user(name: str | None) -> UserIds | None:
+    """Return the ids for backends whose executable names no user; None: they run as the drone does.
 
     Args:
-        wanted: of ``--backend-user``, a name or an id.
+        name: the value of ``--backend-user``, a name or an id.
 
     Raises:
-        ConfigurationError: there is no such user, or this process may not become it.
+        ConfigurationError: the user does not exist, or this process may not become it.
     """
     if os.geteuid() != 0:
-        if wanted is not None and (entry := _entry(wanted)) is not None and entry.pw_uid == os.geteuid():
+        if name is not None and (entry := _entry(name)) is not None and entry.pw_uid == os.geteuid():
             return None
-        if wanted is not None:
-            raise ConfigurationError(f"--backend-user: only root can run backends as {wanted!r}; leave the option out")
+        if name is not None:
+            raise ConfigurationError(f"--backend-user: only root can run backends as {name!r}; leave the option out")
         return None
-    if wanted is None:
+    if name is None:
         entry = _entry(DEDICATED_USER) or _entry("nobody")
         return UserIds(NOBODY, NOBODY) if entry is None else UserIds(entry.pw_uid, entry.pw_gid)
-    entry = _entry(wanted)
+    entry = _entry(name)
     if entry is None:
-        raise ConfigurationError(f"--backend-user: there is no user {wanted!r} on this machine; make it with useradd")
+        raise ConfigurationError(f"--backend-user: there is no user {name!r} on this machine; create it with useradd")
     return None if entry.pw_uid == 0 else UserIds(entry.pw_uid, entry.pw_gid)
 
 
 def user_ids(user: str | None, default: UserIds | None) -> UserIds | None:
-    """Return the ids to drop to for an executable; None: none are dropped.
+    """Return the ids that an executable runs with; None: those of the drone.
 
     Args:
-        user: of the executable.
-        default: see `backend_user`.
+        user: the user of the executable; None: it names none.
+        default: the result of `backend_user`.
 
     Raises:
-        BackendFailed: there is no such user, or this drone may not become it.
+        BackendFailed: the user does not exist, or this drone may not become it.
     """
     if user is None:
         return default
@@ -81,7 +81,7 @@ def user_ids(user: str | None, default: UserIds | None) -> UserIds | None:
 
 
 def may_drop_bounding_set() -> bool:
-    """Return whether this process has the capability to empty the bounding set; a container's root may lack it."""
+    """Return whether this process may empty the capability bounding set; root in a container may lack CAP_SETPCAP."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("CapEff:"):
             return bool(int(line.split()[1], 16) & 1 << CAP_SETPCAP)

@@ -1,7 +1,7 @@
-"""Control groups for backends that are processes: limits that hold for all their descendants, and what they use.
+"""Control groups for backends that are processes: limits for all their descendants, and their resource usage.
 
-Version 1 and 2, where this process may make groups below its own. Made, asked and removed by `process.runtime`; that a
-process enters its group before it becomes the backend is up to `launch`.
+Supports versions 1 and 2, where this process may create groups below its own. `process.start` creates groups,
+`process.runtime` measures and removes them. `launch` makes a process enter its group before it becomes the backend.
 """
 
 from __future__ import annotations
@@ -15,20 +15,21 @@ from pathlib import Path
 import structlog
 
 from plane.protocol.spawn import ResourceLimits
-from plane.runtime.host_usage import Usage, process_usage
-from plane.runtime.process.procfs import kill_each, members
+from plane.runtime.host_usage import ResourceUsage, process_usage
+from plane.runtime.process.procfs import kill_pids, members
 
 __all__ = ["Cgroup", "Cgroups"]
 
-# A backend that makes more processes and threads than that is broken, or hostile.
+# A backend with more processes and threads is broken or hostile.
 PIDS_LIMIT = 4096
 DEFAULT_CPU_PERIOD_US = 100_000
-# Killing all members, and removing the group once they are gone.
-ROUNDS = 200
-ROUND_S = 0.005
-ABANDONED_S = 60.0
+# How often killing the members, and removing the group, is attempted.
+ATTEMPTS = 200
+ATTEMPT_INTERVAL_S = 0.005
+# A younger group without members may be about to be entered.
+ABANDONED_AGE_S = 60.0
 PREFIX = "plane-"
-# Entering a group of version 1 takes milliseconds for each controller, so a backend enters those that it needs.
+# Entering a group of version 1 takes milliseconds per controller, so a backend enters only those that it needs.
 V1_CONTROLLERS = ("memory", "cpu", "pids")
 V2_CONTROLLERS = ("memory", "cpu", "pids")
 
@@ -36,14 +37,21 @@ log = structlog.get_logger("plane.runtime")
 
 
 class Cgroups:
-    """Where groups can be made. ``parents``: by controller for version 1, under "" for version 2."""
+    """Creates control groups.
+
+    Args:
+        parents: the parent folder by controller for version 1, under the key "" for version 2.
+    """
 
     def __init__(self, parents: dict[str, Path]) -> None:
         self._parents = parents
 
     @classmethod
     def detect(cls, proc: Path = Path("/proc/self")) -> Cgroups | None:
-        """What this process may use, or None. All of memory, CPU and number of processes, or nothing."""
+        """Return what this process may use; None unless memory, CPU and number of processes can all be limited.
+
+        A process that is the only member of its group of version 2 is moved into a child group.
+        """
         mounts: dict[str, Path] = {}
         for line in (proc / "mountinfo").read_text().splitlines():
             before, _, after = line.partition(" - ")
@@ -68,50 +76,50 @@ class Cgroups:
             groups.remove_abandoned()
             groups.create(f"probe-{os.getpid()}", ResourceLimits()).remove()
         except OSError as error:
-            log.info("no control groups can be made here", reason=str(error))
+            log.info("control groups not available", reason=str(error))
             return None
         return groups
 
     def remove_abandoned(self) -> None:
-        """Remove groups without members that a drone which was killed has left. Young ones are about to be entered."""
+        """Remove groups without members that a killed drone has left."""
         for parent in self._parents.values():
             for path in parent.glob(f"{PREFIX}*"):
                 with contextlib.suppress(OSError):
-                    if time.time() - path.stat().st_mtime > ABANDONED_S:
+                    if time.time() - path.stat().st_mtime > ABANDONED_AGE_S:
                         path.rmdir()
 
     def create(self, backend_id: str, limits: ResourceLimits) -> Cgroup:
-        """A group with these limits.
+        """Create a group with these limits.
 
         Raises:
-            OSError: it cannot be made, or a limit is refused.
+            OSError: the group cannot be created, or the kernel refuses a limit.
         """
-        group = self.group_of(backend_id)
-        needless = set()
+        unneeded = set()
         if limits.memory_limit_bytes is None:
-            needless.add("memory")
+            unneeded.add("memory")
         if limits.cpu_period_percent is None:
-            needless.add("cpu")
-        group = Cgroup({name: path for name, path in group.paths.items() if name not in needless})
-        group.make(limits)
+            unneeded.add("cpu")
+        paths = self.group_of(backend_id).paths
+        group = Cgroup({name: path for name, path in paths.items() if name not in unneeded})
+        group.create(limits)
         return group
 
     def group_of(self, backend_id: str) -> Cgroup:
-        """The backend's group with all controllers, of which some or all may not be there."""
+        """Return the backend's group with all controllers. Some or all of its folders may not exist."""
         return Cgroup({name: parent / f"{PREFIX}{backend_id}" for name, parent in self._parents.items()})
 
 
 def _delegated(own: Path) -> Path:
-    """Make controllers of version 2 usable below ``own``, which must hold nobody but this process.
+    """Enable controllers of version 2 below ``own``, which must have no member but this process.
 
     Raises:
-        OSError: they cannot be.
+        OSError: they cannot be enabled.
     """
     control = own / "cgroup.subtree_control"
     missing = set(V2_CONTROLLERS) - set(control.read_text().split())
     if missing:
         if members(own) not in ([], [os.getpid()]):
-            raise PermissionError(f"{own} holds other processes than this drone; see Delegate= of systemd")
+            raise PermissionError(f"{own} has other members than this drone; see Delegate= of systemd")
         leaf = own / "plane-drone"
         leaf.mkdir(exist_ok=True)
         (leaf / "cgroup.procs").write_text(str(os.getpid()))
@@ -120,21 +128,29 @@ def _delegated(own: Path) -> Path:
 
 
 class Cgroup:
-    """One backend's group. ``paths``: its folder by controller; a handle of it for later processes of the drone."""
+    """One backend's group.
+
+    Attributes:
+        paths: its folder by controller; the drone stores them to find the group again after a restart.
+    """
 
     def __init__(self, paths: dict[str, Path]) -> None:
         self.paths = paths
 
     @property
     def member_files(self) -> list[str]:
-        """Where a process that has one thread writes 0, itself, to enter."""
-        # Of version 1 a thread moves itself through `tasks` without the lock that whole processes wait for; its id,
-        # though it is its own, is looked up and waited for as anybody's.
+        """The files that a process with one thread writes 0 (itself) to, to enter the group."""
+        # In version 1 a thread that writes 0 to `tasks` moves without the lock that moving whole processes takes.
+        # Writing its own id instead would take the lock.
         name = "cgroup.procs" if "" in self.paths else "tasks"
         return [str(path / name) for path in self.paths.values()]
 
-    def make(self, limits: ResourceLimits) -> None:
-        """Make it, with limits."""
+    def create(self, limits: ResourceLimits) -> None:
+        """Create the folders and set the limits.
+
+        Raises:
+            OSError: the group cannot be created, or the kernel refuses a limit.
+        """
         for path in self.paths.values():
             path.mkdir(exist_ok=True)
         period = limits.cpu_period or DEFAULT_CPU_PERIOD_US
@@ -144,14 +160,14 @@ class Cgroup:
             self._write("", "pids.max", PIDS_LIMIT)
             if memory is not None:
                 self._write("", "memory.max", memory)
-                self._write_if_there("", "memory.swap.max", 0)
+                self._write_if_exists("", "memory.swap.max", 0)
             if percent is not None:
                 self._write("", "cpu.max", f"{period * percent // 100} {period}")
             return
         self._write("pids", "pids.max", PIDS_LIMIT)
         if memory is not None:
             self._write("memory", "memory.limit_in_bytes", memory)
-            self._write_if_there("memory", "memory.memsw.limit_in_bytes", memory)
+            self._write_if_exists("memory", "memory.memsw.limit_in_bytes", memory)
         if percent is not None:
             self._write("cpu", "cpu.cfs_period_us", period)
             self._write("cpu", "cpu.cfs_quota_us", period * percent // 100)
@@ -159,41 +175,41 @@ class Cgroup:
     def _write(self, controller: str, name: str, value: object) -> None:
         (self.paths[controller] / name).write_text(str(value))
 
-    def _write_if_there(self, controller: str, name: str, value: object) -> None:
+    def _write_if_exists(self, controller: str, name: str, value: object) -> None:
         if (self.paths[controller] / name).exists():
             self._write(controller, name, value)
 
     def members(self) -> list[int]:
-        """The processes in it."""
+        """Return the ids of its processes."""
         return members(self.paths.get("") or self.paths["pids"])
 
     def kill_all(self, spare: Collection[int] = ()) -> None:
-        """SIGKILL for every member but ``spare``, until there is none: also while they fork."""
-        for _ in range(ROUNDS):
+        """SIGKILL all members but ``spare``, repeatedly until none is left, also while they fork. Blocks."""
+        for _ in range(ATTEMPTS):
             found = [pid for pid in self.members() if pid not in spare]
             if not found:
                 return
-            kill_each(found)
-            time.sleep(ROUND_S)
+            kill_pids(found)
+            time.sleep(ATTEMPT_INTERVAL_S)
 
-    def usage(self) -> Usage:
-        """What the members use.
+    def usage(self) -> ResourceUsage:
+        """Return the resource usage of the members.
 
         Raises:
-            OSError: it is gone.
+            OSError: the group was removed.
         """
         if "" in self.paths:
             path = self.paths[""]
             cpu = _pairs(path / "cpu.stat").get("usage_usec", 0) * 1000
-            return Usage(_number(path / "memory.current"), _pairs(path / "memory.stat"), cpu)
+            return ResourceUsage(_number(path / "memory.current"), _pairs(path / "memory.stat"), cpu)
         usage = process_usage(self.members())
         if memory := self.paths.get("memory"):
             used, stat = _number(memory / "memory.usage_in_bytes"), _pairs(memory / "memory.stat")
-            usage = Usage(used, stat, usage.cpu_ns)
+            usage = ResourceUsage(used, stat, usage.cpu_ns)
         return usage
 
     def ran_out_of_memory(self) -> bool:
-        """Whether the kernel has killed a member since its memory was at the limit."""
+        """Return whether the kernel has killed a member because the group reached its memory limit."""
         path = self.paths.get("") or self.paths.get("memory")
         if path is None:
             return False
@@ -204,19 +220,19 @@ class Cgroup:
             return False
 
     def remove(self) -> None:
-        """Remove it, once its members are gone."""
+        """Remove the group once its members have ended. Blocks until then, for a second at most."""
         for path in self.paths.values():
-            for _ in range(ROUNDS):
+            for _ in range(ATTEMPTS):
                 try:
                     path.rmdir()
                 except FileNotFoundError:
                     break
                 except OSError:
-                    time.sleep(ROUND_S)
+                    time.sleep(ATTEMPT_INTERVAL_S)
                 else:
                     break
             else:
-                log.warning("control group not removed: it still has members", path=str(path))
+                log.warning("control group not removed", path=str(path))
 
 
 def _number(path: Path) -> int:
@@ -224,5 +240,5 @@ def _number(path: Path) -> int:
 
 
 def _pairs(path: Path) -> dict[str, int]:
-    words = (line.split() for line in path.read_text().splitlines())
-    return {pair[0]: int(pair[1]) for pair in words if len(pair) == 2 and pair[1].isdigit()}
+    pairs = (line.split() for line in path.read_text().splitlines())
+    return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdigit()}

@@ -1,11 +1,11 @@
-"""A process that may outlive us, started by vfork and waited for by a pidfd.
+"""A child process that may outlive the drone, started by vfork and awaited by a pidfd.
 
-What is started for a backend is a supervisor (bubblewrap, or a shell): it waits for the command, and writes how it
-ended to a file, so that the exit code is known even if nobody was there. A process is found again by its id together
-with the time of its start, which no other process has had.
+For a backend a supervisor is started (bubblewrap, a shell or a subreaper). It waits for the command and writes the exit
+code to a file, so that the code is known even if no drone ran at that time. A process is identified by its id together
+with its start time, which no other process has had.
 
-uvloop starts children by fork, which takes 5 ms in a process of this size and blocks the loop as long; vfork, which
-the standard library uses, takes 0.3 ms (measured with ``python -m bench.connect``).
+uvloop starts children by fork, which takes 5 ms in a process of this size and blocks the event loop meanwhile. vfork,
+which the standard library uses, takes 0.3 ms (measured with ``python -m bench.connect``).
 """
 
 from __future__ import annotations
@@ -25,12 +25,16 @@ from plane.runtime.process.procfs import start_time
 
 __all__ = ["ChildProcess", "any_exit", "read_exit_status", "read_port", "write_port"]
 
-# Of one backend's processes; each takes a descriptor.
-WATCHED_EXITS = 32
+# How many processes of one backend are watched; each takes a descriptor.
+WATCHED_LIMIT = 32
 
 
 class ChildProcess:
-    """A running supervisor. `start` and `adopt` make one."""
+    """A running process, created by `start` or `adopt`.
+
+    Attributes:
+        started_at: see `plane.runtime.process.procfs.start_time`.
+    """
 
     def __init__(self, pid: int, pidfd: int, child: subprocess.Popen[bytes] | None, status_file: Path | None) -> None:
         self.pid = pid
@@ -39,7 +43,7 @@ class ChildProcess:
         self._status_file = status_file
         self._pidfd = pidfd
         self._ended: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
-        asyncio.get_running_loop().add_reader(pidfd, self._end)
+        asyncio.get_running_loop().add_reader(pidfd, self._on_exit)
 
     @classmethod
     def start(
@@ -56,14 +60,14 @@ class ChildProcess:
 
         Args:
             output: descriptor for stdout and stderr.
-            inherited: other descriptors that it gets, under the same numbers.
-            stdin: descriptor; none is no input.
+            inherited: other descriptors that it inherits, under the same numbers.
+            stdin: descriptor; by default there is no input.
 
         Raises:
-            OSError, ValueError: it cannot be started.
+            OSError, ValueError: the process cannot be started.
         """
-        # Takes a fraction of a millisecond; a thread would cost more, and its end would end the child
-        # (a parent-death signal is sent when the thread that started the child ends).
+        # Not in a thread: this takes a fraction of a millisecond, and the kernel sends a parent-death signal when the
+        # thread that started the child ends.
         child = subprocess.Popen(  # noqa: S603
             command,
             cwd=cwd,
@@ -78,44 +82,44 @@ class ChildProcess:
 
     @classmethod
     def adopt(cls, pid: int, started_at: int, status_file: Path | None) -> ChildProcess | None:
-        """The process with that id, if it runs and started at that time, else None.
+        """Return the process with this id and start time; None if it does not run.
 
         Args:
-            status_file: where it writes how it ended; None: nobody asks.
+            status_file: where it writes the exit code of its command; None: the exit code is not needed.
         """
         try:
             pidfd = os.pidfd_open(pid)
         except (OSError, ValueError):
             return None
-        # Looked at after the pidfd is open: from then on the id means this process.
+        # Checked after the pidfd is open: from then on the descriptor means this process.
         if start_time(pid) != started_at:
             os.close(pidfd)
             return None
         return cls(pid, pidfd, None, status_file)
 
     async def wait(self) -> int | None:
-        """The exit status, once it has ended; -n for signal n; None if it is not known."""
+        """Return the exit status once the process has ended; -n for signal n; None if it is unknown."""
         return await asyncio.shield(self._ended)
 
     def detach(self) -> None:
-        """Leave the process to itself."""
+        """Stop waiting for the process, which continues to run."""
         if not self._ended.done():
             asyncio.get_running_loop().remove_reader(self._pidfd)
             os.close(self._pidfd)
             self._ended.cancel()
             if self._child is not None:
-                # It runs on: not waited for, on purpose, so nothing is to be warned of.
+                # Prevents the warning of `subprocess` about a child that was not waited for.
                 self._child.returncode = 0
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Signal the supervisor itself, and no other process that may have its id by now."""
+        """Signal the process, never another one that may have its id by now."""
         if not self._ended.done():
             try:
                 signal.pidfd_send_signal(self._pidfd, number)
             except ProcessLookupError:
                 return
 
-    def _end(self) -> None:
+    def _on_exit(self) -> None:
         asyncio.get_running_loop().remove_reader(self._pidfd)
         os.close(self._pidfd)
         if self._child is not None:
@@ -126,7 +130,7 @@ class ChildProcess:
 
 @contextmanager
 def any_exit(pids: Collection[int]) -> Iterator[asyncio.Event]:
-    """Yield an event that is set whenever one of these processes has ended; of many, the first ones are watched."""
+    """Yield an event that is set whenever one of these processes ends. Only the first `WATCHED_LIMIT` are watched."""
     loop = asyncio.get_running_loop()
     event = asyncio.Event()
     pidfds: set[int] = set()
@@ -138,7 +142,7 @@ def any_exit(pids: Collection[int]) -> Iterator[asyncio.Event]:
         os.close(pidfd)
 
     try:
-        for pid in islice(pids, WATCHED_EXITS):
+        for pid in islice(pids, WATCHED_LIMIT):
             try:
                 pidfd = os.pidfd_open(pid)
             except OSError:
@@ -154,17 +158,17 @@ def any_exit(pids: Collection[int]) -> Iterator[asyncio.Event]:
 
 
 def read_exit_status(file: Path) -> int | None:
-    """What a supervisor wrote last about its command's end; None if it wrote nothing of it."""
+    """Return the exit code that a supervisor wrote to its status file; None if it wrote none."""
     return _last_number(file, "exit-code")
 
 
 def write_port(status: int, port: int) -> None:
-    """Note the backend's port in its status file, before its supervisor writes to it."""
+    """Write the backend's port to its status file, before its supervisor writes to it."""
     os.write(status, codec.encode({"port": port}) + b"\n")
 
 
 def read_port(file: Path) -> int | None:
-    """Return the port that `write_port` noted; None if there is none."""
+    """Return the port that `write_port` wrote; None if there is none."""
     return _last_number(file, "port")
 
 

@@ -1,6 +1,7 @@
-"""What does an executable of the process runtime ask for, and can this machine do it? Refuses, and never does less.
+"""Validate an executable of the process runtime, and find its command on this machine.
 
-Used by `process.runtime`. The shape is `plane.protocol.spawn.ProcessExecutable`.
+A limit or an isolation that this machine cannot enforce is refused, never weakened. Used by `process.start`. The shape
+is `plane.protocol.spawn.ProcessExecutable`.
 """
 
 from __future__ import annotations
@@ -13,19 +14,19 @@ from typing import Any
 from plane.protocol.spawn import Isolation, Network, ProcessExecutable
 from plane.runtime.base import BackendFailed, check_variable_names, parse_executable
 from plane.runtime.process.backend_user import UserIds
-from plane.runtime.process.environment import check_names
+from plane.runtime.process.environment import check_shell_names
 from plane.runtime.process.visible_files import PRIVATE, FileView, can_execute
 
 __all__ = ["is_isolated", "read_executable", "resolve_command"]
 
 
 def read_executable(executable: Any, *, bubblewrap: bool, shares_of_cpu: bool, mounts: bool) -> ProcessExecutable:
-    """The executable, checked.
+    """Return the validated executable.
 
     Args:
-        bubblewrap: it works on this machine.
-        shares_of_cpu: they can be enforced.
-        mounts: the drone has a folder for them.
+        bubblewrap: whether it works on this machine.
+        shares_of_cpu: whether the drone can enforce them.
+        mounts: whether the drone has a folder for them.
 
     Raises:
         BackendFailed: names the field and what it must be.
@@ -36,74 +37,74 @@ def read_executable(executable: Any, *, bubblewrap: bool, shares_of_cpu: bool, m
             "or use a drone with Docker"
         )
     shape = '{"command": ["program", "argument", …], "env": {…}, "cwd": "/folder"}'
-    wanted = parse_executable(executable, ProcessExecutable, shape)
-    if not wanted.command or not wanted.command[0]:
+    parsed = parse_executable(executable, ProcessExecutable, shape)
+    if not parsed.command or not parsed.command[0]:
         raise BackendFailed("executable.command: must name a program and its arguments")
-    check_variable_names(wanted.env)
-    check_names(wanted.env)
-    if wanted.isolation is Isolation.BUBBLEWRAP and not bubblewrap:
+    check_variable_names(parsed.env)
+    check_shell_names(parsed.env)
+    if parsed.isolation is Isolation.BUBBLEWRAP and not bubblewrap:
         raise BackendFailed(
-            "executable.isolation: bubblewrap is not installed on the drone's machine, or may not make namespaces "
+            "executable.isolation: bubblewrap is not installed on the drone's machine, or may not create namespaces "
             "there; install it, or leave isolation out"
         )
-    if wanted.mount and mounts and not is_isolated(wanted, bubblewrap=bubblewrap):
+    if parsed.mount and mounts and not is_isolated(parsed, bubblewrap=bubblewrap):
         raise BackendFailed(
-            "executable.mount: a process without isolation cannot be given a mount; leave out the mount, or "
-            "use isolation bubblewrap"
+            "executable.mount: a process without isolation cannot have a mount; leave out the mount, or use isolation "
+            "bubblewrap"
         )
-    if wanted.network is Network.NONE and not is_isolated(wanted, bubblewrap=bubblewrap):
+    if parsed.network is Network.NONE and not is_isolated(parsed, bubblewrap=bubblewrap):
         raise BackendFailed(
             "executable.network: a process without isolation has the machine's network; leave out network, or use "
             "isolation bubblewrap"
         )
-    if wanted.resource_limits.cpu_period_percent is not None and not shares_of_cpu:
+    if parsed.resource_limits.cpu_period_percent is not None and not shares_of_cpu:
         raise BackendFailed(
-            "executable.resource_limits: a share of CPU cannot be enforced, since this drone can make no control "
-            "groups; leave out cpu_period_percent, or use a drone with Docker"
+            "executable.resource_limits: a share of CPU cannot be enforced, since this drone may not create "
+            "control groups; leave out cpu_period_percent, or use a drone with Docker"
         )
-    return wanted
+    return parsed
 
 
-def is_isolated(wanted: ProcessExecutable, *, bubblewrap: bool) -> bool:
-    """Whether it runs in bubblewrap: if it is asked for, or nothing is and it works here."""
-    return bubblewrap if wanted.isolation is None else wanted.isolation is Isolation.BUBBLEWRAP
+def is_isolated(executable: ProcessExecutable, *, bubblewrap: bool) -> bool:
+    """Return whether it runs in bubblewrap: if the executable says so, or says nothing and bubblewrap works here."""
+    return bubblewrap if executable.isolation is None else executable.isolation is Isolation.BUBBLEWRAP
 
 
-def resolve_command(wanted: ProcessExecutable, user: UserIds | None, view: FileView | None) -> list[str]:
-    """argv with the program's path, which is the first that the backend may execute.
+def resolve_command(executable: ProcessExecutable, user: UserIds | None, view: FileView | None) -> list[str]:
+    """Return argv with the path of the program: the first match that the backend may execute.
 
     Args:
-        user: that it runs as; None: the drone's own.
-        view: of the machine's files; None: not isolated.
+        user: the user that it runs as; None: the drone's user.
+        view: what it sees of the machine's files; None: not isolated.
 
     Raises:
-        BackendFailed: no such program or folder, or isolation hides it.
+        BackendFailed: the program or folder does not exist, or isolation hides it.
     """
-    if wanted.cwd is not None:
-        if not Path(wanted.cwd).is_dir():
-            raise BackendFailed(f"executable.cwd: {wanted.cwd!r} is no folder on the drone's machine")
-        _check_shown("executable.cwd", wanted.cwd, view)
-    program = wanted.command[0]
+    if executable.cwd is not None:
+        if not Path(executable.cwd).is_dir():
+            raise BackendFailed(f"executable.cwd: {executable.cwd!r} is not a folder on the drone's machine")
+        _check_visible("executable.cwd", executable.cwd, view)
+    program = executable.command[0]
     if "/" in program:
-        found = [path for path in [shutil.which(str(Path(wanted.cwd or "/") / program))] if path]
+        found = [path for path in [shutil.which(str(Path(executable.cwd or "/") / program))] if path]
     else:
-        folders = wanted.env.get("PATH", os.environ.get("PATH", os.defpath)).split(os.pathsep)
+        folders = executable.env.get("PATH", os.environ.get("PATH", os.defpath)).split(os.pathsep)
         found = [path for folder in folders if (path := shutil.which(program, path=folder))]
     if not found:
         raise BackendFailed(
-            f"executable.command: {wanted.command[0]!r} does not exist on the drone's machine, or may not be executed; "
-            "install it there, or give its full path"
+            f"executable.command: {program!r} does not exist on the drone's machine, or is not executable; install it "
+            "there, or give its full path"
         )
-    # Modes are not all that decides: without one that fits, the kernel says whether the first may be executed.
+    # File modes do not decide alone. If no match has a suitable mode, the kernel decides about the first one.
     path = found[0] if len(found) == 1 else next((path for path in found if can_execute(path, user, view)), found[0])
-    _check_shown("executable.command", path, view)
-    return [path, *wanted.command[1:]]
+    _check_visible("executable.command", path, view)
+    return [path, *executable.command[1:]]
 
 
-def _check_shown(field: str, path: str, view: FileView | None) -> None:
+def _check_visible(field: str, path: str, view: FileView | None) -> None:
     for each in {path, os.path.realpath(path)}:
         if view is not None and not view.shows(each):
             raise BackendFailed(
-                f"{field}: isolation hides {each!r}: each backend has {', '.join(PRIVATE)} of its own, and does not "
-                "see private folders of others; show the folder with the drone's --expose, or use isolation none"
+                f"{field}: isolation hides {each!r}: each backend has its own {', '.join(PRIVATE)}, and does not see "
+                "private folders of other users; show the folder with the drone's --expose, or use isolation none"
             )

@@ -1,6 +1,6 @@
-"""A private folder for each backend that is not isolated, as its HOME: made with it, removed with it.
+"""Create and remove the private HOME of each backend that is not isolated.
 
-An isolated backend has `PRIVATE_HOME`, in a file system that ends with it.
+An isolated backend has `PRIVATE_HOME`, in a file system that ends with the backend.
 """
 
 from __future__ import annotations
@@ -15,44 +15,44 @@ from plane.runtime.process.backend_user import UserIds
 
 __all__ = ["PRIVATE_HOME", "PRIVATE_RUNTIME_FOLDER", "home_variables", "make_home", "remove_home"]
 
-# Below one of the folders that each isolated backend has of its own.
+# Below one of the private folders of each isolated backend.
 PRIVATE_HOME = "/run/home"
-# For sockets and the like, which the specification wants to be there: other folders are made by who needs them.
+# XDG_RUNTIME_DIR, for sockets and the like. The specification requires that it exists, unlike the other folders.
 RUNTIME_FOLDER = ".runtime"
 PRIVATE_RUNTIME_FOLDER = f"{PRIVATE_HOME}/{RUNTIME_FOLDER}"
-# Where every user may enter, as the drone's own folders need not allow.
+# Every user may enter it; the drone's own folders may not allow that.
 SHARED_FOLDER = "/tmp"  # noqa: S108
 
 
 def make_home(folder: Path, backend_id: str, user: UserIds | None) -> Path:
-    """Make the home of a backend; returns its path.
+    """Create the home of a backend and return its path.
 
     Args:
-        folder: the drone's of the backend; it keeps the home, or a link to it.
-        user: whose the home is; None: the drone's own.
+        folder: the drone's folder of the backend, which holds the home or a link to it.
+        user: the owner of the home; None: the drone's user.
 
     Raises:
-        OSError
+        OSError: it cannot be created.
     """
     remove_home(folder)
     home = folder / "home" if user is None else Path(SHARED_FOLDER) / f"plane-home-{backend_id}"
     if user is not None:
-        # Noted first, so that whatever is made is found again.
+        # The link comes first, so that `remove_home` finds whatever is created.
         (folder / "home").symlink_to(home)
     home.mkdir(mode=0o700)
     folders = (home / "tmp", home / RUNTIME_FOLDER)
-    for made in folders:
-        made.mkdir(mode=0o700)
+    for created in folders:
+        created.mkdir(mode=0o700)
     if user is not None:
-        for made in (*folders, home):
-            os.chown(made, *user, follow_symlinks=False)
+        for created in (*folders, home):
+            os.chown(created, *user, follow_symlinks=False)
     return home
 
 
 def home_variables(home: str | Path, executable: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that name a home, and its folders for temporary and other files of its user.
+    """Return the variables for the home and its folders for temporary and other files.
 
-    Those of the XDG Base Directory Specification lie in the home that the executable's own variables name, if they do.
+    The folders of the XDG Base Directory Specification are below the HOME of the executable's variables, if it has one.
     """
     shared = home == PRIVATE_HOME
     base = executable.get("HOME", str(home))
@@ -68,10 +68,10 @@ def home_variables(home: str | Path, executable: Mapping[str, str]) -> dict[str,
 
 
 def remove_home(folder: Path) -> None:
-    """Remove the home that `make_home` noted in the drone's folder of a backend, whose processes have ended."""
+    """Remove the home of a backend whose processes have ended, given the drone's folder of the backend."""
     home = folder / "home"
     if home.is_symlink():
-        # The backend could put a link in its place: then rmtree removes nothing.
+        # If the backend has replaced its home by a link, rmtree removes nothing.
         shutil.rmtree(home.readlink(), ignore_errors=True)
         with suppress(OSError):
             home.unlink()

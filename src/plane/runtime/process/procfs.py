@@ -1,6 +1,6 @@
-"""Looks at the processes of this machine through /proc: descendants, and those that carry a backend's id.
+"""Find and signal processes of this machine through /proc: by descent, and by a backend's id in their environment.
 
-Also used by the drone's watchdog, so nothing but the standard library is imported here.
+Also used by the drone's watchdog, so this file imports only the standard library.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ __all__ = [
     "is_alive",
     "is_marked",
     "is_stopped",
-    "kill_each",
     "kill_marked",
+    "kill_pids",
     "marked_backends",
     "marked_ports",
     "members",
@@ -27,14 +27,14 @@ __all__ = [
     "start_time",
 ]
 
-# The variable that names the drone of a backend, in the environment of all its processes.
+# The environment variable that names the drone of a backend.
 DRONE_MARK = "PLANE_DRONE"
-# A process may fork while the list is read; then its child is found on the next round.
+# A process may fork while the list is read; its child is found in the next round.
 ROUNDS = 20
 
 
 def first_descendant(pid: int, *, depth: int) -> int | None:
-    """The first child of the first child …, ``depth`` generations below ``pid``; None if there is none."""
+    """Return the first child of the first child and so on, ``depth`` generations below ``pid``, or None."""
     for _ in range(depth):
         try:
             children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
@@ -47,26 +47,29 @@ def first_descendant(pid: int, *, depth: int) -> int | None:
 
 
 def signal_descendant(pid: int, started_at: int, *, depth: int, number: signal.Signals) -> bool:
-    """Signal the first descendant of the process ``pid`` that started at ``started_at``; False: it is not there."""
+    """Signal a first descendant of the process ``pid`` that started at ``started_at``, see `first_descendant`.
+
+    Return False if there is none.
+    """
     target = first_descendant(pid, depth=depth)
-    # Looked at again once the pidfd is open: from then on it means this process and no other that gets its id.
+    # Checked again once the pidfd is open: from then on it cannot mean a later process with the same id.
     return target is not None and _signal(
         target, number, lambda: first_descendant(pid, depth=depth) == target and start_time(pid) == started_at
     )
 
 
 def signal_process(pid: int, started_at: int, number: signal.Signals) -> bool:
-    """Signal the process ``pid`` that started at ``started_at``; False: it is not there."""
+    """Signal the process ``pid`` that started at ``started_at``. Return False if it does not run."""
     return pid > 0 and _signal(pid, number, lambda: start_time(pid) == started_at)
 
 
-def _signal(pid: int, number: signal.Signals, is_the_one: Callable[[], bool]) -> bool:
+def _signal(pid: int, number: signal.Signals, is_target: Callable[[], bool]) -> bool:
     try:
         pidfd = os.pidfd_open(pid)
     except OSError:
         return False
     try:
-        if not is_the_one():
+        if not is_target():
             return False
         signal.pidfd_send_signal(pidfd, number)
     except (ProcessLookupError, PermissionError):
@@ -77,28 +80,28 @@ def _signal(pid: int, number: signal.Signals, is_the_one: Callable[[], bool]) ->
 
 
 def start_time(pid: int) -> int:
-    """When the process started, in clock ticks since the machine's start; -1 if there is none."""
+    """Return when the process started, in clock ticks since the machine's start; -1 if there is no such process."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return -1
-    # The name of the command is in parentheses and may contain any. Field 22 of all; see proc(5).
+    # The command name is in parentheses and may contain parentheses. Field 22 of the whole line; see proc(5).
     return int(stat.rpartition(")")[2].split()[19])
 
 
 def is_stopped(pid: int) -> bool:
-    """Whether the process was stopped, by a signal or by a debugger."""
+    """Return whether the process is stopped, by a signal or by a debugger."""
     return _state(pid)[0] in ("T", "t")
 
 
 def is_alive(pid: int) -> bool:
-    """Whether the process runs: a zombie does not, unless it has threads that do."""
+    """Return whether the process runs. A zombie does not, unless it has threads that run."""
     state, threads = _state(pid)
     return state not in ("", "X") and (state != "Z" or threads > 1)
 
 
 def _state(pid: int) -> tuple[str, int]:
-    """The state of a process, and the number of its threads; "" and 0 if there is none. See proc(5)."""
+    """Return the state of a process and the number of its threads; "" and 0 if there is none. See proc(5)."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -107,7 +110,7 @@ def _state(pid: int) -> tuple[str, int]:
 
 
 def descendants(*pids: int) -> list[int]:
-    """The processes, their children, and theirs, each once, as far as they have not been given to another parent."""
+    """Return the processes and all their descendants, each once, except those that have changed their parent."""
     found = list(dict.fromkeys(pids))
     seen = set(found)
     for parent in found:
@@ -118,7 +121,7 @@ def descendants(*pids: int) -> list[int]:
 
 
 def _children(pid: int) -> list[int]:
-    """The children of all threads of a process: each thread has those that it has made."""
+    """Return the children of a process: each of its threads has those that it has created."""
     children: list[int] = []
     try:
         threads = os.listdir(f"/proc/{pid}/task")  # noqa: PTH208 - names, not paths
@@ -129,21 +132,21 @@ def _children(pid: int) -> list[int]:
             with open(f"/proc/{pid}/task/{thread}/children") as file:  # noqa: PTH123 - a third of pathlib's time
                 children += map(int, file.read().split())
         except OSError:
-            # The thread has just ended; its children are another's.
+            # The thread has just ended; its children belong to another thread.
             continue
     return children
 
 
 def members(group: Path) -> list[int]:
-    """The processes in a control group; none if it is gone."""
+    """Return the ids of the processes in a control group; none if the group does not exist."""
     try:
         return [int(pid) for pid in (group / "cgroup.procs").read_text().split()]
     except OSError:
         return []
 
 
-def kill_each(pids: Iterable[int]) -> None:
-    """SIGKILL for those that are there and may be killed."""
+def kill_pids(pids: Iterable[int]) -> None:
+    """SIGKILL all of the processes that exist and may be killed."""
     for pid in pids:
         try:
             os.kill(pid, signal.SIGKILL)
@@ -152,10 +155,13 @@ def kill_each(pids: Iterable[int]) -> None:
 
 
 def kill_marked(*backend_ids: str, spare: Collection[int] = ()) -> set[str]:
-    """SIGKILL for all processes that have one of the ids in their environment, but ``spare``, until there is none.
+    """SIGKILL the processes with one of the ids in their environment, and all their descendants.
 
-    And for their descendants, those of ``spare`` as well, which may have another environment. The processes of the
-    machine are looked at once for all ids, and again until none is found. Returns the ids of which there was any.
+    The processes ``spare`` are not killed, but their descendants are. Each round reads all processes of the machine
+    once for all ids; rounds are repeated until none is found. Blocks for as long as a process holds the lock of its
+    memory.
+
+    Return the ids of which any process was found.
     """
     markers = {b"SESSION_BACKEND_ID=" + backend_id.encode(): backend_id for backend_id in backend_ids}
     spared = {os.getpid(), *spare}
@@ -165,14 +171,14 @@ def kill_marked(*backend_ids: str, spare: Collection[int] = ()) -> set[str]:
         for pid in _pids():
             for mark in markers.keys() & set(_environment(pid)):
                 marked.setdefault(markers[mark], []).append(pid)
-        # A fork bomb has thousands of them: each is looked at once.
-        doomed = {backend_id: set(descendants(*pids)) - spared for backend_id, pids in marked.items()}
-        found = {backend_id for backend_id, pids in doomed.items() if pids}
+        # A fork bomb has thousands of processes: `descendants` visits each once.
+        to_kill = {backend_id: set(descendants(*pids)) - spared for backend_id, pids in marked.items()}
+        found = {backend_id for backend_id, pids in to_kill.items() if pids}
         if not found:
             break
         killed |= found
-        for pids in doomed.values():
-            kill_each(pids)
+        for pids in to_kill.values():
+            kill_pids(pids)
     return killed
 
 
@@ -203,7 +209,7 @@ def marked_ports(backend_id: str) -> set[int]:
 
 
 def is_marked(pid: int, backend_id: str) -> bool:
-    """Whether the process was started with the backend's id in its environment."""
+    """Return whether the process was started with the backend's id in its environment."""
     return b"SESSION_BACKEND_ID=" + backend_id.encode() in _environment(pid)
 
 
@@ -212,7 +218,7 @@ def _pids() -> list[int]:
 
 
 def _environment(pid: int) -> list[bytes]:
-    """Empty for a zombie, a kernel thread, or another user's process."""
+    """Return the environment of a process; empty for a zombie, a kernel thread, or another user's process."""
     try:
         return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:

@@ -1,4 +1,4 @@
-"""Which of the machine's files do isolated backends see, and which can a user reach?"""
+"""Determine which of the machine's files an isolated backend sees, and which a user can reach."""
 
 from __future__ import annotations
 
@@ -12,41 +12,41 @@ from plane.runtime.process.backend_user import UserIds
 
 __all__ = ["PRIVATE", "FileView", "can_execute", "first_inaccessible_folder", "view_of"]
 
-# Folders that each isolated backend has of its own, empty.
+# Folders that are private to each isolated backend, and empty at its start.
 PRIVATE = ("/tmp", "/var/tmp", "/run")  # noqa: S108
 GROUP_AND_OTHERS = 0o077
 
 
 @dataclass(frozen=True, slots=True)
 class FileView:
-    """What an isolated backend sees of the machine, besides what everybody does.
+    """How the files that an isolated backend sees differ from the machine's.
 
     Attributes:
-        masked: folders that the backend's user may not enter, and that are replaced by an empty one.
+        masked: folders that the backend's user may not enter, each replaced by an empty one.
         exposed: folders that are shown although they are below a private or a masked one.
-        hidden: files (True) and folders that cannot be read, although modes may allow it.
+        hidden: files (True) and folders (False) that cannot be read, although their modes may allow it.
     """
 
     masked: Sequence[str] = ()
     exposed: Sequence[str] = ()
     hidden: Mapping[str, bool] = field(default_factory=dict)
 
-    def ways(self) -> list[str]:
-        """Return the folders to make on the way from the private and masked ones to the exposed ones."""
+    def parents(self) -> list[str]:
+        """Return the folders to create between the private and masked folders and the exposed ones."""
         covering = (*PRIVATE, *self.masked)
-        parents = {parent for path in self.exposed for parent in Path(path).parents}
+        found = {parent for path in self.exposed for parent in Path(path).parents}
         return sorted(
             str(parent)
-            for parent in parents
+            for parent in found
             if str(parent) not in covering and _is_below(parent, covering) and not _is_below(parent, self.exposed)
         )
 
     def exposed_folder(self, path: Path) -> Path | None:
-        """Return the exposed folder that the path is in, which is reached by a mount; None: it is in none."""
+        """Return the exposed folder that contains the path, which is reached by a mount; None if there is none."""
         return next((Path(folder) for folder in self.exposed if path.is_relative_to(folder)), None)
 
     def shows(self, path: str | Path) -> bool:
-        """Return whether a path leads to the same file as outside."""
+        """Return whether a path leads to the same file as outside the isolation."""
         path = Path(path)
         if _is_below(path, self.hidden):
             return False
@@ -55,28 +55,31 @@ class FileView:
 
 
 def view_of(exposed: Iterable[Path], hidden: Iterable[Path], user: UserIds | None) -> FileView:
-    """Return what a backend of the user sees; None: of the drone's own user.
+    """Return what a backend of the user sees.
 
-    A folder that is exposed below one that the user may not enter, such as a home, is shown alone of it.
+    Of a folder that the user may not enter, such as a home, only the exposed folders below it are shown.
+
+    Args:
+        user: None: the drone's user.
     """
     exposed = sorted(exposed)
-    impassable = {first_inaccessible_folder(path, user) for path in exposed} if user is not None else set()
-    masked = sorted(str(folder) for folder in impassable if folder is not None and not _is_below(folder, PRIVATE))
+    inaccessible = {first_inaccessible_folder(path, user) for path in exposed} if user is not None else set()
+    masked = sorted(str(folder) for folder in inaccessible if folder is not None and not _is_below(folder, PRIVATE))
     covering = (*PRIVATE, *masked)
-    # A folder of a private one is shown by a mount, whatever its folder on the machine lets pass.
+    # A mount shows a folder below a private one, whatever the modes of its parents on the machine are.
     view = FileView(masked, [str(path) for path in exposed if _is_below(path, covering)])
-    there: dict[str, bool] = {}
+    present: dict[str, bool] = {}
     for path in sorted(hidden):
-        # What is below a hidden folder is gone already. Each mount takes a fifth of a millisecond of a start.
-        if view.shows(path) and path.exists() and not _is_below(path, there) and not _is_closed_to(path, user, view):
-            there[str(path)] = path.is_file()
-    return FileView(view.masked, view.exposed, there)
+        # A path below a hidden folder is hidden already. Each mount takes a fifth of a millisecond of a start.
+        if view.shows(path) and path.exists() and not _is_below(path, present) and not _is_closed_to(path, user, view):
+            present[str(path)] = path.is_file()
+    return FileView(view.masked, view.exposed, present)
 
 
 def _is_closed_to(path: Path, user: UserIds | None, view: FileView) -> bool:
-    """Return whether modes alone keep the user from what is there: it, or a folder on the way, is its owner's only.
+    """Return whether modes alone keep the user out: the path, or a folder above it, is accessible to its owner only.
 
-    Where group and others have no permission an access control list gives none either, acl(5).
+    Where group and others have no permission, an access control list grants none either, see acl(5).
     """
     if user is None:
         return False
@@ -89,7 +92,11 @@ def _is_closed_to(path: Path, user: UserIds | None, view: FileView) -> bool:
 
 
 def first_inaccessible_folder(path: Path, user: UserIds, below: Path | None = None) -> Path | None:
-    """Return the first folder on the way to the path (from ``below`` on, if given) that does not let the user pass."""
+    """Return the first parent of the path that the user may not enter; None if the user may enter all.
+
+    Args:
+        below: the folder to begin with; None: the root.
+    """
     folders = [folder for folder in reversed(path.parents) if below is None or folder.is_relative_to(below)]
     try:
         index = first_inaccessible((_mode(folder) for folder in folders), *user)
@@ -99,10 +106,10 @@ def first_inaccessible_folder(path: Path, user: UserIds, below: Path | None = No
 
 
 def can_execute(program: str, user: UserIds | None, view: FileView | None) -> bool:
-    """Return whether a backend finds the program and may execute it, as far as modes say.
+    """Return whether a backend sees the program and may execute it, as far as modes tell.
 
     Args:
-        user: None: the drone's own.
+        user: None: the drone's user.
         view: None: not isolated.
     """
     for path in {Path(program), Path(os.path.realpath(program))}:
@@ -125,6 +132,6 @@ def _mode(path: Path) -> FolderMode:
 
 
 def _is_below(path: Path, folders: Iterable[str]) -> bool:
-    """As `Path.is_relative_to`, which takes a tenth of a millisecond for a dozen of folders, at each start."""
+    """Like `Path.is_relative_to`, which takes a tenth of a millisecond for a dozen folders, at each start."""
     whole = f"{path}/"
     return any(whole.startswith(f"{folder.rstrip('/')}/") for folder in folders)

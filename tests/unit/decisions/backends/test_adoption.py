@@ -1,10 +1,10 @@
-"""What becomes of a backend that a former process of the drone left (A8)."""
+"""What a restarted drone does with a backend that its former process left."""
 
 from __future__ import annotations
 
 import pytest
 
-from plane.decisions.backends.adoption import Adoption, adoption
+from plane.decisions.backends.adoption import AdoptionAction, decide_adoption
 from plane.protocol.backend_state import (
     BackendState,
     BackendStatus,
@@ -28,14 +28,14 @@ STARTED: list[BackendState] = [
 
 
 @pytest.mark.parametrize("state", STARTED)
-def test_a8_what_runs_goes_on_if_its_lease_is_known(state: BackendState) -> None:
-    assert adoption(state, running=True, lease_known=True) is Adoption.GO_ON
-    assert adoption(state, running=True, lease_known=False) is Adoption.END
+def test_a_running_backend_is_resumed_if_its_lease_is_known(state: BackendState) -> None:
+    assert decide_adoption(state, running=True, lease_known=True) is AdoptionAction.RESUME
+    assert decide_adoption(state, running=True, lease_known=False) is AdoptionAction.TERMINATE
     for lease_known in (True, False):
-        assert adoption(state, running=False, lease_known=lease_known) is Adoption.ENDED
+        assert decide_adoption(state, running=False, lease_known=lease_known) is AdoptionAction.MARK_TERMINATED
 
 
 @pytest.mark.parametrize("state", NOT_STARTED)
-def test_a8_what_was_not_started_for_certain_begins_again(state: BackendState) -> None:
-    assert adoption(state, running=False, lease_known=True) is Adoption.START_OVER
-    assert adoption(state, running=False, lease_known=False) is Adoption.ENDED
+def test_a_backend_that_was_not_started_for_certain_is_restarted(state: BackendState) -> None:
+    assert decide_adoption(state, running=False, lease_known=True) is AdoptionAction.RESTART
+    assert decide_adoption(state, running=False, lease_known=False) is AdoptionAction.MARK_TERMINATED

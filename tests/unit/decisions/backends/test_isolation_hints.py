@@ -1,4 +1,4 @@
-"""Which messages of real programs tell that isolation may have hidden or protected a file."""
+"""Messages of real programs from which a hint at isolation follows."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ def hint(output: str, *, drops_user: bool = False) -> str:
 
 
 @pytest.mark.parametrize("program", READ_ONLY)
-def test_a_file_system_that_is_read_only(program: str) -> None:
+def test_a_read_only_file_system_is_hinted_at(program: str) -> None:
     assert "executable.mount" in hint(READ_ONLY[program])
     assert "isolation none" in hint(READ_ONLY[program])
 
 
 @pytest.mark.parametrize("program", ABSENT)
-def test_a_path_that_isolation_hides(program: str) -> None:
+def test_a_hidden_path_is_hinted_at(program: str) -> None:
     assert hint(ABSENT[program]).startswith("/tmp/none/x may be")
     assert "--expose" in hint(ABSENT[program])
 
@@ -72,7 +72,7 @@ def test_a_path_that_isolation_hides(program: str) -> None:
         ("python3: can't open file '/run/app.py'", "/run/app.py"),
     ],
 )
-def test_every_folder_that_is_replaced_counts(output: str, path: str) -> None:
+def test_every_replaced_folder_is_hinted_at(output: str, path: str) -> None:
     assert hint(output).startswith(f"{path} may be")
 
 
@@ -84,7 +84,7 @@ def test_every_folder_that_is_replaced_counts(output: str, path: str) -> None:
         "EACCES",
     ],
 )
-def test_what_its_user_may_not(output: str) -> None:
+def test_a_refused_access_hints_at_the_user(output: str) -> None:
     assert "--backend-user" in hint(output, drops_user=True)
     assert hint(output) == ""
 
@@ -101,9 +101,9 @@ def test_what_its_user_may_not(output: str) -> None:
         '127.0.0.1 - - "GET /tmp/x HTTP/1.1" 404 Not Found',
     ],
 )
-def test_what_it_has_not(output: str) -> None:
+def test_other_output_has_no_hint(output: str) -> None:
     assert hint(output) == ""
 
 
-def test_without_isolation_nothing_is_hidden() -> None:
+def test_a_backend_without_isolation_has_no_hint_at_isolation() -> None:
     assert isolation_hint("No such file: /tmp/x; Read-only file system", (), (), HOME, drops_user=True) is None

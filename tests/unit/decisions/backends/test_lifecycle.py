@@ -1,4 +1,4 @@
-"""The lifecycle's table and transitions (page 2, "BackendState")."""
+"""The lifecycle's table and transitions."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ BELOW_TERMINATING: list[BackendState] = [
 
 
 @pytest.mark.parametrize("state", BELOW_TERMINATING)
-def test_a_soft_end(state: BackendState) -> None:
+def test_a_soft_order_leads_to_terminating(state: BackendState) -> None:
     ending = to_terminating(state, EXTERNAL)
     assert ending == Terminating(last_status=state.status, reason=EXTERNAL)
     assert to_terminated(ending, 0) == Terminated(
@@ -45,7 +45,7 @@ def test_a_soft_end(state: BackendState) -> None:
 
 
 @pytest.mark.parametrize("state", BELOW_TERMINATING)
-def test_a_hard_end_with_or_without_a_soft_one_keeps_the_last_status(state: BackendState) -> None:
+def test_a_hard_order_preserves_the_last_status(state: BackendState) -> None:
     for before in (state, to_terminating(state, TerminationReason.SWEPT)):
         ending = to_hard_terminating(before, EXTERNAL)
         assert ending == HardTerminating(last_status=state.status, reason=EXTERNAL)
@@ -54,7 +54,7 @@ def test_a_hard_end_with_or_without_a_soft_one_keeps_the_last_status(state: Back
         )
 
 
-def test_an_end_that_nobody_ordered_has_no_kind() -> None:
+def test_an_exit_without_order_has_no_termination_kind() -> None:
     ended = to_terminated(Ready(address="a"), 3, "why")
     assert ended == Terminated(last_status=BackendStatus.READY, exit_code=3, message="why")
     assert to_terminated(Loading()) == Terminated(last_status=BackendStatus.LOADING, message=UNSET)
@@ -70,21 +70,21 @@ STEPS = st.sampled_from(
 
 
 @given(st.sampled_from(BELOW_TERMINATING), st.lists(STEPS, max_size=6))
-def test_transitions_only_go_up(state: BackendState, steps: list[object]) -> None:
+def test_transitions_never_lead_to_an_earlier_state(state: BackendState, steps: list[object]) -> None:
     for step in steps:
         following = step(state)  # type: ignore[operator]
         assert following == state or following.status.number > state.status.number
         state = following
 
 
-def test_the_table_is_complete_and_only_rises() -> None:
+def test_the_table_is_complete_and_leads_to_later_states_only() -> None:
     assert set(LIFECYCLE) == set(BackendStatus)
     for status, step in LIFECYCLE.items():
         for following in (step.done, step.failed):
             assert following is None or following.number > status.number
 
 
-def test_the_diagram_in_the_documentation_is_drawn_from_the_table() -> None:
+def test_the_diagram_in_the_documentation_matches_the_table() -> None:
     lines = ["```mermaid", "stateDiagram-v2", "    [*] --> scheduled"]
     for status, step in LIFECYCLE.items():
         name = status.replace("-", "_")
@@ -92,5 +92,5 @@ def test_the_diagram_in_the_documentation_is_drawn_from_the_table() -> None:
             if following is not None:
                 lines.append(f"    {name} --> {following.replace('-', '_')}: {how}")
     lines += ["    terminated --> [*]", "```"]
-    page = (Path(__file__).parents[4] / "docs" / "architecture.md").read_text()
+    page = (Path(__file__).parents[4] / "docs" / "internals" / "architecture.md").read_text()
     assert "\n".join(lines) in page

@@ -19,7 +19,9 @@ NUMBERS = st.integers(95, 125)
     st.sets(NUMBERS),
     st.dictionaries(NUMBERS, st.floats(0, 2 * PORT_QUARANTINE_S)),
 )
-def test_candidates_are_free_rested_and_in_order(after: int, in_use: set[int], ended_s_ago: dict[int, float]) -> None:
+def test_candidates_are_free_and_ordered_by_quarantine(
+    after: int, in_use: set[int], ended_s_ago: dict[int, float]
+) -> None:
     now = 1_000.0
     ended_at = {port: now - ago for port, ago in ended_s_ago.items()}
     found = list(port_candidates(PORTS, after, in_use, ended_at, now))
@@ -59,7 +61,7 @@ def test_default_ranges(outgoing: tuple[int, int], ports: tuple[int, int]) -> No
     assert default_port_range(PortRange(*outgoing)) == PortRange(*ports)
 
 
-def test_a_range_is_read_or_refused() -> None:
+def test_a_range_is_parsed_or_refused() -> None:
     assert parse_port_range("20000-20010") == PortRange(20_000, 20_010)
     for text in ("", "1", "2-1", "0-5", "1-65536", "a-b", "1-2-3", "-5-6"):
         with pytest.raises(ConfigurationError, match="--backend-ports"):

@@ -1,4 +1,4 @@
-"""Metrics from Docker's samples and control groups (page 4, "Metrics")."""
+"""Metrics from Docker's samples and control groups."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def sample(cpu_ns: int, system_ns: int, memory: dict[str, Any]) -> dict[str, Any
 V2 = {"usage": 1000, "limit": 5000, "stats": {"anon": 300, "file": 200, "inactive_file": 90, "active_file": 110}}
 
 
-def test_cpu_is_counted_from_one_sample_to_the_next() -> None:
+def test_cpu_time_is_the_difference_of_two_samples() -> None:
     clock = CpuCounter()
     assert container_metrics("b", sample(100, 1000, V2), clock) is None
     second = container_metrics("b", sample(150, 3000, V2), clock)
@@ -30,13 +30,13 @@ def test_cpu_is_counted_from_one_sample_to_the_next() -> None:
     assert third.cpu_used == 0
 
 
-def test_what_has_ended_or_just_begun_is_not_measured() -> None:
+def test_a_first_sample_and_one_of_an_ended_container_have_no_metrics() -> None:
     samples: list[dict[str, Any]] = [{}, {"memory_stats": {}, "cpu_stats": {}}, sample(1, 1, {}), {"cpu_stats": None}]
     for incomplete in samples:
         assert container_metrics("b", incomplete, CpuCounter()) is None
 
 
-def test_a_limit_of_nothing_fits_into_the_message() -> None:
+def test_an_unlimited_memory_limit_fits_into_the_message() -> None:
     metrics = process_metrics("b", 10, {}, 2**64 - 1, (1, 1))
     assert metrics is not None
     assert metrics.mem_limit == 2**63 - 1

@@ -1,4 +1,4 @@
-"""Variables that a shell exports reach the command as they are."""
+"""Variables that a shell exports reach the command unchanged."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ VALUES = {
 
 
 @pytest.mark.parametrize("shell", ["sh", "bash"])
-def test_every_value_arrives(shell: str) -> None:
+def test_every_value_reaches_the_command(shell: str) -> None:
     if not shutil.which(shell):
         pytest.skip(f"no {shell}")
     script = export_script({**VALUES, "OPTIND": "none", "UID": "7"}) + "exec env -0\n"
@@ -34,11 +34,11 @@ def test_every_value_arrives(shell: str) -> None:
     assert done.stderr == b""
 
 
-def test_no_variables() -> None:
+def test_no_variables_make_a_valid_script() -> None:
     assert subprocess.run(["sh", "-c", export_script({}) + "echo fine"], capture_output=True, check=True).stdout
 
 
-def test_what_cannot_be_a_variable() -> None:
+def test_invalid_names_and_values_are_refused() -> None:
     with pytest.raises(ValueError, match="NUL"):
         export_script({"A": "a\0b"})
     assert [name for name in ("A", "_1", "1A", "a.b", "", "a b", "A\n", "é") if is_shell_name(name)] == ["A", "_1"]

@@ -35,7 +35,7 @@ def watching() -> DatabaseClock:
 
 
 @pytest.mark.parametrize("step_s", [130.0, 35.0, 2.5, -2.5, -3600.0])
-def test_a_step_is_found_until_it_is_accounted_for(step_s: float) -> None:
+def test_step_is_detected_until_it_is_handled(step_s: float) -> None:
     clock = watching()
     assert clock.read(reading(1), NEVER).action is ClockAction.CONFIRM
     for steady_s in (2, 3):
@@ -47,7 +47,7 @@ def test_a_step_is_found_until_it_is_accounted_for(step_s: float) -> None:
     assert clock.read(reading(4, step_s, shifted_s=step_s), NEVER).action is ClockAction.CONFIRM
 
 
-def test_a_second_step_is_found_by_who_shifted_for_the_first() -> None:
+def test_second_step_is_detected_after_the_first() -> None:
     clock = watching()
     assert clock.read(reading(1, 130.0), NEVER).action is ClockAction.SHIFT
     clock.has_shifted(130.0)
@@ -56,7 +56,7 @@ def test_a_second_step_is_found_by_who_shifted_for_the_first() -> None:
     assert verdict.step_s == pytest.approx(100.0, abs=0.1)
 
 
-def test_what_another_controller_has_shifted_is_taken_as_it_is() -> None:
+def test_shift_by_another_controller_is_accepted() -> None:
     clock = watching()
     assert clock.read(reading(1, 130.0, shifted_s=129.0), NEVER).action is ClockAction.WAIT
     assert clock.read(reading(2, 130.0, shifted_s=129.0), NEVER).action is ClockAction.CONFIRM
@@ -64,7 +64,7 @@ def test_what_another_controller_has_shifted_is_taken_as_it_is() -> None:
     assert clock.read(reading(3, 0.0, shifted_s=129.0), NEVER).step_s == pytest.approx(-130.0, abs=0.1)
 
 
-def test_two_controllers_whose_clocks_differ_shift_once() -> None:
+def test_controllers_with_different_clocks_shift_once() -> None:
     """One machine was paused for a minute, and its steady clock with it."""
     paused, other = watching(), watching()
     shifted_s, shifts = 0.0, 0
@@ -79,7 +79,7 @@ def test_two_controllers_whose_clocks_differ_shift_once() -> None:
     assert shifts == 1
 
 
-def test_a_controller_that_was_stopped_takes_that_for_no_step() -> None:
+def test_stopped_controller_detects_no_step() -> None:
     clock = watching()
     # Between two readings, and while one was under way.
     assert clock.read(reading(61), NEVER).action is ClockAction.CONFIRM
@@ -87,26 +87,26 @@ def test_a_controller_that_was_stopped_takes_that_for_no_step() -> None:
     assert clock.read(reading(123), NEVER).action is ClockAction.CONFIRM
 
 
-def test_a_step_is_found_after_a_stop_too() -> None:
+def test_step_is_detected_after_a_stop() -> None:
     clock = watching()
     assert clock.read(reading(1, 130.0, took_s=60), NEVER).action is ClockAction.WAIT
     assert clock.read(reading(62, 130.0), NEVER).step_s == pytest.approx(130.0, abs=0.1)
 
 
-def test_a_new_controller_of_the_same_boot_goes_by_what_the_former_one_read() -> None:
+def test_new_controller_of_the_same_boot_uses_the_last_confirmation() -> None:
     last = LastConfirmation(START_S, "boot", 0.0)
     assert DatabaseClock("boot").read(reading(3600), last).action is ClockAction.CONFIRM
     assert DatabaseClock("boot").read(reading(3600, 130.0), last).step_s == pytest.approx(130.0, abs=1.0)
 
 
 @pytest.mark.parametrize("boot", ["boot", ""])
-def test_one_of_another_boot_goes_by_what_was_confirmed_lately(boot: str) -> None:
+def test_controller_of_another_boot_uses_a_recent_confirmation(boot: str) -> None:
     last = LastConfirmation(START_S, "another" if boot else "", 999.0)
     clock = DatabaseClock(boot)
     assert clock.read(reading(CONFIRMATION_VALID_S - 0.5), last).action is ClockAction.CONFIRM
 
 
-def test_where_nobody_has_watched_all_that_time_counts_as_a_step_once() -> None:
+def test_unwatched_time_counts_as_one_step() -> None:
     clock = DatabaseClock("boot")
     actions = [clock.read(reading(100 + second), NEVER) for second in range(7)]
     shifts = [verdict for verdict in actions if verdict.action is ClockAction.SHIFT]
@@ -122,7 +122,7 @@ def test_where_nobody_has_watched_all_that_time_counts_as_a_step_once() -> None:
     st.lists(st.tuples(st.floats(0.2, 100), st.floats(0, 5)), min_size=1, max_size=50),
     st.floats(-5e-4, 5e-4),
 )
-def test_a_clock_that_runs_is_never_found_to_step(readings: list[tuple[float, float]], drift: float) -> None:
+def test_steady_clock_never_steps(readings: list[tuple[float, float]], drift: float) -> None:
     clock = watching()
     steady_s = 0.0
     for wait_s, took_s in readings:
@@ -133,11 +133,11 @@ def test_a_clock_that_runs_is_never_found_to_step(readings: list[tuple[float, fl
 
 
 @given(st.floats(-1e5, 1e5).filter(lambda step_s: abs(step_s) > TOLERANCE_S + 2.1), st.floats(0, MAX_READING_S))
-def test_no_larger_step_is_let_pass(step_s: float, took_s: float) -> None:
+def test_steps_beyond_the_tolerance_are_detected(step_s: float, took_s: float) -> None:
     assert watching().read(reading(1, step_s, took_s), NEVER).action is not ClockAction.CONFIRM
 
 
-def test_what_is_trusted_is_less_than_a_lease_leaves() -> None:
+def test_confirmation_is_valid_for_less_than_the_margin_of_a_lease() -> None:
     between_s = timing.KEY_LEASE_S - timing.KEY_HARD_TERMINATE_AFTER_S
     assert timing.CLOCK_POLL_INTERVAL_S < CONFIRMATION_VALID_S
     assert between_s > CONFIRMATION_VALID_S + TOLERANCE_S

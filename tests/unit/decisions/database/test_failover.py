@@ -23,21 +23,21 @@ ONE, RESTARTED, PROMOTED = "00000001 1000", "00000001 2000", "00000002 2000"
         ((ONE, 10), (None, None), True),
     ],
 )
-def test_another_server_a_restart_or_an_earlier_state(
+def test_commits_may_be_lacking_after_a_restart_or_an_earlier_state(
     before: tuple[str | None, int | None], now: tuple[str | None, int | None], expected: bool
 ) -> None:
     assert may_lack_commits(DatabaseState(*before), DatabaseState(*now)) is expected
 
 
-def test_where_commits_are_missing_no_key_is_granted_for_a_lease() -> None:
+def test_missing_commits_stop_grants_for_a_lease() -> None:
     assert no_grants_for(1, ONE, RESTARTED) == no_grants_for(1, ONE, PROMOTED) == timing.KEY_LEASE_S
 
 
-def test_where_nobody_can_say_a_restart_is_taken_for_one() -> None:
+def test_restart_without_known_commits_counts_as_a_restart() -> None:
     assert no_grants_for(None, ONE, PROMOTED) == timing.KEY_LEASE_S
     assert no_grants_for(None, None, ONE) == no_grants_for(None, ONE, None) == timing.KEY_LEASE_S
     assert no_grants_for(None, ONE, RESTARTED) == timing.FAILOVER_OBJECTION_S
 
 
-def test_others_have_time_to_object_where_nothing_is_missing() -> None:
+def test_other_controllers_have_time_to_object() -> None:
     assert timing.CLOCK_POLL_INTERVAL_S < no_grants_for(0, ONE, PROMOTED) < timing.KEY_LEASE_S

@@ -20,7 +20,7 @@ def test_each_folder_is_tried_once_and_tmpdir_is_one_of_them(candidates: object)
     assert "/mine" in candidates("/mine")
 
 
-def test_copies_of_other_versions_and_unfinished_ones_are_leftovers() -> None:
+def test_copies_of_other_versions_and_unfinished_ones_are_orphaned() -> None:
     current = "plane-postgresql-18.6-aa"
     others = ["plane-postgresql-17.1-bb", f"{current}.unfinished-1", "plane-postgresql-18.6-cc"]
     assert orphaned_copies([*others, current, "plane-postgres-data", "x"], current) == sorted(others)

@@ -16,5 +16,5 @@ from plane.decisions.dev.addresses import proxy_address
         ({"127.0.1.1"}, True, "127.0.0.1"),
     ],
 )
-def test_the_proxy_listens_where_clients_find_localhost(localhost: set[str], has_ipv6: bool, address: str) -> None:
+def test_proxy_listens_where_clients_resolve_localhost(localhost: set[str], has_ipv6: bool, address: str) -> None:
     assert proxy_address(localhost, has_ipv6=has_ipv6) == address

@@ -19,14 +19,14 @@ def state(*drones: tuple[bool, int]) -> ClusterState:
     return ClusterState(drones=found, proxies=[])
 
 
-def test_a_cluster_is_ready_when_all_drones_and_the_proxy_are() -> None:
+def test_cluster_is_ready_with_all_drones_and_the_proxy() -> None:
     assert missing_part(state((True, 0)), 1, 0.3, proxy_ready=True) == ""
     assert missing_part(state((True, 0)), 1, 0.3, proxy_ready=False) == "the proxy is not connected to the controller"
     assert missing_part(state((True, 0)), 2, 0.3, proxy_ready=True) == "1 of 2 drones have not sent a heartbeat"
     assert missing_part(state(), 0, 0.3, proxy_ready=True) == ""
 
 
-def test_the_heartbeat_of_a_killed_run_does_not_count() -> None:
+def test_heartbeat_of_a_killed_run_does_not_count() -> None:
     assert missing_part(state((True, 40)), 1, 0.3, proxy_ready=True) != ""
     assert missing_part(state((False, 0)), 1, 0.3, proxy_ready=True) != ""
     assert missing_part(state((True, 2)), 1, 3.0, proxy_ready=True) == ""

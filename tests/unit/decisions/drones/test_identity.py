@@ -1,4 +1,4 @@
-"""A drone is the same while its store, its machine and its boot are."""
+"""A drone is the same instance as long as its store, machine and boot are the same."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def test_a_restart_is_the_same_instance_with_the_same_clock() -> None:
     [Machine("other", "boot", "1:2"), Machine("machine", "other", "1:2"), Machine("machine", "boot", "1:3")],
     ids=["another machine", "another boot", "a copy of the store"],
 )
-def test_anything_else_is_another_instance_with_another_clock(elsewhere: Machine) -> None:
+def test_another_store_machine_or_boot_is_another_instance(elsewhere: Machine) -> None:
     first = facts({}, HERE)
     second = facts(first, elsewhere)
     assert second["instance"] != first["instance"]
     assert second["clock"] != first["clock"]
 
 
-def test_a_clock_that_began_anew_has_another_id() -> None:
+def test_a_new_clock_has_another_id() -> None:
     first = facts({}, HERE)
     second = facts(first, HERE, clock_continues=False)
     assert second["instance"] == first["instance"]

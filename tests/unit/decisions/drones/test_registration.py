@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from plane.decisions.drones.registration import RegisteredDrone, may_register, orders_are_void, refusal
+from plane.decisions.drones.registration import RegisteredDrone, may_register, orders_are_void, refusal_message
 from plane.protocol.handshake import DroneIdentity
 from plane.timing import UNHEALTHY_AFTER_S
 
@@ -37,20 +37,22 @@ def drone(instance: str = "i", clock: str = "c", boot: str = "boot", machine: st
         (drone("new", machine="new"), True, False),
     ],
 )
-def test_who_may_have_the_name(new: DroneIdentity, disconnected: bool, wanted: bool) -> None:
+def test_a_drone_may_or_may_not_register_under_a_known_name(
+    new: DroneIdentity, disconnected: bool, wanted: bool
+) -> None:
     assert may_register(new, known(disconnected=disconnected)) is wanted
     # Once the former one is not counted on any more, anybody may.
     assert may_register(new, known(silent_s=UNHEALTHY_AFTER_S, disconnected=disconnected))
     assert may_register(new, known(silent_s=None, disconnected=disconnected))
 
 
-def test_where_the_boot_is_not_known_another_instance_is_another_drone() -> None:
+def test_another_instance_of_an_unknown_boot_is_another_drone() -> None:
     nowhere = drone(boot="", machine="")
     assert not may_register(drone("new", boot="", machine=""), known(nowhere, disconnected=True))
     assert may_register(nowhere, known(nowhere))
 
 
-def test_originals_take_the_name_as_ever() -> None:
+def test_an_original_drone_may_always_register() -> None:
     assert may_register(None, known())
     assert may_register(HERE, known(None))
     assert may_register(HERE, None)
@@ -59,12 +61,12 @@ def test_originals_take_the_name_as_ever() -> None:
     assert not orders_are_void(HERE, None)
 
 
-def test_another_clock_or_store_voids_what_waits() -> None:
+def test_another_clock_or_store_voids_pending_orders() -> None:
     assert not orders_are_void(drone(boot="new"), known())
     assert orders_are_void(drone(clock="new"), known())
     assert orders_are_void(drone("new"), known())
 
 
-def test_the_refusal_fits_into_a_close_frame() -> None:
-    assert "dr-a" in refusal("dr-a")
-    assert len(refusal("dr-" + "a" * 40).encode()) <= 120
+def test_the_refusal_message_fits_into_a_close_frame() -> None:
+    assert "dr-a" in refusal_message("dr-a")
+    assert len(refusal_message("dr-" + "a" * 40).encode()) <= 120

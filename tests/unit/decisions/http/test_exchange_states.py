@@ -45,5 +45,5 @@ def test_the_diagram_in_the_documentation_is_drawn_from_the_table() -> None:
             if event not in EVERYWHERE or state is State.CLOSING:
                 lines.append(f"    {state} --> {to}: {event}")
     lines += ["    tunnel --> [*]", "    closed --> [*]", "```"]
-    page = (Path(__file__).parents[4] / "docs" / "architecture.md").read_text()
+    page = (Path(__file__).parents[4] / "docs" / "internals" / "architecture.md").read_text()
     assert "\n".join(lines) in page

@@ -1,4 +1,4 @@
-"""What is refused before the database is asked; each refusal is a 400 that names the field (A13, A20)."""
+"""Validation of connect requests; each refusal is a 400 that names the field."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def request_with(path: str, value: Any) -> ConnectRequest:
     return codec.convert(document, ConnectRequest)
 
 
-def test_the_usual_passes() -> None:
+def test_usual_request_is_valid() -> None:
     check_connect_request(codec.convert(GOOD, ConnectRequest))
     check_connect_request(ConnectRequest())
 
@@ -72,7 +72,7 @@ def test_the_usual_passes() -> None:
         ("spawn_config.executable.resource_limits.memory_limit_bytes", -1, "negative"),
     ],
 )
-def test_a20_each_refusal_names_its_field(path: str, value: Any, says: str) -> None:
+def test_each_refusal_names_its_field(path: str, value: Any, says: str) -> None:
     with pytest.raises(ApiFailure) as caught:
         check_connect_request(request_with(path, value))
     assert caught.value.status == 400
@@ -87,7 +87,7 @@ def test_a_token_in_a_cookie_needs_a_subdomain() -> None:
         check_connect_request(alone)
 
 
-def test_nul_is_found_wherever_it_hides() -> None:
+def test_nul_is_refused_at_every_depth() -> None:
     with pytest.raises(ApiFailure, match=r"spawn_config\.executable\.env\.A: must not contain NUL"):
         check_connect_request(request_with("spawn_config.executable.env", {"A": "\0"}))
     with pytest.raises(ApiFailure, match=r"auth\.list\[1\]: must not contain NUL"):
@@ -97,7 +97,7 @@ def test_nul_is_found_wherever_it_hides() -> None:
 
 
 @given(st.text(max_size=255))
-def test_a_user_that_passes_can_stand_in_a_header(user: str) -> None:
+def test_valid_user_fits_into_a_header(user: str) -> None:
     try:
         check_connect_request(ConnectRequest(user=user))
     except ApiFailure:

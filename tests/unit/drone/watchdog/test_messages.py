@@ -1,4 +1,4 @@
-"""What the drone sends its watchdog survives the way."""
+"""The messages from the drone to its watchdog."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def test_a_message_is_one_line(message: Message) -> None:
 
 
 @pytest.mark.parametrize("line", [b"", b"{}", b"[]", b"7", b'{"message":"hold"}', b'{"message":"other"}', b"\xff"])
-def test_what_is_no_message_is_an_error_of_a_known_kind(line: bytes) -> None:
+def test_an_invalid_line_raises_a_documented_error(line: bytes) -> None:
     with pytest.raises((ValueError, KeyError, TypeError)):
         decode(line)
 
 
-def test_the_watchdog_needs_nothing_but_the_standard_library() -> None:
+def test_the_watchdog_imports_only_the_standard_library() -> None:
     code = (
         "import sys, plane.drone.watchdog.main; "
         "own = {m.partition('.')[0] for m in sys.modules}; "

@@ -1,4 +1,4 @@
-"""What the engine is asked for, and what it answers."""
+"""The configuration of containers, and the engine's description of them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_a_container_without_a_network_publishes_nothing() -> None:
     assert "PortBindings" in config()["HostConfig"]
 
 
-def test_no_network_and_a_network_contradict_each_other() -> None:
+def test_network_none_and_a_network_name_are_refused_together() -> None:
     with pytest.raises(BackendFailed, match="network_name"):
         config(network="none", network_name="mine")
 
@@ -47,7 +47,7 @@ V4, V6 = {"HostIp": "0.0.0.0", "HostPort": "32768"}, {"HostIp": "::", "HostPort"
         (None, None, None),
     ],
 )
-def test_the_port_is_that_of_the_drones_own_protocol(
+def test_the_published_port_is_of_the_family_of_the_drones_address(
     bindings: list[dict[str, str]] | None, ip: str | None, port: int | None
 ) -> None:
     """The engine may choose different ports: the other one can be another container's."""

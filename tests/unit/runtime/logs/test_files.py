@@ -1,25 +1,21 @@
-"""Output in files: bounded, in order, found again by time; also while processes write faster than is read."""
+"""Stored output is bounded, ordered and found by time."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plane.protocol import codec
 from plane.protocol.logs import MAX_PAGE_BYTES, LogLine
-from plane.runtime.logs.collector import LogCollector, LogsUnavailable
 from plane.runtime.logs.files import LINE_LIMIT_BYTES, LogFiles
-from plane.runtime.logs.output_capture import READ_BYTES, OutputCapture, open_for_output
 
 LINES = st.lists(st.binary(max_size=300).filter(lambda line: b"\n" not in line), max_size=200)
 
 
 def read_all(files: LogFiles) -> list[LogLine]:
-    """Page after page."""
+    """Read page after page."""
     lines: list[LogLine] = []
     while page := files.read(lines[-1].time_ns if lines else None, None):
         assert len(codec.encode(page)) <= MAX_PAGE_BYTES + 2
@@ -29,7 +25,7 @@ def read_all(files: LogFiles) -> list[LogLine]:
 
 @given(LINES, st.integers(0, 300))
 @settings(deadline=None)
-def test_what_is_written_is_read(lines: list[bytes], tail: int) -> None:
+def test_stored_lines_are_read_in_order(lines: list[bytes], tail: int) -> None:
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
@@ -44,14 +40,14 @@ def test_what_is_written_is_read(lines: list[bytes], tail: int) -> None:
         assert [len(line.text) for line in stored] == [len(text) for text in shown]
         first_of_tail = files.read(None, tail)[:1]
         assert first_of_tail == (stored[-tail:][:1] if tail else [])
-        # Another reader, as after a restart, sees the same, and goes on after the last.
+        # Another reader, as after a restart, reads the same, and appends after the last line.
         again = LogFiles(Path(folder), 1_000_000)
         assert read_all(again) == stored
         again.append([b"more"])
         assert read_all(again)[-1].text == "more"
 
 
-def test_it_is_bounded_and_the_newest_is_kept(tmp_path: Path) -> None:
+def test_the_files_are_bounded_and_retain_the_newest_lines(tmp_path: Path) -> None:
     files = LogFiles(tmp_path, 100_000)
     for number in range(20_000):
         files.append([f"line {number}".encode()])
@@ -73,7 +69,7 @@ def test_long_lines_are_cut_and_control_characters_replaced(tmp_path: Path) -> N
     assert len(codec.encode(files.read(read_all(files)[-2].time_ns, None))) <= MAX_PAGE_BYTES
 
 
-def test_a_line_that_a_crash_has_cut_hides_no_other(tmp_path: Path) -> None:
+def test_a_line_cut_by_a_crash_hides_no_other_line(tmp_path: Path) -> None:
     files = LogFiles(tmp_path, 1_000_000)
     files.append([b"whole"])
     with (tmp_path / "log").open("ab") as log:
@@ -82,59 +78,3 @@ def test_a_line_that_a_crash_has_cut_hides_no_other(tmp_path: Path) -> None:
     assert [line.text for line in again.read(None, None)] == ["whole"]
     again.append([b"later"])
     assert [line.text for line in read_all(again)] == ["whole", "later"]
-
-
-def test_a_spool_is_read_and_given_back(tmp_path: Path) -> None:
-    path = tmp_path / "spool"
-    output = open_for_output(path)
-    spool = OutputCapture(path, 10_000_000)
-    os.write(output, b"one\ntwo\nunfin")
-    assert spool.read() == [b"one", b"two"]
-    os.write(output, b"ished\n")
-    assert spool.read() == [b"unfinished"]
-    for _ in range(50):
-        os.write(output, b"y" * 99_999 + b"\n")
-    while spool.has_more:
-        spool.read()
-    assert path.stat().st_blocks * 512 < 3 * READ_BYTES
-    # The next reader goes on where this one was.
-    spool.close()
-    os.write(output, b"later\n")
-    again = OutputCapture(path, 10_000_000)
-    assert again.read() == [b"later"]
-    assert again.read(to_the_end=True) == []
-    # Whoever writes may also cut the file.
-    os.truncate(path, 0)
-    assert again.read() == []
-    os.write(output, b"after the cut")
-    assert again.read(to_the_end=True) == [b"after the cut"]
-    again.close()
-    os.close(output)
-
-
-def test_a_flood_is_dropped_and_said(tmp_path: Path) -> None:
-    path = tmp_path / "spool"
-    output = open_for_output(path)
-    spool = OutputCapture(path, 1_000_000)
-    for _ in range(30):
-        os.write(output, (b"z" * 99 + b"\n") * 1000)
-    lines = spool.read()
-    assert b"bytes of output came too fast and were dropped" in lines[0]
-    assert not spool.has_more
-    spool.close()
-    os.close(output)
-
-
-async def test_readers_are_told_why_there_is_nothing(tmp_path: Path) -> None:
-    keeper = LogCollector(tmp_path / "backends")
-    with pytest.raises(LogsUnavailable, match="never ran here"):
-        await keeper.read("unknown", None, None, 0)
-    os.close(open_for_output(keeper.capture_file("known")))
-    keeper.follow("known")
-    page = await keeper.read("known", None, 5, 0.01)
-    assert (page.lines, page.ended) == ([], False)
-    keeper.capture_file("known").write_bytes(b"last words")
-    assert keeper.finish("known") == "last words"
-    page = await keeper.read("known", None, None, 0)
-    assert ([line.text for line in page.lines], page.ended) == (["last words"], True)
-    keeper.close()

@@ -47,16 +47,16 @@ def test_version_2_is_used_where_it_is_delegated(tmp_path: Path) -> None:
     (own / "plane-b/cpu.stat").write_text("usage_usec 7\nuser_usec 5\n")
     (own / "plane-b/memory.events").write_text("oom 1\noom_kill 1\n")
     usage = group.usage()
-    assert (usage.memory_bytes, usage.memory, usage.cpu_ns) == (900, {"anon": 100, "file": 200}, 7000)
+    assert (usage.memory_bytes, usage.memory_stat, usage.cpu_ns) == (900, {"anon": 100, "file": 200}, 7000)
     assert group.ran_out_of_memory()
 
 
-def test_version_2_is_left_alone_where_others_live(tmp_path: Path) -> None:
+def test_version_2_is_not_used_if_the_group_has_other_members(tmp_path: Path) -> None:
     assert Cgroups.detect(machine(tmp_path, os.getpid(), 1)) is None
     assert not (tmp_path / "mount/system.slice/plane.service/plane-drone").exists()
 
 
-def test_nothing_is_mounted(tmp_path: Path) -> None:
+def test_without_mounted_controllers_there_are_no_groups(tmp_path: Path) -> None:
     (tmp_path / "mountinfo").write_text("")
     (tmp_path / "cgroup").write_text("0::/\n")
     assert Cgroups.detect(tmp_path) is None

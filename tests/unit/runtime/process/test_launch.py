@@ -94,7 +94,7 @@ def test_bubblewrap_shows_the_whole_root() -> None:
     [(ROOT, 8), ({**ROOT, "/plane-data": None}, 8), ({**ROOT, "/tmp": "private/tmp"}, None), ({"/usr": None}, None)],
     ids=["a mount", "a mount over a folder", "a link where a folder is needed", "no such folder"],
 )
-def test_a_root_of_its_own(root: dict[str, str | None], mount: int | None) -> None:
+def test_a_mount_needs_a_new_root(root: dict[str, str | None], mount: int | None) -> None:
     line = shown(root, mount)
     assert f"{BWRAP} --tmpfs / --ro-bind /usr /usr" in line
     assert ("--symlink usr/bin /bin" in line) == ("/bin" in root)

@@ -41,11 +41,11 @@ def _opened(tmp_path: Path) -> Callable[[Path], FolderMode]:
     return mode
 
 
-def test_a_closed_folder_is_masked_and_what_is_exposed_below_it_is_shown(home: Path) -> None:
+def test_an_inaccessible_folder_is_masked_and_exposed_folders_below_it_are_shown(home: Path) -> None:
     view = view_of([home / "code"], [], OTHER)
     assert view.masked == [str(home)]
     assert view.exposed == [str(home / "code")]
-    assert view.ways() == []
+    assert view.parents() == []
     assert view.shows(home / "code/program")
     assert not view.shows(home / "other")
     program = str(home / "code/program")
@@ -61,7 +61,7 @@ def test_the_drones_own_user_needs_no_masks(home: Path) -> None:
     assert view.shows(home / "other")
 
 
-def test_what_is_hidden_is_hidden_below_an_exposed_folder_too(home: Path) -> None:
+def test_hidden_paths_are_hidden_below_an_exposed_folder_too(home: Path) -> None:
     (home / "code/data").mkdir()
     (home / "code/data/store").touch()
     (home / "code/keys").touch()
@@ -71,7 +71,7 @@ def test_what_is_hidden_is_hidden_below_an_exposed_folder_too(home: Path) -> Non
     assert not view.shows(home / "code/data/store")
 
 
-def test_what_its_modes_hide_already_needs_no_mount_unless_it_is_exposed(home: Path) -> None:
+def test_a_path_closed_by_its_modes_needs_no_mount_unless_it_is_exposed(home: Path) -> None:
     """The home lets nobody else pass."""
     (home / "store").touch()
     (home / "code/own").touch(mode=0o600)

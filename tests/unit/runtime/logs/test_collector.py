@@ -1,0 +1,71 @@
+"""The collector moves output from captures to files, and the end or failure of one backend does not affect others."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from plane.runtime.logs.collector import LogCollector, LogsUnavailable
+from plane.runtime.logs.output_capture import open_for_output
+from plane.tasks import end_tasks
+
+LINE = b"0123456789abcde\n"
+
+
+def append(path: Path, data: bytes) -> None:
+    descriptor = open_for_output(path)
+    os.write(descriptor, data)
+    os.close(descriptor)
+
+
+async def test_a_read_without_output_raises_the_reason(tmp_path: Path) -> None:
+    logs = LogCollector(tmp_path / "backends")
+    with pytest.raises(LogsUnavailable, match="never ran here"):
+        await logs.read("unknown", None, None, 0)
+    os.close(open_for_output(logs.capture_file("known")))
+    logs.follow("known")
+    page = await logs.read("known", None, 5, 0.01)
+    assert (page.lines, page.ended) == ([], False)
+    logs.capture_file("known").write_bytes(b"last words")
+    assert logs.finish("known") == "last words"
+    page = await logs.read("known", None, None, 0)
+    assert ([line.text for line in page.lines], page.ended) == (["last words"], True)
+    logs.close()
+
+
+async def test_a_backend_may_end_while_the_output_of_another_is_collected(tmp_path: Path) -> None:
+    logs = LogCollector(tmp_path)
+    for backend in ("a", "b", "c"):
+        append(logs.capture_file(backend), LINE)
+        logs.follow(backend)
+    running = asyncio.create_task(logs.run())
+    # It has collected the output of the first one, and lets other tasks run.
+    await asyncio.sleep(0)
+    for backend in ("b", "c"):
+        assert logs.finish(backend) == LINE[:-1].decode()
+    await asyncio.sleep(0.01)
+    assert not running.done()
+    append(logs.capture_file("a"), b"more\n")
+    async with asyncio.timeout(10):
+        while [line.text for line in (await logs.read("a", None, None, 0)).lines] != [LINE[:-1].decode(), "more"]:
+            await asyncio.sleep(0.01)
+    await end_tasks([running])
+
+
+async def test_an_unreadable_capture_does_not_stop_the_collection_of_others(tmp_path: Path) -> None:
+    logs = LogCollector(tmp_path)
+    for backend in ("a", "b"):
+        append(logs.capture_file(backend), LINE)
+        logs.follow(backend)
+    os.close(logs._captures["a"]._descriptor)
+    running = asyncio.create_task(logs.run())
+    async with asyncio.timeout(10):
+        while not (await logs.read("b", None, None, 0)).lines:
+            await asyncio.sleep(0.01)
+    assert not running.done()
+    logs._captures["a"]._descriptor = os.open(os.devnull, os.O_RDWR)
+    logs.finish("a")
+    await end_tasks([running])
