@@ -1,6 +1,6 @@
 """In which format does the proxy send its own errors? As pages for browsers, and as JSON for programs.
 
-`plane.decisions.http.exchange` asks, only when there is an error.
+Called by `plane.decisions.http.exchange`, only when there is an error.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How long may an exchange wait in a state before it is ended? `plane.decisions.http.exchange` asks."""
+"""How long may an exchange wait in a state before it is ended? Called by `plane.decisions.http.exchange`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from plane.decisions.http.exchange_states import State
 
 __all__ = ["ExchangeTimeouts"]
+
+# In Python 3.11 the access to a member of an enumeration takes 70 ns to 90 ns. A body that its client reads slowly
+# restarts its timeout several times per MiB.
+_IDLE, _TUNNEL, _CLOSING, _CLOSED = State.IDLE, State.TUNNEL, State.CLOSING, State.CLOSED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +36,13 @@ class ExchangeTimeouts:
     linger_s: float
     first_request_s: float
 
+    def transfer_s(self, *, client_ended: bool) -> float:
+        """Return how long no byte may be transferred that could be.
+
+        A client that has ended its direction is there, or a write will show that it is not.
+        """
+        return self.closing_s if client_ended else self.body_s
+
     def timeout_s(
         self,
         state: State,
@@ -51,14 +62,13 @@ class ExchangeTimeouts:
             sends_body: the backend gets the request's body, and it is not complete.
             response_head_begun: a part of the response's head has come, and its end has not.
         """
-        if state is State.CLOSED or state is State.TUNNEL:
+        if state is _CLOSED or state is _TUNNEL:
             return None
-        if state is State.CLOSING:
+        if state is _CLOSING:
             return self.linger_s if lingers else self.closing_s
         if client_paused or sends_body:
-            # A client that has ended its direction is there, or a write will show that it is not.
-            return self.closing_s if client_ended else self.body_s
-        if state is State.IDLE:
+            return self.transfer_s(client_ended=client_ended)
+        if state is _IDLE:
             return self.idle_s
         if client_ended:
             return self.half_closed_s

@@ -1,7 +1,7 @@
 """Is a request plain enough to be served without a general HTTP server?
 
-`plane.controller.api.connect_fast_path` asks. An unusual request is not refused but left to the general server, so the
-rules here may be narrow. A header field that is not known to be without effect makes a request unusual. Syntax:
+Called by `plane.controller.api.connect_fast_path`. An unusual request is not refused but left to the general server, so
+the rules here may be narrow. A header field that is not known to be without effect makes a request unusual. Syntax:
 RFC 9112.
 """
 

@@ -1,6 +1,6 @@
 """Did a web page of another origin cause a request to the control API? Decided by Host, Origin and Fetch metadata.
 
-`plane.controller.api.auth` and `plane.controller.api.connect_fast_path` ask for every request outside of ``/pub``. A
+Called by `plane.controller.api.auth` and `plane.controller.api.connect_fast_path` for all requests but ``/pub``. A
 browser sends requests to loopback and private addresses on behalf of any page. Two kinds of them are refused:
 
 - requests with an ``Origin`` that is not the API's own (Fetch, section 3.2; browsers send one with every POST and every

@@ -1,7 +1,7 @@
 """What becomes of a request when no byte of it was transferred within the timeout?
 
 The timeout counts only while body bytes could be transferred and are not. Waiting for a response does not count: long
-polls and event streams are quiet. `plane.decisions.http.exchange` asks.
+polls and event streams are quiet. Called by `plane.decisions.http.exchange`.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ addresses is read from its end: each address was added by the hop after it, and 
 proxy is the client. Everything before it was sent by the client, and is dropped. Of several schemes or hosts the last
 one counts, which the nearest proxy added.
 
-`request_head` reads the fields, and `plane.proxy.data_plane.client_connection` asks for each request of a trusted peer.
+`request_head` reads the fields. `plane.proxy.data_plane.client_connection` applies them to requests of trusted peers.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ one, because nothing else may ever end it:
 - A side does not read, so the other side is not read either, and its end would not be noticed.
 - One side is gone, and the other does not take the bytes that are left for it.
 
-`plane.proxy.data_plane.tunnels` reports events and asks at the deadline. Times are in seconds of a monotonic clock.
+`plane.proxy.data_plane.tunnels` reports events and expired deadlines. Times are in seconds of a monotonic clock.
 """
 
 from __future__ import annotations

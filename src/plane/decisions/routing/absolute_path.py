@@ -1,7 +1,8 @@
 """Did an application lead its browser out of its own path, or has the session ended?
 
 An application that does not know that it is served below `/{token}/` links to `/lab` or `/@vite/client`. The first
-segment of these paths takes the place of a token. `plane.proxy.data_plane.lost_requests` asks if it leads nowhere.
+segment of these paths takes the place of a token. Called by `plane.proxy.data_plane.lost_requests`
+if it leads nowhere.
 """
 
 from __future__ import annotations

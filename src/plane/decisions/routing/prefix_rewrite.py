@@ -1,7 +1,7 @@
 """Moves the paths in a backend's response fields below the token: `Location`, and the `Path` of cookies.
 
 Only for backends with `rewrite_prefix`, whose applications behave as if they were at `/`. Bodies are not rewritten.
-`plane.decisions.http.exchange` asks, for each response of such a backend.
+Called by `plane.decisions.http.exchange` for each response of such a backend.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Which part of a browser's `Referer` may a backend see? Not the token, which gives access to the session.
 
 A page below ``/{token}/`` sends its own address, token included, with every request. Where the token is in a cookie,
-the first segment belongs to the application, and stays. `plane.decisions.http.request_head` asks.
+the first segment belongs to the application, and stays. Called by `plane.decisions.http.request_head`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Where does a request lead, as far as can be decided without a controller? See `docs/reference/protocol/proxy.md`.
 
-`plane.proxy.data_plane.dispatch` asks.
+Called by `plane.proxy.data_plane.dispatch`.
 """
 
 from __future__ import annotations

@@ -26,12 +26,12 @@ _TEXTS = {
     414: ("address too long", "Use a shorter address."),
     431: ("header too large", "Clear this site's cookies and try again."),
     501: ("not implemented", "This kind of request is not served."),
-    502: ("the session's process did not answer", "It may be restarting. Try again in a moment."),
+    502: ("the session's process did not respond", "It may be restarting. Try again in a moment."),
     503: (
         "cannot tell where this session runs",
         "The service has been without a controller for too long. Try again in a moment.",
     ),
-    504: ("no answer in time", "The session takes long to start. Try again in a moment."),
+    504: ("no response in time", "The session takes long to start. Try again in a moment."),
     505: ("HTTP version not supported", "Only HTTP/1.1 and HTTP/1.0 are spoken."),
 }
 _ABSOLUTE_PATH = (
