@@ -56,7 +56,7 @@ async def obey(drone: FakeNode, history: History, chance: random.Random) -> None
         nonlocal event_id
         event_id += 1
         content = {"event_id": event_id, "backend_id": backend, "state": state, "timestamp": 1}
-        await drone.say("BackendEvent", content)
+        await drone.send("BackendEvent", content)
 
     async def carry_out(action: dict[str, Any]) -> None:
         backend, order = action["backend_id"], action["action"]
@@ -72,12 +72,12 @@ async def obey(drone: FakeNode, history: History, chance: random.Random) -> None
             # It is over before anybody can hear that it is.
             history.lives[backend].ended = time.monotonic()
             await report(backend, {"status": "terminated", "last_status": "ready", "exit_code": 0})
-        await drone.say("AckAction", {"action_id": action["action_id"]})
+        await drone.send("AckAction", {"action_id": action["action_id"]})
 
     while True:
         try:
             async with asyncio.timeout(4):
-                action = await drone.hear("Action")
+                action = await drone.receive("Action")
         except TimeoutError:
             await drone.beat()
         else:

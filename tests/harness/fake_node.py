@@ -27,11 +27,11 @@ class FakeNode:
         self.controller = controller
         self._unread: list[dict[str, Any]] = []
 
-    async def say(self, variant: str, content: Any) -> None:
+    async def send(self, variant: str, content: Any) -> None:
         await self.ws.send_str(json.dumps({variant: content}))
 
-    async def hear(self, variant: str) -> Any:
-        """The content of the next message of that variant; others are kept for later."""
+    async def receive(self, variant: str) -> Any:
+        """Return the content of the next message of that variant; others are kept for later."""
         for message in self._unread:
             if variant in message:
                 self._unread.remove(message)
@@ -43,16 +43,12 @@ class FakeNode:
                     return message[variant]
                 self._unread.append(message)
 
-    async def hears_nothing(self, variant: str, for_s: float) -> bool:
-        try:
-            async with asyncio.timeout(for_s):
-                await self.hear(variant)
-        except TimeoutError:
-            return True
-        return False
+    def has_received(self, variant: str) -> bool:
+        """Whether a message of that variant came before the last one that was received."""
+        return any(variant in message for message in self._unread)
 
     async def beat(self, local_time_ms: int | None = None) -> None:
-        await self.say("Heartbeat", {"local_time": local_time_ms or int(time.time() * 1000)})
+        await self.send("Heartbeat", {"local_time": local_time_ms or int(time.time() * 1000)})
 
 
 @asynccontextmanager
@@ -86,7 +82,7 @@ async def silent_drone(
     extensions: list[str] | None = None,
     identity: dict[str, str] | None = None,
 ) -> AsyncIterator[FakeNode]:
-    """A drone that has said nothing after its handshake. It may not be registered yet."""
+    """A drone that has sent nothing after its handshake. It may not be registered yet."""
     query = f"?pool={quote(pool)}" if pool else ""
     async with _node(base, f"/ctrl/c/{cluster}/drone-socket{query}", name, extensions, identity) as node:
         yield node
@@ -105,9 +101,9 @@ async def fake_drone(
 ) -> AsyncIterator[FakeNode]:
     """A drone that has sent its first heartbeat, and does nothing else by itself."""
     async with silent_drone(base, name, cluster=cluster, pool=pool, extensions=extensions, identity=identity) as node:
-        # What it says is read once it is registered; before that its former registration may still be seen.
-        await node.say("RenewKey", {"backend": "none", "local_time": 1})
-        await node.hear("RenewKeyResponse")
+        # A response comes once it is registered; before that its former registration may still be listed.
+        await node.send("RenewKey", {"backend": "none", "local_time": 1})
+        await node.receive("RenewKeyResponse")
         await node.beat(local_time_ms)
         await _until_heard(base, cluster, name)
         yield node
@@ -181,7 +177,7 @@ async def _obey(node: FakeNode, spawned: list[str]) -> None:
             ]
         for state in states:
             event_id += 1
-            await node.say(
+            await node.send(
                 "BackendEvent",
                 {
                     "event_id": event_id,
@@ -190,7 +186,7 @@ async def _obey(node: FakeNode, spawned: list[str]) -> None:
                     "timestamp": int(time.time() * 1000),
                 },
             )
-        await node.say("AckAction", {"action_id": action["action_id"]})
+        await node.send("AckAction", {"action_id": action["action_id"]})
 
 
 async def _next_action(node: FakeNode) -> dict[str, Any]:
@@ -198,7 +194,7 @@ async def _next_action(node: FakeNode) -> dict[str, Any]:
     while True:
         try:
             async with asyncio.timeout(4):
-                action: dict[str, Any] = await node.hear("Action")
+                action: dict[str, Any] = await node.receive("Action")
                 return action
         except TimeoutError:
             await node.beat()

@@ -111,8 +111,8 @@ async def test_stream_continues_over_a_new_connection(postgres_url: str) -> None
                     ({"status": "loading"}, {"status": "terminated", "last_status": "loading"})
                 ):
                     event = {"event_id": number + 1, "backend_id": backend, "state": state, "timestamp": 1}
-                    await drone.say("BackendEvent", event)
-                    await drone.hear("AckEvent")
+                    await drone.send("BackendEvent", event)
+                    await drone.receive("AckEvent")
             relay.close()
             assert seen == [BackendStatus.SCHEDULED, BackendStatus.LOADING, BackendStatus.TERMINATED]
 

@@ -13,15 +13,15 @@ from harness.fake_node import CLUSTER, FakeNode, fake_dns, fake_proxy
 
 
 async def leased(proxy: FakeNode) -> bool:
-    await proxy.say("CertManagerRequest", "CertLeaseRequest")
-    answer = await proxy.hear("CertManagerResponse")
+    await proxy.send("CertManagerRequest", "CertLeaseRequest")
+    answer = await proxy.receive("CertManagerResponse")
     accepted: bool = answer["CertLeaseResponse"]["accepted"]
     return accepted
 
 
 async def value_set(proxy: FakeNode, value: str) -> bool:
-    await proxy.say("CertManagerRequest", {"SetTxtRecord": {"txt_value": value}})
-    answer = await proxy.hear("CertManagerResponse")
+    await proxy.send("CertManagerRequest", {"SetTxtRecord": {"txt_value": value}})
+    answer = await proxy.receive("CertManagerResponse")
     accepted: bool = answer["SetTxtRecordResponse"]["accepted"]
     return accepted
 
@@ -33,8 +33,8 @@ async def two_proxies(api: Api) -> AsyncIterator[tuple[FakeNode, FakeNode, FakeN
 
 
 async def txt_of(dns: FakeNode, cluster: str = CLUSTER) -> dict[str, object]:
-    await dns.say("TxtRecordRequest", {"cluster": cluster})
-    answer: dict[str, object] = await dns.hear("TxtRecordResponse")
+    await dns.send("TxtRecordRequest", {"cluster": cluster})
+    answer: dict[str, object] = await dns.receive("TxtRecordResponse")
     return answer
 
 
@@ -52,13 +52,13 @@ async def test_only_the_holder_of_the_one_lease_sets_values(postgres_url: str) -
         assert await value_set(one, "c")
         assert await txt_of(dns) == {"cluster": CLUSTER, "txt_value": "c", "other_values": ["a"]}
         assert not await value_set(one, "x" * 256)
-        await one.say("CertManagerRequest", "ReleaseCertLease")
+        await one.send("CertManagerRequest", "ReleaseCertLease")
         async with asyncio.timeout(10):
             while not await leased(two):
                 await asyncio.sleep(0.02)
         assert await txt_of(dns) == {"cluster": CLUSTER, "txt_value": None}
         # A release by another is none.
-        await one.say("CertManagerRequest", "ReleaseCertLease")
+        await one.send("CertManagerRequest", "ReleaseCertLease")
         assert await value_set(two, "d")
 
 

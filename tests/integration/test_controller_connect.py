@@ -32,7 +32,7 @@ async def test_new_key_spawns_a_backend_and_notifies_the_drone(postgres_url: str
         assert answer["status"] == "scheduled"
         assert answer["url"] == f"http://{CLUSTER}/{answer['token']}/"
         assert answer["status_url"] == f"{api.base}/pub/b/{answer['backend_id']}/status"
-        action = await drone.hear("Action")
+        action = await drone.receive("Action")
         assert action["backend_id"] == answer["backend_id"]
         spawn = action["action"]["Spawn"]
         assert spawn["executable"] == {"image": "example/image"}
@@ -64,7 +64,7 @@ async def test_static_tokens_are_shared_and_have_no_secret(postgres_url: str) ->
         assert first["token"].startswith("s.")
         assert first["secret_token"] is second["secret_token"] is None
         assert first["url"] == second["url"] == f"http://sub.{CLUSTER}/{first['token']}/"
-        action = await drone.hear("Action")
+        action = await drone.receive("Action")
         assert action["action"]["Spawn"]["static_token"] == first["token"]
 
 
@@ -127,14 +127,14 @@ async def test_drone_with_fewer_backends_is_chosen(postgres_url: str) -> None:
 async def test_expired_key_is_acquired_with_a_higher_fencing_token(postgres_url: str, header: str) -> None:
     async with controller_api(postgres_url) as api, fake_drone(api.base) as drone:
         first = await api.connect(key={"name": "k"}, spawn_config=IMAGE)
-        token = (await drone.hear("Action"))["action"]["Spawn"]["key"]["token"]
+        token = (await drone.receive("Action"))["action"]["Spawn"]["key"]["token"]
         await execute(postgres_url, "UPDATE backend_key SET expires_at = now() - interval '1 second'")
         request = {"key": {"name": "k"}, "spawn_config": IMAGE}
         status, second = await api.call("POST", "/ctrl/connect", request, headers={header: "*/*"})
         assert status == 200
         assert second["spawned"] is True
         assert second["backend_id"] != first["backend_id"]
-        assert (await drone.hear("Action"))["action"]["Spawn"]["key"]["token"] > token
+        assert (await drone.receive("Action"))["action"]["Spawn"]["key"]["token"] > token
 
 
 async def test_fencing_tokens_rise_even_if_the_database_clock_steps_back(postgres_url: str) -> None:
@@ -157,7 +157,7 @@ async def test_large_executable_reaches_the_drone_at_once(postgres_url: str) -> 
         env = {"LARGE": "x" * 100_000}
         await api.connect(spawn_config={"executable": {"image": "i", "env": env}})
         async with asyncio.timeout(3):
-            action = await drone.hear("Action")
+            action = await drone.receive("Action")
         assert action["action"]["Spawn"]["executable"]["env"] == env
 
 

@@ -373,7 +373,7 @@ async def test_request_takes_effect_after_its_client_disconnects(
             connection.send(post({"spawn_config": {**IMAGE, "cluster": CLUSTER}}))
             await database.asked()
         database.go_on.set()
-        assert "Spawn" in (await drone.hear("Action"))["action"]
+        assert "Spawn" in (await drone.receive("Action"))["action"]
 
 
 class _Slow:

@@ -45,7 +45,7 @@ async def test_five_thousand_streams_receive_every_state_once_and_end(postgres_u
                     )
                 ):
                     content = {"event_id": event_id * 3 + step, "backend_id": backend, "state": state, "timestamp": 1}
-                    await drone.say("BackendEvent", content)
+                    await drone.send("BackendEvent", content)
             await asyncio.gather(*(watcher.ended() for watcher in watchers))
         wanted = ["scheduled", "loading", "ready", "terminated"]
         assert all(watcher.statuses() == wanted for watcher in watchers)
@@ -99,7 +99,7 @@ async def test_stalled_reader_is_dropped_and_a_live_one_is_not(
         stalled.stall()
         # More than the buffers between the two hold.
         ended = {"status": "terminated", "last_status": "scheduled", "message": "x" * 12_000_000}
-        await drone.say("BackendEvent", {"event_id": 1, "backend_id": backend, "state": ended, "timestamp": 1})
+        await drone.send("BackendEvent", {"event_id": 1, "backend_id": backend, "state": ended, "timestamp": 1})
         async with asyncio.timeout(LIMIT_S):
             await live.ended()
             assert live.statuses() == ["scheduled", "terminated"]
@@ -167,5 +167,5 @@ async def test_slow_subscriber_is_disconnected_and_others_are_not(postgres_url: 
             while answer["backend_id"] not in spawned:
                 await asyncio.sleep(0.02)
         async with fake_proxy(api.base) as proxy:
-            await proxy.say("RouteInfoRequest", {"token": "unknown"})
-            assert (await proxy.hear("RouteInfoResponse"))["route_info"] is None
+            await proxy.send("RouteInfoRequest", {"token": "unknown"})
+            assert (await proxy.receive("RouteInfoResponse"))["route_info"] is None

@@ -61,7 +61,7 @@ async def test_second_drone_of_the_same_name_is_refused(postgres_url: str, at: s
         assert [entry["log_level"] for entry in logs if entry["event"] == "node refused"] == ["warning"] * 2
         assert await registered_at(postgres_url) == before
         backend = (await other.connect(key={"name": "k"}, spawn_config=IMAGE))["backend_id"]
-        assert (await first.hear("Action"))["backend_id"] == backend
+        assert (await first.receive("Action"))["backend_id"] == backend
 
 
 async def test_restarted_drone_gets_its_name_back_at_once(postgres_url: str) -> None:
@@ -128,8 +128,8 @@ async def test_drone_gets_no_backends_before_its_first_heartbeat(
             await api.connect(spawn_config=IMAGE)
         await until_listed(api, False)
         async with silent_drone(api.base, identity=identity) as drone:
-            await drone.say("RenewKey", {"backend": "none", "local_time": 1})
-            await drone.hear("RenewKeyResponse")
+            await drone.send("RenewKey", {"backend": "none", "local_time": 1})
+            await drone.receive("RenewKeyResponse")
             assert await api.refused(spawn_config=IMAGE) == (500, "NoDroneAvailable")
             await until_listed(api, False)
             await drone.beat()
@@ -144,12 +144,12 @@ async def test_heartbeat_of_a_former_connection_is_ignored(postgres_url: str) ->
         fake_drone(one.base) as former,
         silent_drone(two.base) as present,
     ):
-        await present.say("RenewKey", {"backend": "none", "local_time": 1})
-        await present.hear("RenewKeyResponse")
+        await present.send("RenewKey", {"backend": "none", "local_time": 1})
+        await present.receive("RenewKeyResponse")
         await former.beat()
-        await former.say("RenewKey", {"backend": "none", "local_time": 1})
+        await former.send("RenewKey", {"backend": "none", "local_time": 1})
         # Its heartbeat is written before the answer to what it said next, or together with it.
-        await former.hear("RenewKeyResponse")
+        await former.receive("RenewKeyResponse")
         await asyncio.sleep(0.2)
         assert (await registered_at(postgres_url))["last_local_time"] is None
 
@@ -161,18 +161,21 @@ async def test_pending_spawns_of_a_drone_that_started_over_are_terminated(
     async with controller_api(postgres_url) as api:
         async with fake_drone(api.base, identity=FIRST) as drone:
             backend = (await api.connect(key={"name": "k"}, spawn_config=IMAGE))["backend_id"]
-            spawn = await drone.hear("Action")
+            spawn = await drone.receive("Action")
         await until_listed(api, False)
         # It comes back as it was: it gets the order again.
         async with fake_drone(api.base, identity=FIRST) as drone:
-            assert await drone.hear("Action") == spawn
+            assert await drone.receive("Action") == spawn
         await until_listed(api, False)
         async with fake_drone(api.base, identity=now) as drone:
-            action = await drone.hear("Action")
+            action = await drone.receive("Action")
             assert action["backend_id"] == backend
             assert action["action"] == {"Terminate": {"kind": "hard", "reason": "lost"}}
-            await drone.say("AckAction", {"action_id": action["action_id"]})
-            assert await drone.hears_nothing("Action", for_s=0.5)
+            await drone.send("AckAction", {"action_id": action["action_id"]})
+            # The next action is another backend's.
+            await drone.beat()
+            other = (await api.connect(spawn_config=IMAGE))["backend_id"]
+            assert (await drone.receive("Action"))["backend_id"] == other
         await until_listed(api, False)
         async with obedient_drone(api.base, identity=now) as spawned:
             await api.connect(spawn_config=IMAGE)

@@ -58,7 +58,7 @@ async def test_metrics_reach_the_api_of_every_controller(postgres_url: str) -> N
         assert (status, body["message"]) == (404, "No recent metrics for this backend")
         status, body = await far.call("GET", "/ctrl/b/unknown/metrics")
         assert (status, body["message"]) == (404, "Backend does not exist")
-        await drone.say("BackendMetrics", {"backend_id": backend, **USAGE})
+        await drone.send("BackendMetrics", {"backend_id": backend, **USAGE})
         for api in (near, far):
             heard = await usage(api, backend)
             assert heard.pop("time") > 1_600_000_000_000
@@ -90,7 +90,7 @@ async def test_metrics_of_plane_0_5_5_are_accepted_and_invalid_ones_are_not(
 async def test_old_metrics_are_forgotten(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing, "METRICS_RETENTION_S", 0.3)
     async with controller_api(postgres_url) as api, fake_drone(api.base) as drone:
-        await drone.say("BackendMetrics", {"backend_id": "b", **USAGE})
+        await drone.send("BackendMetrics", {"backend_id": "b", **USAGE})
         await usage(api, "b")
         async with asyncio.timeout(10):
             while (await api.call("GET", "/ctrl/b/b/metrics"))[0] == 200:

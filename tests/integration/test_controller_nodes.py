@@ -50,14 +50,14 @@ def event(event_id: int, backend: str, state: dict[str, Any]) -> dict[str, Any]:
 async def test_events_are_acknowledged_and_only_rise(postgres_url: str) -> None:
     async with controller_api(postgres_url) as api, fake_drone(api.base) as drone:
         backend = (await api.connect(spawn_config=IMAGE))["backend_id"]
-        await drone.say("BackendEvent", event(1, backend, READY))
-        assert await drone.hear("AckEvent") == {"event_id": 1}
+        await drone.send("BackendEvent", event(1, backend, READY))
+        assert await drone.receive("AckEvent") == {"event_id": 1}
         assert (await status_of(api, backend))["status"] == "ready"
-        await drone.say("BackendEvent", event(2, backend, {"status": "loading"}))
-        assert await drone.hear("AckEvent") == {"event_id": 2}
+        await drone.send("BackendEvent", event(2, backend, {"status": "loading"}))
+        assert await drone.receive("AckEvent") == {"event_id": 2}
         assert (await status_of(api, backend))["status"] == "ready"
-        await drone.say("BackendEvent", event(3, "unknown", {"status": "loading"}))
-        assert await drone.hear("AckEvent") == {"event_id": 3}
+        await drone.send("BackendEvent", event(3, "unknown", {"status": "loading"}))
+        assert await drone.receive("AckEvent") == {"event_id": 3}
 
 
 WAITING_FOR_A_LOCK = """
@@ -81,8 +81,8 @@ async def test_acknowledged_events_are_stored(postgres_url: str, table: str, sai
         content = event(1, backend, READY) if said == "BackendEvent" else {"backend": backend, "local_time": 1}
         async with sql.transaction():
             await sql.execute(f"SELECT 1 FROM {table} WHERE id = $1 FOR UPDATE", backend)
-            await drone.say(said, content)
-            heard = asyncio.create_task(drone.hear(answer))
+            await drone.send(said, content)
+            heard = asyncio.create_task(drone.receive(answer))
             async with asyncio.timeout(10):
                 while not await look.fetchval(WAITING_FOR_A_LOCK):
                     await asyncio.sleep(0.02)
@@ -97,8 +97,8 @@ async def test_message_of_a_terminated_backend_is_public(postgres_url: str) -> N
     async with controller_api(postgres_url) as api, fake_drone(api.base) as drone:
         backend = (await api.connect(key={"name": "k"}, spawn_config=IMAGE))["backend_id"]
         ended = {"status": "terminated", "last_status": "loading", "exit_code": 3, "message": "no such image"}
-        await drone.say("BackendEvent", event(1, backend, ended))
-        await drone.hear("AckEvent")
+        await drone.send("BackendEvent", event(1, backend, ended))
+        await drone.receive("AckEvent")
         entry = await status_of(api, backend)
         assert entry["message"] == "no such image"
         assert entry["exit_error"] is True
@@ -109,8 +109,8 @@ async def test_message_of_a_terminated_backend_is_public(postgres_url: str) -> N
 async def test_renewal_extends_the_lease_from_the_drone_time(postgres_url: str) -> None:
     async with controller_api(postgres_url) as api, fake_drone(api.base) as drone:
         backend = (await api.connect(spawn_config=IMAGE))["backend_id"]
-        await drone.say("RenewKey", {"backend": backend, "local_time": 5_000_000})
-        assert await drone.hear("RenewKeyResponse") == {
+        await drone.send("RenewKey", {"backend": backend, "local_time": 5_000_000})
+        assert await drone.receive("RenewKeyResponse") == {
             "backend": backend,
             "deadlines": {
                 "renew_at": 5_030_000,
@@ -127,25 +127,27 @@ async def test_failed_renewal_gets_a_null_response(postgres_url: str) -> None:
         await connection.execute("UPDATE backend_key SET allow_renew = false")
         await connection.close()
         for name in (backend, "unknown"):
-            await drone.say("RenewKey", {"backend": name, "local_time": 5_000_000})
-            assert await drone.hear("RenewKeyResponse") == {"backend": name, "deadlines": None}
+            await drone.send("RenewKey", {"backend": name, "local_time": 5_000_000})
+            assert await drone.receive("RenewKeyResponse") == {"backend": name, "deadlines": None}
 
 
 async def test_actions_are_sent_until_acknowledged_even_across_connections(postgres_url: str) -> None:
     async with controller_api(postgres_url) as api:
         async with fake_drone(api.base) as drone:
             await api.connect(spawn_config=IMAGE)
-            action = await drone.hear("Action")
+            action = await drone.receive("Action")
         async with fake_drone(api.base) as drone:
-            assert await drone.hear("Action") == action
-            await drone.say("AckAction", {"action_id": action["action_id"]})
+            assert await drone.receive("Action") == action
+            await drone.send("AckAction", {"action_id": action["action_id"]})
             connection = await asyncpg.connect(postgres_url)
             async with asyncio.timeout(10):
                 while await connection.fetchval("SELECT count(*) FROM backend_action WHERE acked_at IS NULL"):
                     await asyncio.sleep(0.02)
             await connection.close()
         async with fake_drone(api.base) as drone:
-            assert await drone.hears_nothing("Action", for_s=0.5)
+            # The next action is another backend's.
+            other = (await api.connect(spawn_config=IMAGE))["backend_id"]
+            assert (await drone.receive("Action"))["backend_id"] == other
 
 
 async def test_more_than_fifty_pending_actions_arrive_in_order(postgres_url: str) -> None:
@@ -154,7 +156,7 @@ async def test_more_than_fifty_pending_actions_arrive_in_order(postgres_url: str
             backends = [(await api.connect(spawn_config=IMAGE))["backend_id"] for _ in range(120)]
             await api.call("POST", f"/ctrl/b/{backends[0]}/soft-terminate")
         async with fake_drone(api.base) as drone:
-            heard = [await drone.hear("Action") for _ in range(121)]
+            heard = [await drone.receive("Action") for _ in range(121)]
     assert [action["backend_id"] for action in heard] == [*backends, backends[0]]
     assert "Terminate" in heard[-1]["action"]
 
@@ -170,18 +172,18 @@ async def test_unknown_action_does_not_block_the_others(postgres_url: str) -> No
             )
             await sql.close()
             first = (await api.connect(spawn_config=IMAGE))["backend_id"]
-            assert (await drone.hear("Action"))["backend_id"] == first
+            assert (await drone.receive("Action"))["backend_id"] == first
         async with fake_drone(api.base) as drone:
-            assert (await drone.hear("Action"))["backend_id"] == first
+            assert (await drone.receive("Action"))["backend_id"] == first
 
 
 async def test_terminations_reach_the_drone(postgres_url: str) -> None:
     async with controller_api(postgres_url) as api, fake_drone(api.base) as drone:
         backend = (await api.connect(spawn_config=IMAGE))["backend_id"]
-        await drone.hear("Action")
+        await drone.receive("Action")
         for kind in ("soft", "hard"):
             assert await api.call("POST", f"/ctrl/b/{backend}/{kind}-terminate") == (200, None)
-            action = await drone.hear("Action")
+            action = await drone.receive("Action")
             assert action["action"] == {"Terminate": {"kind": kind, "reason": "external"}}
         assert (await api.call("POST", "/ctrl/b/unknown/soft-terminate"))[0] == 404
         # The documented spelling with the cluster.
@@ -195,11 +197,13 @@ async def test_idle_backends_are_swept_once(postgres_url: str) -> None:
         await api.connect(spawn_config={**IMAGE, "max_idle_seconds": 100})
         await api.connect(spawn_config=IMAGE)
         for _ in range(4):
-            await drone.hear("Action")
-        swept = [await drone.hear("Action") for _ in range(2)]
+            await drone.receive("Action")
+        swept = [await drone.receive("Action") for _ in range(2)]
         assert {action["backend_id"] for action in swept} == {idle, old}
         assert all(a["action"] == {"Terminate": {"kind": "soft", "reason": "swept"}} for a in swept)
-        assert await drone.hears_nothing("Action", for_s=6)
+        # The next sweep terminates a backend that has become idle since, and none of these again.
+        later = (await api.connect(spawn_config={**IMAGE, "max_idle_seconds": 0}))["backend_id"]
+        assert [(await drone.receive("Action"))["backend_id"] for _ in range(2)] == [later, later]
 
 
 async def test_tokens_have_routes(postgres_url: str) -> None:
@@ -209,13 +213,14 @@ async def test_tokens_have_routes(postgres_url: str) -> None:
         fake_proxy(api.base) as proxy,
     ):
         answer = await api.connect(spawn_config=IMAGE, user="ann", auth={"n": 1})
-        await proxy.say("RouteInfoRequest", {"token": answer["token"]})
+        await proxy.send("RouteInfoRequest", {"token": answer["token"]})
         # It waits while the backend starts, and others do not wait for it.
-        await proxy.say("RouteInfoRequest", {"token": "unknown"})
-        assert await proxy.hear("RouteInfoResponse") == {"token": "unknown", "route_info": None}
-        assert await proxy.hears_nothing("RouteInfoResponse", for_s=0.3)
-        await drone.say("BackendEvent", event(1, answer["backend_id"], READY))
-        response = await proxy.hear("RouteInfoResponse")
+        await proxy.send("RouteInfoRequest", {"token": "unknown"})
+        assert await proxy.receive("RouteInfoResponse") == {"token": "unknown", "route_info": None}
+        await proxy.send("RouteInfoRequest", {"token": "unknown too"})
+        assert (await proxy.receive("RouteInfoResponse"))["token"] == "unknown too"
+        await drone.send("BackendEvent", event(1, answer["backend_id"], READY))
+        response = await proxy.receive("RouteInfoResponse")
         assert 3_590_000 < response["route_info"].pop("expires_in_ms") <= 3_600_000
         assert response == {
             "token": answer["token"],
@@ -238,11 +243,11 @@ async def test_route_lookup_ends_with_its_backend(postgres_url: str) -> None:
         fake_proxy(api.base) as proxy,
     ):
         answer = await api.connect(spawn_config=IMAGE)
-        await proxy.say("RouteInfoRequest", {"token": answer["token"]})
+        await proxy.send("RouteInfoRequest", {"token": answer["token"]})
         ended = {"status": "terminated", "last_status": "loading"}
-        await drone.say("BackendEvent", event(1, answer["backend_id"], ended))
-        assert await proxy.hear("RouteInfoResponse") == {"token": answer["token"], "route_info": None}
-        assert await proxy.hear("BackendRemoved") == {"backend": answer["backend_id"]}
+        await drone.send("BackendEvent", event(1, answer["backend_id"], ended))
+        assert await proxy.receive("RouteInfoResponse") == {"token": answer["token"], "route_info": None}
+        assert await proxy.receive("BackendRemoved") == {"backend": answer["backend_id"]}
 
 
 async def test_expired_token_has_no_route(postgres_url: str) -> None:
@@ -252,13 +257,13 @@ async def test_expired_token_has_no_route(postgres_url: str) -> None:
         fake_proxy(api.base) as proxy,
     ):
         answer = await api.connect(spawn_config=IMAGE)
-        await drone.say("BackendEvent", event(1, answer["backend_id"], READY))
-        await drone.hear("AckEvent")
+        await drone.send("BackendEvent", event(1, answer["backend_id"], READY))
+        await drone.receive("AckEvent")
         connection = await asyncpg.connect(postgres_url)
         await connection.execute("UPDATE token SET expiration_time = now()")
         await connection.close()
-        await proxy.say("RouteInfoRequest", {"token": answer["token"]})
-        assert await proxy.hear("RouteInfoResponse") == {"token": answer["token"], "route_info": None}
+        await proxy.send("RouteInfoRequest", {"token": answer["token"]})
+        assert await proxy.receive("RouteInfoResponse") == {"token": answer["token"], "route_info": None}
 
 
 async def test_static_tokens_have_routes_without_user_and_secret(postgres_url: str) -> None:
@@ -268,10 +273,10 @@ async def test_static_tokens_have_routes_without_user_and_secret(postgres_url: s
         fake_proxy(api.base) as proxy,
     ):
         answer = await api.connect(spawn_config={**IMAGE, "use_static_token": True})
-        await drone.say("BackendEvent", event(1, answer["backend_id"], READY))
-        await drone.hear("AckEvent")
-        await proxy.say("RouteInfoRequest", {"token": answer["token"]})
-        route = (await proxy.hear("RouteInfoResponse"))["route_info"]
+        await drone.send("BackendEvent", event(1, answer["backend_id"], READY))
+        await drone.receive("AckEvent")
+        await proxy.send("RouteInfoRequest", {"token": answer["token"]})
+        route = (await proxy.receive("RouteInfoResponse"))["route_info"]
         assert route["secret_token"] == ""
         assert route["user"] is route["user_data"] is None
         assert "expires_in_ms" not in route
@@ -292,21 +297,21 @@ async def test_route_has_only_the_options_that_are_enabled(
     ):
         config = {**IMAGE, "use_static_token": static, "subdomain": "sub", **options}
         answer = await api.connect(spawn_config=config, key={"name": "k"})
-        await drone.say("BackendEvent", event(1, answer["backend_id"], READY))
-        await drone.hear("AckEvent")
+        await drone.send("BackendEvent", event(1, answer["backend_id"], READY))
+        await drone.receive("AckEvent")
         # Also by a later connect, whose spawn config is not used.
         again = await api.connect(spawn_config=IMAGE, key={"name": "k"})
         for token in (answer["token"], again["token"]):
-            await proxy.say("RouteInfoRequest", {"token": token})
-            route = (await proxy.hear("RouteInfoResponse"))["route_info"]
+            await proxy.send("RouteInfoRequest", {"token": token})
+            route = (await proxy.receive("RouteInfoResponse"))["route_info"]
             said = {name: route[name] for name in ("rewrite_prefix", "token_in_cookie") if name in route}
             assert said == {name: True for name, on in options.items() if on}
 
 
 async def test_keepalive_of_an_unknown_backend_gets_a_removal(postgres_url: str) -> None:
     async with controller_api(postgres_url) as api, fake_proxy(api.base) as proxy:
-        await proxy.say("KeepAlive", "unknown")
-        assert await proxy.hear("BackendRemoved") == {"backend": "unknown"}
+        await proxy.send("KeepAlive", "unknown")
+        assert await proxy.receive("BackendRemoved") == {"backend": "unknown"}
 
 
 async def test_keepalive_prevents_the_sweep(postgres_url: str) -> None:
@@ -317,7 +322,7 @@ async def test_keepalive_prevents_the_sweep(postgres_url: str) -> None:
     ):
         backend = (await api.connect(spawn_config={**IMAGE, "max_idle_seconds": 2}))["backend_id"]
         for _ in range(8):
-            await proxy.say("KeepAlive", backend)
+            await proxy.send("KeepAlive", backend)
             await asyncio.sleep(1)
         assert (await status_of(api, backend))["status"] == "ready"
         assert (await until_status(api, backend, "terminated"))["termination_reason"] == "swept"
@@ -342,8 +347,8 @@ async def test_newer_node_of_the_same_name_wins(
     ):
         async with asyncio.timeout(5):
             assert (await older.ws.receive()).type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED)
-        await newer.say("KeepAlive", "unknown")
-        await newer.hear("BackendRemoved")
+        await newer.send("KeepAlive", "unknown")
+        await newer.receive("BackendRemoved")
         state = (await api.call("GET", f"/ctrl/c/{CLUSTER}/state"))[1]
         assert [proxy["name"] for proxy in state["proxies"]] == [{"Proxy": "px-fake"}]
 
@@ -388,8 +393,8 @@ async def test_invalid_messages_are_skipped(postgres_url: str, garbage: str) -> 
     async with controller_api(postgres_url) as api, fake_drone(api.base) as drone:
         await drone.ws.send_str(garbage)
         await drone.ws.send_bytes(b"\xff\xfe")
-        await drone.say("RenewKey", {"backend": "any", "local_time": 1})
-        assert (await drone.hear("RenewKeyResponse"))["deadlines"] is None
+        await drone.send("RenewKey", {"backend": "any", "local_time": 1})
+        assert (await drone.receive("RenewKeyResponse"))["deadlines"] is None
 
 
 async def test_invalid_messages_do_not_fill_the_log(postgres_url: str) -> None:

@@ -43,15 +43,15 @@ async def test_a_key_whose_holder_has_ended_costs_two_round_trips(postgres_url: 
             event = {"event_id": number + 1, "backend_id": backend, "state": state, "timestamp": 1}
             # Whoever watches has heard of it, and so has the controller.
             async with api.http.get(f"{api.base}/pub/b/{backend}/status-stream") as stream:
-                await drone.say("BackendEvent", event)
+                await drone.send("BackendEvent", event)
                 await stream.read()
-            await drone.hear("AckEvent")
+            await drone.receive("AckEvent")
             before = relay.round_trips
             again = await api.connect(key={"name": "k"}, spawn_config=IMAGE)
             costs.append(relay.round_trips - before)
             assert again["spawned"] is True
             await api.call("POST", f"/ctrl/b/{again['backend_id']}/hard-terminate")
             event = {**event, "event_id": 1000 + number, "backend_id": again["backend_id"]}
-            await drone.say("BackendEvent", event)
-            await drone.hear("AckEvent")
+            await drone.send("BackendEvent", event)
+            await drone.receive("AckEvent")
         assert statistics.mode(costs[10:]) == min(costs[10:]) == 2

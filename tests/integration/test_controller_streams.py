@@ -58,8 +58,8 @@ async def test_reader_receives_each_state_once_and_in_order(postgres_url: str, s
 
         async def report(number: int) -> None:
             content = {"event_id": number + 1, "backend_id": backend, "state": STATES[number], "timestamp": 1}
-            await drone.say("BackendEvent", content)
-            await drone.hear("AckEvent")
+            await drone.send("BackendEvent", content)
+            await drone.receive("AckEvent")
 
         for number in range(seen_before_reading):
             await report(number)
@@ -96,7 +96,7 @@ async def test_stream_ends_with_its_backend_even_if_opened_later(postgres_url: s
         backend = (await api.connect(spawn_config=IMAGE))["backend_id"]
         watching = asyncio.create_task(read_stream(api, backend))
         content = {"event_id": 1, "backend_id": backend, "state": STATES[-1], "timestamp": 1}
-        await drone.say("BackendEvent", content)
+        await drone.send("BackendEvent", content)
         entries = await watching
         assert [entry["status"] for entry in entries] == ["scheduled", "terminated"]
         assert await read_stream(api, backend) == entries
@@ -125,7 +125,7 @@ async def test_http_1_0_stream_has_no_chunks_and_ends_by_closing(postgres_url: s
             text = await reader.readuntil(b"id: scheduled\n\n")
             for number, state in enumerate(STATES):
                 content = {"event_id": number, "backend_id": backend, "state": state, "timestamp": 1}
-                await drone.say("BackendEvent", content)
+                await drone.send("BackendEvent", content)
             text += await reader.read()
         writer.close()
         lines = text.decode().split("\n")
@@ -143,7 +143,7 @@ async def test_connection_is_reusable_after_its_stream(postgres_url: str) -> Non
             await reader.readuntil(b"id: scheduled\n\n\r\n")
             # Heard while nobody but the event bus is awake for it.
             content = {"event_id": 1, "backend_id": backend, "state": STATES[-1], "timestamp": 1}
-            await drone.say("BackendEvent", content)
+            await drone.send("BackendEvent", content)
             await reader.readuntil(b"id: terminated\n\n\r\n0\r\n\r\n")
             writer.write(b"GET /pub/health HTTP/1.1\r\nHost: plane\r\n\r\n")
             assert (await reader.readuntil(b"\r\n")) == b"HTTP/1.1 200 OK\r\n"
@@ -174,7 +174,7 @@ async def test_invalid_state_event_does_not_disturb_readers(postgres_url: str) -
             with capture_logs() as logs:
                 await sql.execute("""SELECT plane_emit('backend_state', $1, '{"status": "dreaming"}')""", backend)
                 content = {"event_id": 1, "backend_id": backend, "state": STATES[0], "timestamp": 1}
-                await drone.say("BackendEvent", content)
+                await drone.send("BackendEvent", content)
                 for reader, writer, _ in streams:
                     chunk = await reader.readuntil(b"id: loading\n\n\r\n")
                     assert chunk.partition(b"\r\n")[2].startswith(b'data: {"status":"loading"')
@@ -195,12 +195,12 @@ async def test_stopping_controller_does_not_wait_for_streams(
             states = await stack.enter_async_context(http.get(f"{api.base}/pub/b/{backend}/status-stream"))
             assert b"scheduled" in await states.content.readuntil(b"\n\n")
             following = asyncio.create_task(http.get(f"{api.base}/ctrl/b/{backend}/logs?follow=true"))
-            asked = await drone.hear("ReadLogs")
+            asked = await drone.receive("ReadLogs")
             page = {"lines": [[1, "a line"]], "ended": False}
-            await drone.say("LogsRead", {"request_id": asked["request_id"], "page": page})
+            await drone.send("LogsRead", {"request_id": asked["request_id"], "page": page})
             output = await stack.enter_async_context(await following)
             assert (await output.content.readline()).endswith(b"a line\n")
-            await drone.hear("ReadLogs")
+            await drone.receive("ReadLogs")
         # Cut, so that their readers come back, to another controller.
         for answer in (states, output):
             with pytest.raises(aiohttp.ClientPayloadError):

@@ -106,18 +106,18 @@ async def test_stuck_backend_gets_its_action_again_and_then_is_lost(postgres_url
         fake_drone(api.base) as drone,
     ):
         backend = (await api.connect(key={"name": "k"}, spawn_config=IMAGE))["backend_id"]
-        action = await drone.hear("Action")
-        await drone.say("AckAction", {"action_id": action["action_id"]})
+        action = await drone.receive("Action")
+        await drone.send("AckAction", {"action_id": action["action_id"]})
         async with asyncio.timeout(10):
             while not await connection.fetchval("SELECT acked_at FROM backend_action"):
                 await asyncio.sleep(0.02)
-        await drone.say("RenewKey", {"backend": "any", "local_time": 1})
-        await drone.hear("RenewKeyResponse")
+        await drone.send("RenewKey", {"backend": "any", "local_time": 1})
+        await drone.receive("RenewKeyResponse")
         assert await reap(db) == 0
         await connection.execute("UPDATE backend SET last_status_time = now() - interval '61 seconds'")
         assert await reap(db) == 1
         # The drone's controller sends it again, at once or with its next look, a few seconds later.
-        assert await drone.hear("Action") == action
+        assert await drone.receive("Action") == action
         # Not acknowledged: its controller goes on sending it, and the reaper need not.
         assert await reap(db) == 0
         await connection.execute("UPDATE backend_key SET expires_at = now() + interval '9 seconds'")
@@ -139,7 +139,7 @@ async def test_backend_without_a_key_is_terminated(postgres_url: str) -> None:
         assert await reap(db) == 2
         ordered: set[str] = set()
         while len(ordered) < 2:
-            action = await drone.hear("Action")
+            action = await drone.receive("Action")
             if "Terminate" in action["action"]:
                 assert action["action"]["Terminate"] == {"kind": "hard", "reason": "lost"}
                 ordered.add(action["backend_id"])
@@ -148,8 +148,8 @@ async def test_backend_without_a_key_is_terminated(postgres_url: str) -> None:
         # It says that the one has ended; of the other it says nothing, and is ordered again.
         ended = {"status": "terminated", "last_status": "ready"}
         event = {"event_id": 1, "backend_id": ids[0], "state": ended, "timestamp": 1}
-        await drone.say("BackendEvent", event)
-        await drone.hear("AckEvent")
+        await drone.send("BackendEvent", event)
+        await drone.receive("AckEvent")
         await connection.execute("UPDATE backend_action SET created_at = created_at - interval '21 seconds'")
         assert await reap(db) == 1
         assert (await status_of(api, ids[1]))["status"] != "terminated"

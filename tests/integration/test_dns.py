@@ -46,11 +46,11 @@ async def serving(base: str, *hosts: str, zone: str | None = ZONE) -> AsyncItera
 @asynccontextmanager
 async def values_set(api: Api, *values: str) -> AsyncIterator[FakeNode]:
     async with fake_proxy(api.base, "px-test", cluster=CLUSTER) as proxy:
-        await proxy.say("CertManagerRequest", "CertLeaseRequest")
-        assert (await proxy.hear("CertManagerResponse"))["CertLeaseResponse"]["accepted"]
+        await proxy.send("CertManagerRequest", "CertLeaseRequest")
+        assert (await proxy.receive("CertManagerResponse"))["CertLeaseResponse"]["accepted"]
         for value in values:
-            await proxy.say("CertManagerRequest", {"SetTxtRecord": {"txt_value": value}})
-            await proxy.hear("CertManagerResponse")
+            await proxy.send("CertManagerRequest", {"SetTxtRecord": {"txt_value": value}})
+            await proxy.receive("CertManagerResponse")
         yield proxy
 
 
@@ -120,12 +120,12 @@ async def test_a_new_value_is_seen_within_a_second_and_a_released_one_is_gone(po
     async with controller_api(postgres_url) as api, serving(api.base) as port, values_set(api, "old") as proxy:
         await until_connected(port)
         assert texts(await ask(port, f"{CLUSTER}.{ZONE}")) == {"old"}
-        await proxy.say("CertManagerRequest", {"SetTxtRecord": {"txt_value": "new"}})
-        await proxy.hear("CertManagerResponse")
+        await proxy.send("CertManagerRequest", {"SetTxtRecord": {"txt_value": "new"}})
+        await proxy.receive("CertManagerResponse")
         async with asyncio.timeout(LIMIT_S):
             while texts(await ask(port, f"{CLUSTER}.{ZONE}")) != {"old", "new"}:
                 await asyncio.sleep(0.05)
-        await proxy.say("CertManagerRequest", "ReleaseCertLease")
+        await proxy.send("CertManagerRequest", "ReleaseCertLease")
         async with asyncio.timeout(LIMIT_S):
             while (await ask(port, f"{CLUSTER}.{ZONE}")).answer:
                 await asyncio.sleep(0.05)

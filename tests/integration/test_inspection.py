@@ -50,16 +50,16 @@ async def test_details_of_a_backend(postgres_url: str) -> None:
         assert found.lifetime_ends_in_s is not None
         assert 0 < found.lease_ends_in_s <= 60
         assert 500 < found.lifetime_ends_in_s <= 600
-        action = await drone.hear("Action")
-        await drone.say("AckAction", {"action_id": action["action_id"]})
+        action = await drone.receive("Action")
+        await drone.send("AckAction", {"action_id": action["action_id"]})
         states: tuple[dict[str, Any], ...] = (
             {"status": "ready", "address": "10.1.2.3:4"},
             {"status": "terminated", "last_status": "ready", "exit_code": 3, "message": "it broke"},
         )
         for number, state in enumerate(states):
             event = {"event_id": number, "backend_id": name, "state": state, "timestamp": 1}
-            await drone.say("BackendEvent", event)
-            await drone.hear("AckEvent")
+            await drone.send("BackendEvent", event)
+            await drone.receive("AckEvent")
             found = await plane.backend(name)
             assert found.address == state.get("address")
         assert found.states[-1].message == "it broke"
