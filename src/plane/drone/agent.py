@@ -1,7 +1,7 @@
 """A drone's session with a controller: heartbeats, events until acknowledged, actions, renewals, metrics and logs.
 
 One session per connection; `plane.transport.node_socket` makes the connections. Messages:
-`docs/reference/protocol/node-sockets` and `docs/reference/protocol/drone`.
+`docs/reference/protocol/node-sockets.md` and `docs/reference/protocol/drone.md`.
 """
 
 from __future__ import annotations

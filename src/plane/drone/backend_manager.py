@@ -1,7 +1,7 @@
 """Apply actions to the backends of this drone.
 
 Owns the pending actions, the runners, the leases and the runtime. `plane.drone.agent` delivers the actions. Rules:
-`docs/reference/protocol/drone`.
+`docs/reference/protocol/drone.md`.
 """
 
 from __future__ import annotations

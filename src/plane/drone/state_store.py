@@ -2,7 +2,7 @@
 
 SQLite, in a file or in memory, on one thread of its own. Each operation is one transaction, which is on disk before the
 operation returns. The tables ``backend`` and ``event`` are those of the original drone
-(`docs/reference/protocol/drone`). It ignores the other tables, which this implementation adds
+(`docs/reference/protocol/drone.md`). It ignores the other tables, which this implementation adds
 (docs/decisions/0004-readoption.md).
 """
 

@@ -1,7 +1,7 @@
 """Handle the requests of a drone with a runtime of this process: the executor's side of ``--executor-socket``.
 
 A drone repeats a request whose response was lost; a repeated request has no further effect. Messages:
-`docs/reference/protocol/external-executor`.
+`docs/reference/protocol/external-executor.md`.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 `plane.runtime.docker`, `plane.runtime.process`, `plane.runtime.remote` and `plane.runtime.memory` implement it;
 `plane.drone` and `plane.executor` use it. The session environment and the runtimes' rules:
-`docs/reference/protocol/drone`.
+`docs/reference/protocol/drone.md`.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The executor may be restarted at any time. The outcome of a request that got no response is unknown: a backend that may
 run and must not is terminated, and one that should run is probed on its port. Messages:
-`docs/reference/protocol/external-executor`.
+`docs/reference/protocol/external-executor.md`.
 """
 
 from __future__ import annotations

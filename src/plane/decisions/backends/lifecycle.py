@@ -1,7 +1,7 @@
 """The lifecycle of a backend: the work of each state, and the states that follow.
 
 `LIFECYCLE` is the table, from which the diagram in docs/internals/architecture.md is generated. The functions compute
-the states with their fields. `plane.drone.backend_runner` does the work. Rules: `docs/reference/protocol/drone`.
+the states with their fields. `plane.drone.backend_runner` does the work. Rules: `docs/reference/protocol/drone.md`.
 """
 
 from __future__ import annotations

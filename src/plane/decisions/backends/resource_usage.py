@@ -1,6 +1,6 @@
 """Convert samples of Docker and readings of control groups to `BackendMetrics`.
 
-The runtimes call this every `plane.timing.METRICS_INTERVAL_S`. Rules: `docs/reference/protocol/drone`.
+The runtimes call this every `plane.timing.METRICS_INTERVAL_S`. Rules: `docs/reference/protocol/drone.md`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Validate the executable of a container, and build the container's configuration for the engine.
 
-Pure. Rules: `docs/reference/protocol/drone`.
+Pure. Rules: `docs/reference/protocol/drone.md`.
 """
 
 from __future__ import annotations

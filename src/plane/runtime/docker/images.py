@@ -1,6 +1,6 @@
 """Pull the images of backends, once at a time for all that wait, and remove unused ones.
 
-Used by `docker.runtime`. Rules: `docs/reference/protocol/drone`.
+Used by `docker.runtime`. Rules: `docs/reference/protocol/drone.md`.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A backend's container has the name ``plane-{backend}`` and the label ``dev.plane.backend``; its port 8080 is published
 on a random port. This file decides when containers are started, watched and ended; `container` has the operations.
-Rules: `docs/reference/protocol/drone`.
+Rules: `docs/reference/protocol/drone.md`.
 """
 
 from __future__ import annotations
