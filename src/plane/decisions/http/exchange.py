@@ -119,7 +119,7 @@ class Exchange:
         "_stopping",
         "_switch_fields",
         "_unsent_bytes",
-        "_upstream_answered",
+        "_upstream_responded",
         "client_ended",
         "client_paused",
         "deadline",
@@ -135,7 +135,7 @@ class Exchange:
     _repeatable: bool
     # Of the connection to it, set by `connected`.
     _reused: bool
-    _upstream_answered: bool
+    _upstream_responded: bool
 
     def __init__(self, rules: ExchangeRules, *, can_half_close: bool = True) -> None:
         self._rules = rules
@@ -340,7 +340,7 @@ class Exchange:
             return [Action.ABORT_UPSTREAM]
         self._responses = reader
         self._reused = reused
-        self._upstream_answered = False
+        self._upstream_responded = False
         self.upstream_paused = False
         commands: list[Command] = [_SEND_HEAD]
         if self._body.complete:
@@ -372,7 +372,7 @@ class Exchange:
             return []
         if self._response_head is not None:
             return self._take_body(reader, data, now)
-        self._upstream_answered = True
+        self._upstream_responded = True
         request = self.head
         assert request is not None
         commands: list[Command] = []
@@ -427,7 +427,7 @@ class Exchange:
             else:
                 self._cut(commands)
             return commands
-        if self._repeatable and self._reused and not self._upstream_answered:
+        if self._repeatable and self._reused and not self._upstream_responded:
             # The backend closed the free connection before the request reached it.
             self.state = TRANSITIONS[_AWAITING][Event.STALE]
             return [Connect.NEW]
