@@ -27,7 +27,7 @@ READY = "Ctrl-C ends everything"
 ROOT = {"HOME": "/root", "LANG": "C.UTF-8"}
 SMOKE = (
     "-n 0 tests/unit/test_timing.py "
-    "tests/integration/test_embedded_postgres.py::test_data_survives_and_no_process_does "
+    "tests/integration/test_embedded_postgres.py::test_data_survives_the_server "
     "tests/acceptance/test_dev.py::test_the_pasted_lines_connect_and_show_the_database"
 )
 
