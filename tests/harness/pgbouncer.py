@@ -61,7 +61,7 @@ def pgbouncer(url: str, folder: Path, *, parameters: str = PARAMETERS) -> Iterat
         configuration.flush()
         Path(configuration.name).chmod(0o644)
         user = "nobody" if os.geteuid() == 0 else None
-        process = subprocess.Popen([found, configuration.name], user=user, group=None, stdout=log, stderr=log)
+        process = subprocess.Popen([found, configuration.name], user=user, stdout=log, stderr=log)
         try:
             ready = [shutil.which("pg_isready") or "pg_isready", "-h", "127.0.0.1", "-p", str(port)]
             until(lambda: subprocess.run(ready, check=False, capture_output=True).returncode == 0)

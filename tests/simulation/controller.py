@@ -9,13 +9,11 @@ from plane.decisions.backends.lost_drones import ReapAction, SuspectBackend, cla
 from plane.decisions.database.clock import ClockAction, ClockReading, DatabaseClock
 from plane.decisions.database.failover import DatabaseState, may_lack_commits, no_grants_for
 from plane.decisions.keys.connect_request import Retry, Reuse, decide
-from plane.decisions.keys.lease import lease_deadlines
 from plane.protocol.backend_state import BackendStatus
 from plane.protocol.control_api import ConnectRequest
 from plane.protocol.errors import ApiFailure
-from plane.protocol.keys import KeyConfig, KeyDeadlines
+from plane.protocol.keys import KeyConfig
 from plane.protocol.spawn import SpawnConfig
-from plane.protocol.times import DroneTime
 from plane.timing import CLOCK_POLL_INTERVAL_S, KEY_GONE_AFTER_S, REAP_INTERVAL_S
 from simulation.database import Action, DatabaseModel, Mutations
 from simulation.world import World
@@ -89,10 +87,6 @@ class Controllers:
     def pending(self, name: str) -> list[Action]:
         """Actions that the drone has not acknowledged."""
         return self._db.pending(name)
-
-    def deadlines(self, start: DroneTime) -> KeyDeadlines:
-        """The deadlines of a lease that begins at ``start`` of the drone's clock."""
-        return lease_deadlines(start)
 
     def acknowledge(self, backend_id: str) -> None:
         """The drone has applied the action."""

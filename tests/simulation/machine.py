@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from plane.decisions.backends.deadline_enforcement import DeadlineTable, DroneStatus, Step
-from plane.decisions.keys.lease import KeyLease, LeaseAction, foreign_lease_reason
+from plane.decisions.keys.lease import KeyLease, LeaseAction, foreign_lease_reason, lease_deadlines
 from plane.drone.clock import ClockReading, DroneClock
 from plane.protocol.keys import KeyDeadlines
 from plane.protocol.times import DroneTime
@@ -227,7 +227,7 @@ class Machine:
         if known or action.backend_id in self._lives:
             self._controllers.acknowledge(action.backend_id)
             return
-        deadlines = self._controllers.deadlines(DroneTime(action.leased_at_ms))
+        deadlines = lease_deadlines(DroneTime(action.leased_at_ms))
         now = self._clock.now()
         foreign = foreign_lease_reason(deadlines, self._clock.began, now) is not None
         too_late = now >= deadlines.soft_terminate_at
@@ -297,7 +297,7 @@ class Machine:
             if not renewed:
                 lease.refused()
                 return
-            deadlines = self._controllers.deadlines(sent)
+            deadlines = lease_deadlines(sent)
             if foreign_lease_reason(deadlines, self._clock.began, self._clock.now()) is None:
                 lease.renewed(deadlines)
                 key, token, _ = self._stored.leases[backend_id]

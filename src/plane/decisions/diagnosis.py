@@ -11,6 +11,7 @@ import ipaddress
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
+from plane.decisions.drones.startup_warnings import is_unreachable_address
 from plane.protocol.addresses import is_loopback
 
 __all__ = [
@@ -138,7 +139,7 @@ def isolation_finding(*, has_bubblewrap: bool, works: bool) -> Finding:
     )
 
 
-def drone_address_finding(ip: str, local_addresses: Collection[str], controller_host: str) -> Finding:
+def drone_address_finding(ip: str, local_addresses: Collection[str], controller_url: str) -> Finding:
     """Assess the address at which proxies reach a drone's backends.
 
     Args:
@@ -147,7 +148,7 @@ def drone_address_finding(ip: str, local_addresses: Collection[str], controller_
     address = ipaddress.ip_address(ip)
     if address.is_unspecified or address.is_multicast:
         return Finding(Status.FAILED, f"{ip} is not the address of a host", "give this machine's address with --ip")
-    if is_loopback(ip) and not is_loopback(controller_host):
+    if is_unreachable_address(ip, controller_url):
         return Finding(
             Status.WARNING,
             f"{ip} is a loopback address and the controller is on another machine",

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from plane.decisions.diagnosis import Finding, Status, drone_address_finding
 from plane.doctor import cluster, database, machine
@@ -97,13 +96,12 @@ def checks_of(settings: Settings) -> list[Check]:
                 Check("port", partial(machine.port, host, port, "--port", health)),
             ]
         case DroneSettings():
-            host = urlsplit(settings.controller_url.base).hostname or ""
             path = f"/ctrl/c/{settings.cluster}/drone-socket"
             return [
                 files,
                 Check("controller", partial(cluster.check_controller, settings.controller_url, path)),
-                Check("address", partial(_address, settings.ip, host)),
-                Check("disk", partial(machine.disk, (settings.db_path or Path.cwd() / "x").parent)),
+                Check("address", partial(_address, settings.ip, settings.controller_url.base)),
+                Check("disk", partial(machine.disk, settings.db_path.parent if settings.db_path else Path.cwd())),
                 *(_runtime_checks(settings) if settings.executor_socket is None else ()),
             ]
         case ExecutorSettings():
@@ -150,8 +148,8 @@ def _proxy_checks(settings: ProxySettings) -> list[Check]:
     return checks
 
 
-async def _address(ip: str, controller_host: str) -> Finding:
-    return drone_address_finding(ip, machine.local_addresses(), controller_host)
+async def _address(ip: str, controller_url: str) -> Finding:
+    return drone_address_finding(ip, machine.local_addresses(), controller_url)
 
 
 def _connectable(host: str) -> str:
