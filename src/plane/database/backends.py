@@ -105,7 +105,7 @@ async def backends_to_sweep(db: Database, drone_ids: Sequence[int]) -> list[Swee
     return [SweepCandidate(row["id"], row["drone_id"], row["due_in_s"]) for row in rows]
 
 
-async def routes(db: Database, tokens: Sequence[str]) -> list[RouteRow | None]:
+async def routes(db: Database | Transaction, tokens: Sequence[str]) -> list[RouteRow | None]:
     """Return the backends of connection tokens; None for a token that is unknown or expired."""
     found: list[RouteRow | None] = [None] * len(tokens)
     for row in await db.fetch(_SQL["routes_of_tokens"], tokens):

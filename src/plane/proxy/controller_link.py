@@ -6,6 +6,7 @@ Certificates go to the `CertificateRenewer`. `plane.proxy.server` runs the link.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import structlog
@@ -50,10 +51,14 @@ class ControllerLink:
 
     async def send(self, message: MessageFromProxy) -> bool:
         """Send a message. Return False without a connection."""
+        return await self.send_all([message])
+
+    async def send_all(self, messages: Sequence[MessageFromProxy]) -> bool:
+        """Send messages, in order. Return False without a connection."""
         if self._socket is None:
             return False
         try:
-            await self._socket.send(message)
+            await self._socket.send_all(messages)
         except SocketClosed as error:
             log.info("message not sent; sent again on the next connection", error=str(error))
             return False

@@ -150,13 +150,13 @@ class _ControllerConnection:
 def _service(settings: ProxySettings, link: ControllerLink) -> ProxyService:
     """Return the service of the only process that serves."""
 
-    async def request_route(token: str) -> None:
-        await link.send(MessageFromProxy(route_info_request=RouteInfoRequest(token)))
+    async def request_routes(tokens: Sequence[str]) -> None:
+        await link.send_all([MessageFromProxy(route_info_request=RouteInfoRequest(token)) for token in tokens])
 
     async def keep_alive(backend_id: str) -> None:
         await link.send(MessageFromProxy(keep_alive=backend_id))
 
-    return ProxyService(settings, request_route, keep_alive)
+    return ProxyService(settings, request_routes, keep_alive)
 
 
 def _bind(settings: ProxySettings) -> EntryPoints:

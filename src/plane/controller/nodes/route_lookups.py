@@ -1,8 +1,9 @@
 """Responds to one proxy's route lookups, each as soon as the route of its token is known.
 
-`plane.controller.nodes.proxy` starts them. A backend may take minutes to start, with any number of tokens. Lookups that
-wait for the same backend therefore share one task, which reads their routes in batches, and have a limit of their own.
-A lookup that fails is dropped; the proxy sends it again.
+`plane.controller.nodes.proxy` starts them. A lookup whose backend is ready has no task of its own: callbacks take it
+from the batch of its statement to the batch of its response. A backend may take minutes to start, with any number of
+tokens. Lookups that wait for the same backend therefore share one task, which reads their routes in batches, and have a
+limit of their own. A lookup that fails is dropped; the proxy sends it again.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 
@@ -65,6 +67,10 @@ class RouteLookups:
         self._open: dict[str, _Lookup] = {}
         self._waiting: dict[str, _Waiting] = {}
         self._waiting_count = 0
+        # Decided lookups whose responses are not sent yet, and whether a task sends some.
+        self._decided: list[tuple[_Lookup, RouteRow | None]] = []
+        self._sending = False
+        self._ended = False
         self._too_many = ThrottledWarning(log, "too many route lookups of a proxy", proxy=socket.peer.name)
         self._failed = ThrottledWarning(log, "route lookup failed", proxy=socket.peer.name)
         self._tasks = OwnedTasks(
@@ -79,7 +85,8 @@ class RouteLookups:
             self._too_many.warn()
             return
         lookup = self._open[token] = _Lookup(token, self._clock() + self._context.settings.limits.route_lookup_s)
-        self._tasks.start(self._look_up(lookup))
+        read = self._context.statements.routes.submit_with_deadline(token)
+        read.add_done_callback(partial(self._read_done, lookup))
 
     def revoke(self, tokens: tuple[str, ...]) -> None:
         """Respond to lookups of these tokens with no route."""
@@ -89,24 +96,47 @@ class RouteLookups:
 
     async def end(self) -> None:
         """Cancel all lookups, after the connection has ended."""
+        self._ended = True
         await self._tasks.end()
         self._too_many.end()
         self._failed.end()
 
-    async def _look_up(self, lookup: _Lookup) -> None:
+    def _read_done(self, lookup: _Lookup, read: asyncio.Future[RouteRow | None]) -> None:
         """Respond to a lookup, or let it wait for its backend."""
-        try:
-            row = await self._read(lookup.token)
-            if _is_decided(row):
-                await self._respond([(lookup, row)])
-            elif row is not None and self._wait_for(row.backend_id, lookup):
-                return
-        except (DatabaseUnavailable, SocketClosed) as error:
-            self._failed.warn(error=str(error))
-        except BaseException:
+        if self._ended or read.cancelled():
             self._close(lookup)
-            raise
-        self._close(lookup)
+            return
+        try:
+            row = read.result()
+        except Unstorable:
+            # For example, a token with NUL: it cannot exist.
+            row = None
+        except DatabaseUnavailable as error:
+            self._failed.warn(error=str(error))
+            self._close(lookup)
+            return
+        if _is_decided(row):
+            self._decided.append((lookup, row))
+            if not self._sending:
+                self._sending = True
+                self._tasks.start(self._send_decided())
+        elif row is None or not self._wait_for(row.backend_id, lookup):
+            self._close(lookup)
+
+    async def _send_decided(self) -> None:
+        """Send the responses to decided lookups: those of one batch together."""
+        try:
+            while self._decided:
+                decided, self._decided = self._decided, []
+                try:
+                    await self._respond(decided)
+                except SocketClosed as error:
+                    self._failed.warn(error=str(error), lookups=len(decided))
+                finally:
+                    for lookup, _ in decided:
+                        self._close(lookup)
+        finally:
+            self._sending = False
 
     def _wait_for(self, backend_id: str, lookup: _Lookup) -> bool:
         """Queue a lookup until its backend is ready; false if too many wait already."""
