@@ -61,6 +61,10 @@ class Version:
     proxy: Server
     clients: list[HttpClient]
 
+    async def open_clients(self) -> None:
+        """Open the clients' connections, each of which must be used soon."""
+        self.clients += [await HttpClient.open("127.0.0.1", self.proxy.port) for _ in range(CLIENTS)]
+
     async def request(self, client: int, token: str) -> None:
         head = f"GET /{token}/ HTTP/1.1\r\nHost: {CLUSTER}\r\n\r\n".encode()
         status, body = await self.clients[client].ask(head)
@@ -74,8 +78,7 @@ async def _version(name: str, program: Path, url: str, folder: Path) -> AsyncIte
         command = [str(program), "proxy", "--host", "127.0.0.1", "--cluster", CLUSTER, "--name", f"px-{name}"]
         command += ["--controller-url", f"http://127.0.0.1:{controller.port}"]
         async with serving(command, folder, "--http-port") as proxy:
-            clients = [await HttpClient.open("127.0.0.1", proxy.port) for _ in range(CLIENTS)]
-            yield Version(name, controller, proxy, clients)
+            yield Version(name, controller, proxy, [])
 
 
 async def _add_tokens(sql: asyncpg.Connection[Any], backend_port: int) -> None:
@@ -156,33 +159,40 @@ async def _latencies(
 
 
 async def _rates(versions: list[Version], tokens: Iterator[str]) -> None:
-    """Print rate and CPU time of 32 clients, taken in turns."""
-    rates: dict[str, list[tuple[float, float, float]]] = {}
+    """Print rate and CPU time of 32 clients, with a new token for each request and with one for all, taken in turns."""
+    rates: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
+    one = next(tokens)
     for _ in range(ROUNDS):
         for version in versions:
-            servers = (version.proxy, version.controller)
-            before = [cpu_s(server.pid) for server in servers]
-            start = time.perf_counter()
-            done = 0
-
-            async def client(number: int, version: Version = version, start: float = start) -> None:
-                nonlocal done
-                while time.perf_counter() < start + SECONDS:
-                    await version.request(number, next(tokens))
-                    done += 1
-
-            await asyncio.gather(*(client(number) for number in range(CLIENTS)))
-            took = time.perf_counter() - start
-            spent = [(cpu_s(s.pid) - b) / done * 1e6 for s, b in zip(servers, before, strict=True)]
-            rates.setdefault(version.name, []).append((done / took, spent[0], spent[1]))
-    for version in versions:
-        rate, proxy, controller = (statistics.median(found) for found in zip(*rates[version.name], strict=True))
+            rates.setdefault((version.name, "cold"), []).append(await _rate(version, tokens))
+            rates.setdefault((version.name, "cached"), []).append(await _rate(version, itertools.repeat(one)))
+    for (name, kind), found in rates.items():
+        rate, proxy, controller = (statistics.median(each) for each in zip(*found, strict=True))
         row(
-            f"cold tokens, 32 clients ({version.name})",
+            f"{kind} tokens, 32 clients ({name})",
             f"{rate:.0f}/s; CPU {proxy + controller:.0f} µs: proxy {proxy:.0f}, controller {controller:.0f}",
-            must="half of before",
-            aim="a third",
+            must="half of before" if kind == "cold" else "",
+            aim="a third" if kind == "cold" else "",
         )
+
+
+async def _rate(version: Version, tokens: Iterator[str]) -> tuple[float, float, float]:
+    """Return requests per second, and the CPU time per request of proxy and controller in µs."""
+    servers = (version.proxy, version.controller)
+    before = [cpu_s(server.pid) for server in servers]
+    start = time.perf_counter()
+    done = 0
+
+    async def client(number: int) -> None:
+        nonlocal done
+        while time.perf_counter() < start + SECONDS:
+            await version.request(number, next(tokens))
+            done += 1
+
+    await asyncio.gather(*(client(number) for number in range(CLIENTS)))
+    took = time.perf_counter() - start
+    proxy, controller = ((cpu_s(s.pid) - b) / done * 1e6 for s, b in zip(servers, before, strict=True))
+    return done / took, proxy, controller
 
 
 async def measure(folder: Path, other: Path | None) -> None:
@@ -202,6 +212,9 @@ async def measure(folder: Path, other: Path | None) -> None:
         await _add_tokens(sql, server.sockets[0].getsockname()[1])
         tokens = (f"cold-{number}" for number in itertools.count(1))
         bare = await BareSocket.open(stack.enter_context(_bare_server()))
+        for version in versions:
+            await version.open_clients()
+            await asyncio.gather(*(version.request(number, next(tokens)) for number in range(CLIENTS)))
         await _latencies(versions, tokens, sql, bare)
         await _rates(versions, tokens)
 

@@ -123,7 +123,8 @@ def _route(row: asyncpg.Record) -> RouteRow:
             secret_token=row["secret_token"],
             cluster=row["cluster"],
             user=row["username"],
-            user_data=None if row["auth"] is None else codec.decode(row["auth"], dict),
+            # As the database wrote it: the proxy decodes it.
+            user_data=None if row["auth"] is None else codec.Raw(row["auth"].encode()),
             subdomain=row["subdomain"],
             expires_in_ms=UNSET if row["expires_in_ms"] is None else row["expires_in_ms"],
             rewrite_prefix=row["plane_rewrite_prefix"] or UNSET,

@@ -17,6 +17,9 @@ from plane.protocol.proxy_messages import (
     CertManagerResponse,
     MessageFromProxy,
     MessageToProxy,
+    RouteInfoRequest,
+    RouteInfoRequests,
+    RouteInfoResponses,
 )
 from plane.proxy.certificates.renewer import CertificateRenewer
 from plane.settings import ProxySettings
@@ -51,10 +54,15 @@ class ControllerLink:
 
     async def send(self, message: MessageFromProxy) -> bool:
         """Send a message. Return False without a connection."""
-        return await self.send_all([message])
+        return await self._send_all([message])
 
-    async def send_all(self, messages: Sequence[MessageFromProxy]) -> bool:
-        """Send messages, in order. Return False without a connection."""
+    async def request_routes(self, tokens: Sequence[str]) -> bool:
+        """Request the routes of tokens. Return False without a connection."""
+        if len(tokens) > 1 and self._socket is not None and self._socket.peer.supports(Extension.ROUTES):
+            return await self.send(MessageFromProxy(route_info_requests=RouteInfoRequests(tuple(tokens))))
+        return await self._send_all([MessageFromProxy(route_info_request=RouteInfoRequest(token)) for token in tokens])
+
+    async def _send_all(self, messages: Sequence[MessageFromProxy]) -> bool:
         if self._socket is None:
             return False
         try:
@@ -82,6 +90,9 @@ class ControllerLink:
                         case CertManagerResponse() as response:
                             if renewer is not None:
                                 renewer.receive(response)
+                        case RouteInfoResponses(responses):
+                            for each in responses:
+                                handler.receive(MessageToProxy(route_info_response=each))
                         case _:
                             handler.receive(message)
             finally:
@@ -96,6 +107,6 @@ class ControllerLink:
             self._settings.name,
             MessageToProxy,
             session,
-            (Extension.REVOCATION,),
+            (Extension.REVOCATION, Extension.ROUTES),
         )
         await connector.run()

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import structlog
 
 from plane.protocol.errors import ConfigurationError
-from plane.protocol.proxy_messages import MessageFromProxy, RouteInfoRequest
+from plane.protocol.proxy_messages import MessageFromProxy
 from plane.proxy.certificates.renewer import CertificateRenewer
 from plane.proxy.certificates.tls import CertificateHolder
 from plane.proxy.controller_link import ControllerLink, MessageHandler
@@ -151,7 +151,7 @@ def _service(settings: ProxySettings, link: ControllerLink) -> ProxyService:
     """Return the service of the only process that serves."""
 
     async def request_routes(tokens: Sequence[str]) -> None:
-        await link.send_all([MessageFromProxy(route_info_request=RouteInfoRequest(token)) for token in tokens])
+        await link.request_routes(tokens)
 
     async def keep_alive(backend_id: str) -> None:
         await link.send(MessageFromProxy(keep_alive=backend_id))

@@ -21,8 +21,15 @@ from plane.database.backends import RouteRow
 from plane.database.event_bus import Overflowed, Subscription
 from plane.database.pool import DatabaseUnavailable, Unstorable
 from plane.protocol.backend_state import BackendStatus
+from plane.protocol.handshake import Extension
 from plane.protocol.notifications import EventKind
-from plane.protocol.proxy_messages import MessageFromProxy, MessageToProxy, RouteInfo, RouteInfoResponse
+from plane.protocol.proxy_messages import (
+    MessageFromProxy,
+    MessageToProxy,
+    RouteInfo,
+    RouteInfoResponse,
+    RouteInfoResponses,
+)
 from plane.tasks import OwnedTasks
 from plane.throttled_log import ThrottledWarning
 from plane.transport.node_socket import NodeSocket, SocketClosed
@@ -36,6 +43,9 @@ MAX_WAITING_PER_BACKEND = 10_000
 MAX_WAITING = 50_000
 # Routes that are read at once for the lookups of one backend; other lookups are served in between.
 READ_BATCH_SIZE = 200
+# Responses of one message, and the size of a user's data in it: such a message is far below the limit of messages.
+LIST_SIZE = 200
+LISTED_USER_DATA_BYTES = 4_096
 
 log = structlog.get_logger("plane.controller")
 
@@ -201,11 +211,11 @@ class RouteLookups:
             return None
 
     async def _respond(self, found: list[tuple[_Lookup, RouteRow | None]]) -> None:
-        responses = [
-            MessageToProxy(route_info_response=RouteInfoResponse(lookup.token, _route(lookup, row)))
-            for lookup, row in found
-        ]
-        await self._socket.send_all(responses)
+        responses = [RouteInfoResponse(lookup.token, _route(lookup, row)) for lookup, row in found]
+        if len(responses) > 1 and self._socket.peer.supports(Extension.ROUTES):
+            await self._socket.send_all(_lists(responses))
+        else:
+            await self._socket.send_all([MessageToProxy(route_info_response=response) for response in responses])
 
     def _close(self, lookup: _Lookup) -> None:
         if self._open.get(lookup.token) is lookup:
@@ -215,6 +225,26 @@ class RouteLookups:
 def _is_decided(row: RouteRow | None) -> bool:
     """Return whether the route is final: the backend is ready, or there is none and there will be none."""
     return row is None or row.route is not None or row.status_number >= BackendStatus.TERMINATING.number
+
+
+def _lists(responses: list[RouteInfoResponse]) -> list[MessageToProxy]:
+    """Return messages with many responses each; one of a user with much data has a message of its own."""
+    listed = [response for response in responses if _user_data_bytes(response) <= LISTED_USER_DATA_BYTES]
+    messages = [
+        MessageToProxy(route_info_responses=RouteInfoResponses(tuple(listed[first : first + LIST_SIZE])))
+        for first in range(0, len(listed), LIST_SIZE)
+    ]
+    if len(listed) < len(responses):
+        messages += [
+            MessageToProxy(route_info_response=response)
+            for response in responses
+            if _user_data_bytes(response) > LISTED_USER_DATA_BYTES
+        ]
+    return messages
+
+
+def _user_data_bytes(response: RouteInfoResponse) -> int:
+    return 0 if response.route_info is None else len(response.route_info.user_data or b"")
 
 
 def _route(lookup: _Lookup, row: RouteRow | None) -> RouteInfo | None:
