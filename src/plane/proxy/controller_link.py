@@ -7,7 +7,7 @@ Certificates go to the `CertificateRenewer`. `plane.proxy.server` runs the link.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
@@ -21,9 +21,11 @@ from plane.protocol.proxy_messages import (
     RouteInfoRequests,
     RouteInfoResponses,
 )
-from plane.proxy.certificates.renewer import CertificateRenewer
 from plane.settings import ProxySettings
 from plane.transport.node_socket import NodeConnector, NodeSocket, SocketClosed
+
+if TYPE_CHECKING:
+    from plane.proxy.certificates.renewer import CertificateRenewer
 
 __all__ = ["ControllerLink", "MessageHandler"]
 

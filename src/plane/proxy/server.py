@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
 
 import structlog
 
 from plane.protocol.errors import ConfigurationError
 from plane.protocol.proxy_messages import MessageFromProxy
-from plane.proxy.certificates.renewer import CertificateRenewer
 from plane.proxy.certificates.tls import CertificateHolder
 from plane.proxy.controller_link import ControllerLink, MessageHandler
 from plane.proxy.listeners.entry_points import EntryPoints, bind
@@ -20,6 +20,9 @@ from plane.proxy.processes.workers import Workers
 from plane.proxy.service import ProxyService
 from plane.settings import ProxySettings
 from plane.tasks import end_tasks, until_one_ends
+
+if TYPE_CHECKING:
+    from plane.proxy.certificates.renewer import CertificateRenewer
 
 __all__ = ["ProxyServer", "start_proxy"]
 
@@ -80,6 +83,9 @@ async def start_proxy(
     if settings.acme is not None:
         if settings.workers > 1 and settings.cert_path is None:
             raise ConfigurationError("workers read the ordered certificate from a file: --workers needs --cert-path")
+        # Without ACME none of its libraries is imported.
+        from plane.proxy.certificates.renewer import CertificateRenewer
+
         renewer = CertificateRenewer(settings.acme, settings.cluster, certificates, files, link.request_certificate)
     former = predecessor()
     entry_points = EntryPoints(former.http, former.https) if former is not None else _bind(settings)
