@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import uvloop
 
-__all__ = ["BareSocket", "serve"]
+__all__ = ["BareSocket", "bare_server"]
 
 _MASK_BYTES = 4
 
@@ -49,7 +52,19 @@ class BareSocket(asyncio.Protocol):
         self._echoed.set_result(data)
 
 
-async def serve() -> None:
+@contextmanager
+def bare_server() -> Iterator[int]:
+    """Run the server in a process, and yield its port."""
+    command = [sys.executable, "-m", "bench.bare_socket"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield int(process.stdout.readline())
+        finally:
+            process.terminate()
+
+
+async def _serve() -> None:
     """Serve on a free port, which is printed, until killed."""
     server = await asyncio.get_running_loop().create_server(_Echo, "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)
@@ -57,5 +72,4 @@ async def serve() -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(serve())
-    sys.exit()
+    uvloop.run(_serve())

@@ -10,12 +10,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from typing import Any
 import asyncpg
 import uvloop
 
-from bench.bare_socket import BareSocket
+from bench.bare_socket import BareSocket, bare_server
 from bench.controller_load import ROUNDS, SECONDS, row
 from bench.load import HttpClient
 from bench.processes import BenchFailed, Server, serving
@@ -109,18 +108,6 @@ async def _add_tokens(sql: asyncpg.Connection[Any], backend_port: int) -> None:
         TOKENS,
     )
     await sql.execute("VACUUM ANALYZE")
-
-
-@contextmanager
-def _bare_server() -> Iterator[int]:
-    """Run the server of `BareSocket`, and yield its port."""
-    command = [sys.executable, "-m", "bench.bare_socket"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            yield int(process.stdout.readline())
-        finally:
-            process.terminate()
 
 
 async def _latencies(
@@ -211,7 +198,7 @@ async def measure(folder: Path, other: Path | None) -> None:
         sql = await asyncpg.connect(url)
         await _add_tokens(sql, server.sockets[0].getsockname()[1])
         tokens = (f"cold-{number}" for number in itertools.count(1))
-        bare = await BareSocket.open(stack.enter_context(_bare_server()))
+        bare = await BareSocket.open(stack.enter_context(bare_server()))
         for version in versions:
             await version.open_clients()
             await asyncio.gather(*(version.request(number, next(tokens)) for number in range(CLIENTS)))
