@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
@@ -225,8 +225,9 @@ class _Use:
             return
         if isinstance(error, (*_UNUSABLE, asyncpg.AdminShutdownError, asyncpg.CrashShutdownError)):
             # The server's end of file may arrive much later than its error, or never. Until then the pool would use
-            # this connection again.
-            self._connection.terminate()
+            # this connection again. If it has arrived, the pool has the connection back already.
+            with suppress(asyncpg.InterfaceError):
+                self._connection.terminate()
         self._database.give_back(self._connection)
         await self._translate(error)
 
