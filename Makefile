@@ -1,5 +1,5 @@
 # Needs Python 3.11 or newer with venv, git and make; everything else goes into .venv.
-.PHONY: help dev test check bench bench-controller bench-dns bench-proxy bench-drone simulate fuzz clean
+.PHONY: help dev test check dist bench bench-controller bench-dns bench-proxy bench-drone simulate fuzz clean
 .DEFAULT_GOAL := help
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -58,8 +58,15 @@ simulate: .venv/development ## Simulate clusters under faults; SEED=0 SEEDS=1000
 fuzz: .venv/development ## Fuzz what reads strangers' bytes, for two minutes; FUZZ_SECONDS=… for each of three targets
 	FUZZ_SECONDS=$${FUZZ_SECONDS:-45} $(RUN) pytest -q tests/fuzz
 
+dist: .venv/development ## Build what is released: wheel, sources, libraries for an image, bill of materials (dist/)
+	rm -rf dist
+	$(RUN) hatchling build -d dist
+	$(PIP) download --require-hashes --only-binary :all: -r requirements.lock -d dist/libraries
+	$(BIN)/python scripts/sbom.py requirements.lock > dist/plane.cdx.json
+	cd dist && sha256sum *.whl *.tar.gz *.json > SHA256SUMS
+
 clean: ## Remove what was made here
-	rm -rf .venv .plane site build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .plane site build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # Scripts of an environment, and what it has of this checkout, name its place: one that was moved is made anew.
 ifneq ($(shell cat .venv/made 2>/dev/null),$(shell pwd -P))
