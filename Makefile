@@ -76,6 +76,7 @@ endif
 .venv/made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 		{ echo "Python 3.11 or newer is needed; name one with: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@echo "setting up .venv: a minute at the first time"
 	$(PYTHON) -m venv --clear .venv
 	pwd -P > $@
 
