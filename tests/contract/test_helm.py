@@ -30,13 +30,14 @@ EVERYTHING = (
 
 def test_values_are_valid_and_mistakes_are_not() -> None:
     VALIDATOR.validate(VALUES)
-    for mistake in (
+    mistakes: tuple[dict[str, Any], ...] = (
         {"cluster": "not a host"},
         {"replicas": 3},
         {"proxy": {**VALUES["proxy"], "replicas": 0}},
         {"drone": {**VALUES["drone"], "runtime": "podman"}},
         {"database": {}},
-    ):
+    )
+    for mistake in mistakes:
         assert list(VALIDATOR.iter_errors(VALUES | mistake)), mistake
 
 
