@@ -82,9 +82,11 @@ def signed_in(browser: Browser, cluster: Cluster, width: int = 1280, scheme: Any
     page.get_by_label("API key").fill(cluster.api_key or "")
     page.get_by_role("button", name="Sign in").click()
     page.wait_for_url("**/console")
-    yield page
+    try:
+        yield page
+    finally:
+        context.close()
     assert problems == []
-    context.close()
 
 
 def id_of(cluster: Cluster, key: str) -> str:

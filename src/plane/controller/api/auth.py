@@ -36,8 +36,8 @@ ROLES: web.AppKey[Mapping[Handler, Role | None]] = web.AppKey("roles")
 # Handlers that admit their callers themselves: the console's (`plane.controller.console.guard`).
 SELF_GUARDED: web.AppKey[Collection[Handler]] = web.AppKey("self_guarded")
 
-# The public API, also for scripts of any web page.
-PUBLIC_PATHS = "/pub/"
+# The public API, also for scripts of any web page; and probes, which use whatever name they reach the controller by.
+PUBLIC_PATHS = ("/pub/", "/livez", "/readyz")
 
 log = structlog.get_logger("plane.controller")
 

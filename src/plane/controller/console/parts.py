@@ -16,9 +16,14 @@ from plane.controller.context import Context
 from plane.decisions.access import Role
 from plane.decisions.console.activity import Activity
 from plane.decisions.console.session import SessionSigner
+from plane.protocol.backend_state import BackendStatus, state_from_builtins
+from plane.protocol.errors import MessageError
 from plane.protocol.notifications import Event
 
 __all__ = ["ConsoleParts"]
+
+# Most events are of other states, and need no decoding.
+_COUNTED = frozenset({BackendStatus.SCHEDULED, BackendStatus.TERMINATED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +40,14 @@ class ConsoleParts:
 
     def on_state_event(self, event: Event) -> None:
         """Count a backend's new state; called by the event bus."""
-        if event.payload is not None:
-            self.activity.count(event.payload, event.timestamp.timestamp(), time.time())
+        if (event.payload or {}).get("status") not in _COUNTED:
+            return
+        try:
+            state = state_from_builtins(event.payload)
+        except MessageError:
+            # Streams of the backend log it.
+            return
+        self.activity.count(state, event.timestamp.timestamp(), time.time())
 
     async def send_events(self, request: web.Request, mailbox: Mailbox) -> web.StreamResponse:
         """Send a page its events for as long as its session is valid."""

@@ -7,23 +7,13 @@ stored it, so that events that are read again after a lost connection count wher
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from plane.protocol.backend_state import BackendStatus, TerminationReason
+from plane.decisions.backends.failures import is_failure
+from plane.protocol.backend_state import BackendState, BackendStatus, Terminated
 
-__all__ = ["MINUTES", "Activity", "Minute", "is_failure"]
+__all__ = ["MINUTES", "Activity", "Minute"]
 
 MINUTES = 60
-
-# Ends that nobody asked for. A swept backend was idle, and `external` was an order.
-_FAILURES = frozenset(
-    {
-        TerminationReason.KEY_EXPIRED,
-        TerminationReason.LOST,
-        TerminationReason.STARTUP_TIMEOUT,
-        TerminationReason.INTERNAL_ERROR,
-    }
-)
 
 
 @dataclass(slots=True)
@@ -35,17 +25,6 @@ class Minute:
     failures: int = 0
 
 
-def is_failure(state: dict[str, Any]) -> bool:
-    """Return whether a terminated backend's state (as stored) is an end that nobody asked for.
-
-    A process that ends by itself with another code than 0 has failed, too; one that was ordered to end may have any.
-    """
-    reason = state.get("reason")
-    if reason is not None:
-        return reason in _FAILURES
-    return state.get("termination") is None and state.get("exit_code") not in (None, 0)
-
-
 class Activity:
     """The counters of one controller, by minutes since 1970."""
 
@@ -53,12 +32,11 @@ class Activity:
         self._minutes: dict[int, Minute] = {}
         self.since_minute = int(now_s // 60)
 
-    def count(self, state: dict[str, Any], at_s: float, now_s: float) -> None:
+    def count(self, state: BackendState, at_s: float, now_s: float) -> None:
         """Count a backend's new state, stored at ``at_s``; states that neither start nor end a backend are skipped."""
-        status = state.get("status")
-        if status == BackendStatus.SCHEDULED and (minute := self._minute(at_s, now_s)) is not None:
+        if state.status is BackendStatus.SCHEDULED and (minute := self._minute(at_s, now_s)) is not None:
             minute.starts += 1
-        elif status == BackendStatus.TERMINATED and (minute := self._minute(at_s, now_s)) is not None:
+        elif isinstance(state, Terminated) and (minute := self._minute(at_s, now_s)) is not None:
             minute.ends += 1
             minute.failures += is_failure(state)
 

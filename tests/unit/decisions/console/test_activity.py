@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import pytest
-
-from plane.decisions.console.activity import MINUTES, Activity, is_failure
+from plane.decisions.console.activity import MINUTES, Activity
+from plane.protocol.backend_state import (
+    BackendState,
+    BackendStatus,
+    Ready,
+    Scheduled,
+    Terminated,
+    TerminationKind,
+    TerminationReason,
+)
 
 NOW = 1_800_000_030.0
 MINUTE = int(NOW // 60) * 60
-SCHEDULED, ENDED = {"status": "scheduled"}, {"status": "terminated", "reason": "swept", "termination": "soft"}
-FAILED = {"status": "terminated", "exit_code": 3}
+SCHEDULED: BackendState = Scheduled()
+ENDED = Terminated(last_status=BackendStatus.READY, reason=TerminationReason.SWEPT, termination=TerminationKind.SOFT)
+FAILED = Terminated(last_status=BackendStatus.READY, exit_code=3)
 
 
 def counts(activity: Activity, now: float = NOW) -> dict[int, tuple[int, int, int]]:
@@ -29,7 +35,7 @@ def test_states_count_in_the_minute_in_which_they_were_stored() -> None:
         (SCHEDULED, NOW - 120),
         (ENDED, NOW),
         (FAILED, NOW),
-        ({"status": "ready"}, NOW),
+        (Ready(address="a:1"), NOW),
     ):
         activity.count(state, at, NOW)
     assert counts(activity) == {MINUTE: (1, 2, 1), MINUTE - 120: (1, 0, 0)}
@@ -53,22 +59,3 @@ def test_old_minutes_are_forgotten() -> None:
     for minute in range(10 * MINUTES):
         activity.count(SCHEDULED, NOW + 60 * minute, NOW + 60 * minute)
         assert len(activity._minutes) <= MINUTES
-
-
-@pytest.mark.parametrize(
-    ("state", "failed"),
-    [
-        ({"reason": "swept", "exit_code": 137}, False),
-        ({"reason": "external", "termination": "hard", "exit_code": 137}, False),
-        ({"reason": "lost"}, True),
-        ({"reason": "startuptimeout"}, True),
-        ({"reason": "internalerror"}, True),
-        ({"reason": "keyexpired"}, True),
-        ({"exit_code": 0}, False),
-        ({"exit_code": 1}, True),
-        ({"termination": "soft", "exit_code": 1}, False),
-        ({}, False),
-    ],
-)
-def test_an_end_that_nobody_asked_for_is_a_failure(state: dict[str, Any], failed: bool) -> None:
-    assert is_failure(state) is failed
