@@ -25,6 +25,7 @@ def controller(
     best_of: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=100))] = 2,
     cleanup_min_age_days: Annotated[int | None, Parameter(validator=validators.Number(gte=0, lte=36500))] = None,
     cleanup_batch_size: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=10_000))] = 100,
+    event_retention_days: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=3650))] = 7,
     api_key_file: Annotated[Path | None, Parameter(env_var="PLANE_API_KEY_FILE")] = None,
     forward_auth: str | None = None,
     allowed_host: Annotated[list[str] | None, Parameter(negative="")] = None,
@@ -53,6 +54,8 @@ def controller(
         Delete terminated backends and events that are older than this many days. Default: keep them.
     cleanup_batch_size
         How many terminated backends are deleted in one transaction.
+    event_retention_days
+        Delete events of the event feed that are older than this many days.
     api_key_file
         Require API keys: a file with one NAME ROLE sha256:HASH per line, as `plane api-key` makes them. SIGHUP reloads
         it.
@@ -76,6 +79,7 @@ def controller(
                 best_of=best_of,
                 cleanup_min_age_days=cleanup_min_age_days,
                 cleanup_batch_size=cleanup_batch_size,
+                event_retention_days=event_retention_days,
                 api_key_file=api_key_file,
                 forward_auth=http_url(forward_auth, "--forward-auth") if forward_auth else None,
                 allowed_hosts=tuple(host_argument(host, "--allowed-host") for host in allowed_host or ()),

@@ -42,6 +42,7 @@ FIELD_OF_OPTION: dict[str, dict[str, str]] = {
         "--best-of": "best_of",
         "--api-key-file": "api_key_file",
         "--allowed-host": "allowed_hosts",
+        "--event-retention-days": "event_retention_days",
     },
     "Drone": {
         **_NODE,

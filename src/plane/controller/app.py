@@ -14,6 +14,7 @@ from plane.controller.api.backends import BACKEND_ENDPOINTS
 from plane.controller.api.cluster import CLUSTER_ENDPOINTS
 from plane.controller.api.connect import CONNECT_ENDPOINTS
 from plane.controller.api.endpoints import Endpoint
+from plane.controller.api.event_feed import EVENT_FEED_ENDPOINTS
 from plane.controller.api.health import HEALTH_ENDPOINTS
 from plane.controller.api.inspection import INSPECTION_ENDPOINTS
 from plane.controller.api.logs import LOG_ENDPOINTS
@@ -57,6 +58,7 @@ def all_endpoints() -> tuple[Endpoint, ...]:
         *REVOCATION_ENDPOINTS,
         *INSPECTION_ENDPOINTS,
         *CLUSTER_ENDPOINTS,
+        *EVENT_FEED_ENDPOINTS,
         *DRONE_SOCKET_ENDPOINTS,
         *PROXY_SOCKET_ENDPOINTS,
         *DNS_SOCKET_ENDPOINTS,

@@ -11,6 +11,7 @@ from plane.controller.api.forward_auth import ForwardAuth
 from plane.controller.api.stream_registry import StreamRegistry
 from plane.controller.batched_statements import BatchedStatements
 from plane.controller.connect_statements import ConnectStatements
+from plane.controller.feed_tail import FeedTail
 from plane.controller.nodes.metrics_cache import MetricsCache
 from plane.controller.nodes.node_registry import NodeRegistry
 from plane.database.event_bus import EventBus
@@ -35,6 +36,7 @@ class Context:
     metrics: MetricsCache
     nodes: NodeRegistry
     streams: StreamRegistry
+    feed_tail: FeedTail
     api_keys: ApiKeyFile | ApiKeys | None
     forward_auth: ForwardAuth | None
     source_rules: SourceRules

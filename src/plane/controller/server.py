@@ -26,6 +26,7 @@ from plane.controller.app import make_app
 from plane.controller.batched_statements import BatchedStatements
 from plane.controller.connect_statements import ConnectStatements
 from plane.controller.context import Context
+from plane.controller.feed_tail import FeedTail
 from plane.controller.nodes.metrics_cache import MetricsCache
 from plane.controller.nodes.node_registry import NodeRegistry
 from plane.controller.upkeep.cleaner import run_cleaner
@@ -137,11 +138,13 @@ async def start_controller(
             metrics=MetricsCache(bus),
             nodes=NodeRegistry(),
             streams=StreamRegistry(),
+            feed_tail=FeedTail(db),
             api_keys=keys or settings.fixed_api_keys,
             forward_auth=auth_server,
             source_rules=source_rules(settings),
         )
         stack.enter_context(bus.subscribe_callback(connect.on_state_event, EventKind.BACKEND_STATE))
+        stack.enter_context(bus.subscribe_callback(context.feed_tail.on_state_event, EventKind.BACKEND_STATE))
         await nodes.controller_heartbeat(db, settings.name, this_version(), online=True)
         loops: dict[str, Callable[[], Awaitable[None]]] = {
             "event bus": bus.run,
@@ -151,6 +154,7 @@ async def start_controller(
             "sweeper": partial(run_sweeper, db, context.nodes),
             "reaper": partial(run_reaper, db),
             "cleaner": partial(run_cleaner, db, settings),
+            "event feed": context.feed_tail.run,
             "database watch": DatabaseWatch(db, bus, connect).run,
         }
         tasks = [asyncio.create_task(run_supervised(name, loop), name=name) for name, loop in loops.items()]

@@ -84,6 +84,7 @@ WHOLE: list[tuple[dict[str, Any], Settings]] = [
                 "best_of": 3,
                 "api_key_file": "/k",
                 "allowed_hosts": ["h"],
+                "event_retention_days": 30,
             }
         },
         ControllerSettings(
@@ -99,6 +100,7 @@ WHOLE: list[tuple[dict[str, Any], Settings]] = [
             best_of=3,
             api_key_file=Path("/k"),
             allowed_hosts=("h",),
+            event_retention_days=30,
         ),
     ),
     (

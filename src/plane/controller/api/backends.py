@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from plane.controller.api.audit import described
 from plane.controller.api.endpoints import Endpoint
 from plane.controller.api.responses import backend_not_found, json_response
 from plane.controller.context import CONTEXT
 from plane.controller.termination import terminate_backends
 from plane.database import backends
+from plane.database.event_feed import record_call
 from plane.decisions.access import Role
 from plane.protocol.backend_state import (
     BackendStatus,
@@ -17,6 +19,7 @@ from plane.protocol.backend_state import (
     TerminationReason,
     public_entry,
 )
+from plane.protocol.event_feed import EventType
 
 __all__ = ["BACKEND_ENDPOINTS"]
 
@@ -45,7 +48,10 @@ async def _terminate(request: web.Request, kind: TerminationKind) -> web.Respons
         raise backend_not_found()
     row, drone_id = found
     if row.state.status is not BackendStatus.TERMINATED:
-        await terminate_backends(context.db, [(backend_id, drone_id)], kind, TerminationReason.EXTERNAL)
+        async with context.db.transaction() as transaction:
+            await terminate_backends(transaction, [(backend_id, drone_id)], kind, TerminationReason.EXTERNAL)
+            call = described(request, backend=backend_id, kind=kind)
+            await record_call(transaction, EventType.ADMIN_TERMINATE, call)
     return json_response(None)
 
 

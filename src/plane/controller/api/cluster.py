@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from plane.controller.api.audit import described
 from plane.controller.api.endpoints import Endpoint
 from plane.controller.api.responses import json_response
 from plane.controller.context import CONTEXT
 from plane.database import nodes
+from plane.database.event_feed import record_call
 from plane.decisions.access import Role
 from plane.protocol.control_api import ClusterState, DrainResult
 from plane.protocol.errors import ApiErrorKind, ApiFailure
+from plane.protocol.event_feed import EventType
 from plane.protocol.names import parse_cluster_name
 
 __all__ = ["CLUSTER_ENDPOINTS"]
@@ -31,9 +34,13 @@ async def _undrain(request: web.Request) -> web.Response:
 
 async def _set_draining(request: web.Request, *, draining: bool) -> web.Response:
     cluster = parse_cluster_name(request.match_info["cluster"])
-    updated = await nodes.set_draining(request.app[CONTEXT].db, cluster, request.match_info["drone"], draining)
-    if updated is None:
-        raise ApiFailure(404, ApiErrorKind.NOT_FOUND, "Drone does not exist")
+    drone = request.match_info["drone"]
+    async with request.app[CONTEXT].db.transaction() as transaction:
+        updated = await nodes.set_draining(transaction, cluster, drone, draining)
+        if updated is None:
+            raise ApiFailure(404, ApiErrorKind.NOT_FOUND, "Drone does not exist")
+        kind = EventType.ADMIN_DRAIN if draining else EventType.ADMIN_UNDRAIN
+        await record_call(transaction, kind, described(request), cluster=cluster, drone=drone)
     return json_response(DrainResult(updated=updated))
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import structlog
 from aiohttp import web
 
+from plane.controller.api.audit import described
 from plane.controller.api.endpoints import Endpoint
 from plane.controller.api.responses import json_response, read_json
 from plane.controller.context import CONTEXT
 from plane.database import tokens
+from plane.database.event_feed import record_call
 from plane.decisions.access import Role
 from plane.protocol.control_api import RevokeRequest
+from plane.protocol.event_feed import EventType
 
 __all__ = ["REVOCATION_ENDPOINTS"]
 
@@ -19,7 +22,10 @@ log = structlog.get_logger("plane.controller")
 
 async def _revoke(request: web.Request) -> web.Response:
     body = await read_json(request, RevokeRequest)
-    count = await tokens.revoke(request.app[CONTEXT].db, body.backend_id, body.user)
+    async with request.app[CONTEXT].db.transaction() as transaction:
+        count = await tokens.revoke(transaction, body.backend_id, body.user)
+        call = described(request, backend=body.backend_id, user=body.user, tokens=count)
+        await record_call(transaction, EventType.ADMIN_REVOKE, call)
     log.info("tokens revoked", backend=body.backend_id, count=count)
     return json_response("Token revoked successfully")
 
