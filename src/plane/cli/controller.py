@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter, validators
 
-from plane.cli.arguments import cluster_name, controller_name, host_argument, http_url
+from plane.cli.arguments import cluster_name, controller_name, host_argument, http_url, webhook_networks
 from plane.cli.serving import serve
 from plane.settings import ControllerSettings
 
@@ -28,6 +28,7 @@ def controller(
     event_retention_days: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=3650))] = 7,
     api_key_file: Annotated[Path | None, Parameter(env_var="PLANE_API_KEY_FILE")] = None,
     forward_auth: str | None = None,
+    webhook_allow_network: Annotated[list[str] | None, Parameter(negative="")] = None,
     allowed_host: Annotated[list[str] | None, Parameter(negative="")] = None,
 ) -> None:
     """Run a controller: the HTTP API and the sockets of nodes. It migrates the database first.
@@ -61,6 +62,8 @@ def controller(
         it.
     forward_auth
         Send each request to the control API to this URL first; a 2xx response lets it pass.
+    webhook_allow_network
+        Network, such as 10.0.0.0/8, that webhooks may send to although it is not public; may be given several times.
     allowed_host
         Host name under which clients reach a controller without keys, beside its IP addresses, localhost and the host
         of --controller-url; may be given several times.
@@ -82,6 +85,7 @@ def controller(
                 event_retention_days=event_retention_days,
                 api_key_file=api_key_file,
                 forward_auth=http_url(forward_auth, "--forward-auth") if forward_auth else None,
+                webhook_allowed_networks=webhook_networks(webhook_allow_network or ()),
                 allowed_hosts=tuple(host_argument(host, "--allowed-host") for host in allowed_host or ()),
             )
         )

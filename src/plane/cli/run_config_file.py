@@ -50,7 +50,8 @@ class _Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class ControllerConfig(_Config, frozen=True, kw_only=True):
     """A controller. ``bind_addr`` is ``IP:PORT``, ``id`` its name.
 
-    Additions: ``api_key_file``, ``allowed_hosts``, ``event_retention_days``.
+    Additions: ``api_key_file``, ``allowed_hosts``, ``event_retention_days``,
+    ``webhook_allowed_networks``.
     """
 
     db_url: str
@@ -65,6 +66,7 @@ class ControllerConfig(_Config, frozen=True, kw_only=True):
     api_key_file: str | None = None
     allowed_hosts: list[str] | None = None
     event_retention_days: Annotated[int, msgspec.Meta(ge=1, le=3650)] | None = None
+    webhook_allowed_networks: list[str] | None = None
 
 
 class DockerExecutorConfig(_Config, frozen=True, kw_only=True):

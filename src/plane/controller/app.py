@@ -32,6 +32,7 @@ from plane.controller.api.responses import (
 from plane.controller.api.revocation import REVOCATION_ENDPOINTS
 from plane.controller.api.status_entries import STATUS_ENTRIES, StatusEntries
 from plane.controller.api.status_stream import STATUS_STREAM_ENDPOINTS
+from plane.controller.api.webhooks import WEBHOOK_ENDPOINTS
 from plane.controller.context import CONTEXT, Context
 from plane.controller.nodes.dns import DNS_SOCKET_ENDPOINTS
 from plane.controller.nodes.drone import DRONE_SOCKET_ENDPOINTS
@@ -59,6 +60,7 @@ def all_endpoints() -> tuple[Endpoint, ...]:
         *INSPECTION_ENDPOINTS,
         *CLUSTER_ENDPOINTS,
         *EVENT_FEED_ENDPOINTS,
+        *WEBHOOK_ENDPOINTS,
         *DRONE_SOCKET_ENDPOINTS,
         *PROXY_SOCKET_ENDPOINTS,
         *DNS_SOCKET_ENDPOINTS,

@@ -14,6 +14,7 @@ from plane.controller.connect_statements import ConnectStatements
 from plane.controller.feed_tail import FeedTail
 from plane.controller.nodes.metrics_cache import MetricsCache
 from plane.controller.nodes.node_registry import NodeRegistry
+from plane.controller.webhooks.dispatcher import WebhookDispatcher
 from plane.database.event_bus import EventBus
 from plane.database.pool import Database
 from plane.decisions.access import ApiKeys
@@ -37,6 +38,7 @@ class Context:
     nodes: NodeRegistry
     streams: StreamRegistry
     feed_tail: FeedTail
+    webhooks: WebhookDispatcher
     api_keys: ApiKeyFile | ApiKeys | None
     forward_auth: ForwardAuth | None
     source_rules: SourceRules

@@ -15,7 +15,7 @@ from plane.database.pool import Database
 from plane.protocol.event_feed import FeedEvent
 from plane.protocol.notifications import Event
 
-__all__ = ["FeedFollower", "FeedTail"]
+__all__ = ["FeedFollower", "FeedTail", "FeedWake"]
 
 POLL_INTERVAL_S = 1.0
 # Between two reads, so that a busy cluster's events are read in batches.
@@ -60,12 +60,38 @@ class FeedFollower:
         return events
 
 
+class FeedWake:
+    """Wakes a task when there are new events; the task reads them itself."""
+
+    def __init__(self) -> None:
+        self._woken = asyncio.Event()
+
+    def put(self, events: Sequence[FeedEvent]) -> None:
+        """Wake the task if there are events; called by the tail."""
+        if events:
+            self._woken.set()
+
+    def break_off(self) -> None:
+        """Wake the task; called by the tail when events may have been missed."""
+        self._woken.set()
+
+    def clear(self) -> None:
+        """Wait for events from now on."""
+        self._woken.clear()
+
+    async def wait(self, timeout_s: float) -> None:
+        """Return when there are new events, or after the timeout."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._woken.wait()
+
+
 class FeedTail:
     """The end of the feed. `run` must be running."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._followers: set[FeedFollower] = set()
+        self._followers: set[FeedFollower | FeedWake] = set()
         self._wake = asyncio.Event()
         self._followed = asyncio.Event()
         # Events up to this id were passed on; None while nobody follows.
@@ -76,13 +102,12 @@ class FeedTail:
         self._wake.set()
 
     @asynccontextmanager
-    async def follow(self, max_queued: int) -> AsyncIterator[FeedFollower]:
-        """Queue new events while the block runs: all those above any horizon that is read inside the block.
+    async def followed_by(self, follower: FeedFollower | FeedWake) -> AsyncIterator[None]:
+        """Pass new events on while the block runs: all those above any horizon that is read inside the block.
 
         Raises:
             DatabaseUnavailable
         """
-        follower = FeedFollower(max_queued)
         self._followers.add(follower)
         try:
             if self._position is None:
@@ -91,7 +116,7 @@ class FeedTail:
                 if self._position is None:
                     self._position = horizon
             self._followed.set()
-            yield follower
+            yield
         finally:
             self._followers.discard(follower)
             if not self._followers:

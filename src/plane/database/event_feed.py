@@ -118,9 +118,11 @@ def feed_event(row: asyncpg.Record) -> FeedEvent:
 
 async def record_call(
     db: Transaction, kind: EventType, call: dict[str, Any], *, cluster: str | None = None, drone: str | None = None
-) -> None:
-    """Record a call of the control API in the transaction of what it changes."""
-    await db.fetch(_SQL["record_call"], str(kind), cluster, drone, codec.encode(call).decode())
+) -> int:
+    """Record a call of the control API in the transaction of what it changes, and return the event's id."""
+    rows = await db.fetch(_SQL["record_call"], str(kind), cluster, drone, codec.encode(call).decode())
+    added: int = rows[0]["id"]
+    return added
 
 
 async def prune(db: Database, min_age_days: int) -> None:

@@ -12,7 +12,7 @@ from plane.decisions.access import Role
 from plane.protocol.errors import ApiErrorKind, ApiFailure
 from plane.protocol.event_feed import EventType
 
-__all__ = ["check_cursor", "expand_types", "readable_types"]
+__all__ = ["check_cursor", "expand_types", "readable_types", "types_matching"]
 
 
 def expand_types(patterns: Iterable[str]) -> frozenset[EventType]:
@@ -23,10 +23,7 @@ def expand_types(patterns: Iterable[str]) -> frozenset[EventType]:
     """
     found: set[EventType] = set()
     for pattern in patterns:
-        if pattern.endswith("*"):
-            matching = [each for each in EventType if each.startswith(pattern[:-1])]
-        else:
-            matching = [each for each in EventType if each == pattern]
+        matching = types_matching(pattern)
         if not matching:
             raise ApiFailure(
                 400,
@@ -36,6 +33,13 @@ def expand_types(patterns: Iterable[str]) -> frozenset[EventType]:
             )
         found.update(matching)
     return frozenset(found)
+
+
+def types_matching(pattern: str) -> list[EventType]:
+    """Return the types that match a pattern; none for one that only another version of this program knows."""
+    if pattern.endswith("*"):
+        return [each for each in EventType if each.startswith(pattern[:-1])]
+    return [each for each in EventType if each == pattern]
 
 
 def readable_types(wanted: frozenset[EventType] | None, role: Role | None) -> frozenset[EventType] | None:

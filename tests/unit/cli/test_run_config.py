@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import re
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,7 @@ WHOLE: list[tuple[dict[str, Any], Settings]] = [
                 "api_key_file": "/k",
                 "allowed_hosts": ["h"],
                 "event_retention_days": 30,
+                "webhook_allowed_networks": ["10.0.0.0/8"],
             }
         },
         ControllerSettings(
@@ -101,6 +103,7 @@ WHOLE: list[tuple[dict[str, Any], Settings]] = [
             api_key_file=Path("/k"),
             allowed_hosts=("h",),
             event_retention_days=30,
+            webhook_allowed_networks=(ipaddress.ip_network("10.0.0.0/8"),),
         ),
     ),
     (

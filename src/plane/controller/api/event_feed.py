@@ -78,7 +78,8 @@ async def _follow(request: web.Request, wanted: EventFilter) -> web.StreamRespon
         after = int(last)
     limits = context.settings.limits
     response = web.StreamResponse(headers={"Content-Type": EVENT_STREAM, "Cache-Control": "no-cache"})
-    async with context.feed_tail.follow(limits.queued_events) as follower:
+    follower = FeedFollower(limits.queued_events)
+    async with context.feed_tail.followed_by(follower):
         window = await event_feed.feed_window(context.db)
         start = window.horizon if after is None else check_cursor(after, window.pruned, window.horizon)
         await response.prepare(request)

@@ -148,11 +148,11 @@ CREATE TABLE plane_webhook (
     disabled_reason text,
     -- Events up to this id are delivered, abandoned, or in plane_webhook_pending.
     cursor bigint NOT NULL,
-    -- The controller that delivers, and until when. Each change of the holder raises the epoch, and progress is stored
-    -- only by the epoch that made it.
+    -- The controller that delivers, and until when. Each lease begins an epoch, and progress is stored only by the epoch
+    -- that made it. The first one is a time: a webhook that is deleted and made again has no epoch twice.
     holder text,
     lease_ends_at timestamptz,
-    epoch bigint NOT NULL DEFAULT 0,
+    epoch bigint NOT NULL DEFAULT floor(extract(epoch FROM clock_timestamp()) * 1000),
     -- Failed attempts since the last success, and when the next one is due.
     failures integer NOT NULL DEFAULT 0,
     retry_at timestamptz,
