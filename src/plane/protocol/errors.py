@@ -31,6 +31,7 @@ are defined where they are raised; ``tests/unit/protocol/test_errors.py`` compar
         MalformedChunks
         MalformedProxyHeader
         MessageError
+        MessageNotDelivered
         MountRefused
         NodeRefused
         OrderFailed

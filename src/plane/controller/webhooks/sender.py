@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import errno
+import os
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -89,7 +90,11 @@ async def _drain(response: aiohttp.ClientResponse) -> None:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientConnectorError):
-        return error_reason(error.os_error)
+        number = error.os_error.errno
+        # asyncio's own texts repeat the address. EACCES has the reason of `_checked_socket`; lookups have no number.
+        if number is None or number <= 0 or number == errno.EACCES:
+            return error_reason(error.os_error)
+        return os.strerror(number).lower()
     return str(error)[:300] or type(error).__name__
 
 
