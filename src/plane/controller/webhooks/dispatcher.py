@@ -23,10 +23,10 @@ from plane.throttled_log import ThrottledWarning
 
 __all__ = ["WebhookDispatcher"]
 
-LEASE_S = 15.0
+LEASE_S = 10.0
 # Renewals and claims. A new webhook, or one whose controller was killed, is delivered after this time at most, or after
 # the rest of its lease.
-CLAIM_INTERVAL_S = 3.0
+CLAIM_INTERVAL_S = 2.0
 
 log = structlog.get_logger("plane.controller")
 
