@@ -85,6 +85,8 @@ class ControllerSettings:
         default_cluster: for connect requests that name no cluster.
         best_of: a new backend is placed on the least loaded of this many random drones.
         cleanup_min_age_days: delete terminated backends and events that are older. None: keep them.
+        event_retention_days: delete events of the feed that are older.
+        webhook_allowed_networks: networks that webhooks may send to although they are not public.
         cleanup_batch_size: backends that are deleted in one transaction.
         api_key_file: the keys that authorize callers of the control API. None: no key is required.
         fixed_api_keys: the same, without a file.
@@ -103,6 +105,8 @@ class ControllerSettings:
     best_of: int = 2
     cleanup_min_age_days: int | None = None
     cleanup_batch_size: int = 100
+    event_retention_days: int = 7
+    webhook_allowed_networks: tuple[Network, ...] = ()
     api_key_file: Path | None = None
     fixed_api_keys: ApiKeys | None = None
     allowed_hosts: tuple[str, ...] = ()

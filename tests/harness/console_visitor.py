@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import zlib
 from collections.abc import AsyncIterator
@@ -67,11 +68,13 @@ class ConsoleVisitor:
             self.token = (await self.get("/console/drones")).csrf_token
         return response
 
-    async def events(self, path: str, until: str) -> str:
-        """Read a stream until it contains a text, and return what was read."""
+    async def events(self, path: str, until: str, opened: asyncio.Event | None = None) -> str:
+        """Read a stream until it contains a text, and return what was read. ``opened`` is set once it has begun."""
         read = b""
         async with self.http.get(self.base + path, headers={"Accept": "text/event-stream"}) as response:
             assert response.status == 200, await response.text()
+            if opened is not None:
+                opened.set()
             while until.encode() not in read:
                 chunk = await response.content.readany()
                 assert chunk, f"the stream ended without {until!r}: {read.decode()}"

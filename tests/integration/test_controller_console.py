@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import os
 import re
 import signal
@@ -18,12 +19,14 @@ import pytest
 from harness.console_visitor import Page, console_visitor
 from harness.controllers import controller_api
 from harness.fake_node import CLUSTER, fake_drone, fake_proxy, obedient_drone
+from harness.ports import free_port
 from plane.decisions.access import Role, key_entry
 
 KEYS = {role: f"key-of-{role}-0123456789" for role in Role}
 HOSTILE = "\"><img src=x onerror=alert(1)><script>alert('&')</script>"
 SPAWN = {"executable": {"image": "example/image"}}
-PAGES = ("/console", "/console/backends", "/console/drones")
+PAGES = ("/console", "/console/backends", "/console/drones", "/console/events")
+ADMIN_PAGES = ("/console/webhooks", "/console/audit")
 
 
 @pytest.fixture
@@ -105,7 +108,9 @@ async def test_every_controller_accepts_a_session_until_its_key_is_removed(postg
         visitor.base = other.base
         assert (await visitor.get("/console/drones")).status == 200
         visitor.base = one.base
-        stream = asyncio.create_task(visitor.events("/console/live/overview", "signed-out"))
+        opened = asyncio.Event()
+        stream = asyncio.create_task(visitor.events("/console/live/overview", "signed-out", opened))
+        await opened.wait()
         key_file.write_text(key_entry("another", Role.READ, "another-key-0123456789"))
         async with asyncio.timeout(20):
             while (await visitor.get("/console/drones")).status == 200:
@@ -426,3 +431,73 @@ async def test_the_console_is_no_part_of_the_api_s_description(postgres_url: str
     async with controller_api(postgres_url) as api:
         _, document = await api.call("GET", "/ctrl/openapi.json")
         assert not [path for path in document["paths"] if path.startswith("/console")]
+
+
+async def test_events_are_listed_by_type_and_key_and_paged(postgres_url: str) -> None:
+    async with controller_api(postgres_url) as api, console_visitor(api.base) as visitor, fake_drone(api.base):
+        ids = [(await api.connect(key={"name": f"k{n}"}, spawn_config=SPAWN))["backend_id"] for n in range(60)]
+
+        async def shown(path: str) -> list[str]:
+            page = await visitor.get(path)
+            assert page.status == 200, page.text
+            return re.findall(r'<a class="id" href="/console/backends/([^"]+)"', page.text)
+
+        first = await shown("/console/events?kind=backend.scheduled")
+        assert first == ids[:9:-1]
+        page = await visitor.get("/console/events?kind=backend.scheduled")
+        older = re.search(r'href="([^"]+)" rel="next"', page.text)
+        assert older is not None
+        assert await shown(older[1].replace("&amp;", "&")) == ids[9::-1]
+        assert await shown("/console/events?key=k7") == [ids[7]]
+        assert await shown("/console/events?kind=drone.connected") == []
+        assert "drone.connected" in (await visitor.get("/console/events?kind=drone.connected")).text
+        page = await visitor.get("/console/events")
+        live = re.search(r'data-live="([^"]+)"', page.text)
+        assert live is not None
+        await api.connect(key={"name": "later"}, spawn_config=SPAWN)
+        await visitor.events(live[1].replace("&amp;", "&"), "1 newer")
+        for query in ("kind=admin.drain", "kind=x", "before=0", "key=%00"):
+            assert (await visitor.get(f"/console/events?{query}")).status == 400, query
+
+
+async def test_changes_in_the_console_are_in_the_audit_log_with_the_name_of_the_key(
+    postgres_url: str, key_file: Path
+) -> None:
+    async with (
+        signed_in(postgres_url, key_file, Role.ADMIN, Role.CONNECT, Role.READ) as (api, admin, connect, read),
+        obedient_drone(api.base),
+    ):
+        backend = (await api.connect(key={"name": "k"}, user=HOSTILE, spawn_config=SPAWN))["backend_id"]
+        await admin.post(f"/console/drones/{CLUSTER}/dr-fake/drain")
+        await connect.post(f"/console/backends/{backend}/revoke", user=HOSTILE)
+        await connect.post(f"/console/backends/{backend}/terminate", kind="hard")
+        page = await admin.get("/console/audit")
+        calls = re.findall(r'data-label="Call">(\w+)</th><td data-label="API key">([\w-]+)</td>', page.text)
+        assert calls == [("terminate", "the-connect"), ("revoke", "the-connect"), ("drain", "the-admin")]
+        assert "127.0.0.1" in page.text
+        assert "<img src=x" not in page.text
+        assert "admin.drain" in (await admin.get("/console/audit?kind=admin.drain")).text
+        for visitor in (connect, read):
+            for path in ADMIN_PAGES:
+                assert (await visitor.get(path)).status == 403
+                assert f'href="{path}"' not in (await visitor.get("/console")).text
+        assert "admin." not in (await read.get("/console/events")).text
+
+
+async def test_webhooks_are_listed_with_their_last_error_and_without_secrets(postgres_url: str) -> None:
+    async with (
+        controller_api(postgres_url, webhook_allowed_networks=(ipaddress.ip_network("127.0.0.0/8"),)) as api,
+        console_visitor(api.base) as visitor,
+        fake_drone(api.base),
+    ):
+        assert "There is no webhook" in (await visitor.get("/console/webhooks")).text
+        body = {"url": f"http://127.0.0.1:{free_port()}/hook?token=secret-of-the-url", "types": ["backend.*"]}
+        status, made = await api.call("PUT", "/ctrl/webhooks/billing", body)
+        assert status == 200, made
+        await api.connect(key={"name": "k"}, spawn_config=SPAWN)
+        text = await visitor.events("/console/live/webhooks", "failing")
+        page = await visitor.get("/console/webhooks")
+        for shown in (text, page.text):
+            assert "billing" in shown
+            assert "secret-of-the-url" not in shown
+            assert made["secret"] not in shown

@@ -26,6 +26,8 @@ GROUPS = {
 }
 # Options with a value that scripts for Plane 0.5.5 give before the command of a group.
 _GROUP_OPTIONS = ("--controller", "--db")
+# Groups within a group: their commands are two words.
+_GROUPS_OF_GROUPS = ("webhook",)
 
 
 def make_program() -> App:
@@ -65,7 +67,8 @@ def options_last(arguments: Sequence[str]) -> list[str]:
         moved.append(option)
         if "=" not in option and rest:
             moved.append(rest.pop(0))
-    return [group, *rest[:1], *moved, *rest[1:]]
+    words = 2 if rest and rest[0] in _GROUPS_OF_GROUPS else 1
+    return [group, *rest[:words], *moved, *rest[words:]]
 
 
 def main() -> None:

@@ -48,7 +48,11 @@ class _Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class ControllerConfig(_Config, frozen=True, kw_only=True):
-    """A controller. ``bind_addr`` is ``IP:PORT``, ``id`` its name. Additions: ``api_key_file``, ``allowed_hosts``."""
+    """A controller. ``bind_addr`` is ``IP:PORT``, ``id`` its name.
+
+    Additions: ``api_key_file``, ``allowed_hosts``, ``event_retention_days``,
+    ``webhook_allowed_networks``.
+    """
 
     db_url: str
     bind_addr: str = "127.0.0.1:8080"
@@ -61,6 +65,8 @@ class ControllerConfig(_Config, frozen=True, kw_only=True):
     best_of: Annotated[int, msgspec.Meta(ge=1, le=100)] | None = None
     api_key_file: str | None = None
     allowed_hosts: list[str] | None = None
+    event_retention_days: Annotated[int, msgspec.Meta(ge=1, le=3650)] | None = None
+    webhook_allowed_networks: list[str] | None = None
 
 
 class DockerExecutorConfig(_Config, frozen=True, kw_only=True):

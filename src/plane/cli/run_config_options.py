@@ -43,6 +43,8 @@ FIELD_OF_OPTION: dict[str, dict[str, str]] = {
         "--best-of": "best_of",
         "--api-key-file": "api_key_file",
         "--allowed-host": "allowed_hosts",
+        "--event-retention-days": "event_retention_days",
+        "--webhook-allow-network": "webhook_allowed_networks",
     },
     "Drone": {
         **_NODE,

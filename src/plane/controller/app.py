@@ -14,6 +14,7 @@ from plane.controller.api.backends import BACKEND_ENDPOINTS
 from plane.controller.api.cluster import CLUSTER_ENDPOINTS
 from plane.controller.api.connect import CONNECT_ENDPOINTS
 from plane.controller.api.endpoints import Endpoint
+from plane.controller.api.event_feed import EVENT_FEED_ENDPOINTS
 from plane.controller.api.health import HEALTH_ENDPOINTS
 from plane.controller.api.inspection import INSPECTION_ENDPOINTS
 from plane.controller.api.logs import LOG_ENDPOINTS
@@ -31,6 +32,7 @@ from plane.controller.api.responses import (
 from plane.controller.api.revocation import REVOCATION_ENDPOINTS
 from plane.controller.api.status_entries import STATUS_ENTRIES, StatusEntries
 from plane.controller.api.status_stream import STATUS_STREAM_ENDPOINTS
+from plane.controller.api.webhooks import WEBHOOK_ENDPOINTS
 from plane.controller.console.routes import Console
 from plane.controller.context import CONTEXT, Context
 from plane.controller.nodes.dns import DNS_SOCKET_ENDPOINTS
@@ -58,6 +60,8 @@ def all_endpoints() -> tuple[Endpoint, ...]:
         *REVOCATION_ENDPOINTS,
         *INSPECTION_ENDPOINTS,
         *CLUSTER_ENDPOINTS,
+        *EVENT_FEED_ENDPOINTS,
+        *WEBHOOK_ENDPOINTS,
         *DRONE_SOCKET_ENDPOINTS,
         *PROXY_SOCKET_ENDPOINTS,
         *DNS_SOCKET_ENDPOINTS,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import re
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,8 @@ WHOLE: list[tuple[dict[str, Any], Settings]] = [
                 "best_of": 3,
                 "api_key_file": "/k",
                 "allowed_hosts": ["h"],
+                "event_retention_days": 30,
+                "webhook_allowed_networks": ["10.0.0.0/8"],
             }
         },
         ControllerSettings(
@@ -99,6 +102,8 @@ WHOLE: list[tuple[dict[str, Any], Settings]] = [
             best_of=3,
             api_key_file=Path("/k"),
             allowed_hosts=("h",),
+            event_retention_days=30,
+            webhook_allowed_networks=(ipaddress.ip_network("10.0.0.0/8"),),
         ),
     ),
     (

@@ -15,13 +15,14 @@ from aiohttp import web
 from plane.controller.api.api_keys import ApiKeyFile
 from plane.controller.api.endpoints import Handler
 from plane.controller.context import CONTEXT
-from plane.decisions.access import ApiKeys, Role, bearer_token
+from plane.decisions.access import ApiKey, ApiKeys, Role, bearer_token
 from plane.decisions.http.request_source import RequestSource, SourceRules, host_name, refusal
 from plane.protocol.addresses import is_loopback
 from plane.protocol.errors import ApiErrorKind, ApiFailure
 from plane.settings import ControllerSettings
 
 __all__ = [
+    "CALLER",
     "ROLES",
     "SELF_GUARDED",
     "admit",
@@ -31,6 +32,9 @@ __all__ = [
     "source_rules",
     "warn_if_open",
 ]
+
+# The API key of a request that `admit` has passed; None where no key is required.
+CALLER: web.RequestKey[ApiKey | None] = web.RequestKey("caller")
 
 ROLES: web.AppKey[Mapping[Handler, Role | None]] = web.AppKey("roles")
 # Handlers that admit their callers themselves: the console's (`plane.controller.console.guard`).
@@ -54,7 +58,7 @@ async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
     if needed is None:
         return await handler(request)
     if context.api_keys is not None:
-        require_role(context.api_keys, request.headers.get("Authorization"), needed)
+        request[CALLER] = require_role(context.api_keys, request.headers.get("Authorization"), needed)
     if context.forward_auth is not None and (refusal := await context.forward_auth.refusal(request)) is not None:
         return refusal
     return await handler(request)
@@ -101,8 +105,8 @@ def source_rules(settings: ControllerSettings) -> SourceRules:
     )
 
 
-def require_role(keys: ApiKeyFile | ApiKeys, authorization: str | None, needed: Role) -> None:
-    """Refuse a request unless the API key in ``authorization`` has the role ``needed``.
+def require_role(keys: ApiKeyFile | ApiKeys, authorization: str | None, needed: Role) -> ApiKey:
+    """Return the API key in ``authorization``; refuse a request unless the key has the role ``needed``.
 
     Raises:
         ApiFailure: 401 for a missing or unknown key, 403 for another role.
@@ -121,6 +125,7 @@ def require_role(keys: ApiKeyFile | ApiKeys, authorization: str | None, needed: 
             ApiErrorKind.OTHER,
             f"the API key {key.name!r} has the role {key.role}; this requires the role {needed}",
         )
+    return key
 
 
 def warn_if_open(settings: ControllerSettings) -> None:

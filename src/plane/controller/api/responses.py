@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import structlog
 from aiohttp import web
+from msgspec import UNSET
 
 from plane.controller.api.request_bodies import BODY_READER
 from plane.database.pool import DatabaseUnavailable, Unstorable
@@ -130,7 +131,8 @@ async def handle_errors(request: web.Request, handler: Handler) -> web.StreamRes
 
 
 def _refusal(failure: ApiFailure, method: str, path: str) -> web.Response:
-    error = ApiError(id=random_name(), kind=failure.kind, message=failure.message)
+    cursor = UNSET if failure.cursor is None else failure.cursor
+    error = ApiError(id=random_name(), kind=failure.kind, message=failure.message, cursor=cursor)
     log.info(
         "request refused",
         error_id=error.id,

@@ -9,18 +9,19 @@ from contextlib import AbstractContextManager
 import structlog
 from aiohttp import web
 
+from plane.controller.api.backends import terminate
 from plane.controller.api.connect import connect
 from plane.controller.api.logs import stream_logs
 from plane.controller.api.responses import backend_not_found
+from plane.controller.api.revocation import revoke
 from plane.controller.console.parts import ConsoleParts
 from plane.controller.console.streams import Mailbox, encode_event
 from plane.controller.console.visitor import ConsoleRoute, Visitor
 from plane.controller.nodes.metrics_cache import decode_usage
-from plane.controller.termination import terminate_backends
-from plane.database import backends, console, inspection, tokens
+from plane.database import console, inspection
 from plane.decisions.access import Role
 from plane.protocol import codec
-from plane.protocol.backend_state import BackendStatus, TerminationKind, TerminationReason
+from plane.protocol.backend_state import TerminationKind
 from plane.protocol.control_api import BackendUsage, ConnectRequest
 from plane.protocol.errors import ApiErrorKind, ApiFailure
 from plane.protocol.inspection import BackendDetail as Detail
@@ -89,26 +90,16 @@ class BackendDetail:
         return await stream_logs(request)
 
     async def _terminate(self, request: web.Request, visitor: Visitor) -> web.Response:
-        backend_id = request.match_info["backend"]
         kind = visitor.fields.get("kind")
         if kind is None or kind not in list(TerminationKind):
             raise ApiFailure(400, ApiErrorKind.OTHER, "kind must be soft or hard")
-        found = await backends.state_now(self._parts.context.db, backend_id)
-        if found is None:
-            raise backend_not_found()
-        row, drone_id = found
-        if row.state.status is BackendStatus.TERMINATED:
+        if not await terminate(request, TerminationKind(kind)):
             return self._parts.renderer.notice("The backend has already ended.")
-        await terminate_backends(
-            self._parts.context.db, [(backend_id, drone_id)], TerminationKind(kind), TerminationReason.EXTERNAL
-        )
-        log.info("backend terminated in the console", backend=backend_id, kind=kind, name=visitor.name)
         return self._parts.renderer.notice("The drone was ordered to terminate the backend.")
 
     async def _revoke(self, request: web.Request, visitor: Visitor) -> web.Response:
-        backend_id, user = request.match_info["backend"], visitor.fields.get("user", "")
-        count = await tokens.revoke(self._parts.context.db, backend_id, user)
-        log.info("tokens revoked in the console", backend=backend_id, count=count, name=visitor.name)
+        user = visitor.fields.get("user", "")
+        count = await revoke(request, request.match_info["backend"], user)
         return self._parts.renderer.notice(f"{count} tokens of {user} were revoked; their connections close.")
 
     async def _open(self, request: web.Request, visitor: Visitor) -> web.Response:

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-import structlog
 from aiohttp import web
 
+from plane.controller.api.cluster import set_draining
 from plane.controller.console.parts import ConsoleParts
 from plane.controller.console.streams import Mailbox
 from plane.controller.console.visitor import ConsoleRoute, Visitor
-from plane.database import inspection, nodes
+from plane.database import inspection
 from plane.decisions.access import Role
-from plane.protocol.errors import ApiErrorKind, ApiFailure
 from plane.protocol.inspection import NodeSummary
-from plane.protocol.names import NodeKind, parse_cluster_name
+from plane.protocol.names import NodeKind
 from plane.timing import HEARTBEAT_INTERVAL_S
 
 __all__ = ["Drones"]
@@ -23,8 +22,6 @@ __all__ = ["Drones"]
 MAX_NODES = 1000
 # A drone that has missed two heartbeats is late.
 LATE_HEARTBEAT_S = 3 * HEARTBEAT_INTERVAL_S
-
-log = structlog.get_logger("plane.controller")
 
 
 class Drones:
@@ -69,12 +66,9 @@ class Drones:
         )
         return {"fragment": fragment}
 
-    async def _set_draining(self, request: web.Request, visitor: Visitor, *, draining: bool) -> web.Response:
-        cluster, drone = parse_cluster_name(request.match_info["cluster"]), request.match_info["drone"]
-        updated = await nodes.set_draining(self._parts.context.db, cluster, drone, draining)
-        if updated is None:
-            raise ApiFailure(404, ApiErrorKind.NOT_FOUND, "Drone does not exist")
-        log.info("drone draining set in the console", drone=drone, draining=draining, name=visitor.name)
+    async def _set_draining(self, request: web.Request, _: Visitor, *, draining: bool) -> web.Response:
+        drone = request.match_info["drone"]
+        await set_draining(request, draining=draining)
         return self._parts.renderer.notice(
             f"{drone} gets no more backends; its backends continue." if draining else f"{drone} gets backends again."
         )

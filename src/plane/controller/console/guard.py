@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from aiohttp import web
 
-from plane.controller.api.auth import refuse_foreign_pages, request_source
+from plane.controller.api.auth import CALLER, refuse_foreign_pages, request_source
 from plane.controller.api.endpoints import Handler
 from plane.controller.api.request_bodies import BODY_READER
 from plane.controller.api.responses import ErrorResponses
@@ -88,6 +88,9 @@ class Guard:
             if request.method == "POST":
                 visitor = replace(visitor, fields=await _fields(request))
             _require(request, route, visitor)
+            # Named in the audit log, like the caller of the API.
+            signed_in = visitor.session is not None and visitor.signs_in
+            request[CALLER] = visitor.session.key if signed_in and visitor.session else None
             return await route.handle(request, visitor)
         except _SignInRequired:
             return _to_sign_in(request)

@@ -12,6 +12,7 @@ from plane.controller.api.responses import ErrorResponses
 from plane.controller.console.backend_detail import BackendDetail
 from plane.controller.console.backend_list import BackendList
 from plane.controller.console.drones import Drones
+from plane.controller.console.events import Events
 from plane.controller.console.guard import Guard, add_security_headers
 from plane.controller.console.overview import Overview
 from plane.controller.console.parts import ConsoleParts
@@ -20,6 +21,7 @@ from plane.controller.console.sign_in import SignIn
 from plane.controller.console.static_files import StaticFiles
 from plane.controller.console.streams import PageStreams, SharedViews
 from plane.controller.console.visitor import ConsoleRoute, Visitor
+from plane.controller.console.webhooks import Webhooks
 from plane.controller.context import Context
 from plane.database.console import session_secret
 from plane.decisions.access import Role
@@ -35,7 +37,15 @@ class Console:
 
     def __init__(self, parts: ConsoleParts, files: StaticFiles) -> None:
         self._guard = parts.guard
-        pages = (SignIn(parts), Overview(parts), BackendList(parts), BackendDetail(parts), Drones(parts))
+        pages = (
+            SignIn(parts),
+            Overview(parts),
+            BackendList(parts),
+            BackendDetail(parts),
+            Drones(parts),
+            Events(parts),
+            Webhooks(parts),
+        )
         self._routes = (
             files.route(),
             *(route for page in pages for route in page.routes()),
