@@ -56,6 +56,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         failing = {"executable": {"command": ["sh", "-c", "echo cannot open model.bin; exit 3"], "isolation": "none"}}
         ended = made.connect(key={"name": "training", "namespace": "notebooks"}, spawn_config=failing)["backend_id"]
         made.until_status(ended, "terminated")
+        hook = {"url": "https://billing.example.com/plane", "types": ["backend.terminated"]}
+        assert made.call("PUT", "/ctrl/webhooks/billing", hook).status == 200
         yield made
 
 
@@ -110,6 +112,7 @@ def look(page: Page, name: str, width: int, scheme: str, folder: Path) -> None:
     target = os.environ.get("PLANE_SCREENSHOTS")
     wanted = {("backends", 1280, "light"), ("overview", 1280, "light"), ("drones", 1280, "light")}
     wanted |= {("backend", 1280, "dark"), ("backends", 360, "dark"), ("sign-in", 1280, "light")}
+    wanted |= {("events", 1280, "light"), ("audit", 1280, "light")}
     if target and (name, width, scheme) in wanted:
         page.set_viewport_size({"width": width, "height": 800 if width > 400 else 700})
         page.screenshot(path=ROOT / target / f"{name}{'-narrow' if width < 400 else ''}.png")
@@ -148,6 +151,15 @@ def test_every_page_is_accessible_and_fits(
         page.goto(f"{base}/drones")
         expect(page.get_by_role("row").filter(has_text="dr-dev-process")).to_contain_text("ready")
         look(page, "drones", width, scheme, tmp_path)
+        page.goto(f"{base}/events")
+        expect(page.get_by_role("row").filter(has_text="backend.terminated").first).to_contain_text("training")
+        look(page, "events", width, scheme, tmp_path)
+        page.goto(f"{base}/audit")
+        expect(page.get_by_role("row").filter(has_text="webhook_set").first).to_contain_text("dev")
+        look(page, "audit", width, scheme, tmp_path)
+        page.goto(f"{base}/webhooks")
+        expect(page.get_by_role("row").filter(has_text="billing")).to_be_visible()
+        look(page, "webhooks", width, scheme, tmp_path)
         page.get_by_role("button", name="Sign out").click()
         page.wait_for_url("**/sign-in")
         look(page, "sign-in", width, scheme, tmp_path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 
 import structlog
 from aiohttp import web
@@ -87,7 +88,8 @@ class BackendDetail:
             return await self._parts.send_events(request, mailbox)
 
     async def _output(self, request: web.Request, _: Visitor) -> web.StreamResponse:
-        return await stream_logs(request)
+        async with self._parts.streams.ended_with_session(request, partial(self._parts.is_admitted, request)):
+            return await stream_logs(request)
 
     async def _terminate(self, request: web.Request, visitor: Visitor) -> web.Response:
         kind = visitor.fields.get("kind")

@@ -99,8 +99,12 @@ class Guard:
         except Exception as error:
             failure = self._errors.failure(error, request.method, request.path)
             if "HX-Request" in request.headers:
-                return self._renderer.notice(failure.message, status=failure.status)
-            return self._renderer.page("error.html", visitor, status=failure.status, message=failure.message)
+                response = self._renderer.notice(failure.message, status=failure.status)
+            else:
+                response = self._renderer.page("error.html", visitor, status=failure.status, message=failure.message)
+            if failure.retry_after_s is not None:
+                response.headers["Retry-After"] = str(failure.retry_after_s)
+            return response
 
     def _refuse_others(self, request: web.Request) -> None:
         """Refuse requests of foreign pages, and without API keys those of other machines.

@@ -58,6 +58,7 @@ class Overview:
         """Return the routes."""
         return (
             ConsoleRoute("GET", "/console", self._page, Role.READ),
+            ConsoleRoute("GET", "/console/", self._page, Role.READ),
             ConsoleRoute("GET", "/console/live/overview", self._live, Role.READ),
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -51,12 +52,12 @@ class ConsoleParts:
 
     async def send_events(self, request: web.Request, mailbox: Mailbox) -> web.StreamResponse:
         """Send a page its events for as long as its session is valid."""
+        return await self.streams.send(request, mailbox, partial(self.is_admitted, request))
 
-        def is_admitted() -> bool:
-            session = self.guard.session(request)
-            return session is not None and session.key.role.may(Role.READ)
-
-        return await self.streams.send(request, mailbox, is_admitted)
+    def is_admitted(self, request: web.Request) -> bool:
+        """Return whether the session of an open stream is still valid."""
+        session = self.guard.session(request)
+        return session is not None and session.key.role.may(Role.READ)
 
     def page(self, template: str, visitor: Visitor, **values: Any) -> web.Response:
         """Return a whole page."""

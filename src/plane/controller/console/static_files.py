@@ -52,10 +52,11 @@ class StaticFiles:
 
     async def _serve(self, request: web.Request, _: Visitor) -> web.Response:
         file = self._files.get(request.match_info["name"])
-        if file is None or file.version != request.match_info["version"]:
-            # Another version's controller is behind the same name; a page that is loaded again has the right address.
-            raise ApiFailure(404, ApiErrorKind.NOT_FOUND, "This file is not of this version; load the page again")
-        headers = {"Cache-Control": _FOREVER, "Vary": "Accept-Encoding"}
+        if file is None:
+            raise ApiFailure(404, ApiErrorKind.NOT_FOUND, "The console has no such file")
+        # During an upgrade, a page of another version may ask here: better a file of this version, for once.
+        is_same = file.version == request.match_info["version"]
+        headers = {"Cache-Control": _FOREVER if is_same else "no-store", "Vary": "Accept-Encoding"}
         if "gzip" in request.headers.get("Accept-Encoding", ""):
             headers["Content-Encoding"] = "gzip"
             return web.Response(body=file.compressed, content_type=file.media, charset="utf-8", headers=headers)

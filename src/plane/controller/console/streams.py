@@ -17,7 +17,7 @@ from aiohttp import web
 from plane.controller.api.endpoints import EVENT_STREAM
 from plane.controller.api.stream_registry import StreamRegistry
 from plane.protocol.errors import ApiErrorKind, ApiFailure, PlaneError
-from plane.tasks import OwnedTasks
+from plane.tasks import OwnedTasks, end_tasks
 
 __all__ = ["Mailbox", "PageStreams", "SharedViews", "encode_event"]
 
@@ -172,18 +172,38 @@ def _log_failure(error: BaseException) -> None:
 
 
 class PageStreams:
-    """The open streams of pages, bounded in number."""
+    """The open streams of pages, bounded in number.
 
-    def __init__(self, registry: StreamRegistry, max_streams: int = MAX_STREAMS) -> None:
+    Args:
+        registry: of the controller's endless responses.
+        max_streams: more are refused.
+        write_timeout_s: a page that does not take a message within this time is dropped.
+        keepalive_s: between two messages to a silent page, and between two looks at a page's session.
+    """
+
+    def __init__(
+        self,
+        registry: StreamRegistry,
+        max_streams: int = MAX_STREAMS,
+        keepalive_s: float = KEEPALIVE_INTERVAL_S,
+        write_timeout_s: float = WRITE_TIMEOUT_S,
+    ) -> None:
         self._registry = registry
         self._max_streams = max_streams
+        self._keepalive_s = keepalive_s
+        self._write_timeout_s = write_timeout_s
         self._open = 0
 
     def __len__(self) -> int:
         return self._open
 
     @asynccontextmanager
-    async def _entered(self) -> AsyncIterator[None]:
+    async def entered(self) -> AsyncIterator[None]:
+        """Count the current handler as an open stream while the block runs, and end it when the controller stops.
+
+        Raises:
+            ApiFailure: 503, too many are open.
+        """
         if self._open >= self._max_streams:
             raise ApiFailure(503, ApiErrorKind.OTHER, "Too many pages of the console are open", retry_after_s=30)
         self._open += 1
@@ -193,6 +213,27 @@ class PageStreams:
         finally:
             self._open -= 1
 
+    @asynccontextmanager
+    async def ended_with_session(self, request: web.Request, is_admitted: Callable[[], bool]) -> AsyncIterator[None]:
+        """Abort the request's connection if its session ends while the block runs; for streams that others write.
+
+        Raises:
+            ApiFailure: 503, too many are open.
+        """
+
+        async def watch() -> None:
+            while is_admitted():
+                await asyncio.sleep(self._keepalive_s)
+            if request.transport is not None:
+                request.transport.abort()
+
+        async with self.entered():
+            watching = asyncio.create_task(watch())
+            try:
+                yield
+            finally:
+                await end_tasks([watching])
+
     async def send(self, request: web.Request, mailbox: Mailbox, is_admitted: Callable[[], bool]) -> web.StreamResponse:
         """Send a page its events until it disconnects, stalls, or is no longer admitted.
 
@@ -200,12 +241,12 @@ class PageStreams:
             ApiFailure: 503, too many pages are open.
         """
         response = web.StreamResponse(headers={"Content-Type": EVENT_STREAM})
-        async with self._entered():
+        async with self.entered():
             try:
                 await response.prepare(request)
                 while is_admitted():
-                    data = await mailbox.take(KEEPALIVE_INTERVAL_S)
-                    async with asyncio.timeout(WRITE_TIMEOUT_S):
+                    data = await mailbox.take(self._keepalive_s)
+                    async with asyncio.timeout(self._write_timeout_s):
                         await response.write(data or b":\n\n")
                     await asyncio.sleep(MIN_SPACING_S)
                 await response.write(encode_event("signed-out", ""))
