@@ -292,7 +292,10 @@ async def test_html_in_data_is_shown_as_text(postgres_url: str) -> None:
 
 
 async def add_backends(db: str, count: int, status: str = "ready", per_second: int = 1) -> None:
-    """Insert backends with keys as a controller does, on the drone ``dr-fake``; so many share a status time."""
+    """Insert backends with keys as a controller does, on the drone ``dr-fake``.
+
+    ``per_second``: so many have the same status time.
+    """
     connection = await asyncpg.connect(db)
     try:
         await connection.execute(

@@ -8,7 +8,6 @@ from cyclopts import Parameter, validators
 
 from plane.cli.arguments import ip_address, node_name
 from plane.cli.controller_access import KeyFileOption, controller_access
-from plane.cli.serving import serve
 from plane.protocol.names import Prefix
 from plane.settings import DnsSettings
 
@@ -49,6 +48,7 @@ def dns(
     metrics_host
         Address for the same; 0.0.0.0 for Prometheus on another machine.
     """
+    from plane.cli.serving import serve
     from plane.dns.server import start_dns
 
     serve(

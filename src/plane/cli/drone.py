@@ -10,7 +10,6 @@ from cyclopts import Parameter, validators
 from plane.cli.arguments import cluster_name, ip_address, node_name
 from plane.cli.controller_access import KeyFileOption, controller_access, key_files
 from plane.cli.runtime_options import RuntimeOptions
-from plane.cli.serving import serve
 from plane.protocol.names import Prefix
 from plane.settings import DroneSettings
 
@@ -58,6 +57,7 @@ def drone(
     metrics_host
         Address for the same; 0.0.0.0 for Prometheus on another machine.
     """
+    from plane.cli.serving import serve
     from plane.drone.server import start_drone
 
     runtime = (options or RuntimeOptions()).settings()
