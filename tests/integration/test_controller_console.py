@@ -306,7 +306,8 @@ async def add_backends(db: str, count: int, status: str = "ready", per_second: i
                 INSERT INTO backend (
                     id, cluster, last_status, last_status_time, last_status_number, drone_id, last_keepalive, state
                 )
-                SELECT id, $3, $2, now() - number / $4::int * interval '1 second', CASE $2 WHEN 'ready' THEN 50 ELSE 70 END,
+                SELECT id, $3, $2, now() - number / $4::int * interval '1 second',
+                    CASE $2 WHEN 'ready' THEN 50 ELSE 70 END,
                     (SELECT node.id FROM node WHERE name = 'dr-fake'), now(),
                     jsonb_build_object('status', $2::text, 'address', '10.0.0.1:1', 'last_status', 'ready')
                 FROM given RETURNING id
