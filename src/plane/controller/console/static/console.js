@@ -222,6 +222,7 @@ function followOutput(element) {
 }
 
 function start() {
+  document.documentElement.classList.add("scripted");
   const main = document.getElementById("main");
   const activity = document.getElementById("activity");
   const usage = document.getElementById("usage");
