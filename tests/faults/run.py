@@ -7,7 +7,7 @@ import contextlib
 import json
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from faults import fault_kinds
@@ -43,7 +43,7 @@ SELECT coalesce(json_agg(json_build_object(
     'backend', b.id, 'status', b.last_status, 'drone', n.name,
     'holds_key', EXISTS (SELECT FROM backend_key k WHERE k.id = b.id),
     'states', (SELECT json_agg(json_build_array(s.state->>'status',
-        coalesce(s.state->>'reason', s.state->>'error', s.state->>'termination')) ORDER BY s.id)
+        coalesce(s.state->>'reason', s.state->>'message')) ORDER BY s.id)
         FROM backend_state s WHERE s.backend_id = b.id)
 )), '[]') FROM backend b JOIN node n ON n.id = b.drone_id
 """
@@ -63,14 +63,21 @@ class Options:
     seed: int
     rounds: int
     planted: str = ""
+    # Only faults of these kinds, at targets of these roles; all by default.
     kinds: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
+    # Whether each fault may last as long as its kind does at most.
+    long: bool = False
     counts: dict[str, int] = field(default_factory=lambda: dict(COUNTS))
 
     def faults(self) -> list[PlannedFault]:
         """Return the faults that the seed draws."""
-        targets = [f"{role}-{number}" for role, count in self.counts.items() for number in range(1, count + 1)]
+        names = [f"{role}-{number}" for role, count in self.counts.items() for number in range(1, count + 1)]
+        targets = [name for name in [*names, DATABASE] if not self.roles or name.partition("-")[0] in self.roles]
         kinds = [kind for kind in KINDS if not self.kinds or kind.name in self.kinds]
-        return draw(self.seed, self.rounds, [*targets, DATABASE], kinds)
+        if self.long:
+            kinds = [replace(kind, usual_s=kind.longest_s) for kind in kinds]
+        return draw(self.seed, self.rounds, targets, kinds)
 
 
 class _Run:

@@ -44,6 +44,10 @@ class Mutations:
     watchdog_late: bool = False
     # A drone's clock is the time of day, which steps.
     drone_clock_steps: bool = False
+    # A renewal succeeds for a backend that has lost its key.
+    renewal_after_expiry: bool = False
+    # An order whose lease began on another clock is neither void nor refused.
+    foreign_orders_accepted: bool = False
     # A drone that starts again does not tell its watchdog of the leases that it adopts.
     adopted_leases_not_enforced: bool = False
 
@@ -233,7 +237,7 @@ class DatabaseModel:
         if row is None:
             self.rows.drones[name] = DroneRow(self.clock(), identity)
             return
-        if row.identity != identity:
+        if row.identity != identity and not self._mutations.foreign_orders_accepted:
             void = [action.backend_id for action in self.rows.actions.values() if action.drone == name]
             for backend_id in void:
                 del self.rows.actions[backend_id]
@@ -251,7 +255,7 @@ class DatabaseModel:
             if row.backend_id == backend_id:
                 row.expires_at = self.clock() + self._lease_s
                 return True
-        return False
+        return self._mutations.renewal_after_expiry
 
     def pending(self, name: str) -> list[Action]:
         """``pending_actions``."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from faults.history import FaultBegan, History, Record
+from faults.history import FaultBegan, History, Record, StoredBackend, StoredOnDrone
 
 __all__ = ["Violation", "excerpt"]
 
@@ -24,7 +24,8 @@ class Violation:
 
 def excerpt(history: History, violation: Violation) -> list[Record]:
     """Return the records of a violation and the faults before it, in the order of their times."""
-    first = min((record.at for record in violation.records), default=0.0)
-    last = max((record.at for record in violation.records), default=0.0)
+    # What was stored at the end has no other time.
+    times = [record.at for record in violation.records if not isinstance(record, StoredBackend | StoredOnDrone)]
+    first, last = min(times, default=0.0), max(times, default=0.0)
     faults: list[FaultBegan] = [each.began for each in history.faults if each.overlaps(first - BEFORE_S, last)]
     return sorted([*violation.records, *faults], key=lambda record: record.at)
