@@ -176,9 +176,11 @@ class History:
     def of_kind(self, kind: str) -> list[Operation]:
         return [each for each in self.operations if each.invoked.kind == kind]
 
-    def is_calm(self, first: float, last: float) -> bool:
-        """Whether no fault was active from ``first`` to ``last``."""
-        return not any(fault.overlaps(first, last) for fault in self.faults)
+    def is_calm(self, first: float, last: float, *roles: str) -> bool:
+        """Whether no fault was active from ``first`` to ``last`` at targets of these roles."""
+        return not any(
+            fault.overlaps(first, last) for fault in self.faults if fault.began.target.partition("-")[0] in roles
+        )
 
 
 def write_history(path: Path, records: Iterable[Record]) -> None:

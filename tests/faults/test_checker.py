@@ -74,6 +74,7 @@ def followed(op: int, statuses: list[str]) -> list[Record]:
 
 
 FAULT: list[Record] = [FaultBegan(90.0, 1, 1, "host cut off", "proxy-1"), FaultEnded(130.0, 1)]
+DRONE_FAULT = FaultBegan(90.0, 1, 1, "host cut off", "drone-1")
 SOUND: list[Record] = [
     *connected(1, 1.0, "b", spawned=True),
     life("b", 2.0, 50.0, 7),
@@ -112,6 +113,7 @@ WRONG: list[tuple[int, str, list[Record]]] = [
     (5, "has no process", [life("b", 1.0, 100.0, 7), stored("b", STARTED), END]),
     (5, "lived 5.9 s after its hard termination", [*terminated(1, 100.0), life("b", 1.0, 106.0, 7)]),
     (6, "let a read through", [*connected(1, 1.0, "b"), *revoked(2, 100.0), *read(3, 100.2)]),
+    (6, "let a read through", [DRONE_FAULT, *connected(1, 1.0, "b"), *revoked(2, 100.0), *read(3, 100.2)]),
     (6, "let a tunnel through", [*connected(1, 1.0, "b"), *revoked(2, 100.0), *tunnel(3, 100.2, 100.3)]),
     (6, "left a tunnel open for 2.4", [*connected(1, 1.0, "b"), *revoked(2, 100.0), *tunnel(3, 90.0, 102.5)]),
     (6, "let a read through", [*FAULT, *connected(1, 1.0, "b"), *revoked(2, 100.0), *read(3, 196.0)]),
@@ -125,7 +127,7 @@ RIGHT: list[tuple[str, list[Record]]] = [
     ("a process that is started again", [life("b", 1.0, 2.0, 7), life("b", 3.0, 4.0, 7)]),
     ("a promise that ended with a reason", [*connected(1, 1.0, "b", spawned=True), stored("b", ENDED), END]),
     ("a state that is not acknowledged", [stored("b", STARTED[:2]), kept("b", "ready", 1)]),
-    ("a late end under a fault", [*FAULT, *terminated(1, 100.0), life("b", 1.0, 106.0, 7)]),
+    ("a late end under a fault", [DRONE_FAULT, *terminated(1, 100.0), life("b", 1.0, 106.0, 7)]),
     ("a proxy without controller", [*FAULT, *connected(1, 1.0, "b"), *revoked(2, 100.0), *read(3, 190.0)]),
     ("a token that is issued again", [*revoked(1, 10.0), *connected(2, 11.0, "b"), *read(3, 12.0)]),
     ("a token that another user has", [*connected(1, 1.0, "c"), *revoked(2, 10.0), *read(3, 12.0)]),

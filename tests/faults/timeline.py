@@ -49,11 +49,11 @@ def timeline(history: History, violations: Sequence[Violation]) -> str:
             lanes.setdefault(name, []).append(Bar(life.at, life.last, kind, text))
     listed = "".join(f"<li>Guarantee {each.guarantee}: {escape(each.text)}</li>" for each in violations[:100])
     seed = "" if history.end is None else f" of seed {history.end.seed}"
-    counts = f"{len(history.faults)} faults, {len(history.lives)} processes, {len(history.operations)} operations in {end:.0f} s"
+    counts = f"{len(history.faults)} faults, {len(history.lives)} processes, {len(history.operations)} operations"
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>History under faults</title>'
         f"<style>{STYLE}</style><h1>History{seed}: {len(violations)} violations</h1>"
-        f"<p>{counts}. Hover a bar for details.</p><ul>{listed}</ul>{_svg(lanes, end)}</html>"
+        f"<p>{counts} in {end:.0f} s. Hover a bar for details.</p><ul>{listed}</ul>{_svg(lanes, end)}</html>"
     )
 
 

@@ -62,4 +62,5 @@ def _left_open(history: History, revoked: dict[str, Operation]) -> list[Violatio
 
 def _allowed_s(history: History, revoked_at: float, used_at: float, calm_s: float) -> float:
     """Return how late a use may be: a fault may have kept the proxy from its controller, or that from the database."""
-    return calm_s if history.is_calm(revoked_at - RECOVERED_AFTER_S, used_at) else WITHOUT_CONTROLLER_S
+    is_calm = history.is_calm(revoked_at - RECOVERED_AFTER_S, used_at, "controller", "proxy", "database")
+    return calm_s if is_calm else WITHOUT_CONTROLLER_S
