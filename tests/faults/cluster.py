@@ -138,7 +138,8 @@ class FaultyCluster:
         return {
             "LD_PRELOAD": str(next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))),
             "FAKETIME_TIMESTAMP_FILE": str(_clock(host)),
-            "FAKETIME_CACHE_DURATION": "1",
+            # All processes of the server see a step at the same moment, as they do on a real machine.
+            "FAKETIME_NO_CACHE": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             "DONT_FAKE_MONOTONIC": "1",
         }

@@ -37,9 +37,8 @@ class Hunt:
 HUNTS = {
     "watchdog off": Hunt(8, ("--kind", "program stopped", "--role", "drone", "--long")),
     "acknowledgement before the commit": Hunt(8, ("--kind", "program killed", "--role", "controller")),
-    "port given twice": Hunt(8, ("--kind", "program stopped", "--role", "controller", "--long")),
     "route kept after its removal": Hunt(2, ("--kind", "program restarted", "--role", "drone")),
-    "event dropped when an inbox is full": Hunt(4, ("--kind", "program restarted", "--role", "drone")),
+    "event dropped when an inbox is full": Hunt(6, ("--kind", "program restarted", "--role", "drone")),
     "adoption of a foreign process": Hunt(5, ("--kind", "drone cloned")),
     "reaper that forgets the action": Hunt(3, ("--kind", "store lost")),
 }

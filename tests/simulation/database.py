@@ -219,11 +219,12 @@ class DatabaseModel:
         if drone.last_local_ms is None or drone.last_local_ms < leased_at_ms:
             # The drone has connected again since its clock was looked up.
             return None
-        if not self._mutations.conflict_ignored and key in self.rows.keys:
-            return None
         if not self._mutations.tokens_by_time_only and token <= self.rows.tokens.get(key, 0):
             return None
+        # Also if the key is not granted: tokens only rise.
         self.rows.tokens[key] = token
+        if not self._mutations.conflict_ignored and key in self.rows.keys:
+            return None
         self.rows.keys[key] = KeyRow(backend_id, name, self.clock() + self._lease_s, token)
         action = self.rows.actions[backend_id] = Action(backend_id, name, key, token, leased_at_ms)
         self.rows.live[backend_id] = key
@@ -266,9 +267,8 @@ class DatabaseModel:
         self.rows.actions.pop(backend_id, None)
 
     def terminated(self, backend_id: str) -> None:
-        """``record_states`` with the last state: the key is free."""
+        """``record_states`` with the last state: the key is free. A spawn action stays until it is acknowledged."""
         self.rows.live.pop(backend_id, None)
-        self.rows.actions.pop(backend_id, None)
         for key, row in list(self.rows.keys.items()):
             if row.backend_id == backend_id:
                 del self.rows.keys[key]

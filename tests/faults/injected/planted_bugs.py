@@ -40,15 +40,6 @@ def _acknowledged_before_commit(module: Any) -> None:
     module.backends = SimpleNamespace(**{**vars(module.backends), "record_states": acknowledge})
 
 
-def _port_given_twice(module: Any) -> None:
-    """A port is given to the next backend as soon as its backend has ended."""
-
-    def candidates(ports: Any, after: int, in_use: Any, ended_at: Any, now: float) -> Any:
-        return (port for port in range(ports.first, ports.last + 1) if port not in in_use)
-
-    module.port_candidates = candidates
-
-
 def _route_kept(module: Any) -> None:
     """A proxy keeps the routes of revoked tokens."""
     module.RouteCache.revoke = lambda *_: None
@@ -81,7 +72,6 @@ def _forgetful_reaper(module: Any) -> None:
 PLANTED: dict[str, tuple[Patch, tuple[str, ...]]] = {
     "watchdog off": (_watchdog_off, ("plane.decisions.backends.deadline_enforcement",)),
     "acknowledgement before the commit": (_acknowledged_before_commit, ("plane.controller.batched_statements",)),
-    "port given twice": (_port_given_twice, ("plane.runtime.network.ports",)),
     "route kept after its removal": (_route_kept, ("plane.decisions.routing.route_cache",)),
     "event dropped when an inbox is full": (_event_dropped, ("plane.database.event_bus",)),
     "adoption of a foreign process": (
