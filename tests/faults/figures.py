@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from faults.history import Fault, History
 
-__all__ = ["FaultFigures", "by_fault", "markdown", "unavailable"]
+__all__ = ["FaultFigures", "by_fault", "markdown", "takeovers", "unavailable"]
 
 # An interruption belongs to the faults that were active in it or so shortly before it.
 AFTER_S = 5.0
@@ -32,6 +32,22 @@ def unavailable(history: History) -> list[tuple[str, float, float]]:
         if operation.is_ok and operation.completed is not None:
             reads.setdefault(operation.invoked.key, []).append(operation.completed.at)
     return [(key, *gap) for key, times in reads.items() for gap in pairwise(sorted(times))]
+
+
+def takeovers(history: History) -> list[float]:
+    """Return the seconds from each kill of a drone that stays away to the next process of each of its keys."""
+    found = []
+    for fault in history.faults:
+        if fault.began.kind != "program killed" or not fault.began.target.startswith("drone"):
+            continue
+        for life in history.lives:
+            if life.host != fault.began.target or not life.at < fault.began.at <= life.last:
+                continue
+            later = (each for each in history.lives if each.key == life.key and each.at > life.last)
+            following = next(later, None)
+            if following is not None and (fault.ended is None or following.at < fault.ended):
+                found.append(following.at - fault.began.at)
+    return found
 
 
 def by_fault(histories: Sequence[History]) -> list[FaultFigures]:
@@ -69,4 +85,11 @@ def markdown(histories: Sequence[History]) -> str:
         f"| {each.kind} | {each.count} | {each.longest_s:.1f} | {each.longest_alone_s:.1f} |"
         for each in by_fault(histories)
     ]
+    taken_over = [seconds for history in histories for seconds in takeovers(history)]
+    if taken_over:
+        longest = f"{max(taken_over):.1f} s after the kill at the latest"
+        lines += [
+            "",
+            f"After kill -9 of a drone that stayed away, {len(taken_over)} keys had another process {longest}.",
+        ]
     return "\n".join(lines)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from faults.checker.guarantees import check
-from faults.figures import by_fault, markdown, unavailable
+from faults.figures import by_fault, markdown, takeovers, unavailable
 from faults.history import Completed, FaultBegan, FaultEnded, History, Invoked, Life, Record, RunEnded
 from faults.timeline import timeline
 
@@ -37,6 +37,19 @@ def test_an_interruption_belongs_to_the_faults_in_it() -> None:
         figures.kind: (figures.count, figures.longest_s, figures.longest_alone_s) for figures in by_fault([HISTORY])
     }
     assert found == {"program killed": (1, 60.0, 60.0), "disk full": (1, 18.0, 0.0), "clock steps": (1, 18.0, 0.0)}
+
+
+def test_a_key_of_a_killed_drone_is_taken_over_by_its_next_process() -> None:
+    lives = [
+        Life(1.0, 50.0, "k", 1, "b", "drone-1", "p"),
+        Life(58.0, 90.0, "k", 2, "c", "drone-2", "q"),
+        # Its own drone is back.
+        Life(1.0, 20.0, "other", 1, "d", "drone-1", "r"),
+        Life(95.0, 99.0, "other", 2, "e", "drone-1", "s"),
+    ]
+    faults = [FaultBegan(10.0, 1, 1, "program killed", "drone-1"), FaultEnded(80.0, 1)]
+    assert takeovers(History([*lives, *faults])) == [48.0]
+    assert "1 keys had another process 48.0 s after the kill" in markdown([History([*lives, *faults])])
 
 
 def test_the_table_sums_up_several_runs() -> None:
