@@ -198,6 +198,9 @@ async def test_a_receiver_that_is_down_is_tried_seldom_and_then_gets_everything(
                 await asyncio.sleep(0.02)
         # Eight connections had begun when the fifth attempt failed.
         assert len(receiver.attempts) <= 5 + 8
+        _, metrics = await api.call("GET", "/metrics")
+        assert 'plane_webhook_receiver_down{webhook="hook"} 1.0' in metrics
+        assert f'plane_webhook_attempts_total{{result="failed",webhook="hook"}} {len(receiver.attempts)}.0' in metrics
         assert found["pending"] <= 100
         tried = len(receiver.attempts)
         await connection.execute("UPDATE plane_webhook SET retry_at = now()")

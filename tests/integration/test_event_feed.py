@@ -148,6 +148,26 @@ async def test_an_open_transaction_holds_the_horizon_back_until_it_ends(postgres
         await quick.close()
 
 
+async def test_whoever_writes_an_event_holds_the_horizon_back(postgres_url: str) -> None:
+    async with feed(postgres_url) as db:
+        writer = await asyncpg.connect(postgres_url)
+        await writer.execute("INSERT INTO plane_event (type) VALUES ('drone.lost')")
+        settled = (await event_feed.feed_window(db)).horizon
+        for statement in (
+            "INSERT INTO plane_event (type) SELECT 'drone.lost' FROM generate_series(1, 10)",
+            "WITH new AS (INSERT INTO plane_event (type) VALUES ('drone.lost') RETURNING id) SELECT id FROM new",
+            "SELECT plane_add_event('drone.lost', NULL, NULL, NULL)",
+        ):
+            transaction = writer.transaction()
+            await transaction.start()
+            await writer.execute(statement)
+            assert (await event_feed.feed_window(db)).horizon == settled, statement
+            await transaction.commit()
+            settled = (await event_feed.feed_window(db)).horizon
+            assert settled == await writer.fetchval("SELECT max(id) FROM plane_event")
+        await writer.close()
+
+
 async def test_a_transaction_of_others_holds_nothing_back(postgres_url: str) -> None:
     async with feed(postgres_url) as db:
         other, quick = await asyncpg.connect(postgres_url), await asyncpg.connect(postgres_url)

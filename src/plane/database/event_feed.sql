@@ -47,13 +47,14 @@ ORDER BY found.id DESC;
 SELECT plane_add_event($1, $2, $3, $4::jsonb) AS id;
 
 -- name: prune_events
--- Deletes the $2 oldest events if they are more than $1 days old. Returns how many were deleted. Nobody else locks these
--- rows; the one row of plane_event_pruned is locked until the commit, so one controller prunes at a time.
+-- Deletes those of the $2 oldest events that are more than $1 days old. Returns their number. Nobody else locks these
+-- rows; the one row of plane_event_pruned is locked until the commit, so one controller prunes at a time. The search begins
+-- after what was deleted before, whose index entries may still be there.
 WITH locked AS (
     SELECT through FROM plane_event_pruned FOR UPDATE SKIP LOCKED
 ), old AS (
     SELECT id FROM (
-        SELECT id, created_at FROM plane_event WHERE EXISTS (SELECT FROM locked) ORDER BY id LIMIT $2
+        SELECT id, created_at FROM plane_event WHERE id > (SELECT through FROM locked) ORDER BY id LIMIT $2
     ) oldest WHERE created_at < (SELECT plane_now()) - make_interval(days => $1)
 ), deleted AS (
     DELETE FROM plane_event USING old WHERE plane_event.id = old.id RETURNING plane_event.id
