@@ -71,8 +71,10 @@ class Server:
 
 
 @asynccontextmanager
-async def serving(command: Sequence[str], folder: Path) -> AsyncIterator[Server]:
-    """An HTTP server as a process, once it answers, on a port that it is told by ``--port``; its log is in ``folder``.
+async def serving(command: Sequence[str], folder: Path, port_option: str = "--port") -> AsyncIterator[Server]:
+    """Run an HTTP server as a process, and yield it once it responds on the port that ``port_option`` gives it.
+
+    Its log is in ``folder``.
 
     Raises:
         BenchFailed: it ended, or does not answer in time. One of the block's own is raised with what the server said.
@@ -80,7 +82,7 @@ async def serving(command: Sequence[str], folder: Path) -> AsyncIterator[Server]
     port = _free_port()
     log = folder / f"{port}.log"
     name = " ".join(command[:3])
-    async with _running([*command, "--port", str(port)], log) as process:
+    async with _running([*command, port_option, str(port)], log) as process:
         try:
             async with within(START_LIMIT_S, f"waiting for {name}"):
                 while not await _answers(port):

@@ -34,6 +34,9 @@ class World:
     def __init__(self) -> None:
         self.routes: dict[str, dict[str, Any] | None] = {}
         self.asked: list[str] = []
+        # What the controller announces, and how many messages with several tokens it got.
+        self.extensions: list[str] = []
+        self.lists = 0
         self.kept_alive: list[str] = []
         self.heard: list[bytes] = []
         self.silent = False
@@ -58,18 +61,27 @@ class World:
         ws = web.WebSocketResponse()
         await ws.prepare(request)
         self.handshake = json.loads(await ws.receive_str())
-        await ws.send_str(json.dumps({"version": {"version": "0.5.5", "git_hash": "x"}, "name": "co-x"}))
+        handshake: dict[str, Any] = {"version": {"version": "0.5.5", "git_hash": "x"}, "name": "co-x"}
+        if self.extensions:
+            handshake["extensions"] = self.extensions
+        await ws.send_str(json.dumps(handshake))
         self.controller = ws
         async for frame in ws:
             message = json.loads(frame.data)
             if "KeepAlive" in message:
                 self.kept_alive.append(message["KeepAlive"])
                 continue
-            token = message["RouteInfoRequest"]["token"]
-            self.asked.append(token)
+            if "RouteInfoRequests" in message:
+                self.lists += 1
+                tokens = message["RouteInfoRequests"]["tokens"]
+                answers = [{"token": token, "route_info": self.routes.get(token)} for token in tokens]
+                response: dict[str, Any] = {"RouteInfoResponses": {"responses": answers}}
+            else:
+                tokens = [message["RouteInfoRequest"]["token"]]
+                response = {"RouteInfoResponse": {"token": tokens[0], "route_info": self.routes.get(tokens[0])}}
+            self.asked += tokens
             if not self.silent:
-                answer = {"token": token, "route_info": self.routes.get(token)}
-                await ws.send_str(json.dumps({"RouteInfoResponse": answer}))
+                await ws.send_str(json.dumps(response))
         return ws
 
     def add_route(self, token: str, **changes: Any) -> None:
@@ -104,6 +116,14 @@ class World:
         writer.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: raw\r\n\r\n")
         while data := await reader.read(100):
             writer.write(data)
+
+    async def send_and_wait(self, data: bytes) -> bytes:
+        """Send a request, and return the head of its response, however long it takes."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        writer.write(data)
+        head = await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+        return head
 
     async def until_asked(self) -> None:
         """Return when the proxy has asked where a token leads."""

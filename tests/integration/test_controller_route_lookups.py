@@ -75,6 +75,39 @@ async def test_repeated_lookup_gets_one_response(postgres_url: str) -> None:
         assert (await proxy.receive("RouteInfoResponse"))["token"] == answer["token"]
 
 
+async def test_lookups_of_one_message_get_lists_and_one_with_much_user_data_a_message_of_its_own(
+    postgres_url: str,
+) -> None:
+    async with (
+        controller_api(postgres_url) as api,
+        fake_drone(api.base) as drone,
+        fake_proxy(api.base, extensions=["routes"]) as proxy,
+    ):
+        assert "routes" in proxy.controller["extensions"]
+        much = {"text": "x" * route_lookups.LISTED_USER_DATA_BYTES}
+        small = await api.connect(key={"name": "k"}, spawn_config=IMAGE, user="ann", auth={"n": 1})
+        big = await api.connect(key={"name": "k"}, spawn_config=IMAGE, auth=much)
+        await report_ready(drone, small["backend_id"], 1)
+        await drone.receive("AckEvent")
+        tokens = [small["token"], big["token"], "unknown"]
+        await proxy.send("RouteInfoRequests", {"tokens": tokens})
+        listed = (await proxy.receive("RouteInfoResponses"))["responses"]
+        assert {response["token"] for response in listed} == {small["token"], "unknown"}
+        by_token = {response["token"]: response["route_info"] for response in listed}
+        assert by_token["unknown"] is None
+        assert by_token[small["token"]]["user_data"] == {"n": 1}
+        own = await proxy.receive("RouteInfoResponse")
+        assert own["token"] == big["token"]
+        assert own["route_info"]["user_data"] == much
+
+
+async def test_proxy_that_does_not_understand_lists_gets_none(postgres_url: str) -> None:
+    async with controller_api(postgres_url) as api, fake_proxy(api.base) as proxy:
+        for token in ("one", "two", "three"):
+            await proxy.send("RouteInfoRequest", {"token": token})
+        assert {(await proxy.receive("RouteInfoResponse"))["token"] for _ in range(3)} == {"one", "two", "three"}
+
+
 async def test_lookup_ends_without_a_route_after_its_timeout(postgres_url: str) -> None:
     async with (
         controller_api(postgres_url, limits=ControllerLimits(route_lookup_s=0.5)) as api,

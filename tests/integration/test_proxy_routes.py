@@ -81,9 +81,31 @@ async def test_a_response_in_transit_does_not_restore_a_revoked_token() -> None:
         assert it.heard == []
 
 
-async def test_the_proxy_announces_support_of_revocation() -> None:
+async def test_the_proxy_announces_its_extensions() -> None:
     async with world() as it:
-        assert it.handshake["extensions"] == ["revocation"]
+        assert it.handshake["extensions"] == ["revocation", "routes"]
+
+
+@pytest.mark.parametrize("extensions", [[], ["routes"]])
+async def test_lookups_of_the_same_moment_are_one_message_where_the_controller_understands_it(
+    extensions: list[str],
+) -> None:
+    async with world() as it:
+        it.silent, it.extensions = True, extensions
+        tokens = [f"many-{number}" for number in range(5)]
+        for token in tokens:
+            it.add_route(token)
+        async with asyncio.timeout(LIMIT_S):
+            requests = [asyncio.create_task(it.send_and_wait(get(f"/{token}/"))) for token in tokens]
+            while set(it.asked) < set(tokens):
+                await asyncio.sleep(0.01)
+            # All that are pending are sent again on the next connection.
+            it.asked, it.silent = [], False
+            assert it.controller is not None
+            await it.controller.close(code=1001)
+            assert {status(response) for response in await asyncio.gather(*requests)} == {200}
+        assert sorted(it.asked) == tokens
+        assert it.lists == (1 if extensions else 0)
 
 
 async def test_the_end_of_a_backend_cuts_its_stalled_requests() -> None:

@@ -8,7 +8,6 @@ from typing import Annotated
 from cyclopts import Parameter, validators
 
 from plane.cli.arguments import cluster_name, controller_name, host_argument, http_url, webhook_networks
-from plane.cli.serving import serve
 from plane.settings import ControllerSettings
 
 __all__ = ["controller"]
@@ -68,6 +67,7 @@ def controller(
         Host name under which clients reach a controller without keys, beside its IP addresses, localhost and the host
         of --controller-url; may be given several times.
     """
+    from plane.cli.serving import serve
     from plane.controller.server import start_controller
 
     serve(

@@ -8,14 +8,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import uvloop
 from cyclopts import Parameter, validators
 from rich.console import Console
 from rich.table import Table
 
 from plane.cli.arguments import exposed_paths
-from plane.cli.logs import set_up_logs
-from plane.cli.serving import until_stopped
 from plane.protocol import codec
 from plane.protocol.errors import ConfigurationError, InvalidClusterName
 from plane.protocol.names import parse_cluster_name
@@ -66,6 +63,9 @@ def dev(
         Folder below /tmp, /var/tmp, /run or a private home that isolated processes can read, such as a checkout there;
         may be given several times.
     """
+    import uvloop
+
+    from plane.cli.logs import set_up_logs
     from plane.dev.cluster import DevSettings
 
     # The summary shows the progress; the log shows only what may need action.
@@ -93,6 +93,7 @@ def _public_host(name: str) -> str:
 
 
 async def _run(settings: DevSettings) -> None:
+    from plane.cli.serving import until_stopped
     from plane.dev.cluster import start_cluster
 
     console = Console(highlight=False)

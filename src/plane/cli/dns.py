@@ -8,7 +8,6 @@ from cyclopts import Parameter, validators
 
 from plane.cli.arguments import ip_address, node_name
 from plane.cli.controller_access import KeyFileOption, controller_access
-from plane.cli.serving import serve
 from plane.protocol.names import Prefix
 from plane.settings import DnsSettings
 
@@ -43,6 +42,7 @@ def dns(
     name
         Name of this server, ns-…; default random.
     """
+    from plane.cli.serving import serve
     from plane.dns.server import start_dns
 
     serve(

@@ -6,12 +6,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import uvloop
 from cyclopts import Parameter
 from rich.markup import escape
 from rich.table import Table
 
-from plane.cli.logs import set_up_logs
 from plane.cli.output import AsJson, console, print_json
 from plane.cli.run_config import read_config
 from plane.decisions.diagnosis import Finding, Status, exit_status
@@ -52,6 +50,10 @@ def doctor(
     docker_socket
         Unix socket of the Docker engine.
     """
+    import uvloop
+
+    from plane.cli.logs import set_up_logs
+
     set_up_logs("error")
     sys.exit(uvloop.run(_run(files, db, data_dir, docker_socket, as_json=as_json)))
 

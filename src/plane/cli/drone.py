@@ -10,7 +10,6 @@ from cyclopts import Parameter
 from plane.cli.arguments import cluster_name, ip_address, node_name
 from plane.cli.controller_access import KeyFileOption, controller_access, key_files
 from plane.cli.runtime_options import RuntimeOptions
-from plane.cli.serving import serve
 from plane.protocol.names import Prefix
 from plane.settings import DroneSettings
 
@@ -52,6 +51,7 @@ def drone(
     executor_socket
         Unix socket of an external executor that runs the backends; see `plane executor`.
     """
+    from plane.cli.serving import serve
     from plane.drone.server import start_drone
 
     runtime = (options or RuntimeOptions()).settings()

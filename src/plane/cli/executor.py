@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from plane.cli.runtime_options import RuntimeOptions
-from plane.cli.serving import serve
 from plane.settings import ExecutorSettings
 
 __all__ = ["executor"]
@@ -19,6 +18,7 @@ def executor(*, socket: Path, options: RuntimeOptions | None = None) -> None:
     socket
         Unix socket to listen on.
     """
+    from plane.cli.serving import serve
     from plane.executor.server import start_executor
 
     serve(start_executor(ExecutorSettings(socket=socket, **(options or RuntimeOptions()).settings())))

@@ -5,14 +5,17 @@ Exit status: 0 success, 1 failure (the error gives the cause and what to do), 2 
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
 from types import TracebackType
-
-from cyclopts import App, CycloptsError, Group
+from typing import TYPE_CHECKING
 
 from plane.protocol.errors import PlaneError
+
+if TYPE_CHECKING:
+    from cyclopts import App
 
 __all__ = ["database_main", "main", "make_program", "options_last"]
 
@@ -28,10 +31,14 @@ GROUPS = {
 _GROUP_OPTIONS = ("--controller", "--db")
 # Groups within a group: their commands are two words.
 _GROUPS_OF_GROUPS = ("webhook",)
+# Objects that are created before the garbage collector runs; Python's own limit is 700.
+IMPORT_GC_THRESHOLD = 50_000
 
 
 def make_program() -> App:
     """Return the program with all its commands."""
+    from cyclopts import App, Group
+
     set_up = Group("Set up", sort_key=3)
     program = App(
         name="plane",
@@ -82,7 +89,15 @@ def database_main() -> None:
 
 
 def _run(arguments: Sequence[str]) -> None:
+    if arguments in (["version"], ["--version"]):
+        # The library that reads arguments takes longer to import than everything else here.
+        print(_version_text())  # noqa: T201
+        return
     sys.excepthook = _print_uncaught
+    # Almost nothing that an import creates is garbage. `plane.cli.serving` sets this back for programs that run long.
+    gc.set_threshold(IMPORT_GC_THRESHOLD)
+    from cyclopts import CycloptsError
+
     try:
         program = make_program()
         if not arguments or arguments[0] in program.help_flags:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import uvloop
 from cyclopts import Parameter
-
-from plane.cli.logs import set_up_logs
 
 __all__ = ["migrate"]
 
@@ -22,6 +19,9 @@ def migrate(*, db: Annotated[str, Parameter(env_var="DATABASE_URL")]) -> None:
     db
         PostgreSQL 14 or newer, as postgresql://USER@HOST:PORT/NAME.
     """
+    import uvloop
+
+    from plane.cli.logs import set_up_logs
     from plane.database.migrate import migrate as apply_migrations
 
     set_up_logs()

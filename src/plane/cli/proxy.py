@@ -8,7 +8,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter, validators
 
@@ -16,10 +16,12 @@ from plane.cli.acme_arguments import acme_settings
 from plane.cli.arguments import cluster_name, node_name, trusted_networks
 from plane.cli.certificate_options import check_certificate_options
 from plane.cli.controller_access import KeyFileOption, controller_access
-from plane.cli.serving import Running, serve
 from plane.decisions.http.limits import DEFAULT_LIMITS, HttpLimits
 from plane.protocol.names import Prefix
 from plane.settings import ProxyLimits, ProxySettings
+
+if TYPE_CHECKING:
+    from plane.cli.serving import Running
 
 __all__ = ["proxy", "proxy_component"]
 
@@ -134,6 +136,8 @@ def proxy(
     max_chunk_line_bytes
         Longest size line of a chunk with its extensions, and longest trailer field; longer ones get 400.
     """
+    from plane.cli.serving import serve
+
     acme = acme_settings(acme_endpoint, acme_email, acme_eab_kid, acme_eab_hmac_key, acme_ca, acme_name_server)
     check_certificate_options(https, cert_path, tls_cert, tls_key, has_acme=acme is not None)
     settings = ProxySettings(

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from cyclopts import Parameter
@@ -14,11 +14,13 @@ from cyclopts import Parameter
 from plane.cli.run_config_file import RunConfig
 from plane.cli.run_config_options import with_fields
 from plane.cli.run_config_settings import Settings, settings_of
-from plane.cli.serving import Running, serve
 from plane.os_errors import error_reason
 from plane.protocol import codec
 from plane.protocol.errors import ConfigurationError, MessageError
 from plane.settings import ControllerSettings, DnsSettings, DroneSettings, ExecutorSettings
+
+if TYPE_CHECKING:
+    from plane.cli.serving import Running
 
 __all__ = ["read_config", "run_config"]
 
@@ -41,6 +43,8 @@ def run_config(file: Path | None = None, /, *, schema: Annotated[bool, Parameter
         return
     if file is None:
         raise ConfigurationError("name a file, for example: plane run-config controller.json")
+    from plane.cli.serving import serve
+
     config = _decode(file)
     with _errors_of(config, file):
         serve(_component(settings_of(config, file)))

@@ -19,14 +19,16 @@ from plane.tasks import run_together
 
 __all__ = ["BatchedStatements"]
 
-# For statements whose result no client waits for: heartbeats, keepalives, acknowledgements, metrics.
-BACKGROUND_LINGER_S = 0.02
-# For renewals, whose result a drone waits for with seconds to spare.
-RENEWAL_LINGER_S = 0.005
+# Of statements whose result no client waits for: heartbeats, keepalives, acknowledgements, metrics.
+BACKGROUND_SPACING_S = 0.025
+# Of renewals, whose result a drone waits for with seconds to spare.
+RENEWAL_SPACING_S = 0.008
 # Concurrency and spacing of lookups. A few large batches cost least with a fast disk; with a slow one several must wait
 # for it together. Measured with syncs of 0.1, 1 and 3 ms; the method is in docs/internals/performance.md.
 LOOKUP_CONCURRENCY = 4
 LOOKUP_SPACING_S = 0.0003
+# Lookups of routes only read, so that no disk is waited for. A second batch overlaps with one that takes long.
+ROUTE_SPACING_S = 0.002
 
 
 class BatchedStatements:
@@ -37,17 +39,17 @@ class BatchedStatements:
         # commit one at a time anyway, since PostgreSQL takes a lock for notifications.
         self.states = Batcher(partial(backends.record_states, db))
         self.spawns = Batcher(connect.spawn_backends)
-        self.lookups = Batcher(connect.look_up_keys, max_concurrency=LOOKUP_CONCURRENCY, min_spacing_s=LOOKUP_SPACING_S)
-        self.reuses = Batcher(connect.reuse_keys, max_concurrency=LOOKUP_CONCURRENCY, min_spacing_s=LOOKUP_SPACING_S)
+        self.lookups = Batcher(connect.look_up_keys, max_concurrency=LOOKUP_CONCURRENCY, spacing_s=LOOKUP_SPACING_S)
+        self.reuses = Batcher(connect.reuse_keys, max_concurrency=LOOKUP_CONCURRENCY, spacing_s=LOOKUP_SPACING_S)
         self.routes = Batcher(
-            partial(backends.routes, db), max_concurrency=LOOKUP_CONCURRENCY, min_spacing_s=LOOKUP_SPACING_S
+            partial(backends.routes, db), max_concurrency=LOOKUP_CONCURRENCY, spacing_s=ROUTE_SPACING_S
         )
-        self.renewals = Batcher(partial(keys.renew, db), linger_s=RENEWAL_LINGER_S)
-        self.heartbeats = Batcher(partial(nodes.drone_heartbeats, db), linger_s=BACKGROUND_LINGER_S)
-        self.keepalives = Batcher(partial(backends.keep_alive, db), linger_s=BACKGROUND_LINGER_S)
-        self.acknowledgements = Batcher(partial(actions.acknowledge, db), linger_s=BACKGROUND_LINGER_S)
-        self.pending_checks = Batcher(partial(actions.have_pending, db), linger_s=BACKGROUND_LINGER_S)
-        self.metrics = Batcher(partial(backends.publish_metrics, db), linger_s=BACKGROUND_LINGER_S)
+        self.renewals = Batcher(partial(keys.renew, db), spacing_s=RENEWAL_SPACING_S)
+        self.heartbeats = Batcher(partial(nodes.drone_heartbeats, db), spacing_s=BACKGROUND_SPACING_S)
+        self.keepalives = Batcher(partial(backends.keep_alive, db), spacing_s=BACKGROUND_SPACING_S)
+        self.acknowledgements = Batcher(partial(actions.acknowledge, db), spacing_s=BACKGROUND_SPACING_S)
+        self.pending_checks = Batcher(partial(actions.have_pending, db), spacing_s=BACKGROUND_SPACING_S)
+        self.metrics = Batcher(partial(backends.publish_metrics, db), spacing_s=BACKGROUND_SPACING_S)
         # By the values of the metrics' label ``write``.
         self.by_label: Mapping[str, Batcher[Any, Any]] = {
             "states": self.states,

@@ -105,7 +105,7 @@ async def backends_to_sweep(db: Database, drone_ids: Sequence[int]) -> list[Swee
     return [SweepCandidate(row["id"], row["drone_id"], row["due_in_s"]) for row in rows]
 
 
-async def routes(db: Database, tokens: Sequence[str]) -> list[RouteRow | None]:
+async def routes(db: Database | Transaction, tokens: Sequence[str]) -> list[RouteRow | None]:
     """Return the backends of connection tokens; None for a token that is unknown or expired."""
     found: list[RouteRow | None] = [None] * len(tokens)
     for row in await db.fetch(_SQL["routes_of_tokens"], tokens):
@@ -123,7 +123,8 @@ def _route(row: asyncpg.Record) -> RouteRow:
             secret_token=row["secret_token"],
             cluster=row["cluster"],
             user=row["username"],
-            user_data=None if row["auth"] is None else codec.decode(row["auth"], dict),
+            # As the database wrote it: the proxy decodes it.
+            user_data=None if row["auth"] is None else codec.Raw(row["auth"].encode()),
             subdomain=row["subdomain"],
             expires_in_ms=UNSET if row["expires_in_ms"] is None else row["expires_in_ms"],
             rewrite_prefix=row["plane_rewrite_prefix"] or UNSET,

@@ -1,4 +1,4 @@
-"""Executes many small writes in one statement: items that arrive during one batch form the next.
+"""Executes small statements together: items that arrive during a batch form the next; a lone item does not wait.
 
 A result is returned only after the commit of its batch, so it means what it would mean alone.
 `plane.controller.batched_statements` has one `Batcher` per kind of statement; the statements are in the files of their
@@ -41,10 +41,10 @@ class Batcher(Generic[In, Out]):
 
     Args:
         write: executes a batch in one transaction and returns one result per item, in order.
-        linger_s: how long the first item of a batch waits for others. 0: only while another batch is in flight.
         max_concurrency: batches that may be in flight at once. With 1, items are executed in the order of submission.
-        min_spacing_s: minimum time between the starts of two concurrent batches. With a fast disk, batches then follow
-            each other and are large; with a slow one, several wait for the disk together.
+        spacing_s: minimum time between the starts of two batches. An item that follows none for so long is executed at
+            once. Under load batches are larger. If several may be in flight, they follow each other while the database
+            is fast, and overlap while it is slow.
         item_timeout_s: until a result must be there, for `submit_with_deadline`.
         max_queued: items that may wait for a batch.
     """
@@ -53,19 +53,17 @@ class Batcher(Generic[In, Out]):
         self,
         write: Callable[[Sequence[In]], Awaitable[Sequence[Out]]],
         *,
-        linger_s: float = 0.0,
         max_concurrency: int = 1,
-        min_spacing_s: float = 0.0,
+        spacing_s: float = 0.0,
         item_timeout_s: float = ITEM_TIMEOUT_S,
         max_queued: int = MAX_QUEUED,
     ) -> None:
         self._write = write
-        self._linger_s = linger_s
         self._max_concurrency = max_concurrency
-        self._min_spacing_s = min_spacing_s
+        self._spacing_s = spacing_s
         self._item_timeout_s = item_timeout_s
         self._max_queued = max_queued
-        self._started_at = 0.0
+        self._started_at = -math.inf
         self._queued: list[_Entry[In, Out]] = []
         self._in_flight: list[list[_Entry[In, Out]]] = []
         self._deadline_timer: asyncio.TimerHandle | None = None
@@ -140,9 +138,7 @@ class Batcher(Generic[In, Out]):
         clock = asyncio.get_running_loop().time
         while True:
             await self._has_items.wait()
-            if self._linger_s and len(self._queued) < MAX_BATCH_SIZE:
-                await asyncio.sleep(self._linger_s)
-            if self._in_flight and (wait_s := self._started_at + self._min_spacing_s - clock()) > 0:
+            if len(self._queued) < MAX_BATCH_SIZE and (wait_s := self._started_at + self._spacing_s - clock()) > 0:
                 await asyncio.sleep(wait_s)
             batch = self._queued[:MAX_BATCH_SIZE]
             del self._queued[:MAX_BATCH_SIZE]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from plane.database.pool import Database
+from plane.database.pool import Database, Transaction
 from plane.database.statements import statements
 from plane.timing import KEY_LEASE_S
 
@@ -13,7 +13,7 @@ __all__ = ["prevent_renewal", "renew"]
 _SQL = statements("keys")
 
 
-async def renew(db: Database, backend_ids: Sequence[str]) -> list[bool]:
+async def renew(db: Database | Transaction, backend_ids: Sequence[str]) -> list[bool]:
     """Extend the leases of the backends' keys. False for a key that is missing or not renewable."""
     renewed = {row["id"] for row in await db.fetch(_SQL["renew_keys"], backend_ids, KEY_LEASE_S)}
     return [backend_id in renewed for backend_id in backend_ids]

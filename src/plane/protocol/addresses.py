@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 
 from plane.protocol.errors import MessageError
@@ -14,6 +15,8 @@ def format_socket_address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+# A proxy reads the address of a backend with each of its tokens.
+@functools.lru_cache(maxsize=4_096)
 def parse_socket_address(text: str) -> tuple[str, int]:
     """Return the IP address and the port of ``text``.
 

@@ -18,6 +18,7 @@ from plane.protocol.errors import MessageError
 __all__ = [
     "Int32",
     "Int64",
+    "Raw",
     "UInt8",
     "UInt16",
     "Variants",
@@ -33,6 +34,9 @@ Int32 = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
 Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 UInt8 = Annotated[int, msgspec.Meta(ge=0, le=2**8 - 1)]
 UInt16 = Annotated[int, msgspec.Meta(ge=0, le=2**16 - 1)]
+
+# A value that is JSON already; `encode` copies it.
+Raw = msgspec.Raw
 
 T = TypeVar("T")
 

@@ -14,12 +14,14 @@ class Extension(enum.StrEnum):
     """A message that Plane 0.5.5 does not have. It is sent only to peers whose handshake lists the extension.
 
     ``STOPPING``: a drone accepts no more backends. ``LOGS``: a controller requests a backend's output from a drone.
-    ``REVOCATION``: a controller notifies a proxy of revoked tokens.
+    ``REVOCATION``: a controller notifies a proxy of revoked tokens. ``ROUTES``: a proxy requests several routes in one
+    message, and a controller responds likewise.
     """
 
     STOPPING = "stopping"
     LOGS = "logs"
     REVOCATION = "revocation"
+    ROUTES = "routes"
 
 
 class Version(msgspec.Struct, frozen=True):

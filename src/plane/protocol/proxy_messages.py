@@ -19,7 +19,9 @@ __all__ = [
     "MessageToProxy",
     "RouteInfo",
     "RouteInfoRequest",
+    "RouteInfoRequests",
     "RouteInfoResponse",
+    "RouteInfoResponses",
     "SetTxtRecord",
     "SetTxtRecordRequest",
     "SetTxtRecordResponse",
@@ -66,6 +68,21 @@ class RouteInfoResponse(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         return codec.redacted_repr(self, "token")
+
+
+class RouteInfoRequests(msgspec.Struct, frozen=True):
+    """Requests the routes of several tokens (extension "routes")."""
+
+    tokens: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return codec.redacted_repr(self, "tokens")
+
+
+class RouteInfoResponses(msgspec.Struct, frozen=True):
+    """Several responses, in any order, also to requests of different messages (extension "routes")."""
+
+    responses: tuple[RouteInfoResponse, ...]
 
 
 class SetTxtRecord(msgspec.Struct, frozen=True):
@@ -122,6 +139,7 @@ class MessageFromProxy(Variants, frozen=True, kw_only=True):
     """A message from a proxy. ``keep_alive`` is a backend's id."""
 
     route_info_request: RouteInfoRequest | UnsetType = UNSET
+    route_info_requests: RouteInfoRequests | UnsetType = UNSET
     keep_alive: str | UnsetType = UNSET
     cert_manager_request: CertManagerRequest | UnsetType = UNSET
 
@@ -130,6 +148,7 @@ class MessageToProxy(Variants, frozen=True, kw_only=True):
     """A message to a proxy."""
 
     route_info_response: RouteInfoResponse | UnsetType = UNSET
+    route_info_responses: RouteInfoResponses | UnsetType = UNSET
     cert_manager_response: CertManagerResponse | UnsetType = UNSET
     backend_removed: BackendRemoved | UnsetType = UNSET
     tokens_revoked: TokensRevoked | UnsetType = UNSET

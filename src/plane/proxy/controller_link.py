@@ -6,7 +6,8 @@ Certificates go to the `CertificateRenewer`. `plane.proxy.server` runs the link.
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
@@ -16,10 +17,15 @@ from plane.protocol.proxy_messages import (
     CertManagerResponse,
     MessageFromProxy,
     MessageToProxy,
+    RouteInfoRequest,
+    RouteInfoRequests,
+    RouteInfoResponses,
 )
-from plane.proxy.certificates.renewer import CertificateRenewer
 from plane.settings import ProxySettings
 from plane.transport.node_socket import NodeConnector, NodeSocket, SocketClosed
+
+if TYPE_CHECKING:
+    from plane.proxy.certificates.renewer import CertificateRenewer
 
 __all__ = ["ControllerLink", "MessageHandler"]
 
@@ -50,10 +56,19 @@ class ControllerLink:
 
     async def send(self, message: MessageFromProxy) -> bool:
         """Send a message. Return False without a connection."""
+        return await self._send_all([message])
+
+    async def request_routes(self, tokens: Sequence[str]) -> bool:
+        """Request the routes of tokens. Return False without a connection."""
+        if len(tokens) > 1 and self._socket is not None and self._socket.peer.supports(Extension.ROUTES):
+            return await self.send(MessageFromProxy(route_info_requests=RouteInfoRequests(tuple(tokens))))
+        return await self._send_all([MessageFromProxy(route_info_request=RouteInfoRequest(token)) for token in tokens])
+
+    async def _send_all(self, messages: Sequence[MessageFromProxy]) -> bool:
         if self._socket is None:
             return False
         try:
-            await self._socket.send(message)
+            await self._socket.send_all(messages)
         except SocketClosed as error:
             log.info("message not sent; sent again on the next connection", error=str(error))
             return False
@@ -77,6 +92,9 @@ class ControllerLink:
                         case CertManagerResponse() as response:
                             if renewer is not None:
                                 renewer.receive(response)
+                        case RouteInfoResponses(responses):
+                            for each in responses:
+                                handler.receive(MessageToProxy(route_info_response=each))
                         case _:
                             handler.receive(message)
             finally:
@@ -91,6 +109,6 @@ class ControllerLink:
             self._settings.name,
             MessageToProxy,
             session,
-            (Extension.REVOCATION,),
+            (Extension.REVOCATION, Extension.ROUTES),
         )
         await connector.run()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
 
 import structlog
 
 from plane.protocol.errors import ConfigurationError
-from plane.protocol.proxy_messages import MessageFromProxy, RouteInfoRequest
-from plane.proxy.certificates.renewer import CertificateRenewer
+from plane.protocol.proxy_messages import MessageFromProxy
 from plane.proxy.certificates.tls import CertificateHolder
 from plane.proxy.controller_link import ControllerLink, MessageHandler
 from plane.proxy.listeners.entry_points import EntryPoints, bind
@@ -20,6 +20,9 @@ from plane.proxy.processes.workers import Workers
 from plane.proxy.service import ProxyService
 from plane.settings import ProxySettings
 from plane.tasks import end_tasks, until_one_ends
+
+if TYPE_CHECKING:
+    from plane.proxy.certificates.renewer import CertificateRenewer
 
 __all__ = ["ProxyServer", "start_proxy"]
 
@@ -80,6 +83,9 @@ async def start_proxy(
     if settings.acme is not None:
         if settings.workers > 1 and settings.cert_path is None:
             raise ConfigurationError("workers read the ordered certificate from a file: --workers needs --cert-path")
+        # Without ACME none of its libraries is imported.
+        from plane.proxy.certificates.renewer import CertificateRenewer
+
         renewer = CertificateRenewer(settings.acme, settings.cluster, certificates, files, link.request_certificate)
     former = predecessor()
     entry_points = EntryPoints(former.http, former.https) if former is not None else _bind(settings)
@@ -150,13 +156,13 @@ class _ControllerConnection:
 def _service(settings: ProxySettings, link: ControllerLink) -> ProxyService:
     """Return the service of the only process that serves."""
 
-    async def request_route(token: str) -> None:
-        await link.send(MessageFromProxy(route_info_request=RouteInfoRequest(token)))
+    async def request_routes(tokens: Sequence[str]) -> None:
+        await link.request_routes(tokens)
 
     async def keep_alive(backend_id: str) -> None:
         await link.send(MessageFromProxy(keep_alive=backend_id))
 
-    return ProxyService(settings, request_route, keep_alive)
+    return ProxyService(settings, request_routes, keep_alive)
 
 
 def _bind(settings: ProxySettings) -> EntryPoints:

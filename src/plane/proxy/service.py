@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import structlog
 
@@ -40,14 +40,14 @@ class ProxyService:
     """One proxy.
 
     Args:
-        look_up: sends a token to the controller, or does nothing without a connection.
+        request_routes: sends tokens to the controller, or does nothing without a connection.
         keep_alive: the same for a keepalive of a backend.
     """
 
     def __init__(
         self,
         settings: ProxySettings,
-        look_up: Callable[[str], Awaitable[None]],
+        request_routes: Callable[[Sequence[str]], Awaitable[None]],
         keep_alive: Callable[[str], Awaitable[None]],
     ) -> None:
         self._loop = loop = asyncio.get_running_loop()
@@ -62,7 +62,7 @@ class ProxyService:
         self.fd_budget = FdBudget()
         # Timers by backend that has ended; `drain` cancels them.
         self._cuts: dict[str, asyncio.TimerHandle] = {}
-        self.routes = RouteLookup(look_up, server)
+        self.routes = RouteLookup(request_routes, server)
         self.keepalive = KeepaliveReporter(keep_alive)
         self.pool = UpstreamPool(settings)
         self.tunnels = Tunnels(self.keepalive, loop.time, limits.body_s)

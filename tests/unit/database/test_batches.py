@@ -46,6 +46,31 @@ async def test_items_that_arrive_during_a_batch_form_the_next_one() -> None:
     assert written == [[1], [2, 3, 4]]
 
 
+async def test_lone_item_does_not_wait_for_company() -> None:
+    async def write(items: Sequence[int]) -> list[int]:
+        return list(items)
+
+    async with running(write, spacing_s=3_600.0) as batcher, asyncio.timeout(60):
+        assert await batcher.execute(1) == 1
+
+
+async def test_items_that_follow_another_batch_too_soon_form_one_batch() -> None:
+    written: list[list[int]] = []
+
+    async def write(items: Sequence[int]) -> list[int]:
+        written.append(list(items))
+        return list(items)
+
+    async with running(write, spacing_s=0.2) as batcher:
+        await batcher.execute(1)
+        later = []
+        for item in range(2, 8):
+            later.append(batcher.submit(item))
+            await asyncio.sleep(0.005)
+        await asyncio.gather(*later)
+    assert written == [[1], [2, 3, 4, 5, 6, 7]]
+
+
 async def test_item_that_cannot_be_stored_fails_alone() -> None:
     async def write(items: Sequence[int]) -> list[int]:
         if 2 in items:

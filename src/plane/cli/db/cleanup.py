@@ -8,8 +8,6 @@ from cyclopts import Parameter, validators
 
 from plane.cli.db.options import DatabaseOption
 from plane.cli.output import console
-from plane.database.cleanup import delete_expired_tokens, delete_old
-from plane.database.pool import open_database
 
 __all__ = ["cleanup"]
 
@@ -32,6 +30,9 @@ async def cleanup(
     min_age_days
         Delete backends and events older than this many days. Default: delete only expired tokens.
     """
+    from plane.database.cleanup import delete_expired_tokens, delete_old
+    from plane.database.pool import open_database
+
     out = console()
     async with open_database(db, pool_size=1) as database:
         await delete_expired_tokens(database)

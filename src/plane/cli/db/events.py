@@ -6,7 +6,6 @@ from rich.markup import escape
 
 from plane.cli.db.options import DatabaseOption
 from plane.cli.output import AsJson, console, print_json
-from plane.database.event_tail import follow_events
 from plane.protocol import codec
 
 __all__ = ["events"]
@@ -17,6 +16,8 @@ async def events(*, db: DatabaseOption, as_json: AsJson = False) -> None:
 
     Example: plane db events --json | jq .payload
     """
+    from plane.database.event_tail import follow_events
+
     out = console()
     if out.is_terminal and not as_json:
         out.print("[dim]Following new events; press Ctrl-C to stop.[/dim]")

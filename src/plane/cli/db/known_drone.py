@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from plane.database import inspection
-from plane.database.pool import Database
+from typing import TYPE_CHECKING
+
 from plane.protocol.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from plane.database.pool import Database
 
 __all__ = ["known_drone"]
 
@@ -15,6 +18,8 @@ async def known_drone(database: Database, cluster: str, drone: str) -> int:
     Raises:
         ConfigurationError: there is no such drone.
     """
+    from plane.database import inspection
+
     node_id = await inspection.drone_id(database, cluster, drone)
     if node_id is None:
         raise ConfigurationError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -11,8 +11,9 @@ from plane.cli.admin.options import ClusterOfDroneOption, DroneOption
 from plane.cli.db.known_drone import known_drone
 from plane.cli.db.options import DatabaseOption
 from plane.cli.output import AsJson, console, duration, print_json, show, status_text, table
-from plane.database import inspection
-from plane.database.pool import open_database
+
+if TYPE_CHECKING:
+    from plane.database.inspection import TerminationCandidate
 
 __all__ = ["list_backends", "list_nodes", "termination_candidates"]
 
@@ -37,6 +38,9 @@ async def list_nodes(
     cluster
         Only rows of this cluster.
     """
+    from plane.database import inspection
+    from plane.database.pool import open_database
+
     async with open_database(db, pool_size=1) as database:
         found = await inspection.list_nodes(database, cluster, include_disconnected=all, limit=LIMIT)
     if as_json:
@@ -78,6 +82,9 @@ async def list_backends(
     all
         Also terminated ones.
     """
+    from plane.database import inspection
+    from plane.database.pool import open_database
+
     async with open_database(db, pool_size=1) as database:
         status = "all" if all else "live"
         found = await inspection.list_backends(database, cluster, status, None, None, LIMIT)
@@ -96,6 +103,9 @@ async def termination_candidates(
 
     Example: plane db termination-candidates --cluster plane.example.com --drone dr-one
     """
+    from plane.database import inspection
+    from plane.database.pool import open_database
+
     async with open_database(db, pool_size=1) as database:
         node_id = await known_drone(database, cluster, drone)
         found = await inspection.termination_candidates(database, node_id)
@@ -109,7 +119,7 @@ async def termination_candidates(
     show(table(("BACKEND", "STATUS", "DUE IN", "ORDER"), rows))
 
 
-def _order(candidate: inspection.TerminationCandidate) -> str | None:
+def _order(candidate: TerminationCandidate) -> str | None:
     if candidate.ordered_s is None:
         return None
     return f"{duration(candidate.ordered_s)} ago, {'' if candidate.acknowledged else 'not '}acknowledged"

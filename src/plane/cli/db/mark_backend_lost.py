@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from plane.cli.db.known_drone import known_drone
 from plane.cli.db.options import DatabaseOption
 from plane.cli.output import console, key_text
-from plane.database import inspection
-from plane.database.backends import StateChange, record_states
-from plane.database.pool import Database, open_database
 from plane.protocol.backend_state import BackendStatus, Terminated, TerminationReason
 from plane.protocol.errors import ConfigurationError
 from plane.protocol.inspection import BackendSummary
+
+if TYPE_CHECKING:
+    from plane.database.pool import Database
 
 __all__ = ["mark_backend_lost"]
 
@@ -50,6 +50,8 @@ async def mark_backend_lost(
     """
     if (drone is None) != (cluster is None) or (drone is None) == (not backends):
         raise ConfigurationError("name either backends, or a drone with --drone and --cluster")
+    from plane.database.pool import open_database
+
     async with open_database(db, pool_size=1) as database:
         chosen = await _chosen(database, backends, drone, cluster)
         if not chosen:
@@ -62,6 +64,8 @@ async def mark_backend_lost(
 async def _chosen(
     database: Database, names: tuple[str, ...], drone: str | None, cluster: str | None
 ) -> list[BackendSummary]:
+    from plane.database import inspection
+
     if drone is not None and cluster is not None:
         await known_drone(database, cluster, drone)
         live = await inspection.list_backends(database, cluster, "live", None, None, LIMIT, drone=drone)
@@ -84,6 +88,8 @@ def _confirmed(backend: BackendSummary) -> bool:
 
 
 async def _mark(database: Database, backend: BackendSummary) -> None:
+    from plane.database.backends import StateChange, record_states
+
     out = console()
     if backend.status is BackendStatus.TERMINATED:
         out.print(f"Backend {backend.id} has ended already")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from plane.cli.db.options import DatabaseOption
 from plane.cli.output import console
-from plane.database import keys
-from plane.database.pool import open_database
 from plane.protocol.errors import ConfigurationError
 
 __all__ = ["prevent_renew"]
@@ -21,6 +19,9 @@ async def prevent_renew(backend: str, /, *, db: DatabaseOption) -> None:
     backend
         Name of the backend.
     """
+    from plane.database import keys
+    from plane.database.pool import open_database
+
     async with open_database(db, pool_size=1) as database:
         if not await keys.prevent_renewal(database, backend):
             raise ConfigurationError(f"backend {backend!r} holds no key; `plane db list-backends` lists backends")

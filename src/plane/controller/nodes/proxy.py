@@ -30,6 +30,7 @@ from plane.protocol.proxy_messages import (
     MessageFromProxy,
     MessageToProxy,
     RouteInfoRequest,
+    RouteInfoRequests,
     TokensRevoked,
 )
 from plane.tasks import run_together
@@ -43,7 +44,7 @@ log = structlog.get_logger("plane.controller")
 
 
 async def _handle(request: web.Request) -> web.StreamResponse:
-    return await serve_node(request, NodeKind.PROXY, MessageFromProxy, _serve)
+    return await serve_node(request, NodeKind.PROXY, MessageFromProxy, _serve, extensions=(Extension.ROUTES,))
 
 
 async def _serve(context: Context, socket: ProxySocket, registration: Registration) -> None:
@@ -69,6 +70,9 @@ async def _receive(
             match message.content:
                 case RouteInfoRequest(token):
                     lookups.start(token)
+                case RouteInfoRequests(tokens):
+                    for token in tokens:
+                        lookups.start(token)
                 case str(backend_id) if message.keep_alive is not UNSET:
                     await replies.expect(
                         context.statements.keepalives.submit(backend_id), partial(_if_removed, backend_id)

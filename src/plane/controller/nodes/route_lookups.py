@@ -1,8 +1,9 @@
 """Responds to one proxy's route lookups, each as soon as the route of its token is known.
 
-`plane.controller.nodes.proxy` starts them. A backend may take minutes to start, with any number of tokens. Lookups that
-wait for the same backend therefore share one task, which reads their routes in batches, and have a limit of their own.
-A lookup that fails is dropped; the proxy sends it again.
+`plane.controller.nodes.proxy` starts them. A lookup whose backend is ready has no task of its own: callbacks take it
+from the batch of its statement to the batch of its response. A backend may take minutes to start, with any number of
+tokens. Lookups that wait for the same backend therefore share one task, which reads their routes in batches, and have a
+limit of their own. A lookup that fails is dropped; the proxy sends it again.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 
@@ -19,8 +21,15 @@ from plane.database.backends import RouteRow
 from plane.database.event_bus import Overflowed, Subscription
 from plane.database.pool import DatabaseUnavailable, Unstorable
 from plane.protocol.backend_state import BackendStatus
+from plane.protocol.handshake import Extension
 from plane.protocol.notifications import EventKind
-from plane.protocol.proxy_messages import MessageFromProxy, MessageToProxy, RouteInfo, RouteInfoResponse
+from plane.protocol.proxy_messages import (
+    MessageFromProxy,
+    MessageToProxy,
+    RouteInfo,
+    RouteInfoResponse,
+    RouteInfoResponses,
+)
 from plane.tasks import OwnedTasks
 from plane.throttled_log import ThrottledWarning
 from plane.transport.node_socket import NodeSocket, SocketClosed
@@ -34,6 +43,9 @@ MAX_WAITING_PER_BACKEND = 10_000
 MAX_WAITING = 50_000
 # Routes that are read at once for the lookups of one backend; other lookups are served in between.
 READ_BATCH_SIZE = 200
+# Responses of one message, and the size of a user's data in it: such a message is far below the limit of messages.
+LIST_SIZE = 200
+LISTED_USER_DATA_BYTES = 4_096
 
 log = structlog.get_logger("plane.controller")
 
@@ -65,6 +77,10 @@ class RouteLookups:
         self._open: dict[str, _Lookup] = {}
         self._waiting: dict[str, _Waiting] = {}
         self._waiting_count = 0
+        # Decided lookups whose responses are not sent yet, and whether a task sends some.
+        self._decided: list[tuple[_Lookup, RouteRow | None]] = []
+        self._sending = False
+        self._ended = False
         self._too_many = ThrottledWarning(log, "too many route lookups of a proxy", proxy=socket.peer.name)
         self._failed = ThrottledWarning(log, "route lookup failed", proxy=socket.peer.name)
         self._tasks = OwnedTasks(
@@ -79,7 +95,8 @@ class RouteLookups:
             self._too_many.warn()
             return
         lookup = self._open[token] = _Lookup(token, self._clock() + self._context.settings.limits.route_lookup_s)
-        self._tasks.start(self._look_up(lookup))
+        read = self._context.statements.routes.submit_with_deadline(token)
+        read.add_done_callback(partial(self._read_done, lookup))
 
     def revoke(self, tokens: tuple[str, ...]) -> None:
         """Respond to lookups of these tokens with no route."""
@@ -89,24 +106,47 @@ class RouteLookups:
 
     async def end(self) -> None:
         """Cancel all lookups, after the connection has ended."""
+        self._ended = True
         await self._tasks.end()
         self._too_many.end()
         self._failed.end()
 
-    async def _look_up(self, lookup: _Lookup) -> None:
+    def _read_done(self, lookup: _Lookup, read: asyncio.Future[RouteRow | None]) -> None:
         """Respond to a lookup, or let it wait for its backend."""
-        try:
-            row = await self._read(lookup.token)
-            if _is_decided(row):
-                await self._respond([(lookup, row)])
-            elif row is not None and self._wait_for(row.backend_id, lookup):
-                return
-        except (DatabaseUnavailable, SocketClosed) as error:
-            self._failed.warn(error=str(error))
-        except BaseException:
+        if self._ended or read.cancelled():
             self._close(lookup)
-            raise
-        self._close(lookup)
+            return
+        try:
+            row = read.result()
+        except Unstorable:
+            # For example, a token with NUL: it cannot exist.
+            row = None
+        except DatabaseUnavailable as error:
+            self._failed.warn(error=str(error))
+            self._close(lookup)
+            return
+        if _is_decided(row):
+            self._decided.append((lookup, row))
+            if not self._sending:
+                self._sending = True
+                self._tasks.start(self._send_decided())
+        elif row is None or not self._wait_for(row.backend_id, lookup):
+            self._close(lookup)
+
+    async def _send_decided(self) -> None:
+        """Send the responses to decided lookups: those of one batch together."""
+        try:
+            while self._decided:
+                decided, self._decided = self._decided, []
+                try:
+                    await self._respond(decided)
+                except SocketClosed as error:
+                    self._failed.warn(error=str(error), lookups=len(decided))
+                finally:
+                    for lookup, _ in decided:
+                        self._close(lookup)
+        finally:
+            self._sending = False
 
     def _wait_for(self, backend_id: str, lookup: _Lookup) -> bool:
         """Queue a lookup until its backend is ready; false if too many wait already."""
@@ -171,11 +211,11 @@ class RouteLookups:
             return None
 
     async def _respond(self, found: list[tuple[_Lookup, RouteRow | None]]) -> None:
-        responses = [
-            MessageToProxy(route_info_response=RouteInfoResponse(lookup.token, _route(lookup, row)))
-            for lookup, row in found
-        ]
-        await self._socket.send_all(responses)
+        responses = [RouteInfoResponse(lookup.token, _route(lookup, row)) for lookup, row in found]
+        if len(responses) > 1 and self._socket.peer.supports(Extension.ROUTES):
+            await self._socket.send_all(_lists(responses))
+        else:
+            await self._socket.send_all([MessageToProxy(route_info_response=response) for response in responses])
 
     def _close(self, lookup: _Lookup) -> None:
         if self._open.get(lookup.token) is lookup:
@@ -185,6 +225,26 @@ class RouteLookups:
 def _is_decided(row: RouteRow | None) -> bool:
     """Return whether the route is final: the backend is ready, or there is none and there will be none."""
     return row is None or row.route is not None or row.status_number >= BackendStatus.TERMINATING.number
+
+
+def _lists(responses: list[RouteInfoResponse]) -> list[MessageToProxy]:
+    """Return messages with many responses each; one of a user with much data has a message of its own."""
+    listed = [response for response in responses if _user_data_bytes(response) <= LISTED_USER_DATA_BYTES]
+    messages = [
+        MessageToProxy(route_info_responses=RouteInfoResponses(tuple(listed[first : first + LIST_SIZE])))
+        for first in range(0, len(listed), LIST_SIZE)
+    ]
+    if len(listed) < len(responses):
+        messages += [
+            MessageToProxy(route_info_response=response)
+            for response in responses
+            if _user_data_bytes(response) > LISTED_USER_DATA_BYTES
+        ]
+    return messages
+
+
+def _user_data_bytes(response: RouteInfoResponse) -> int:
+    return 0 if response.route_info is None else len(response.route_info.user_data or b"")
 
 
 def _route(lookup: _Lookup, row: RouteRow | None) -> RouteInfo | None:

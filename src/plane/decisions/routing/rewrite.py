@@ -75,7 +75,7 @@ def make_route(token: str, info: RouteInfo, server_field: bytes) -> Route:
     fields.append(("x-verified-backend", info.backend_id))
     fields.append(("x-verified-secret", info.secret_token))
     for name, value in fields:
-        if not value.isascii() or not all(c == "\t" or c.isprintable() for c in value):
+        if not value.isascii() or not value.replace("\t", "").isprintable():
             raise MessageError(f"the value of {name} has characters that no header field can carry")
     accepted = f"{info.subdomain}.{info.cluster}" if info.subdomain else info.cluster
     response_fields = f"\r\nx-plane-backend-id: {info.backend_id}".encode() + server_field
@@ -106,6 +106,8 @@ def make_route(token: str, info: RouteInfo, server_field: bytes) -> Route:
 def _ascii_json(value: object) -> str:
     """Return JSON with all characters beyond ASCII escaped, since header fields are ASCII."""
     text = codec.encode(value).decode()
+    if text.isascii() and "\x7f" not in text:
+        return text
     return "".join(
         c if c.isascii() and c != "\x7f" else "".join(f"\\u{unit:04x}" for unit in _utf16_units(c)) for c in text
     )

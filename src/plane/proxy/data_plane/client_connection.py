@@ -35,7 +35,7 @@ from plane.decisions.http.trusted_proxies import direct_visitor, effective_host,
 from plane.decisions.http.tunnel_timeout import TunnelSide
 from plane.decisions.routing.rewrite import Route
 from plane.proxy.data_plane.connection_context import ConnectionContext
-from plane.proxy.data_plane.interfaces import Upstream
+from plane.proxy.data_plane.interfaces import Cancellable, Upstream
 from plane.proxy.data_plane.send_queue import unsent_bytes
 from plane.proxy.listeners.entry_point import EntryPoint
 
@@ -78,9 +78,9 @@ class ClientConnection(asyncio.Protocol):
         "_redirects_to_tls",
         "_route",
         "_speaks_for_others",
-        "_task",
         "_transport",
         "_upstream",
+        "_waiting",
         "entry_point",
         "visitor",
     )
@@ -99,7 +99,7 @@ class ClientConnection(asyncio.Protocol):
         self._head_out = b""
         self._upstream: Upstream | None = None
         self._kept_upstream: Upstream | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._waiting: Cancellable | None = None
         # Those that are being executed.
         self._commands: list[Command] | None = None
 
@@ -159,8 +159,8 @@ class ClientConnection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
         self._context.connections.discard(self)
-        if self._task is not None:
-            self._task.cancel()
+        if self._waiting is not None:
+            self._waiting.cancel()
         commands = self._exchange.client_lost()
         if commands:
             self._execute(commands)
@@ -209,7 +209,10 @@ class ClientConnection(asyncio.Protocol):
         self._execute(self._exchange.connect_failed(self._now(), timed_out=timed_out))
 
     def run(self, waiting: Coroutine[None, None, None]) -> None:
-        self._task = asyncio.ensure_future(waiting)
+        self._waiting = asyncio.ensure_future(waiting)
+
+    def wait_for(self, waiting: Cancellable) -> None:
+        self._waiting = waiting
 
     # Events of the connection to the backend. See `UpstreamUser`.
 

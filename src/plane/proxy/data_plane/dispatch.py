@@ -1,7 +1,8 @@
 """From a request's head to a connection to its backend, or to the response that there is none.
 
-Nothing is awaited for a known token and a free connection. A task exists only while a token is looked up or a backend
-is being connected to, and the client's connection owns it. `plane.decisions.routing` decides where a request leads.
+Nothing is awaited for a known token and a free connection. A request whose token is looked up waits in `RouteLookup`. A
+task exists only while a backend is being connected to, and the client's connection owns it. `plane.decisions.routing`
+decides where a request leads.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from plane.decisions.routing.token_cookie import redirect_target, set_cookie_fie
 from plane.proxy.data_plane.interfaces import Requester, Upstream
 from plane.proxy.data_plane.lost_requests import LostRequests
 from plane.proxy.data_plane.responses import OwnResponses
-from plane.proxy.data_plane.route_lookup import RouteLookup
+from plane.proxy.data_plane.route_lookup import RouteLookup, RouteWaiter
 from plane.proxy.data_plane.upstream import UpstreamPool
 from plane.proxy.listeners.entry_point import EntryPoint
 
@@ -45,6 +46,51 @@ class _CookieMatch:
 
 
 _Match: TypeAlias = RouteMatch | _CookieMatch
+
+
+class _WaitingRequest:
+    """A request that waits for the route of the first of its ``matches``."""
+
+    __slots__ = ("_dispatcher", "_head", "_matches", "_page_timer", "_requester")
+
+    def __init__(
+        self, dispatcher: Dispatcher, requester: Requester, head: RequestHead, matches: tuple[_Match, ...]
+    ) -> None:
+        self._dispatcher = dispatcher
+        # None when it does not wait any more; the connection may live, and refer to this, much longer.
+        self._requester: Requester | None = requester
+        self._head = head
+        self._matches = matches
+        self._page_timer: asyncio.TimerHandle | None = None
+
+    def show_page_after(self, delay_s: float) -> None:
+        """Respond with the waiting page if there is no route within ``delay_s``."""
+        self._page_timer = asyncio.get_running_loop().call_later(delay_s, self._show_page)
+
+    def _show_page(self) -> None:
+        if (requester := self._end()) is not None:
+            self._dispatcher.leave(self._matches[0].token, self)
+            self._dispatcher.show_waiting_page(requester)
+
+    def route_found(self, route: Route | None) -> None:
+        if (requester := self._end()) is not None:
+            self._dispatcher.route_found(requester, self._head, self._matches, route)
+
+    def lookup_failed(self) -> None:
+        if (requester := self._end()) is not None:
+            requester.respond(504)
+
+    def cancel(self) -> None:
+        if self._end() is not None:
+            self._dispatcher.leave(self._matches[0].token, self)
+
+    def _end(self) -> Requester | None:
+        """Stop waiting. Return whose request this is, unless that is over already."""
+        requester, self._requester = self._requester, None
+        if self._page_timer is not None:
+            self._page_timer.cancel()
+            self._page_timer = None
+        return requester
 
 
 class Dispatcher:
@@ -105,7 +151,7 @@ class Dispatcher:
         if isinstance(match, RouteMatch) and requester.entry_point is not _TO_TLS:
             found = self._routes.cached(match.token)
             if found is None:
-                requester.run(self._look_up(requester, head, (match,)))
+                self._look_up(requester, head, (match,))
             elif found == "gone":
                 self._lost.leads_nowhere(requester, head, match.token)
             elif found == "unconfirmed":
@@ -143,7 +189,7 @@ class Dispatcher:
         for index, match in enumerate(matches):
             found = self._routes.cached(match.token)
             if found is None:
-                requester.run(self._look_up(requester, head, matches[index:]))
+                self._look_up(requester, head, matches[index:])
                 return
             if found == "unconfirmed":
                 requester.respond(503)
@@ -153,19 +199,27 @@ class Dispatcher:
                 return
         requester.respond(410)
 
-    async def _look_up(self, requester: Requester, head: RequestHead, matches: tuple[_Match, ...]) -> None:
+    def _look_up(self, requester: Requester, head: RequestHead, matches: tuple[_Match, ...]) -> None:
         """Ask the controller where the first match leads; those after it are tried if it leads nowhere."""
+        waiting = _WaitingRequest(self, requester, head, matches)
+        requester.wait_for(waiting)
+        self._routes.look_up(matches[0].token, waiting)
+        if self._shows_waiting_page and is_navigation(head.method, head.fields.lines):
+            waiting.show_page_after(self._waiting_page_after_s)
+
+    def show_waiting_page(self, requester: Requester) -> None:
+        """Respond to a browser whose backend is still starting."""
+        requester.respond_with(self._responses.waiting(close=requester.closes()))
+
+    def leave(self, token: str, waiting: RouteWaiter) -> None:
+        """Have a request not wait for its route any more."""
+        self._routes.leave(token, waiting)
+
+    def route_found(
+        self, requester: Requester, head: RequestHead, matches: tuple[_Match, ...], route: Route | None
+    ) -> None:
+        """Handle the route of the first match, or that it leads nowhere."""
         match = matches[0]
-        shows_page = self._shows_waiting_page and is_navigation(head.method, head.fields.lines)
-        try:
-            async with asyncio.timeout(self._waiting_page_after_s if shows_page else None) as until_page:
-                route = await self._routes.look_up(match.token)
-        except TimeoutError:
-            if until_page.expired():
-                requester.respond_with(self._responses.waiting(close=requester.closes()))
-            else:
-                requester.respond(504)
-            return
         if route is not None and _is_open(match, route, head):
             self._forward(requester, head, route, match)
         elif len(matches) > 1 or isinstance(match, _CookieMatch):

@@ -17,7 +17,7 @@ from plane.decisions.http.trusted_proxies import Visitor
 from plane.decisions.routing.rewrite import Route
 from plane.proxy.listeners.entry_point import EntryPoint
 
-__all__ = ["Dispatch", "Requester", "Upstream", "UpstreamUser"]
+__all__ = ["Cancellable", "Dispatch", "Requester", "Upstream", "UpstreamUser"]
 
 
 class UpstreamUser(Protocol):
@@ -62,6 +62,13 @@ class Upstream(Protocol):
         """Close the connection at once."""
 
 
+class Cancellable(Protocol):
+    """What a request waits for."""
+
+    def cancel(self) -> object:
+        """Stop waiting, if that is not over yet."""
+
+
 class Requester(Protocol):
     """The client's connection, as the dispatch of its request sees it."""
 
@@ -94,6 +101,9 @@ class Requester(Protocol):
 
     def run(self, waiting: Coroutine[None, None, None]) -> None:
         """Run what the request waits for, as a task that ends with the client's connection."""
+
+    def wait_for(self, waiting: Cancellable) -> None:
+        """Cancel ``waiting`` if the client's connection ends."""
 
 
 class Dispatch(Protocol):

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
-from typing import Literal
+from typing import Literal, Protocol
 
 import structlog
 
@@ -20,9 +19,10 @@ from plane.decisions.routing.rewrite import Route, make_route
 from plane.decisions.routing.route_cache import RouteCache
 from plane.protocol.errors import MessageError
 from plane.protocol.proxy_messages import RouteInfoResponse
+from plane.tasks import run_together
 from plane.throttled_log import ThrottledWarning
 
-__all__ = ["RouteLookup"]
+__all__ = ["RouteLookup", "RouteWaiter"]
 
 # How often lookups are checked that have failed or are to be sent again.
 POLL_INTERVAL_S = 1.0
@@ -32,15 +32,25 @@ SUSPENDED_AFTER_S = 10.0
 log = structlog.get_logger("plane.proxy")
 
 
+class RouteWaiter(Protocol):
+    """A request that waits for a route."""
+
+    def route_found(self, route: Route | None) -> None:
+        """Handle the controller's response. None: the token leads nowhere."""
+
+    def lookup_failed(self) -> None:
+        """Handle that there is no response in time, or that there are too many lookups."""
+
+
 class RouteLookup:
     """The routes of tokens.
 
     Args:
-        send: sends a token to the controller, or does nothing without a connection.
+        send: sends tokens to the controller, or does nothing without a connection.
         server_field: the line ``\\r\\nserver: …``, for the responses of every route.
     """
 
-    def __init__(self, send: Callable[[str], Awaitable[None]], server_field: bytes) -> None:
+    def __init__(self, send: Callable[[Sequence[str]], Awaitable[None]], server_field: bytes) -> None:
         self._send = send
         self._server_field = server_field
         self._cache: RouteCache[Route] = RouteCache()
@@ -49,7 +59,9 @@ class RouteLookup:
         self._checked_at = self._clock()
         self._too_many = ThrottledWarning(log, "too many pending route lookups; the oldest one failed")
         self._pending = PendingLookups(self._clock(), LOOKUPS_LIMIT)
-        self._results: dict[str, asyncio.Future[Route | Literal["failed"] | None]] = {}
+        # By token, in the order of arrival; a dict, since any of many may leave.
+        self._waiters: dict[str, dict[RouteWaiter, None]] = {}
+        self._call_soon = asyncio.get_running_loop().call_soon
         self._to_send: list[str] = []
         self._wake = asyncio.Event()
 
@@ -76,33 +88,24 @@ class RouteLookup:
             self._cache.distrust()
         self._checked_at = now
 
-    async def look_up(self, token: str) -> Route | None:
-        """Return the route of a token from the controller. None: the token leads nowhere.
-
-        Raises:
-            TimeoutError: no response in time, or too many lookups. The next request starts a new one.
-        """
-        # The response may have come between the caller's use of the cache and this task's first step.
-        cached = self.cached(token)
-        if cached is not None and cached != "unconfirmed":
-            return None if cached == "gone" else cached
+    def look_up(self, token: str, waiter: RouteWaiter) -> None:
+        """Request the route of a token that is not cached. ``waiter`` is called later, unless it leaves before."""
         if self._pending.join(token, self._clock()):
-            self._results[token] = asyncio.get_running_loop().create_future()
+            self._waiters[token] = {waiter: None}
             self._to_send.append(token)
             self._wake.set()
             if (oldest := self._pending.make_room()) is not None:
                 self._too_many.warn(limit=LOOKUPS_LIMIT)
-                self._resolve(oldest, "failed")
-        result = self._results[token]
-        try:
-            route = await asyncio.shield(result)
-        finally:
-            # After the end of this lookup there may be another one for the same token.
-            if self._results.get(token) is result:
-                self._pending.leave(token)
-        if route == "failed":
-            raise TimeoutError
-        return route
+                self._fail(oldest)
+        else:
+            self._waiters[token][waiter] = None
+
+    def leave(self, token: str, waiter: RouteWaiter) -> None:
+        """Have ``waiter`` not called any more."""
+        waiters = self._waiters.get(token)
+        if waiters is not None and waiter in waiters:
+            del waiters[waiter]
+            self._pending.leave(token)
 
     def receive(self, response: RouteInfoResponse) -> None:
         """Handle a response of the controller."""
@@ -123,7 +126,6 @@ class RouteLookup:
             if self._cache.get(response.token, now) is not route:
                 # The token was revoked, or its backend ended, while the response was in transit.
                 route = None
-        self._pending.resolved(response.token)
         self._resolve(response.token, route)
 
     def forget_backend(self, backend_id: str) -> None:
@@ -139,7 +141,6 @@ class RouteLookup:
         now = self._clock()
         for token in tokens:
             self._cache.revoke(token, now)
-            self._pending.resolved(token)
             self._resolve(token, None)
 
     def connected(self) -> None:
@@ -155,29 +156,44 @@ class RouteLookup:
 
     async def run(self) -> None:
         """Send lookups, and end those that have timed out, until cancelled."""
-        loop = asyncio.get_running_loop()
-        next_poll = loop.time() + POLL_INTERVAL_S
-        while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout_at(next_poll):
-                    await self._wake.wait()
-            self._wake.clear()
-            self._check_suspension(self._clock())
-            due, self._to_send = self._to_send, []
-            if loop.time() >= next_poll:
-                again, failed, abandoned = self._pending.poll(self._clock())
-                due += again
-                for token in failed:
-                    log.warning("route lookup timed out", token=f"{token[:6]}…")
-                    self._resolve(token, "failed")
-                for token in abandoned:
-                    del self._results[token]
-                next_poll = loop.time() + POLL_INTERVAL_S
-            for token in due:
-                await self._send(token)
+        await run_together(self._send_lookups(), self._poll())
 
-    def _resolve(self, token: str, result: Route | Literal["failed"] | None) -> None:
-        """Wake the requests that wait for a token."""
-        future = self._results.pop(token, None)
-        if future is not None:
-            future.set_result(result)
+    async def _send_lookups(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            due, self._to_send = self._to_send, []
+            await self._send(due)
+
+    async def _poll(self) -> None:
+        while True:
+            await asyncio.sleep(POLL_INTERVAL_S)
+            now = self._clock()
+            self._check_suspension(now)
+            again, failed, abandoned = self._pending.poll(now)
+            if again:
+                self._to_send += again
+                self._wake.set()
+            for token in failed:
+                log.warning("route lookup timed out", token=f"{token[:6]}…")
+                self._fail(token)
+            for token in abandoned:
+                del self._waiters[token]
+
+    def _resolve(self, token: str, route: Route | None) -> None:
+        """Pass a response to the requests that wait for it.
+
+        They are called at once: a revocation that arrives next then finds what they have opened.
+        """
+        self._pending.resolved(token)
+        for waiter in self._waiters.pop(token, ()):
+            try:
+                waiter.route_found(route)
+            except Exception as error:
+                # It must not end the connection to the controller, which all requests share.
+                log.error("unexpected error in a request that waited for its route", exc_info=error)
+
+    def _fail(self, token: str) -> None:
+        for waiter in self._waiters.pop(token, ()):
+            # Later: the response may lead to another lookup of the same client, which may make another one fail.
+            self._call_soon(waiter.lookup_failed)

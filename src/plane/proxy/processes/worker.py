@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import pickle
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -60,15 +61,16 @@ async def run_worker(pair: socket.socket, config: WorkerConfig, stop: asyncio.Ev
     """Serve until ``stop``, or until the proxy is gone."""
     link: WorkerLink[ToWorker] = await WorkerLink.over(pair, ToWorker)
 
-    async def request_route(token: str) -> None:
-        link.send(MessageFromProxy(route_info_request=RouteInfoRequest(token)))
+    async def request_routes(tokens: Sequence[str]) -> None:
+        for token in tokens:
+            link.send(MessageFromProxy(route_info_request=RouteInfoRequest(token)))
         await link.drain()
 
     async def keep_alive(backend_id: str) -> None:
         link.send(MessageFromProxy(keep_alive=backend_id))
         await link.drain()
 
-    service = ProxyService(config.settings, request_route, keep_alive)
+    service = ProxyService(config.settings, request_routes, keep_alive)
     connection = ProxyConnection(service)
 
     async def receive() -> None:

@@ -71,7 +71,7 @@ class Scene:
     """A client, and a free connection to each backend."""
 
     def __init__(self, *, client_room: int = 1_000_000, backend_room: int = 1_000_000) -> None:
-        async def nothing(_: str) -> None:
+        async def nothing(_: object) -> None:
             return
 
         settings = ProxySettings(
