@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import asyncpg
+from structlog.testing import capture_logs
 
+from plane.controller.feed_tail import FeedTail, FeedWake
 from plane.database import event_feed
 from plane.database.event_feed import EventFilter, read_after, read_before
 from plane.database.migrate import migrate
@@ -274,3 +276,22 @@ async def test_pruning_deletes_old_events_and_remembers_where_the_feed_begins(po
         window = await event_feed.feed_window(db)
         assert window.pruned == (await events_of(db))[0].id - 1
         await connection.close()
+
+
+async def test_a_transaction_that_stays_open_is_named_in_the_log(postgres_url: str) -> None:
+    async with feed(postgres_url) as db:
+        forgotten = await asyncpg.connect(postgres_url, server_settings={"application_name": "forgotten"})
+        transaction = forgotten.transaction()
+        await transaction.start()
+        await forgotten.execute("INSERT INTO plane_event (type) VALUES ('drone.lost')")
+        tail = FeedTail(db, stuck_after_s=0.0)
+        with capture_logs() as logs:
+            async with tail.followed_by(FeedWake()), asyncio.timeout(10):
+                task = asyncio.create_task(tail.run())
+                while not logs:
+                    await asyncio.sleep(0.02)
+                task.cancel()
+        assert logs[0]["event"] == "event feed is held back by an open transaction"
+        assert logs[0]["program"] == "forgotten"
+        assert logs[0]["pid"] == await forgotten.fetchval("SELECT pg_backend_pid()")
+        await forgotten.close()
