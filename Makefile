@@ -39,6 +39,7 @@ bench: .venv/development ## Run the benchmarks (minutes); results are explained 
 	PYTHONPATH=tests $(RUN) bench.drone
 	$(RUN) bench.dns
 	$(RUN) bench.controller
+	$(RUN) bench.event_feed
 	$(RUN) bench.cold_tokens
 	$(RUN) bench.drone_messages
 	$(RUN) bench.startup
