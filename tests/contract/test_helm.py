@@ -85,4 +85,6 @@ def test_helm_renders_what_kubernetes_takes(options: tuple[str, ...]) -> None:
                 assert {mount["name"] for mount in container["volumeMounts"]} <= volumes
                 assert container["livenessProbe"]["httpGet"]["path"] == "/livez"
                 ports = {port["name"] for port in container["ports"]}
-                assert container["readinessProbe"]["httpGet"]["port"] in ports
+                assert container["livenessProbe"]["httpGet"]["port"] in ports
+                has_readiness = each["metadata"]["name"] in ("demo-controller", "demo-proxy")
+                assert ("readinessProbe" in container) is has_readiness

@@ -13,16 +13,21 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 http://{{ .Release.Name }}-controller:8080
 {{- end }}
 
-{{- define "plane.probes" -}}
+{{- define "plane.liveness" -}}
 livenessProbe:
   httpGet: {path: /livez, port: health}
   periodSeconds: 10
   timeoutSeconds: 5
   failureThreshold: 6
+{{- end }}
+
+{{- define "plane.readiness" -}}
 readinessProbe:
   httpGet: {path: /readyz, port: health}
   periodSeconds: 5
-  timeoutSeconds: 4
+  # A database has five seconds to respond.
+  timeoutSeconds: 6
+  failureThreshold: 2
 {{- end }}
 
 {{- define "plane.restricted" -}}
