@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import yaml  # type: ignore[import-untyped] # the documentation builder has it; its types are not worth a dependency
+import yaml
 
 from harness import real_parts
 from harness.program import PLANE
