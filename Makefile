@@ -1,5 +1,5 @@
 # Needs Python 3.11 or newer with venv, git and make; everything else goes into .venv.
-.PHONY: help dev test check bench bench-controller bench-dns bench-proxy bench-drone simulate fuzz clean
+.PHONY: help dev test screenshots check bench bench-controller bench-dns bench-proxy bench-drone simulate faults faults-planted fuzz clean
 .DEFAULT_GOAL := help
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -19,6 +19,11 @@ test: .venv/development ## Set everything up and run all tests
 	sh scripts/install_applications.sh $(BIN)/python
 	@# Four at once on two cores: many tests mostly wait for a lease, a grace or a CA.
 	$(RUN) pytest -n 4 --dist loadgroup --durations 15 $(OPTIONS)
+
+screenshots: .venv/development ## Photograph the console again for the documentation
+	sh scripts/install_real_parts.sh
+	sh scripts/install_applications.sh $(BIN)/python
+	PLANE_SCREENSHOTS=docs/how-to/console $(RUN) pytest -q tests/browser/test_console.py -k accessible
 
 check: .venv/development ## Lint, types, import rules, known vulnerabilities
 	$(RUN) ruff check
@@ -55,6 +60,14 @@ bench-proxy: .venv/development ## Run the proxy's benchmarks only
 
 simulate: .venv/development ## Simulate clusters under faults; SEED=0 SEEDS=1000: which, and how many
 	PYTHONPATH=tests $(RUN) simulation $${SEED:-0} $${SEEDS:-1000}
+
+faults: .venv/development ## Run a real cluster under faults as root; SEED=… and ROUNDS=20 or MINUTES=…: which faults
+	sh scripts/install_real_parts.sh
+	PYTHONPATH=tests $(RUN) faults --rounds $${ROUNDS:-20} $${MINUTES:+--minutes $$MINUTES} $${SEED:+--seed $$SEED}
+
+faults-planted: .venv/development ## Plant bugs, and show that each is found; half an hour
+	sh scripts/install_real_parts.sh
+	PYTHONPATH=tests $(RUN) faults.planted
 
 fuzz: .venv/development ## Fuzz what reads strangers' bytes, for two minutes; FUZZ_SECONDS=… for each of three targets
 	FUZZ_SECONDS=$${FUZZ_SECONDS:-45} $(RUN) pytest -q tests/fuzz

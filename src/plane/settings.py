@@ -166,6 +166,7 @@ class DroneSettings(RuntimeSettings):
         db_path: the state store's file. None: in memory, so a restart forgets everything.
         terminate_on_exit: backends end with the drone. Those that a former process left are ended at the start.
         executor_socket: the Unix socket of an external executor that runs the backends.
+        metrics_host, metrics_port: where Prometheus reads metrics, and probes read health. None: nowhere.
     """
 
     controller_url: ControllerUrl
@@ -176,6 +177,8 @@ class DroneSettings(RuntimeSettings):
     db_path: Path | None = None
     terminate_on_exit: bool = False
     executor_socket: Path | None = None
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int | None = None
 
     @property
     def backends_outlive_it(self) -> bool:
@@ -280,7 +283,8 @@ class ProxySettings:
         acme: how the certificate is ordered. None: it is not ordered.
         root_redirect_url: the target of ``/``. None: 400.
         workers: processes that share the ports.
-        metrics_host, metrics_port: where Prometheus reads metrics, each worker at the next port. None: no metrics.
+        metrics_host, metrics_port: where Prometheus reads metrics, and probes read health. Each worker has the next
+            port. None: nowhere.
         trusted_proxies: networks of load balancers whose statements about their clients are used.
         proxy_protocol: connections of trusted proxies begin with a header of the PROXY protocol.
         waiting_page: show browsers a page while their backend starts.
@@ -317,6 +321,7 @@ class DnsSettings:
         name: this server's name, ``ns-…``.
         zone: the zone that is delegated to it. None: ``_acme-challenge.{cluster}`` of any cluster (for tests).
         hosts, port: where to listen, UDP and TCP. Port 0: any free port.
+        metrics_host, metrics_port: where Prometheus reads metrics, and probes read health. None: nowhere.
     """
 
     controller_url: ControllerUrl
@@ -324,6 +329,8 @@ class DnsSettings:
     zone: str | None = None
     hosts: tuple[str, ...] = ("0.0.0.0",)  # noqa: S104 - resolvers are on other machines
     port: int = 53
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int | None = None
 
     @staticmethod
     def all_hosts() -> tuple[str, ...]:

@@ -131,7 +131,7 @@ class BackendsConfig(_Config, frozen=True, kw_only=True):
 class DroneConfig(_Config, frozen=True, kw_only=True):
     """A drone. 0.5.5 requires ``cleanup_min_age`` and ignores it.
 
-    Additions: ``terminate_on_exit``, ``backends``, ``controller_key_file``.
+    Additions: ``terminate_on_exit``, ``backends``, ``controller_key_file``, ``metrics_port``, ``metrics_host``.
     """
 
     controller_url: str
@@ -145,6 +145,8 @@ class DroneConfig(_Config, frozen=True, kw_only=True):
     backends: BackendsConfig | None = None
     terminate_on_exit: bool | None = None
     cleanup_min_age: Seconds | None = None
+    metrics_port: Annotated[int, msgspec.Meta(ge=1, le=65_535)] | None = None
+    metrics_host: str | None = None
 
 
 class ExecutorComponentConfig(_Config, frozen=True, kw_only=True):
@@ -225,7 +227,7 @@ class ProxyConfig(_Config, frozen=True, kw_only=True):
 
 
 class DnsConfig(_Config, frozen=True, kw_only=True):
-    """A DNS server. Additions: ``controller_key_file``, ``hosts``.
+    """A DNS server. Additions: ``controller_key_file``, ``hosts``, ``metrics_port``, ``metrics_host``.
 
     Without ``zone``, ``_acme-challenge.{cluster}`` of any cluster is answered, for tests.
     """
@@ -236,6 +238,8 @@ class DnsConfig(_Config, frozen=True, kw_only=True):
     port: UInt16 = 53
     zone: str | None = None
     hosts: list[str] | None = None
+    metrics_port: Annotated[int, msgspec.Meta(ge=1, le=65_535)] | None = None
+    metrics_host: str | None = None
 
 
 class RunConfig(Variants, frozen=True, kw_only=True):

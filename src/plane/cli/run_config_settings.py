@@ -130,6 +130,8 @@ def _drone(config: DroneConfig, file: Path) -> DroneSettings:
         db_path=_path(config.db_path),
         terminate_on_exit=bool(config.terminate_on_exit),
         executor_socket=socket,
+        metrics_port=config.metrics_port,
+        metrics_host=config.metrics_host or "127.0.0.1",
         **_runtime(None if socket is not None else executor, file, key_file),
         **_backends(config.backends),
     )
@@ -241,6 +243,8 @@ def _dns(config: DnsConfig) -> DnsSettings:
         zone=config.zone,
         hosts=hosts or DnsSettings.all_hosts(),
         port=config.port,
+        metrics_port=config.metrics_port,
+        metrics_host=config.metrics_host or "127.0.0.1",
     )
 
 

@@ -21,11 +21,12 @@ from plane.controller.api.forward_auth import connect_forward_auth
 from plane.controller.api.http_connection import HttpConnection, server_logger
 from plane.controller.api.prometheus import INSTRUMENTS
 from plane.controller.api.request_deadlines import RequestDeadlines
-from plane.controller.api.responses import ERROR_RESPONSES
+from plane.controller.api.responses import ERROR_RESPONSES, ErrorResponses
 from plane.controller.api.stream_registry import StreamRegistry
 from plane.controller.app import make_app
 from plane.controller.batched_statements import BatchedStatements
 from plane.controller.connect_statements import ConnectStatements
+from plane.controller.console.routes import start_console
 from plane.controller.context import Context
 from plane.controller.feed_tail import FeedTail
 from plane.controller.nodes.metrics_cache import MetricsCache
@@ -151,6 +152,8 @@ async def start_controller(
         )
         stack.enter_context(bus.subscribe_callback(connect.on_state_event, EventKind.BACKEND_STATE))
         stack.enter_context(bus.subscribe_callback(tail.on_state_event, EventKind.BACKEND_STATE))
+        errors = ErrorResponses()
+        console = await stack.enter_async_context(start_console(context, errors))
         await nodes.controller_heartbeat(db, settings.name, this_version(), online=True)
         loops: dict[str, Callable[[], Awaitable[None]]] = {
             "event bus": bus.run,
@@ -168,7 +171,7 @@ async def start_controller(
         try:
             async with asyncio.timeout(BUS_START_TIMEOUT_S):
                 await bus.listening.wait()
-            async with _serving(make_app(context, endpoints), context, listener) as servers:
+            async with _serving(make_app(context, console, errors, endpoints), context, listener) as servers:
                 log.info("controller listening", name=settings.name, host=settings.host, port=port)
                 yield ControllerServer(port, tasks, servers)
                 # New and returning clients must connect to another controller.

@@ -116,6 +116,8 @@ WHOLE: list[tuple[dict[str, Any], Settings]] = [
                 "db_path": "/d",
                 "cleanup_min_age": None,
                 "terminate_on_exit": True,
+                "metrics_port": 9092,
+                "metrics_host": "10.0.0.2",
                 "executor_config": {"auto": {"docker": DOCKER, "process": PROCESS}},
                 "backends": BACKENDS,
             }
@@ -128,6 +130,8 @@ WHOLE: list[tuple[dict[str, Any], Settings]] = [
             ip="10.0.0.1",
             db_path=Path("/d"),
             terminate_on_exit=True,
+            metrics_port=9092,
+            metrics_host="10.0.0.2",
             **RUNTIME,
         ),
     ),
@@ -200,9 +204,19 @@ WHOLE: list[tuple[dict[str, Any], Settings]] = [
                 "port": 5353,
                 "zone": "z",
                 "hosts": ["127.0.0.1", "::1"],
+                "metrics_port": 9093,
+                "metrics_host": "10.0.0.4",
             }
         },
-        DnsSettings(controller_url=URL, name=NodeName("ns-a"), port=5353, zone="z", hosts=("127.0.0.1", "::1")),
+        DnsSettings(
+            controller_url=URL,
+            name=NodeName("ns-a"),
+            port=5353,
+            zone="z",
+            metrics_port=9093,
+            metrics_host="10.0.0.4",
+            hosts=("127.0.0.1", "::1"),
+        ),
     ),
 ]
 COMPONENTS = [next(iter(document)) for document, _ in WHOLE]

@@ -21,7 +21,7 @@ from plane.protocol.backend_state import (
 )
 from plane.protocol.event_feed import EventType
 
-__all__ = ["BACKEND_ENDPOINTS"]
+__all__ = ["BACKEND_ENDPOINTS", "terminate"]
 
 
 async def _status(request: web.Request) -> web.Response:
@@ -33,26 +33,35 @@ async def _status(request: web.Request) -> web.Response:
 
 
 async def _soft_terminate(request: web.Request) -> web.Response:
-    return await _terminate(request, TerminationKind.SOFT)
+    await terminate(request, TerminationKind.SOFT)
+    return json_response(None)
 
 
 async def _hard_terminate(request: web.Request) -> web.Response:
-    return await _terminate(request, TerminationKind.HARD)
+    await terminate(request, TerminationKind.HARD)
+    return json_response(None)
 
 
-async def _terminate(request: web.Request, kind: TerminationKind) -> web.Response:
+async def terminate(request: web.Request, kind: TerminationKind) -> bool:
+    """Order the drone of the path's backend to terminate it, and record the call. False: it has already ended.
+
+    Raises:
+        ApiFailure: 404.
+        DatabaseUnavailable
+    """
     context = request.app[CONTEXT]
     backend_id = request.match_info["backend"]
     found = await backends.state_now(context.db, backend_id)
     if found is None:
         raise backend_not_found()
     row, drone_id = found
-    if row.state.status is not BackendStatus.TERMINATED:
-        async with context.db.transaction() as transaction:
-            await terminate_backends(transaction, [(backend_id, drone_id)], kind, TerminationReason.EXTERNAL)
-            call = described(request, backend=backend_id, kind=kind)
-            await record_call(transaction, EventType.ADMIN_TERMINATE, call)
-    return json_response(None)
+    if row.state.status is BackendStatus.TERMINATED:
+        return False
+    async with context.db.transaction() as transaction:
+        await terminate_backends(transaction, [(backend_id, drone_id)], kind, TerminationReason.EXTERNAL)
+        call = described(request, backend=backend_id, kind=kind)
+        await record_call(transaction, EventType.ADMIN_TERMINATE, call)
+    return True
 
 
 BACKEND_ENDPOINTS = (

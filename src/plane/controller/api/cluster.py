@@ -16,7 +16,7 @@ from plane.protocol.errors import ApiErrorKind, ApiFailure
 from plane.protocol.event_feed import EventType
 from plane.protocol.names import parse_cluster_name
 
-__all__ = ["CLUSTER_ENDPOINTS"]
+__all__ = ["CLUSTER_ENDPOINTS", "set_draining"]
 
 
 async def _state(request: web.Request) -> web.Response:
@@ -25,14 +25,20 @@ async def _state(request: web.Request) -> web.Response:
 
 
 async def _drain(request: web.Request) -> web.Response:
-    return await _set_draining(request, draining=True)
+    return json_response(DrainResult(updated=await set_draining(request, draining=True)))
 
 
 async def _undrain(request: web.Request) -> web.Response:
-    return await _set_draining(request, draining=False)
+    return json_response(DrainResult(updated=await set_draining(request, draining=False)))
 
 
-async def _set_draining(request: web.Request, *, draining: bool) -> web.Response:
+async def set_draining(request: web.Request, *, draining: bool) -> bool:
+    """Set whether the path's drone gets backends, record the call, and return whether this changed anything.
+
+    Raises:
+        ApiFailure: 404.
+        InvalidClusterName, DatabaseUnavailable
+    """
     cluster = parse_cluster_name(request.match_info["cluster"])
     drone = request.match_info["drone"]
     async with request.app[CONTEXT].db.transaction() as transaction:
@@ -41,7 +47,7 @@ async def _set_draining(request: web.Request, *, draining: bool) -> web.Response
             raise ApiFailure(404, ApiErrorKind.NOT_FOUND, "Drone does not exist")
         kind = EventType.ADMIN_DRAIN if draining else EventType.ADMIN_UNDRAIN
         await record_call(transaction, kind, described(request), cluster=cluster, drone=drone)
-    return json_response(DrainResult(updated=updated))
+    return updated
 
 
 CLUSTER_ENDPOINTS = (
