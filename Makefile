@@ -1,5 +1,5 @@
 # Needs Python 3.11 or newer with venv, git and make; everything else goes into .venv.
-.PHONY: help dev test check bench bench-controller bench-dns bench-proxy bench-drone simulate faults faults-planted fuzz clean
+.PHONY: help dev test screenshots check bench bench-controller bench-dns bench-proxy bench-drone simulate faults faults-planted fuzz clean
 .DEFAULT_GOAL := help
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -20,6 +20,11 @@ test: .venv/development ## Set everything up and run all tests
 	@# Four at once on two cores: many tests mostly wait for a lease, a grace or a CA.
 	$(RUN) pytest -n 4 --dist loadgroup --durations 15 $(OPTIONS)
 
+screenshots: .venv/development ## Photograph the console again for the documentation
+	sh scripts/install_real_parts.sh
+	sh scripts/install_applications.sh $(BIN)/python
+	PLANE_SCREENSHOTS=docs/how-to/console $(RUN) pytest -q tests/browser/test_console.py -k accessible
+
 check: .venv/development ## Lint, types, import rules, known vulnerabilities
 	$(RUN) ruff check
 	$(RUN) ruff format --check
@@ -34,6 +39,7 @@ bench: .venv/development ## Run the benchmarks (minutes); results are explained 
 	PYTHONPATH=tests $(RUN) bench.drone
 	$(RUN) bench.dns
 	$(RUN) bench.controller
+	$(RUN) bench.event_feed
 	$(RUN) bench.cold_tokens
 	$(RUN) bench.drone_messages
 	$(RUN) bench.startup

@@ -85,6 +85,8 @@ class ControllerSettings:
         default_cluster: for connect requests that name no cluster.
         best_of: a new backend is placed on the least loaded of this many random drones.
         cleanup_min_age_days: delete terminated backends and events that are older. None: keep them.
+        event_retention_days: delete events of the feed that are older.
+        webhook_allowed_networks: networks that webhooks may send to although they are not public.
         cleanup_batch_size: backends that are deleted in one transaction.
         api_key_file: the keys that authorize callers of the control API. None: no key is required.
         fixed_api_keys: the same, without a file.
@@ -103,6 +105,8 @@ class ControllerSettings:
     best_of: int = 2
     cleanup_min_age_days: int | None = None
     cleanup_batch_size: int = 100
+    event_retention_days: int = 7
+    webhook_allowed_networks: tuple[Network, ...] = ()
     api_key_file: Path | None = None
     fixed_api_keys: ApiKeys | None = None
     allowed_hosts: tuple[str, ...] = ()
@@ -162,6 +166,7 @@ class DroneSettings(RuntimeSettings):
         db_path: the state store's file. None: in memory, so a restart forgets everything.
         terminate_on_exit: backends end with the drone. Those that a former process left are ended at the start.
         executor_socket: the Unix socket of an external executor that runs the backends.
+        metrics_host, metrics_port: where Prometheus reads metrics, and probes read health. None: nowhere.
     """
 
     controller_url: ControllerUrl
@@ -172,6 +177,8 @@ class DroneSettings(RuntimeSettings):
     db_path: Path | None = None
     terminate_on_exit: bool = False
     executor_socket: Path | None = None
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int | None = None
 
     @property
     def backends_outlive_it(self) -> bool:
@@ -276,7 +283,8 @@ class ProxySettings:
         acme: how the certificate is ordered. None: it is not ordered.
         root_redirect_url: the target of ``/``. None: 400.
         workers: processes that share the ports.
-        metrics_host, metrics_port: where Prometheus reads metrics, each worker at the next port. None: no metrics.
+        metrics_host, metrics_port: where Prometheus reads metrics, and probes read health. Each worker has the next
+            port. None: nowhere.
         trusted_proxies: networks of load balancers whose statements about their clients are used.
         proxy_protocol: connections of trusted proxies begin with a header of the PROXY protocol.
         waiting_page: show browsers a page while their backend starts.
@@ -313,6 +321,7 @@ class DnsSettings:
         name: this server's name, ``ns-…``.
         zone: the zone that is delegated to it. None: ``_acme-challenge.{cluster}`` of any cluster (for tests).
         hosts, port: where to listen, UDP and TCP. Port 0: any free port.
+        metrics_host, metrics_port: where Prometheus reads metrics, and probes read health. None: nowhere.
     """
 
     controller_url: ControllerUrl
@@ -320,6 +329,8 @@ class DnsSettings:
     zone: str | None = None
     hosts: tuple[str, ...] = ("0.0.0.0",)  # noqa: S104 - resolvers are on other machines
     port: int = 53
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int | None = None
 
     @staticmethod
     def all_hosts() -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml  # type: ignore[import-untyped] # the documentation builder has it; its types are not worth a dependency
 
 from harness import real_parts
 from harness.program import PLANE
@@ -79,6 +80,26 @@ def test_the_image_is_built_from_the_lock_and_from_files_that_are_there() -> Non
 
 def test_the_bundle_s_own_table_lists_all_of_it() -> None:
     text = (DEPLOY / "README.md").read_text()
-    for name in ("Containerfile", "compose.yaml", "systemd/plane-*.service", "etc/*.json"):
+    for name in (
+        "Containerfile",
+        "compose.yaml",
+        "systemd/plane-*.service",
+        "etc/*.json",
+        "kubernetes/probes.yaml",
+        "grafana/plane.json",
+    ):
         assert f"`{name}`" in text
     assert json.loads((DEPLOY / "etc/proxy.json").read_text())["Proxy"]["acme_config"]
+
+
+def test_probes_ask_the_ports_of_the_files_for_paths_that_exist() -> None:
+    probes = yaml.safe_load((DEPLOY / "kubernetes/probes.yaml").read_text())
+    assert set(probes) == {file.stem for file in FILES}
+    for file in FILES:
+        (config,) = json.loads(file.read_text()).values()
+        port = config.get("metrics_port") or int(config["bind_addr"].rpartition(":")[2])
+        for probe in probes[file.stem].values():
+            assert probe["httpGet"]["port"] == port
+            assert probe["httpGet"]["path"] in ("/livez", "/readyz")
+    # Kubernetes would end the backends of a drone that it takes for broken.
+    assert "readinessProbe" not in probes["drone"]

@@ -18,7 +18,7 @@ MAY_READ_WHOLE = {
     "clock.shift_lifetimes",
     "clock.shift_times",
 }
-READS_WHOLE = re.compile(r"Seq Scan on (?:backend|backend_state|backend_key|backend_action|token|event)\b")
+READS_WHOLE = re.compile(r"Seq Scan on (?:backend|backend_state|backend_key|backend_action|token|event|plane_event)\b")
 
 
 async def test_every_statement_fits_the_schema(postgres_url: str) -> None:

@@ -181,3 +181,47 @@ async def test_response_of_another_server_is_recognized() -> None:
     async with another_server(page) as url, AsyncPlane(url) as plane:
         with pytest.raises(UnexpectedResponse):
             await plane.controller_status()
+
+
+async def test_events_are_paged_and_followed_across_a_broken_connection(api: Api) -> None:
+    relay = Relay(int(api.base.rpartition(":")[2]))
+    async with AsyncPlane(f"http://127.0.0.1:{relay.port}") as plane:
+        start = (await plane.events(limit=1)).cursor
+        followed = plane.follow_events(after=start, types=["backend.scheduled"])
+        for name in ("e0", "e1"):
+            await plane.connect(name, CONFIG)
+            async with asyncio.timeout(LIMIT_S):
+                assert (await anext(followed)).key == name
+        relay.cut()
+        await plane.connect("e2", CONFIG)
+        async with asyncio.timeout(LIMIT_S):
+            assert (await anext(followed)).key == "e2"
+        page = await plane.events(after=start, types=["backend.scheduled"], limit=2)
+        assert ([each.key for each in page.events], page.more) == (["e0", "e1"], True)
+        assert [each.key for each in (await plane.events(key="e2", limit=1)).events] == ["e2"]
+        with pytest.raises(CallRefused) as ahead:
+            await plane.events(after=10**6)
+        assert ahead.value.status == 410
+        assert ahead.value.cursor == (await plane.events(limit=1)).cursor
+    relay.close()
+
+
+async def test_blocking_client_follows_events_and_sets_webhooks(api: Api) -> None:
+    def use() -> None:
+        with Plane(api.base) as plane:
+            cursor = plane.events().cursor
+            plane.connect("blocking", CONFIG)
+            first = next(iter(plane.follow_events(after=cursor)))
+            assert (first.type, first.key) == ("backend.scheduled", "blocking")
+            made = plane.set_webhook("hook", "https://receiver.invalid/", types=["drone.*"])
+            assert made.secret is not None
+            assert made.secret not in repr(made)
+            assert [each.name for each in plane.webhooks().webhooks] == ["hook"]
+            assert plane.webhook("hook").types == ["drone.*"]
+            result = plane.test_webhook("hook")
+            assert not result.delivered
+            assert result.error
+            plane.delete_webhook("hook")
+            assert plane.webhooks().webhooks == []
+
+    await asyncio.to_thread(use)

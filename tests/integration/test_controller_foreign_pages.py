@@ -42,7 +42,7 @@ async def test_only_public_endpoints_serve_foreign_pages(postgres_url: str, name
             for pattern in endpoint.paths:
                 path = re.sub(r"{\w+}", "x", pattern)
                 if not path.endswith("stream"):
-                    is_public = path.startswith("/pub/")
+                    is_public = path.startswith(("/pub/", "/livez", "/readyz"))
                     assert await refused(api, endpoint.method, path, FOREIGN[name]) is not is_public, path
         assert await refused(api, "GET", "/ctrl/nothing", FOREIGN[name])
         assert await refused(api, "POST", "/%63trl/connect", FOREIGN[name])

@@ -34,6 +34,7 @@ __all__ = [
     "json_object",
     "node_name",
     "trusted_networks",
+    "webhook_networks",
 ]
 
 
@@ -149,6 +150,20 @@ def trusted_networks(texts: Sequence[str], *, proxy_protocol: bool) -> tuple[Net
         return parse_networks(texts)
     except ValueError as error:
         raise ConfigurationError(f"--trusted-proxies: {error}; write a network as 10.0.0.0/8, or an address") from None
+
+
+def webhook_networks(texts: Sequence[str]) -> tuple[Network, ...]:
+    """Parse the networks that webhooks may send to although they are not public.
+
+    Raises:
+        ConfigurationError
+    """
+    try:
+        return parse_networks(texts)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"--webhook-allow-network: {error}; write a network as 10.0.0.0/8, or an address"
+        ) from None
 
 
 def exposed_paths(paths: Sequence[Path]) -> tuple[Path, ...]:

@@ -22,6 +22,8 @@ def dns(
     port: Annotated[int, Parameter(validator=validators.Number(gte=0, lte=65535))] = 53,
     host: Annotated[list[str] | None, Parameter(negative="")] = None,
     name: str | None = None,
+    metrics_port: Annotated[int | None, Parameter(validator=validators.Number(gte=1, lte=65535))] = None,
+    metrics_host: str = "127.0.0.1",
 ) -> None:
     """Run the ACME DNS server: it answers the DNS-01 challenges of clusters whose proxies order certificates.
 
@@ -41,6 +43,10 @@ def dns(
         Address to listen on; may be given several times. Default: all of IPv4, and of IPv6 where the machine has it.
     name
         Name of this server, ns-…; default random.
+    metrics_port
+        Port of /metrics for Prometheus, /livez and /readyz. Default: none of them.
+    metrics_host
+        Address for the same; 0.0.0.0 for Prometheus on another machine.
     """
     from plane.cli.serving import serve
     from plane.dns.server import start_dns
@@ -53,6 +59,8 @@ def dns(
                 zone=zone,
                 hosts=tuple(ip_address(each, "--host") for each in host) if host else DnsSettings.all_hosts(),
                 port=port,
+                metrics_host=metrics_host,
+                metrics_port=metrics_port,
             )
         )
     )

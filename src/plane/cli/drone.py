@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 
 from plane.cli.arguments import cluster_name, ip_address, node_name
 from plane.cli.controller_access import KeyFileOption, controller_access, key_files
@@ -27,6 +27,8 @@ def drone(
     db: Path | None = None,
     terminate_on_exit: Annotated[bool, Parameter(negative=())] = False,
     executor_socket: Path | None = None,
+    metrics_port: Annotated[int | None, Parameter(validator=validators.Number(gte=1, lte=65535))] = None,
+    metrics_host: str = "127.0.0.1",
     options: RuntimeOptions | None = None,
 ) -> None:
     """Run a drone: it starts and ends backends on this machine.
@@ -50,6 +52,10 @@ def drone(
         End all backends when the drone stops, and those of a former process when it starts.
     executor_socket
         Unix socket of an external executor that runs the backends; see `plane executor`.
+    metrics_port
+        Port of /metrics for Prometheus, /livez and /readyz. Default: none of them.
+    metrics_host
+        Address for the same; 0.0.0.0 for Prometheus on another machine.
     """
     from plane.cli.serving import serve
     from plane.drone.server import start_drone
@@ -67,6 +73,8 @@ def drone(
                 db_path=db,
                 terminate_on_exit=terminate_on_exit,
                 executor_socket=executor_socket,
+                metrics_host=metrics_host,
+                metrics_port=metrics_port,
                 **runtime,
             )
         )

@@ -29,6 +29,8 @@ GROUPS = {
 }
 # Options with a value that scripts for Plane 0.5.5 give before the command of a group.
 _GROUP_OPTIONS = ("--controller", "--db")
+# Groups within a group: their commands are two words.
+_GROUPS_OF_GROUPS = ("webhook",)
 # Objects that are created before the garbage collector runs; Python's own limit is 700.
 IMPORT_GC_THRESHOLD = 50_000
 
@@ -72,7 +74,8 @@ def options_last(arguments: Sequence[str]) -> list[str]:
         moved.append(option)
         if "=" not in option and rest:
             moved.append(rest.pop(0))
-    return [group, *rest[:1], *moved, *rest[1:]]
+    words = 2 if rest and rest[0] in _GROUPS_OF_GROUPS else 1
+    return [group, *rest[:words], *moved, *rest[words:]]
 
 
 def main() -> None:

@@ -28,6 +28,7 @@ __all__ = [
     "fields",
     "key_text",
     "print_json",
+    "print_line",
     "show",
     "status_text",
     "table",
@@ -55,6 +56,12 @@ def console() -> Console:
 def print_json(value: Any) -> None:
     """Print ``value`` as one line of JSON."""
     sys.stdout.write(codec.encode(value).decode() + "\n")
+    sys.stdout.flush()
+
+
+def print_line(text: str) -> None:
+    """Print one line without colours, at once."""
+    sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 

@@ -48,7 +48,11 @@ class _Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class ControllerConfig(_Config, frozen=True, kw_only=True):
-    """A controller. ``bind_addr`` is ``IP:PORT``, ``id`` its name. Additions: ``api_key_file``, ``allowed_hosts``."""
+    """A controller. ``bind_addr`` is ``IP:PORT``, ``id`` its name.
+
+    Additions: ``api_key_file``, ``allowed_hosts``, ``event_retention_days``,
+    ``webhook_allowed_networks``.
+    """
 
     db_url: str
     bind_addr: str = "127.0.0.1:8080"
@@ -61,6 +65,8 @@ class ControllerConfig(_Config, frozen=True, kw_only=True):
     best_of: Annotated[int, msgspec.Meta(ge=1, le=100)] | None = None
     api_key_file: str | None = None
     allowed_hosts: list[str] | None = None
+    event_retention_days: Annotated[int, msgspec.Meta(ge=1, le=3650)] | None = None
+    webhook_allowed_networks: list[str] | None = None
 
 
 class DockerExecutorConfig(_Config, frozen=True, kw_only=True):
@@ -125,7 +131,7 @@ class BackendsConfig(_Config, frozen=True, kw_only=True):
 class DroneConfig(_Config, frozen=True, kw_only=True):
     """A drone. 0.5.5 requires ``cleanup_min_age`` and ignores it.
 
-    Additions: ``terminate_on_exit``, ``backends``, ``controller_key_file``.
+    Additions: ``terminate_on_exit``, ``backends``, ``controller_key_file``, ``metrics_port``, ``metrics_host``.
     """
 
     controller_url: str
@@ -139,6 +145,8 @@ class DroneConfig(_Config, frozen=True, kw_only=True):
     backends: BackendsConfig | None = None
     terminate_on_exit: bool | None = None
     cleanup_min_age: Seconds | None = None
+    metrics_port: Annotated[int, msgspec.Meta(ge=1, le=65_535)] | None = None
+    metrics_host: str | None = None
 
 
 class ExecutorComponentConfig(_Config, frozen=True, kw_only=True):
@@ -219,7 +227,7 @@ class ProxyConfig(_Config, frozen=True, kw_only=True):
 
 
 class DnsConfig(_Config, frozen=True, kw_only=True):
-    """A DNS server. Additions: ``controller_key_file``, ``hosts``.
+    """A DNS server. Additions: ``controller_key_file``, ``hosts``, ``metrics_port``, ``metrics_host``.
 
     Without ``zone``, ``_acme-challenge.{cluster}`` of any cluster is answered, for tests.
     """
@@ -230,6 +238,8 @@ class DnsConfig(_Config, frozen=True, kw_only=True):
     port: UInt16 = 53
     zone: str | None = None
     hosts: list[str] | None = None
+    metrics_port: Annotated[int, msgspec.Meta(ge=1, le=65_535)] | None = None
+    metrics_host: str | None = None
 
 
 class RunConfig(Variants, frozen=True, kw_only=True):

@@ -11,6 +11,7 @@ _NODE = {
     "--controller-key-file": "controller_key_file",
     "--name": "name",
 }
+_METRICS = {"--metrics-port": "metrics_port", "--metrics-host": "metrics_host"}
 _RUNTIME = {
     "--runtime": "executor_config",
     "--docker-socket": "executor_config.docker.socket",
@@ -42,6 +43,8 @@ FIELD_OF_OPTION: dict[str, dict[str, str]] = {
         "--best-of": "best_of",
         "--api-key-file": "api_key_file",
         "--allowed-host": "allowed_hosts",
+        "--event-retention-days": "event_retention_days",
+        "--webhook-allow-network": "webhook_allowed_networks",
     },
     "Drone": {
         **_NODE,
@@ -52,6 +55,7 @@ FIELD_OF_OPTION: dict[str, dict[str, str]] = {
         "--db": "db_path",
         "--terminate-on-exit": "terminate_on_exit",
         "--executor-socket": "executor_config.unix_socket.socket_path",
+        **_METRICS,
     },
     "Executor": {**_RUNTIME, "--socket": "socket_path"},
     "Proxy": {
@@ -72,8 +76,7 @@ FIELD_OF_OPTION: dict[str, dict[str, str]] = {
         "--acme-name-server": "acme_config.name_server",
         "--root-redirect-url": "root_redirect_url",
         "--workers": "workers",
-        "--metrics-port": "metrics_port",
-        "--metrics-host": "metrics_host",
+        **_METRICS,
         "--waiting-page": "waiting_page",
         "--trusted-proxies": "trusted_proxies",
         "--proxy-protocol": "proxy_protocol",
@@ -86,7 +89,7 @@ FIELD_OF_OPTION: dict[str, dict[str, str]] = {
         "--max-header-fields": "http_limits.header_fields",
         "--max-chunk-line-bytes": "http_limits.chunk_line_bytes",
     },
-    "Dns": {**_NODE, "--zone": "zone", "--port": "port", "--host": "hosts"},
+    "Dns": {**_NODE, "--zone": "zone", "--port": "port", "--host": "hosts", **_METRICS},
 }
 
 

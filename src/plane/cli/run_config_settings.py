@@ -21,6 +21,7 @@ from plane.cli.arguments import (
     ip_address,
     node_name,
     trusted_networks,
+    webhook_networks,
 )
 from plane.cli.certificate_options import check_certificate_options
 from plane.cli.controller_access import controller_access, key_files
@@ -108,6 +109,8 @@ def _controller(config: ControllerConfig, environment: Mapping[str, str]) -> Con
         best_of=_either(config.best_of, defaults.best_of),
         cleanup_min_age_days=config.cleanup_min_age_days,
         cleanup_batch_size=_either(config.cleanup_batch_size, defaults.cleanup_batch_size),
+        webhook_allowed_networks=webhook_networks(config.webhook_allowed_networks or ()),
+        event_retention_days=_either(config.event_retention_days, defaults.event_retention_days),
         api_key_file=_path(config.api_key_file or environment.get(API_KEY_FILE_VARIABLE)),
         forward_auth=http_url(config.forward_auth, "--forward-auth") if config.forward_auth else None,
         allowed_hosts=tuple(host_argument(host, "--allowed-host") for host in config.allowed_hosts or ()),
@@ -127,6 +130,8 @@ def _drone(config: DroneConfig, file: Path) -> DroneSettings:
         db_path=_path(config.db_path),
         terminate_on_exit=bool(config.terminate_on_exit),
         executor_socket=socket,
+        metrics_port=config.metrics_port,
+        metrics_host=config.metrics_host or "127.0.0.1",
         **_runtime(None if socket is not None else executor, file, key_file),
         **_backends(config.backends),
     )
@@ -238,6 +243,8 @@ def _dns(config: DnsConfig) -> DnsSettings:
         zone=config.zone,
         hosts=hosts or DnsSettings.all_hosts(),
         port=config.port,
+        metrics_port=config.metrics_port,
+        metrics_host=config.metrics_host or "127.0.0.1",
     )
 
 

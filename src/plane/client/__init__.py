@@ -23,8 +23,10 @@ from plane.client.errors import (
 from plane.protocol.backend_state import BackendStatus, BackendStatusStreamEntry, TerminationKind, TerminationReason
 from plane.protocol.control_api import ClusterState, ConnectResponse
 from plane.protocol.errors import ApiErrorKind
+from plane.protocol.event_feed import EventPage, EventType, FeedEvent
 from plane.protocol.keys import KeyConfig
 from plane.protocol.spawn import DockerExecutable, ProcessExecutable, PullPolicy, ResourceLimits, SpawnConfig
+from plane.protocol.webhooks import WebhookInfo, WebhookList, WebhookSecret, WebhookTest
 
 if TYPE_CHECKING:
     from plane.client.async_client import AsyncPlane
@@ -42,6 +44,9 @@ __all__ = [
     "ConnectResponse",
     "ControllerUnreachable",
     "DockerExecutable",
+    "EventPage",
+    "EventType",
+    "FeedEvent",
     "KeyConfig",
     "OutputLine",
     "Plane",
@@ -52,6 +57,10 @@ __all__ = [
     "TerminationKind",
     "TerminationReason",
     "UnexpectedResponse",
+    "WebhookInfo",
+    "WebhookList",
+    "WebhookSecret",
+    "WebhookTest",
 ]
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -24,9 +25,11 @@ from plane.decisions.retry import ReconnectBackoff, is_transient, may_retry, ret
 from plane.protocol.backend_state import BackendStatus, BackendStatusStreamEntry
 from plane.protocol.control_api import BackendUsage, ClusterState, ConnectRequest, ConnectResponse, ControllerStatus
 from plane.protocol.errors import PlaneError
+from plane.protocol.event_feed import EventPage, FeedEvent
 from plane.protocol.inspection import BackendDetail, BackendList, NodeList
 from plane.protocol.keys import KeyConfig
 from plane.protocol.spawn import SpawnConfig
+from plane.protocol.webhooks import WebhookConfig, WebhookInfo, WebhookList, WebhookSecret, WebhookTest
 from plane.transport.controller_url import ControllerUrl
 from plane.transport.server_sent_events import EventStreamReader, EventTooLarge, ServerSentEvent
 
@@ -48,6 +51,13 @@ class _Unavailable(PlaneError):
 
     def __str__(self) -> str:
         return "it is temporarily unavailable"
+
+
+@dataclass(slots=True)
+class _Position:
+    """Where a stream continues after a broken connection: the last id that was received, "" if none was."""
+
+    id: str = ""
 
 
 class AsyncPlane:
@@ -249,6 +259,79 @@ class AsyncPlane:
         """Assign backends to a drone again. False if it was not draining."""
         return (await self._call(calls.drain(cluster, drone, undo=True))).updated
 
+    # Events and webhooks.
+
+    async def events(
+        self,
+        *,
+        after: int | None = None,
+        before: int | None = None,
+        types: Sequence[str] | None = None,
+        key: str | None = None,
+        limit: int | None = None,
+    ) -> EventPage:
+        """Return events of the feed, oldest first: those after a cursor, or the latest ones (before another).
+
+        ``types``: for example ``["backend.*"]``. ``key``: the name of a key. ``limit``: 1 to 1000, default 100.
+
+        Raises:
+            CallRefused: status 410, the cursor is older than what is kept; its ``cursor`` is where the feed begins.
+        """
+        return await self._call(calls.events(after, before, types, key, limit))
+
+    async def follow_events(
+        self, *, after: int | None = None, types: Sequence[str] | None = None, key: str | None = None
+    ) -> AsyncIterator[FeedEvent]:
+        """Yield events after a cursor, by default new ones, each once, without an end.
+
+        The client reconnects after a broken connection. A program that must miss nothing over its own restarts stores
+        the ``id`` of the last event that it has processed, and passes it as ``after``.
+
+        Raises:
+            CallRefused: see `events`.
+        """
+        if after is None:
+            after = (await self.events(limit=1)).cursor
+        backoff = ReconnectBackoff()
+        clock = asyncio.get_running_loop().time
+        path, position = calls.event_stream_path(after, types, key), _Position()
+        while True:
+            with suppress(*_UNREACHABLE, _Unavailable):
+                async for event in self._events(path, position.id, position):
+                    backoff.connected(clock())
+                    yield calls.parse_event(event, FeedEvent)
+                    position.id = event.id
+            await asyncio.sleep(backoff.ended(clock()))
+
+    async def set_webhook(
+        self, name: str, url: str, *, types: Sequence[str] | None = None, rotate_secret: bool = False
+    ) -> WebhookSecret:
+        """Make a webhook that posts events to ``url``, or change one. Only a new secret is in the result.
+
+        ``types``: default ``["backend.*", "drone.*"]``.
+        """
+        given = {} if types is None else {"types": list(types)}
+        config = WebhookConfig(url=url, rotate_secret=rotate_secret, **given)
+        return await self._call(calls.set_webhook(name, config))
+
+    async def webhooks(self) -> WebhookList:
+        """Return all webhooks and their states."""
+        return await self._call(calls.webhooks())
+
+    async def webhook(self, name: str) -> WebhookInfo:
+        """Return a webhook and its state."""
+        return await self._call(calls.webhook(name))
+
+    async def delete_webhook(self, name: str) -> None:
+        """Delete a webhook; what it has not delivered yet is never delivered."""
+        await self._call(calls.delete_webhook(name))
+
+    async def test_webhook(self, name: str) -> WebhookTest:
+        """Send a message of the type ``webhook.test`` now, and return the result."""
+        return await self._call(calls.test_webhook(name))
+
+    # Controllers.
+
     async def controller_status(self) -> ControllerStatus:
         """Return the version of the controller, if it and its database are available."""
         return await self._call(calls.controller_status())
@@ -302,8 +385,12 @@ class AsyncPlane:
                 reason = str(error) or type(error).__name__
         return ControllerUnreachable(self._url.base, reason, sent=sent)
 
-    async def _events(self, path: str, last_id: str) -> AsyncIterator[ServerSentEvent]:
+    async def _events(
+        self, path: str, last_id: str, position: _Position | None = None
+    ) -> AsyncIterator[ServerSentEvent]:
         """Yield the events of one connection to a stream, after the event ``last_id`` ("": from the beginning).
+
+        ``position`` is moved by ids without events, which follow everything that was yielded before.
 
         Raises:
             _Unavailable: the controller, or a load balancer in front of it, is temporarily unavailable.
@@ -320,5 +407,7 @@ class AsyncPlane:
                 async for chunk in response.content.iter_any():
                     for event in reader.feed(chunk):
                         yield event
+                    if position is not None and reader.last_id:
+                        position.id = reader.last_id
             except EventTooLarge as error:
                 raise UnexpectedResponse(f"the stream is not that of a controller: {error}") from None

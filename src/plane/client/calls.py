@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 from urllib.parse import quote, urlencode
@@ -21,8 +22,10 @@ from plane.protocol.control_api import (
     RevokeRequest,
 )
 from plane.protocol.errors import ApiError, ApiErrorKind, MessageError
+from plane.protocol.event_feed import EventPage
 from plane.protocol.inspection import BackendDetail, BackendList, NodeList
 from plane.protocol.times import DroneTime
+from plane.protocol.webhooks import WebhookConfig, WebhookInfo, WebhookList, WebhookSecret, WebhookTest
 from plane.transport.server_sent_events import ServerSentEvent
 
 __all__ = [
@@ -34,17 +37,24 @@ __all__ = [
     "connect",
     "controller_metrics",
     "controller_status",
+    "delete_webhook",
     "drain",
+    "event_stream_path",
+    "events",
     "logs_path",
     "nodes",
     "parse_event",
     "parse_response",
     "refusal",
     "revoke",
+    "set_webhook",
     "status",
     "status_stream_path",
     "terminate",
+    "test_webhook",
     "usage",
+    "webhook",
+    "webhooks",
 ]
 
 T = TypeVar("T")
@@ -163,6 +173,48 @@ def controller_status() -> Call[ControllerStatus]:
     return Call("GET", "/ctrl/status", ControllerStatus)
 
 
+def events(
+    after: int | None, before: int | None, types: Sequence[str] | None, key: str | None, limit: int | None
+) -> Call[EventPage]:
+    """Get a page of the event feed."""
+    parameters = {"after": after, "before": before, "types": _joined(types), "key": key, "limit": limit}
+    return Call("GET", "/ctrl/events" + _query(parameters), EventPage)
+
+
+def event_stream_path(after: int, types: Sequence[str] | None, key: str | None) -> str:
+    """Return the path of the stream of events after a cursor."""
+    return "/ctrl/events" + _query({"follow": "true", "after": after, "types": _joined(types), "key": key})
+
+
+def _joined(types: Sequence[str] | None) -> str | None:
+    return None if types is None else ",".join(types)
+
+
+def set_webhook(name: str, config: WebhookConfig) -> Call[WebhookSecret]:
+    """Make or change a webhook. Not sent twice: the second response would not have the new secret."""
+    return Call("PUT", f"/ctrl/webhooks/{_part(name)}", WebhookSecret, config, idempotent=False)
+
+
+def webhook(name: str) -> Call[WebhookInfo]:
+    """Get a webhook and its state."""
+    return Call("GET", f"/ctrl/webhooks/{_part(name)}", WebhookInfo)
+
+
+def webhooks() -> Call[WebhookList]:
+    """List webhooks."""
+    return Call("GET", "/ctrl/webhooks", WebhookList)
+
+
+def delete_webhook(name: str) -> Call[None]:
+    """Delete a webhook. Not sent twice: it would not be found the second time."""
+    return Call("DELETE", f"/ctrl/webhooks/{_part(name)}", _NOTHING, idempotent=False)
+
+
+def test_webhook(name: str) -> Call[WebhookTest]:
+    """Send a test message."""
+    return Call("POST", f"/ctrl/webhooks/{_part(name)}/test", WebhookTest)
+
+
 # For a type checker `None` is no type[T], although the codec accepts it.
 _NOTHING = cast("type[None]", None)
 
@@ -205,4 +257,5 @@ def refusal(http_status: int, body: bytes) -> CallRefused:
         # 401 and 502 of forward auth are plain text, 404 of an unknown path has no body.
         text = body[:200].decode(errors="replace").strip() or "refused without a reason"
         return CallRefused(http_status, ApiErrorKind.OTHER, text, None)
-    return CallRefused(http_status, error.kind, error.message, error.id)
+    cursor = error.cursor if isinstance(error.cursor, int) else None
+    return CallRefused(http_status, error.kind, error.message, error.id, cursor)

@@ -35,15 +35,19 @@ class CallRefused(CallFailed):
         kind: the kind of the failure, for programs; `ApiErrorKind.OTHER` if the response is not an ApiError.
         message: the failure, for people.
         error_id: also in the controller's log; None if the response is not an ApiError.
+        cursor: where a reader of the event feed can continue, if the status is 410.
     """
 
-    def __init__(self, status: int, kind: ApiErrorKind, message: str, error_id: str | None) -> None:
+    def __init__(
+        self, status: int, kind: ApiErrorKind, message: str, error_id: str | None, cursor: int | None = None
+    ) -> None:
         tail = f", error id {error_id}" if error_id else ""
         super().__init__(f"{message} (HTTP status {status}{tail})")
         self.status = status
         self.kind = kind
         self.message = message
         self.error_id = error_id
+        self.cursor = cursor
 
 
 class UnexpectedResponse(CallFailed):

@@ -14,6 +14,7 @@ from plane.controller.api.backends import BACKEND_ENDPOINTS
 from plane.controller.api.cluster import CLUSTER_ENDPOINTS
 from plane.controller.api.connect import CONNECT_ENDPOINTS
 from plane.controller.api.endpoints import Endpoint
+from plane.controller.api.event_feed import EVENT_FEED_ENDPOINTS
 from plane.controller.api.health import HEALTH_ENDPOINTS
 from plane.controller.api.inspection import INSPECTION_ENDPOINTS
 from plane.controller.api.logs import LOG_ENDPOINTS
@@ -31,6 +32,8 @@ from plane.controller.api.responses import (
 from plane.controller.api.revocation import REVOCATION_ENDPOINTS
 from plane.controller.api.status_entries import STATUS_ENTRIES, StatusEntries
 from plane.controller.api.status_stream import STATUS_STREAM_ENDPOINTS
+from plane.controller.api.webhooks import WEBHOOK_ENDPOINTS
+from plane.controller.console.routes import Console
 from plane.controller.context import CONTEXT, Context
 from plane.controller.nodes.dns import DNS_SOCKET_ENDPOINTS
 from plane.controller.nodes.drone import DRONE_SOCKET_ENDPOINTS
@@ -57,17 +60,23 @@ def all_endpoints() -> tuple[Endpoint, ...]:
         *REVOCATION_ENDPOINTS,
         *INSPECTION_ENDPOINTS,
         *CLUSTER_ENDPOINTS,
+        *EVENT_FEED_ENDPOINTS,
+        *WEBHOOK_ENDPOINTS,
         *DRONE_SOCKET_ENDPOINTS,
         *PROXY_SOCKET_ENDPOINTS,
         *DNS_SOCKET_ENDPOINTS,
     )
 
 
-def make_app(context: Context, additional: Sequence[Endpoint] = ()) -> web.Application:
+def make_app(
+    context: Context, console: Console, errors: ErrorResponses, additional: Sequence[Endpoint] = ()
+) -> web.Application:
     """Return the controller's application.
 
     Args:
         context: passed to all endpoints.
+        console: served beside the API.
+        errors: turns the exceptions of handlers into responses.
         additional: endpoints that are served but are no part of the API, and of its description.
     """
     app = web.Application(
@@ -75,7 +84,7 @@ def make_app(context: Context, additional: Sequence[Endpoint] = ()) -> web.Appli
     )
     app[CONTEXT] = context
     app[INSTRUMENTS] = Instruments(context)
-    app[ERROR_RESPONSES] = ErrorResponses()
+    app[ERROR_RESPONSES] = errors
     limits = context.settings.limits
     app[BODY_READER] = BodyReader(limits.body_s, limits.incomplete_body_bytes)
     app[STATUS_ENTRIES] = StatusEntries()
@@ -88,6 +97,7 @@ def make_app(context: Context, additional: Sequence[Endpoint] = ()) -> web.Appli
                 app.router.add_get(path, endpoint.handle)
             else:
                 app.router.add_route(endpoint.method, path, endpoint.handle)
+    console.add_to(app)
     return app
 
 

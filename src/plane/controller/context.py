@@ -11,8 +11,10 @@ from plane.controller.api.forward_auth import ForwardAuth
 from plane.controller.api.stream_registry import StreamRegistry
 from plane.controller.batched_statements import BatchedStatements
 from plane.controller.connect_statements import ConnectStatements
+from plane.controller.feed_tail import FeedTail
 from plane.controller.nodes.metrics_cache import MetricsCache
 from plane.controller.nodes.node_registry import NodeRegistry
+from plane.controller.webhooks.dispatcher import WebhookDispatcher
 from plane.database.event_bus import EventBus
 from plane.database.pool import Database
 from plane.decisions.access import ApiKeys
@@ -35,6 +37,8 @@ class Context:
     metrics: MetricsCache
     nodes: NodeRegistry
     streams: StreamRegistry
+    feed_tail: FeedTail
+    webhooks: WebhookDispatcher
     api_keys: ApiKeyFile | ApiKeys | None
     forward_auth: ForwardAuth | None
     source_rules: SourceRules

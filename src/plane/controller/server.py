@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -20,12 +21,14 @@ from plane.controller.api.forward_auth import connect_forward_auth
 from plane.controller.api.http_connection import HttpConnection, server_logger
 from plane.controller.api.prometheus import INSTRUMENTS
 from plane.controller.api.request_deadlines import RequestDeadlines
-from plane.controller.api.responses import ERROR_RESPONSES
+from plane.controller.api.responses import ERROR_RESPONSES, ErrorResponses
 from plane.controller.api.stream_registry import StreamRegistry
 from plane.controller.app import make_app
 from plane.controller.batched_statements import BatchedStatements
 from plane.controller.connect_statements import ConnectStatements
+from plane.controller.console.routes import start_console
 from plane.controller.context import Context
+from plane.controller.feed_tail import FeedTail
 from plane.controller.nodes.metrics_cache import MetricsCache
 from plane.controller.nodes.node_registry import NodeRegistry
 from plane.controller.upkeep.cleaner import run_cleaner
@@ -33,6 +36,7 @@ from plane.controller.upkeep.database_clock import DatabaseWatch
 from plane.controller.upkeep.reaper import run_reaper
 from plane.controller.upkeep.supervised_loop import run_supervised
 from plane.controller.upkeep.sweeper import run_sweeper
+from plane.controller.webhooks.dispatcher import WebhookDispatcher
 from plane.database import nodes
 from plane.database.clock import accept_restart
 from plane.database.event_bus import EventBus
@@ -127,6 +131,7 @@ async def start_controller(
             await accept_restart(db)
         bus = EventBus(db, max_queued=settings.limits.queued_events)
         connect = ConnectStatements(db)
+        tail = FeedTail(db)
         context = Context(
             settings=settings,
             public_url=settings.controller_url or f"http://{format_socket_address(settings.host, port)}",
@@ -137,11 +142,18 @@ async def start_controller(
             metrics=MetricsCache(bus),
             nodes=NodeRegistry(),
             streams=StreamRegistry(),
+            feed_tail=tail,
+            webhooks=WebhookDispatcher(
+                db, tail, f"{settings.name} {secrets.token_hex(8)}", settings.webhook_allowed_networks
+            ),
             api_keys=keys or settings.fixed_api_keys,
             forward_auth=auth_server,
             source_rules=source_rules(settings),
         )
         stack.enter_context(bus.subscribe_callback(connect.on_state_event, EventKind.BACKEND_STATE))
+        stack.enter_context(bus.subscribe_callback(tail.on_state_event, EventKind.BACKEND_STATE))
+        errors = ErrorResponses()
+        console = await stack.enter_async_context(start_console(context, errors))
         await nodes.controller_heartbeat(db, settings.name, this_version(), online=True)
         loops: dict[str, Callable[[], Awaitable[None]]] = {
             "event bus": bus.run,
@@ -151,13 +163,15 @@ async def start_controller(
             "sweeper": partial(run_sweeper, db, context.nodes),
             "reaper": partial(run_reaper, db),
             "cleaner": partial(run_cleaner, db, settings),
+            "event feed": tail.run,
+            "webhooks": context.webhooks.run,
             "database watch": DatabaseWatch(db, bus, connect).run,
         }
         tasks = [asyncio.create_task(run_supervised(name, loop), name=name) for name, loop in loops.items()]
         try:
             async with asyncio.timeout(BUS_START_TIMEOUT_S):
                 await bus.listening.wait()
-            async with _serving(make_app(context, endpoints), context, listener) as servers:
+            async with _serving(make_app(context, console, errors, endpoints), context, listener) as servers:
                 log.info("controller listening", name=settings.name, host=settings.host, port=port)
                 yield ControllerServer(port, tasks, servers)
                 # New and returning clients must connect to another controller.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from plane.database import actions
-from plane.database.pool import Database
+from plane.database.pool import Database, Transaction
 from plane.protocol.backend_state import TerminationKind, TerminationReason
 from plane.protocol.drone_messages import BackendAction, BackendOrder, TerminateOrder
 from plane.protocol.names import Prefix
@@ -15,7 +15,7 @@ __all__ = ["terminate_backends"]
 
 
 async def terminate_backends(
-    db: Database, backends: Iterable[tuple[str, int]], kind: TerminationKind, reason: TerminationReason
+    db: Database | Transaction, backends: Iterable[tuple[str, int]], kind: TerminationKind, reason: TerminationReason
 ) -> None:
     """Order the drones of ``backends`` (ids of backend and drone) to terminate them, in one statement.
 

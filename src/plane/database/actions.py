@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from plane.database.pool import Database
+from plane.database.pool import Database, Transaction
 from plane.database.statements import statements
 from plane.protocol import codec
 from plane.protocol.drone_messages import BackendAction
@@ -24,9 +24,9 @@ _SQL = statements("actions")
 _BEGINNING = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
-async def enqueue(db: Database, orders: Sequence[BackendAction]) -> None:
+async def enqueue(db: Database | Transaction, orders: Sequence[BackendAction]) -> None:
     """Store actions and notify the drones' controllers. Actions of backends that no longer exist are skipped."""
-    await db.execute(
+    await db.fetch(
         _SQL["enqueue_actions"],
         [order.action_id for order in orders],
         [order.backend_id for order in orders],

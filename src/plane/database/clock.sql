@@ -34,7 +34,10 @@ WITH moved AS (
 ), keys AS (
     UPDATE backend_key SET expires_at = least(expires_at + moved.by, moved.lease_end) FROM moved
 ), drones AS (
-    UPDATE drone SET last_heartbeat = least(last_heartbeat + moved.by, now()) FROM moved WHERE last_heartbeat IS NOT NULL
+    UPDATE drone SET last_heartbeat = least(last_heartbeat + moved.by, now()),
+        plane_lost_heartbeat = CASE WHEN plane_lost_heartbeat IS NOT NULL THEN
+            least(plane_lost_heartbeat + moved.by, now()) END
+    FROM moved WHERE last_heartbeat IS NOT NULL
 ), controllers AS (
     UPDATE controller SET last_heartbeat = least(last_heartbeat + moved.by, now()) FROM moved
 ), certificates AS (
@@ -78,5 +81,7 @@ WITH clock AS (
 ), keys AS (
     UPDATE backend_key SET expires_at = greatest(expires_at, now() + make_interval(secs => $3))
 )
-UPDATE drone SET last_heartbeat = greatest(last_heartbeat, now() - make_interval(secs => $3))
+UPDATE drone SET last_heartbeat = greatest(last_heartbeat, now() - make_interval(secs => $3)),
+    plane_lost_heartbeat = CASE WHEN plane_lost_heartbeat IS NOT NULL THEN
+        greatest(plane_lost_heartbeat, now() - make_interval(secs => $3)) END
 WHERE last_heartbeat IS NOT NULL;

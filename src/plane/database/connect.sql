@@ -126,10 +126,11 @@ WITH given AS (
 ), new_backend AS (
     INSERT INTO backend (
         id, cluster, last_status, last_status_number, last_status_time, drone_id, expiration_time,
-        last_keepalive, allowed_idle_seconds, state, static_token, subdomain, plane_rewrite_prefix, plane_token_in_cookie
+        last_keepalive, allowed_idle_seconds, state, static_token, subdomain, plane_rewrite_prefix, plane_token_in_cookie,
+        plane_user
     )
     SELECT backend_id, cluster, 'scheduled', $20, now(), drone_id, now() + make_interval(secs => lifetime_s),
-        now(), idle_s, $21::jsonb, static_token, subdomain, rewrite_prefix, token_in_cookie
+        now(), idle_s, $21::jsonb, static_token, subdomain, rewrite_prefix, token_in_cookie, username
     FROM new
 ), new_state AS (
     INSERT INTO backend_state (backend_id, state) SELECT backend_id, $21 FROM new

@@ -109,10 +109,10 @@ async def mark_drone_stopping(db: Database, node_id: int) -> None:
     await db.execute(_SQL["mark_drone_stopping"], node_id)
 
 
-async def set_draining(db: Database, cluster: str, drone: str, draining: bool) -> bool | None:
+async def set_draining(db: Transaction, cluster: str, drone: str, draining: bool) -> bool | None:
     """Set whether the drone is draining. Returns whether this changed anything; None if there is no such drone."""
-    row = await db.fetchrow(_SQL["set_draining"], cluster, drone, draining)
-    return None if row is None else row["updated"]
+    rows = await db.fetch(_SQL["set_draining"], cluster, drone, draining)
+    return rows[0]["updated"] if rows else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from plane.database.pool import Database
+from plane.database.pool import Transaction
 from plane.database.statements import statements
 
 __all__ = ["revoke"]
@@ -10,9 +10,8 @@ __all__ = ["revoke"]
 _SQL = statements("tokens")
 
 
-async def revoke(db: Database, backend_id: str, user: str) -> int:
+async def revoke(db: Transaction, backend_id: str, user: str) -> int:
     """Delete all of a user's tokens for a backend, notify the proxies, and return the number of tokens."""
-    row = await db.fetchrow(_SQL["revoke_tokens"], backend_id, user)
-    assert row is not None
-    count: int = row["number"]
+    rows = await db.fetch(_SQL["revoke_tokens"], backend_id, user)
+    count: int = rows[0]["number"]
     return count

@@ -14,7 +14,16 @@ from dataclasses import dataclass
 
 from plane.protocol.errors import ConfigurationError
 
-__all__ = ["ApiKey", "ApiKeys", "Role", "bearer_token", "headers_to_forward", "key_entry", "parse_api_keys"]
+__all__ = [
+    "ApiKey",
+    "ApiKeys",
+    "KeyRecord",
+    "Role",
+    "bearer_token",
+    "headers_to_forward",
+    "key_entry",
+    "parse_api_keys",
+]
 
 
 class Role(enum.StrEnum):
@@ -50,11 +59,22 @@ class ApiKey:
     role: Role
 
 
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """An entry with the hash of its key, and the fingerprint that names it where neither may be shown."""
+
+    key: ApiKey
+    hash: str
+    fingerprint: str
+
+
 class ApiKeys:
     """The entries of one file, by the hashes of their keys."""
 
     def __init__(self, by_hash: Mapping[str, ApiKey]) -> None:
         self._by_hash = dict(by_hash)
+        records = (KeyRecord(key, hashed, _fingerprint(hashed)) for hashed, key in by_hash.items())
+        self._by_fingerprint = {record.fingerprint: record for record in records}
 
     def __len__(self) -> int:
         return len(self._by_hash)
@@ -66,12 +86,25 @@ class ApiKeys:
         """
         return self._by_hash.get(_hash(key))
 
+    def record(self, key: str) -> KeyRecord | None:
+        """Return the record of a key; None for an unknown key."""
+        return self._by_fingerprint.get(_fingerprint(_hash(key)))
+
+    def of_fingerprint(self, fingerprint: str) -> KeyRecord | None:
+        """Return the record with this fingerprint; None if there is none."""
+        return self._by_fingerprint.get(fingerprint)
+
 
 _ENTRY = re.compile(r"(?P<name>\S+)\s+(?P<role>\S+)\s+sha256:(?P<hash>[0-9a-f]{64})")
 
 
 def _hash(key: str) -> str:
     return hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()
+
+
+def _fingerprint(hashed: str) -> str:
+    """Return 128 bits that name a key without its hash."""
+    return hashlib.sha256(f"fingerprint {hashed}".encode()).hexdigest()[:32]
 
 
 def key_entry(name: str, role: Role, key: str) -> str:

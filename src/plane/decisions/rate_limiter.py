@@ -1,7 +1,8 @@
 """Limits the requests of each network with a token bucket, in bounded memory.
 
 `plane.dns.listeners` checks it before it responds to, or forwards, queries that have no known value. So the server
-cannot be used to reflect packets at others, or to flood the controller.
+cannot be used to reflect packets at others, or to flood the controller. `plane.controller.console.sign_in` checks it
+before it looks at an API key.
 """
 
 from __future__ import annotations
@@ -26,15 +27,17 @@ def network_of(address: str) -> str:
 
 
 class RateLimiter:
-    """The buckets of all networks. Times are monotonic, in seconds."""
+    """The buckets of all networks, each filled at ``rate_per_s`` up to ``burst``. Times are monotonic, in seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, rate_per_s: float = RATE_PER_S, burst: float = BURST) -> None:
+        self._rate_per_s = rate_per_s
+        self._burst = burst
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def allows(self, network: str, now: float) -> bool:
         """Take a token from the bucket of ``network``. False: it is empty."""
-        left, since = self._buckets.pop(network, (BURST, now))
-        left = min(BURST, left + (now - since) * RATE_PER_S)
+        left, since = self._buckets.pop(network, (self._burst, now))
+        left = min(self._burst, left + (now - since) * self._rate_per_s)
         allowed = left >= 1
         self._buckets[network] = (left - 1 if allowed else left, now)
         if len(self._buckets) > NETWORKS_LIMIT:

@@ -21,6 +21,7 @@ from plane.database.embedded.server import embedded_postgres
 from plane.decisions.access import Role, key_entry, parse_api_keys
 from plane.decisions.dev.addresses import IPV4, loopback_hosts
 from plane.decisions.dev.readiness import missing_part
+from plane.decisions.http.trusted_proxies import parse_networks
 from plane.dev.access_key import generate_key, load_key, publish_key
 from plane.dev.demo import demo_command, demo_user, visible_folders
 from plane.dev.folder import lock_folder
@@ -132,6 +133,8 @@ async def start_cluster(settings: DevSettings, report: Callable[[str], None]) ->
                         f"{key_entry('dev', Role.ADMIN, key)}\n{key_entry('dev-nodes', Role.NODE, node_key)}"
                     ),
                     owns_database=settings.db is None,
+                    # Receivers under development are on this machine.
+                    webhook_allowed_networks=parse_networks(("127.0.0.0/8", "::1")),
                 ),
                 endpoints=() if demo is None else front_page_endpoints(demo),
             )

@@ -56,6 +56,11 @@ class _Controller:
         except SocketClosed as error:
             raise ConnectionError(str(error)) from error
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether a controller is connected."""
+        return self._socket is not None
+
     async def session(self, socket: DnsSocket) -> None:
         """Receive the responses of one connection until it ends."""
         self._socket = socket
@@ -87,6 +92,12 @@ async def start_dns(settings: DnsSettings) -> AsyncIterator[DnsServer]:
         for host in settings.hosts:
             port = await _listen(host, port, handler, stack)
         tasks = [asyncio.create_task(connector.run(), name="controller connection")]
+        if settings.metrics_port is not None:
+            # Imported here, so that a server without metrics starts sooner.
+            from plane.dns.metrics import serve_metrics
+
+            metrics = serve_metrics(lambda: controller.is_connected, settings.metrics_host, settings.metrics_port)
+            tasks.append(asyncio.create_task(metrics, name="metrics"))
         log.info("DNS server listens", name=settings.name, zone=settings.zone, hosts=list(settings.hosts), port=port)
         try:
             yield DnsServer(port, tasks)

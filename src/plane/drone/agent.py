@@ -72,6 +72,11 @@ class Agent:
         if self._socket is not None and not self._metrics.full():
             self._metrics.put_nowait(metrics)
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether a controller is connected."""
+        return self._socket is not None
+
     async def announce_stopping(self) -> None:
         """Tell the controller, if it supports the extension, that this drone accepts no more backends."""
         if self._socket is not None and self._socket.peer.supports(Extension.STOPPING):

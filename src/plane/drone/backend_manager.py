@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections import Counter
 from functools import partial
 
 import structlog
@@ -24,6 +25,7 @@ from plane.drone.lease_renewer import LeaseRenewer
 from plane.drone.state_store import StateStore, StoredRun, UnknownBackend
 from plane.protocol.backend_state import (
     BackendState,
+    BackendStatus,
     Loading,
     Ready,
     Scheduled,
@@ -98,6 +100,10 @@ class BackendManager:
         runner = self._runners.get(backend_id)
         if runner is not None:
             runner.on_exit(exit_code, message)
+
+    def statuses(self) -> Counter[BackendStatus]:
+        """Return the number of backends in each status, except terminated ones."""
+        return Counter(runner.state.status for runner in self._runners.values())
 
     async def terminate_former_backends(self) -> None:
         """Terminate the backends that a former process of this drone left running, and record that."""

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
 
+from plane.decisions.backends.failures import is_failure
 from plane.drone.clock import DroneClock
 from plane.drone.state_store import StateStore
-from plane.protocol.backend_state import BackendState
+from plane.protocol.backend_state import BackendState, BackendStatus, Terminated
 from plane.protocol.drone_messages import SpawnOrder
 from plane.protocol.errors import PlaneError
 from plane.protocol.times import DroneTime
@@ -56,6 +57,10 @@ class EventRecorder:
     Args:
         write_timeout_s: how long a write may take before the event is queued in memory.
         retry_interval_s: between attempts to write to a failing store.
+
+    Attributes:
+        entered: how many backends entered each status, since this process started.
+        failures: how many ended without being ordered to, for a reason that is a failure.
     """
 
     def __init__(
@@ -76,6 +81,13 @@ class EventRecorder:
         self._has_pending = asyncio.Event()
         self._has_acknowledged = asyncio.Event()
         self._stored = asyncio.Condition()
+        self.entered: Counter[BackendStatus] = Counter()
+        self.failures = 0
+
+    @property
+    def pending_count(self) -> int:
+        """The number of events that are in memory only, because the state store is not writable."""
+        return len(self._pending)
 
     async def begin(self, backend_id: str, states: Sequence[BackendState], order: SpawnOrder) -> None:
         """Record a new backend and its first states.
@@ -88,9 +100,11 @@ class EventRecorder:
         except sqlite3.Error as error:
             log.error("state store not writable; no new backends are accepted", error=str(error))
             raise StoreUnwritable(f"the state store is not writable: {error}") from error
+        self._count(*states)
 
     async def record(self, backend_id: str, state: BackendState, handle: Any = None) -> None:
         """Record a state. It may only be in memory when this returns; see `wait_durable`."""
+        self._count(state)
         event = _PendingEvent(backend_id, state, self._clock.now(), handle)
         reason = "earlier events are pending"
         if not self._pending:
@@ -106,6 +120,10 @@ class EventRecorder:
         log.error("backend state not persisted; retrying", backend=backend_id, error=reason)
         self._pending.append(event)
         self._has_pending.set()
+
+    def _count(self, *states: BackendState) -> None:
+        self.entered.update(state.status for state in states)
+        self.failures += sum(isinstance(state, Terminated) and is_failure(state) for state in states)
 
     async def wait_durable(self, backend_id: str) -> None:
         """Return once all recorded states of the backend are stored."""

@@ -39,6 +39,9 @@ class LeaseRenewer:
         terminate: begins the termination of a backend, with the reason `keyexpired`.
         enforcer: kills a backend past its hard deadline if this process fails to.
         extend_deadline: called at each renewal with a backend id and its new hard deadline (CLOCK_BOOTTIME).
+
+    Attributes:
+        renewed_count, refused_count: responses to renewals, since this process started.
     """
 
     def __init__(
@@ -57,6 +60,19 @@ class LeaseRenewer:
         # Renewed deadlines that are not stored yet. After a crash the store has earlier deadlines, which is safe.
         self._renewed: dict[str, KeyDeadlines] = {}
         self._changed = asyncio.Event()
+        self.renewed_count = 0
+        self.refused_count = 0
+
+    def __len__(self) -> int:
+        return len(self._leases)
+
+    def shortest_s(self) -> float | None:
+        """Return the seconds until the first lease expires unless it is renewed; None without leases."""
+        if not self._leases:
+            return None
+        return self._clock.now().seconds_until(
+            min(lease.deadlines.soft_terminate_at for lease in self._leases.values())
+        )
 
     def add(self, backend_id: str, deadlines: KeyDeadlines) -> None:
         """Begin to renew the lease of a backend."""
@@ -130,10 +146,13 @@ class LeaseRenewer:
         if response.deadlines is None:
             log.warning("key renewal refused; backend will be terminated", backend=response.backend)
             lease.refused()
+            self.refused_count += 1
         elif reason := foreign_lease_reason(response.deadlines, self._clock.began, self._clock.now()):
             log.error("key renewal ignored", backend=response.backend, reason=reason)
             lease.refused()
+            self.refused_count += 1
         else:
+            self.renewed_count += 1
             lease.renewed(response.deadlines)
             self._renewed[response.backend] = response.deadlines
             self.enforce(response.backend, response.deadlines)

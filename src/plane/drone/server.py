@@ -100,6 +100,13 @@ async def start_drone(settings: DroneSettings) -> AsyncIterator[DroneServer]:
             # Started after the leases of former backends are known: it then replaces the former process's watchdog.
             asyncio.create_task(watchdog.run(), name="watchdog"),
         ]
+        if settings.metrics_port is not None:
+            # Imported here, so that a drone without metrics starts sooner.
+            from plane.drone.metrics import DroneMetrics
+
+            metrics = DroneMetrics(store, recorder, backends, agent, watchdog)
+            serving = metrics.serve(settings.metrics_host, settings.metrics_port)
+            tasks.append(asyncio.create_task(serving, name="metrics"))
         _log_warnings(settings, runtime)
         db = str(settings.db_path or "in memory")
         log.info("drone started", name=name, cluster=settings.cluster, runtime=runtime.name, db=db)

@@ -205,6 +205,11 @@ class StateStore:
         """Return whether any event is unacknowledged."""
         return bool(await self._run(partial(self._rows, "SELECT id FROM event LIMIT 1")))
 
+    async def unacknowledged_count(self) -> int:
+        """Return the number of unacknowledged events."""
+        (count,) = (await self._run(partial(self._rows, "SELECT count(*) FROM event")))[0]
+        return int(count)
+
     async def active_runs(self) -> dict[str, StoredRun]:
         """Return all backends that are not terminated."""
         rows = await self._run(partial(self._rows, _ACTIVE_RUNS, str(BackendStatus.TERMINATED)))

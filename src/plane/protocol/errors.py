@@ -31,6 +31,7 @@ are defined where they are raised; ``tests/unit/protocol/test_errors.py`` compar
         MalformedChunks
         MalformedProxyHeader
         MessageError
+        MessageNotDelivered
         MountRefused
         NodeRefused
         OrderFailed
@@ -49,6 +50,7 @@ from __future__ import annotations
 import enum
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 __all__ = [
     "ApiError",
@@ -150,22 +152,35 @@ class ApiErrorKind(enum.StrEnum):
 
 
 class ApiError(msgspec.Struct, frozen=True):
-    """Body of every error response of the HTTP API. ``id`` is random, and is logged by the controller too."""
+    """Body of every error response of the HTTP API. ``id`` is random, and is logged by the controller too.
+
+    ``cursor``: where a reader of the event feed can continue, if the response is 410.
+    """
 
     id: str
     kind: ApiErrorKind
     message: str
+    cursor: int | UnsetType = UNSET
 
 
 class ApiFailure(PlaneError):
     """A request that fails with an `ApiError`: HTTP status, kind and message.
 
-    ``retry_after_s``: the same request may succeed after this time; None: unknown.
+    ``retry_after_s``: the same request may succeed after this time; None: unknown. ``cursor``: see `ApiError`.
     """
 
-    def __init__(self, status: int, kind: ApiErrorKind, message: str, *, retry_after_s: int | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        kind: ApiErrorKind,
+        message: str,
+        *,
+        retry_after_s: int | None = None,
+        cursor: int | None = None,
+    ) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.cursor = cursor
         self.status = status
         self.kind = kind
         self.message = message

@@ -30,11 +30,14 @@ class ServerSentEvent:
 
 
 class EventStreamReader:
-    """Parses one stream. Lines end in CR LF, LF or CR, and may be split anywhere."""
+    """Parses one stream. Lines end in CR LF, LF or CR, and may be split anywhere.
+
+    ``last_id``: the last id in the stream so far, also of an event without data, which only moves it.
+    """
 
     def __init__(self) -> None:
         self._rest = b""
-        self._id = ""
+        self.last_id = ""
         self._event = ""
         self._data: list[str] = []
 
@@ -62,7 +65,7 @@ class EventStreamReader:
             if not self._data:
                 self._event = ""
                 return None
-            event = ServerSentEvent("\n".join(self._data), self._id, self._event)
+            event = ServerSentEvent("\n".join(self._data), self.last_id, self._event)
             self._data, self._event = [], ""
             return event
         name, _, value = line.partition(":")
@@ -71,7 +74,7 @@ class EventStreamReader:
             case "data":
                 self._data.append(value)
             case "id" if "\0" not in value:
-                self._id = value
+                self.last_id = value
             case "event":
                 self._event = value
             case _:

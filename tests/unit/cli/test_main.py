@@ -25,6 +25,7 @@ def test_a_newcomer_sees_first_how_to_begin(capsys: pytest.CaptureFixture[str]) 
     ("given", "read"),
     [
         ("admin --controller http://c status", "admin status --controller http://c"),
+        ("admin --controller http://c webhook test x", "admin webhook test --controller http://c x"),
         ("admin --controller=http://c status --json", "admin status --controller=http://c --json"),
         ("db --db postgresql://d cleanup 10", "db cleanup --db postgresql://d 10"),
         ("admin status --controller http://c", "admin status --controller http://c"),

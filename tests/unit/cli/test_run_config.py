@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import re
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,8 @@ WHOLE: list[tuple[dict[str, Any], Settings]] = [
                 "best_of": 3,
                 "api_key_file": "/k",
                 "allowed_hosts": ["h"],
+                "event_retention_days": 30,
+                "webhook_allowed_networks": ["10.0.0.0/8"],
             }
         },
         ControllerSettings(
@@ -99,6 +102,8 @@ WHOLE: list[tuple[dict[str, Any], Settings]] = [
             best_of=3,
             api_key_file=Path("/k"),
             allowed_hosts=("h",),
+            event_retention_days=30,
+            webhook_allowed_networks=(ipaddress.ip_network("10.0.0.0/8"),),
         ),
     ),
     (
@@ -111,6 +116,8 @@ WHOLE: list[tuple[dict[str, Any], Settings]] = [
                 "db_path": "/d",
                 "cleanup_min_age": None,
                 "terminate_on_exit": True,
+                "metrics_port": 9092,
+                "metrics_host": "10.0.0.2",
                 "executor_config": {"auto": {"docker": DOCKER, "process": PROCESS}},
                 "backends": BACKENDS,
             }
@@ -123,6 +130,8 @@ WHOLE: list[tuple[dict[str, Any], Settings]] = [
             ip="10.0.0.1",
             db_path=Path("/d"),
             terminate_on_exit=True,
+            metrics_port=9092,
+            metrics_host="10.0.0.2",
             **RUNTIME,
         ),
     ),
@@ -195,9 +204,19 @@ WHOLE: list[tuple[dict[str, Any], Settings]] = [
                 "port": 5353,
                 "zone": "z",
                 "hosts": ["127.0.0.1", "::1"],
+                "metrics_port": 9093,
+                "metrics_host": "10.0.0.4",
             }
         },
-        DnsSettings(controller_url=URL, name=NodeName("ns-a"), port=5353, zone="z", hosts=("127.0.0.1", "::1")),
+        DnsSettings(
+            controller_url=URL,
+            name=NodeName("ns-a"),
+            port=5353,
+            zone="z",
+            metrics_port=9093,
+            metrics_host="10.0.0.4",
+            hosts=("127.0.0.1", "::1"),
+        ),
     ),
 ]
 COMPONENTS = [next(iter(document)) for document, _ in WHOLE]

@@ -34,3 +34,9 @@ def test_memory_is_bounded() -> None:
     for number in range(NETWORKS_LIMIT + 100):
         rate.allows(str(number), 0.0)
     assert len(rate._buckets) == NETWORKS_LIMIT
+
+
+def test_rate_and_burst_can_be_given() -> None:
+    limiter = RateLimiter(rate_per_s=0.5, burst=2)
+    assert [limiter.allows("a", 0.0) for _ in range(3)] == [True, True, False]
+    assert [limiter.allows("a", 2.0), limiter.allows("a", 2.0)] == [True, False]

@@ -29,6 +29,12 @@ def test_id_with_nul_is_ignored_and_events_have_data() -> None:
     ]
 
 
+def test_an_id_without_data_moves_the_position_alone() -> None:
+    reader = EventStreamReader()
+    assert list(reader.feed(b"id: 7\n\n")) == []
+    assert reader.last_id == "7"
+
+
 def test_endless_event_is_refused() -> None:
     reader = EventStreamReader()
     line = b"data: " + b"x" * 1000 + b"\n"

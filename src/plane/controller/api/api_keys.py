@@ -10,7 +10,7 @@ from pathlib import Path
 
 import structlog
 
-from plane.decisions.access import ApiKey, ApiKeys, parse_api_keys
+from plane.decisions.access import ApiKey, ApiKeys, KeyRecord, parse_api_keys
 from plane.os_errors import error_reason
 from plane.protocol.errors import ConfigurationError
 
@@ -53,6 +53,14 @@ class ApiKeyFile:
     def find(self, key: str) -> ApiKey | None:
         """Return the entry of a key; None for an unknown key."""
         return self._keys.find(key)
+
+    def record(self, key: str) -> KeyRecord | None:
+        """Return the record of a key; None for an unknown key."""
+        return self._keys.record(key)
+
+    def of_fingerprint(self, fingerprint: str) -> KeyRecord | None:
+        """Return the record with this fingerprint; None if its key is not in the file (any more)."""
+        return self._keys.of_fingerprint(fingerprint)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ keys and forward auth where both are configured. `admit` is a middleware of `pla
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import structlog
 from aiohttp import web
@@ -15,18 +15,33 @@ from aiohttp import web
 from plane.controller.api.api_keys import ApiKeyFile
 from plane.controller.api.endpoints import Handler
 from plane.controller.context import CONTEXT
-from plane.decisions.access import ApiKeys, Role, bearer_token
+from plane.decisions.access import ApiKey, ApiKeys, Role, bearer_token
 from plane.decisions.http.request_source import RequestSource, SourceRules, host_name, refusal
 from plane.protocol.addresses import is_loopback
 from plane.protocol.errors import ApiErrorKind, ApiFailure
 from plane.settings import ControllerSettings
 
-__all__ = ["ROLES", "admit", "refuse_foreign_pages", "require_role", "source_rules", "warn_if_open"]
+__all__ = [
+    "CALLER",
+    "ROLES",
+    "SELF_GUARDED",
+    "admit",
+    "refuse_foreign_pages",
+    "request_source",
+    "require_role",
+    "source_rules",
+    "warn_if_open",
+]
+
+# The API key of a request that `admit` has passed; None where no key is required.
+CALLER: web.RequestKey[ApiKey | None] = web.RequestKey("caller")
 
 ROLES: web.AppKey[Mapping[Handler, Role | None]] = web.AppKey("roles")
+# Handlers that admit their callers themselves: the console's (`plane.controller.console.guard`).
+SELF_GUARDED: web.AppKey[Collection[Handler]] = web.AppKey("self_guarded")
 
-# The public API, also for scripts of any web page.
-PUBLIC_PATHS = "/pub/"
+# The public API, also for scripts of any web page; and probes, which use whatever name they reach the controller by.
+PUBLIC_PATHS = ("/pub/", "/livez", "/readyz")
 
 log = structlog.get_logger("plane.controller")
 
@@ -34,14 +49,16 @@ log = structlog.get_logger("plane.controller")
 @web.middleware
 async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Pass a request to its handler if the caller is authorized."""
+    if request.match_info.handler in request.app[SELF_GUARDED]:
+        return await handler(request)
     context = request.app[CONTEXT]
     needed = _needed(request)
     if not request.path.startswith(PUBLIC_PATHS):
-        refuse_foreign_pages(_source(request), context.source_rules, page=needed is None)
+        refuse_foreign_pages(request_source(request), context.source_rules, page=needed is None)
     if needed is None:
         return await handler(request)
     if context.api_keys is not None:
-        require_role(context.api_keys, request.headers.get("Authorization"), needed)
+        request[CALLER] = require_role(context.api_keys, request.headers.get("Authorization"), needed)
     if context.forward_auth is not None and (refusal := await context.forward_auth.refusal(request)) is not None:
         return refusal
     return await handler(request)
@@ -59,7 +76,8 @@ def _needed(request: web.Request) -> Role | None:
     return None if request.path.startswith(PUBLIC_PATHS) else Role.READ
 
 
-def _source(request: web.Request) -> RequestSource:
+def request_source(request: web.Request) -> RequestSource:
+    """Return the fields of a request about its origin."""
     return RequestSource(*(_joined(request, name) for name in ("Host", "Origin", "Sec-Fetch-Site")))
 
 
@@ -87,8 +105,8 @@ def source_rules(settings: ControllerSettings) -> SourceRules:
     )
 
 
-def require_role(keys: ApiKeyFile | ApiKeys, authorization: str | None, needed: Role) -> None:
-    """Refuse a request unless the API key in ``authorization`` has the role ``needed``.
+def require_role(keys: ApiKeyFile | ApiKeys, authorization: str | None, needed: Role) -> ApiKey:
+    """Return the API key in ``authorization``; refuse a request unless the key has the role ``needed``.
 
     Raises:
         ApiFailure: 401 for a missing or unknown key, 403 for another role.
@@ -107,6 +125,7 @@ def require_role(keys: ApiKeyFile | ApiKeys, authorization: str | None, needed: 
             ApiErrorKind.OTHER,
             f"the API key {key.name!r} has the role {key.role}; this requires the role {needed}",
         )
+    return key
 
 
 def warn_if_open(settings: ControllerSettings) -> None:

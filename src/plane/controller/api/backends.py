@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from plane.controller.api.audit import described
 from plane.controller.api.endpoints import Endpoint
 from plane.controller.api.responses import backend_not_found, json_response
 from plane.controller.context import CONTEXT
 from plane.controller.termination import terminate_backends
 from plane.database import backends
+from plane.database.event_feed import record_call
 from plane.decisions.access import Role
 from plane.protocol.backend_state import (
     BackendStatus,
@@ -17,8 +19,9 @@ from plane.protocol.backend_state import (
     TerminationReason,
     public_entry,
 )
+from plane.protocol.event_feed import EventType
 
-__all__ = ["BACKEND_ENDPOINTS"]
+__all__ = ["BACKEND_ENDPOINTS", "terminate"]
 
 
 async def _status(request: web.Request) -> web.Response:
@@ -30,23 +33,35 @@ async def _status(request: web.Request) -> web.Response:
 
 
 async def _soft_terminate(request: web.Request) -> web.Response:
-    return await _terminate(request, TerminationKind.SOFT)
+    await terminate(request, TerminationKind.SOFT)
+    return json_response(None)
 
 
 async def _hard_terminate(request: web.Request) -> web.Response:
-    return await _terminate(request, TerminationKind.HARD)
+    await terminate(request, TerminationKind.HARD)
+    return json_response(None)
 
 
-async def _terminate(request: web.Request, kind: TerminationKind) -> web.Response:
+async def terminate(request: web.Request, kind: TerminationKind) -> bool:
+    """Order the drone of the path's backend to terminate it, and record the call. False: it has already ended.
+
+    Raises:
+        ApiFailure: 404.
+        DatabaseUnavailable
+    """
     context = request.app[CONTEXT]
     backend_id = request.match_info["backend"]
     found = await backends.state_now(context.db, backend_id)
     if found is None:
         raise backend_not_found()
     row, drone_id = found
-    if row.state.status is not BackendStatus.TERMINATED:
-        await terminate_backends(context.db, [(backend_id, drone_id)], kind, TerminationReason.EXTERNAL)
-    return json_response(None)
+    if row.state.status is BackendStatus.TERMINATED:
+        return False
+    async with context.db.transaction() as transaction:
+        await terminate_backends(transaction, [(backend_id, drone_id)], kind, TerminationReason.EXTERNAL)
+        call = described(request, backend=backend_id, kind=kind)
+        await record_call(transaction, EventType.ADMIN_TERMINATE, call)
+    return True
 
 
 BACKEND_ENDPOINTS = (

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from plane.controller.api.audit import described
 from plane.controller.api.endpoints import Endpoint
 from plane.controller.api.responses import json_response
 from plane.controller.context import CONTEXT
 from plane.database import nodes
+from plane.database.event_feed import record_call
 from plane.decisions.access import Role
 from plane.protocol.control_api import ClusterState, DrainResult
 from plane.protocol.errors import ApiErrorKind, ApiFailure
+from plane.protocol.event_feed import EventType
 from plane.protocol.names import parse_cluster_name
 
-__all__ = ["CLUSTER_ENDPOINTS"]
+__all__ = ["CLUSTER_ENDPOINTS", "set_draining"]
 
 
 async def _state(request: web.Request) -> web.Response:
@@ -22,19 +25,29 @@ async def _state(request: web.Request) -> web.Response:
 
 
 async def _drain(request: web.Request) -> web.Response:
-    return await _set_draining(request, draining=True)
+    return json_response(DrainResult(updated=await set_draining(request, draining=True)))
 
 
 async def _undrain(request: web.Request) -> web.Response:
-    return await _set_draining(request, draining=False)
+    return json_response(DrainResult(updated=await set_draining(request, draining=False)))
 
 
-async def _set_draining(request: web.Request, *, draining: bool) -> web.Response:
+async def set_draining(request: web.Request, *, draining: bool) -> bool:
+    """Set whether the path's drone gets backends, record the call, and return whether this changed anything.
+
+    Raises:
+        ApiFailure: 404.
+        InvalidClusterName, DatabaseUnavailable
+    """
     cluster = parse_cluster_name(request.match_info["cluster"])
-    updated = await nodes.set_draining(request.app[CONTEXT].db, cluster, request.match_info["drone"], draining)
-    if updated is None:
-        raise ApiFailure(404, ApiErrorKind.NOT_FOUND, "Drone does not exist")
-    return json_response(DrainResult(updated=updated))
+    drone = request.match_info["drone"]
+    async with request.app[CONTEXT].db.transaction() as transaction:
+        updated = await nodes.set_draining(transaction, cluster, drone, draining)
+        if updated is None:
+            raise ApiFailure(404, ApiErrorKind.NOT_FOUND, "Drone does not exist")
+        kind = EventType.ADMIN_DRAIN if draining else EventType.ADMIN_UNDRAIN
+        await record_call(transaction, kind, described(request), cluster=cluster, drone=drone)
+    return updated
 
 
 CLUSTER_ENDPOINTS = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from plane.controller.api.endpoints import Endpoint
+from plane.controller.api.endpoints import TEXT, Endpoint
 from plane.controller.api.responses import json_response
 from plane.controller.context import CONTEXT
 from plane.database import nodes
@@ -35,7 +35,36 @@ async def _require_database(request: web.Request) -> None:
         raise ApiFailure(500, ApiErrorKind.OTHER, "Database health check failed") from error
 
 
+async def _live(_: web.Request) -> web.Response:
+    return web.Response(text="ok\n")
+
+
+async def _ready(request: web.Request) -> web.Response:
+    context = request.app[CONTEXT]
+    await nodes.ping(context.db)
+    if not context.bus.listening.is_set():
+        raise ApiFailure(503, ApiErrorKind.DATABASE_ERROR, "events of other controllers are not received")
+    return web.Response(text="ok\n")
+
+
 HEALTH_ENDPOINTS = (
+    Endpoint(
+        method="GET",
+        path="/livez",
+        handle=_live,
+        summary="200 while the program runs; restart it if this does not respond",
+        role=None,
+        media=TEXT,
+    ),
+    Endpoint(
+        method="GET",
+        path="/readyz",
+        handle=_ready,
+        summary="200 while the controller can serve; otherwise 503 with the reason",
+        role=None,
+        media=TEXT,
+        refusals=(503,),
+    ),
     Endpoint(
         method="GET",
         path="/pub/health",

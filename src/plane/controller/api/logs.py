@@ -29,7 +29,7 @@ from plane.protocol.names import Prefix
 from plane.protocol.notifications import EventKind
 from plane.random_ids import random_name
 
-__all__ = ["LOG_ENDPOINTS"]
+__all__ = ["LOG_ENDPOINTS", "stream_logs"]
 
 DEFAULT_TAIL = 1000
 MAX_TAIL = 1_000_000
@@ -45,7 +45,7 @@ WRITE_TIMEOUT_S = 60.0
 _NUMBER = re.compile(r"[0-9]{1,19}")
 
 
-async def _logs(request: web.Request) -> web.StreamResponse:
+async def stream_logs(request: web.Request) -> web.StreamResponse:
     """Respond with lines of text; with ``Accept: text/event-stream`` with events, which a client can resume by id."""
     context = request.app[CONTEXT]
     backend_id = request.match_info["backend"]
@@ -170,7 +170,7 @@ LOG_ENDPOINTS = (
     Endpoint(
         method="GET",
         path="/ctrl/b/{backend}/logs",
-        handle=_logs,
+        handle=stream_logs,
         summary="A backend's output with times, kept for an hour after its end, as text or (Accept) as events",
         role=Role.READ,
         media=TEXT,

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import structlog
 from aiohttp import web
+from msgspec import UNSET
 
 from plane.controller.api.request_bodies import BODY_READER
 from plane.database.pool import DatabaseUnavailable, Unstorable
@@ -84,32 +85,37 @@ class ErrorResponses:
         self._database_unavailable = ThrottledWarning(log, "database not available")
 
     def response(self, error: Exception, method: str, path: str) -> web.Response:
-        """Return the response to a request that ended with ``error``. Unexpected errors are logged with a traceback."""
+        """Return the response to a request that ended with ``error``."""
         match error:
-            case ApiFailure():
-                failure = error
-            case InvalidClusterName():
-                failure = ApiFailure(400, ApiErrorKind.INVALID_CLUSTER_NAME, str(error))
-            case DatabaseUnavailable():
-                self._database_unavailable.warn(error=str(error))
-                failure = ApiFailure(503, ApiErrorKind.DATABASE_ERROR, str(error), retry_after_s=DATABASE_RETRY_AFTER_S)
-            case Unstorable():
-                failure = ApiFailure(400, ApiErrorKind.OTHER, str(error))
-            case web.HTTPRequestEntityTooLarge():
-                failure = ApiFailure(413, ApiErrorKind.OTHER, error.text or error.reason)
             case web.HTTPNotFound() | web.HTTPMethodNotAllowed():
                 # Like Plane 0.5.5: no body.
                 allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
                 return web.Response(status=error.status, headers=allow)
-            case web.HTTPException():
-                failure = ApiFailure(error.status, ApiErrorKind.OTHER, error.reason)
             case ConnectionError():
                 # The client has disconnected. The response is not sent; its status is counted in the metrics.
                 return web.Response(status=499, reason="Client Closed Request")
             case _:
+                return _refusal(self.failure(error, method, path), method, path)
+
+    def failure(self, error: Exception, method: str, path: str) -> ApiFailure:
+        """Return what the caller gets to know of ``error``. Unexpected errors are logged with a traceback."""
+        match error:
+            case ApiFailure():
+                return error
+            case InvalidClusterName():
+                return ApiFailure(400, ApiErrorKind.INVALID_CLUSTER_NAME, str(error))
+            case DatabaseUnavailable():
+                self._database_unavailable.warn(error=str(error))
+                return ApiFailure(503, ApiErrorKind.DATABASE_ERROR, str(error), retry_after_s=DATABASE_RETRY_AFTER_S)
+            case Unstorable():
+                return ApiFailure(400, ApiErrorKind.OTHER, str(error))
+            case web.HTTPRequestEntityTooLarge():
+                return ApiFailure(413, ApiErrorKind.OTHER, error.text or error.reason)
+            case web.HTTPException():
+                return ApiFailure(error.status, ApiErrorKind.OTHER, error.reason)
+            case _:
                 log.error("request failed", method=method, path=path, exc_info=error)
-                failure = ApiFailure(500, ApiErrorKind.OTHER, "internal error; the controller's log has the details")
-        return _refusal(failure, method, path)
+                return ApiFailure(500, ApiErrorKind.OTHER, "internal error; the controller's log has the details")
 
 
 ERROR_RESPONSES: web.AppKey[ErrorResponses] = web.AppKey("error_responses", ErrorResponses)
@@ -125,7 +131,8 @@ async def handle_errors(request: web.Request, handler: Handler) -> web.StreamRes
 
 
 def _refusal(failure: ApiFailure, method: str, path: str) -> web.Response:
-    error = ApiError(id=random_name(), kind=failure.kind, message=failure.message)
+    cursor = UNSET if failure.cursor is None else failure.cursor
+    error = ApiError(id=random_name(), kind=failure.kind, message=failure.message, cursor=cursor)
     log.info(
         "request refused",
         error_id=error.id,

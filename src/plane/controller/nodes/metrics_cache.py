@@ -17,7 +17,7 @@ from plane.protocol.control_api import BackendUsage
 from plane.protocol.errors import MessageError
 from plane.protocol.notifications import Event, EventKind
 
-__all__ = ["MetricsCache"]
+__all__ = ["MetricsCache", "decode_usage"]
 
 # Beyond this number the least recently updated backends are forgotten.
 MAX_BACKENDS = 200_000
@@ -62,15 +62,16 @@ class MetricsCache:
         """Return the latest metrics of a backend; None if there are none, or only old ones."""
         self._forget_old()
         latest = self._latest.get(backend_id)
-        return None if latest is None else _usage(latest[1])
+        return None if latest is None else decode_usage(latest[1])
 
     def all(self) -> list[BackendUsage]:
         """Return the latest metrics of all backends."""
         self._forget_old()
-        return [usage for _, event in self._latest.values() if (usage := _usage(event)) is not None]
+        return [usage for _, event in self._latest.values() if (usage := decode_usage(event)) is not None]
 
 
-def _usage(event: Event) -> BackendUsage | None:
+def decode_usage(event: Event) -> BackendUsage | None:
+    """Return the metrics of an event; None, with a warning, if they are malformed."""
     try:
         time_ms = int(event.timestamp.timestamp() * 1000)
         return codec.convert({**(event.payload or {}), "time": time_ms}, BackendUsage)

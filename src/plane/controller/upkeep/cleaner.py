@@ -1,6 +1,7 @@
-"""Deletes expired tokens, and with ``--cleanup-min-age-days`` also old backends and events, every few minutes.
+"""Deletes expired tokens and old events of the feed, and with ``--cleanup-min-age-days`` also old backends.
 
-The first run is delayed at random, so that controllers that start together do not clean together.
+It runs every few minutes. The first run is delayed at random, so that controllers that start together do not clean
+together.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import random
 
 import structlog
 
-from plane.database import cleanup
+from plane.database import cleanup, event_feed
 from plane.database.pool import Database, DatabaseUnavailable, ReferencedRowDeleted
 from plane.settings import ControllerSettings
 
@@ -34,6 +35,7 @@ async def run_cleaner(db: Database, settings: ControllerSettings) -> None:
 
 async def _clean(db: Database, settings: ControllerSettings) -> None:
     await cleanup.delete_expired_tokens(db)
+    await event_feed.prune(db, settings.event_retention_days)
     if settings.cleanup_min_age_days is not None:
         done = await cleanup.delete_old(db, settings.cleanup_min_age_days, settings.cleanup_batch_size)
         if done.backends or done.events:

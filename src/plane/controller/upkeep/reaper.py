@@ -1,6 +1,7 @@
 """Handles lost backends: marks them lost, ends those without a key, re-sends orders to those that are stuck.
 
-`plane.decisions.backends.lost_drones` decides. One controller at a time does this for all of them: the one that
+It also records in the event feed which drones are lost. `plane.decisions.backends.lost_drones` and
+`plane.decisions.drones.silence` decide. One controller at a time does this for all of them: the one that
 gets the lock.
 """
 
@@ -12,10 +13,11 @@ import structlog
 
 from plane import timing
 from plane.controller.termination import terminate_backends
-from plane.database import lost_backends
+from plane.database import event_feed, lost_backends
 from plane.database.backends import StateChange, record_states
-from plane.database.pool import Database
+from plane.database.pool import Database, Transaction
 from plane.decisions.backends.lost_drones import ReapAction, classify, lost_state
+from plane.decisions.drones.silence import SilentDrone, is_lost
 from plane.protocol.backend_state import TerminationKind, TerminationReason
 
 __all__ = ["reap", "run_reaper"]
@@ -55,6 +57,9 @@ async def reap(db: Database) -> int:
             )
         if stuck:
             await lost_backends.resend_spawns(transaction, [backend.backend_id for backend in stuck])
+        lost_drones = await _record_lost_drones(transaction)
+    for drone in lost_drones:
+        log.warning("drone is lost", drone=drone.name)
     for backend in abandoned:
         log.warning("backend is lost", backend=backend.backend_id, reason=lost_state(backend).message)
     for backend in keyless:
@@ -68,3 +73,13 @@ async def reap(db: Database) -> int:
     for backend in stuck:
         log.warning("backend does not start; its spawn action is sent again", backend=backend.backend_id)
     return len(abandoned) + len(keyless) + len(stuck)
+
+
+async def _record_lost_drones(transaction: Transaction) -> list[SilentDrone]:
+    silent = await event_feed.silent_drones(transaction)
+    lost = [drone for drone in silent if is_lost(drone)]
+    if silent:
+        await event_feed.record_lost_drones(
+            transaction, [drone.drone_id for drone in silent], [drone.drone_id for drone in lost]
+        )
+    return lost

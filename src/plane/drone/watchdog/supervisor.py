@@ -49,6 +49,9 @@ class WatchdogSupervisor:
         output_limit_bytes: how much of the disk a backend's output may take while this process does not read it.
         place: path of a symbolic link that names the watchdog of this drone's state store. None: no watchdog outlives
             this process.
+
+    Attributes:
+        start_count: how many watchdogs were started; more than one means that one failed.
     """
 
     def __init__(self, *, ends_with_drone: bool, output_limit_bytes: int, place: Path | None = None) -> None:
@@ -61,6 +64,12 @@ class WatchdogSupervisor:
         self._sent_ticks = 0
         self._confirmed_ticks = 0
         self._confirmed = asyncio.Condition()
+        self.start_count = 0
+
+    @property
+    def responds(self) -> bool:
+        """Whether the watchdog has confirmed all but the messages of this moment."""
+        return 0 < self._sent_ticks <= self._confirmed_ticks + 1
 
     def enforce(self, backend_id: str, soft_ns: int, hard_ns: int) -> None:
         """Set the deadlines of a backend, in nanoseconds of CLOCK_BOOTTIME.
@@ -134,6 +143,7 @@ class WatchdogSupervisor:
                 watchdog = ChildProcess.start(
                     [*command, *self._arguments], env=os.environ, output=STDERR, inherited=(theirs.fileno(),), cwd="/"
                 )
+            self.start_count += 1
             try:
                 self._unsent = dict.fromkeys(self._enforced)
                 await run_together(

@@ -1,0 +1,1 @@
+"""Deliveries of webhooks. One controller at a time delivers each webhook; `dispatcher` claims, `delivery` sends."""
