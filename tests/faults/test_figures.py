@@ -40,17 +40,16 @@ def test_an_interruption_belongs_to_the_faults_in_it() -> None:
 
 
 def test_a_key_of_a_killed_drone_is_taken_over_by_its_next_process() -> None:
-    events: list[Record] = [
+    lives = [
         Life(1.0, 50.0, "k", 1, "b", "drone-1", "p"),
         Life(58.0, 90.0, "k", 2, "c", "drone-2", "q"),
         # Its own drone is back.
         Life(1.0, 20.0, "other", 1, "d", "drone-1", "r"),
         Life(95.0, 99.0, "other", 2, "e", "drone-1", "s"),
-        FaultBegan(10.0, 1, 1, "program killed", "drone-1"),
-        FaultEnded(80.0, 1),
     ]
-    assert takeovers(History(events)) == [48.0]
-    assert "1 keys had another process 48.0 s after the kill" in markdown([History(events)])
+    faults: list[Record] = [FaultBegan(10.0, 1, 1, "program killed", "drone-1"), FaultEnded(80.0, 1)]
+    assert takeovers(History([*lives, *faults])) == [48.0]
+    assert "1 keys had another process 48.0 s after the kill" in markdown([History([*lives, *faults])])
 
 
 def test_the_table_sums_up_several_runs() -> None:
