@@ -1,5 +1,5 @@
 # Needs Python 3.11 or newer with venv, git and make; everything else goes into .venv.
-.PHONY: help dev test screenshots check bench bench-controller bench-dns bench-proxy bench-drone simulate fuzz clean
+.PHONY: help dev test screenshots check bench bench-controller bench-dns bench-proxy bench-drone simulate faults faults-planted fuzz clean
 .DEFAULT_GOAL := help
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -39,6 +39,7 @@ bench: .venv/development ## Run the benchmarks (minutes); results are explained 
 	PYTHONPATH=tests $(RUN) bench.drone
 	$(RUN) bench.dns
 	$(RUN) bench.controller
+	$(RUN) bench.event_feed
 	$(RUN) bench.cold_tokens
 	$(RUN) bench.drone_messages
 	$(RUN) bench.startup
@@ -60,6 +61,14 @@ bench-proxy: .venv/development ## Run the proxy's benchmarks only
 
 simulate: .venv/development ## Simulate clusters under faults; SEED=0 SEEDS=1000: which, and how many
 	PYTHONPATH=tests $(RUN) simulation $${SEED:-0} $${SEEDS:-1000}
+
+faults: .venv/development ## Run a real cluster under faults as root; SEED=… and ROUNDS=20 or MINUTES=…: which faults
+	sh scripts/install_real_parts.sh
+	PYTHONPATH=tests $(RUN) faults --rounds $${ROUNDS:-20} $${MINUTES:+--minutes $$MINUTES} $${SEED:+--seed $$SEED}
+
+faults-planted: .venv/development ## Plant bugs, and show that each is found; half an hour
+	sh scripts/install_real_parts.sh
+	PYTHONPATH=tests $(RUN) faults.planted
 
 fuzz: .venv/development ## Fuzz what reads strangers' bytes, for two minutes; FUZZ_SECONDS=… for each of three targets
 	FUZZ_SECONDS=$${FUZZ_SECONDS:-45} $(RUN) pytest -q tests/fuzz

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,6 +39,21 @@ def test_an_order_from_before_a_reboot_is_refused(machine: OneDrone, tmp_path: P
     drone.stop(signal.SIGKILL)
     machine.start(prefix=rebooted(tmp_path), environment=wrong_clock(offset))
     # Its clock never goes below what its store knows, so what began on the former clock began before this one.
+    assert machine.controller.local_time > before
+    assert "began before this drone's clock did" in refused(machine, before)
+    machine.spawn("")
+
+
+def test_an_order_from_before_the_store_was_restored_from_a_copy_is_refused(machine: OneDrone) -> None:
+    drone = machine.start()
+    before = machine.controller.local_time
+    drone.stop()
+    assert machine.db is not None
+    copy = machine.db.with_name("copy")
+    shutil.copy(machine.db, copy)
+    copy.rename(machine.db)
+    machine.start()
+    # What the order asks for may have run and ended since the copy was made, and its key may be another drone's.
     assert machine.controller.local_time > before
     assert "began before this drone's clock did" in refused(machine, before)
     machine.spawn("")

@@ -102,7 +102,7 @@ def test_a_receiver_that_does_not_respond_is_an_error_with_its_reason(cluster: C
         "admin", "webhook", "set", "inner", "--url", "http://10.0.0.1/", "--controller", cluster.control_urls[0]
     )
     assert refused.status == 1
-    assert "--webhook-allow-network 10.0.0.1" in refused.err
+    assert "10.0.0.1 is not public" in refused.err
     again = run("admin", "webhook", "set", "nobody", "--url", url, "--json", "--controller", cluster.control_urls[0])
     assert again.json()["secret"] is None
     rotated = run(

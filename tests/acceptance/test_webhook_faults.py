@@ -90,16 +90,14 @@ async def delivering(
 async def add_events(connection: asyncpg.Connection, backends: int, per_backend: int, text: str = "") -> None:
     """Events of many backends, in several transactions, as the triggers write them."""
     for number in range(1, per_backend + 1):
-        async with connection.transaction():
-            await connection.execute("SELECT plane_open_events()")
-            await connection.execute(
-                "INSERT INTO plane_event (type, backend_id, data)"
-                " SELECT 'backend.ready', 'b' || b, jsonb_build_object('number', $2::int, 'text', $3::text)"
-                " FROM generate_series(1, $1::int) b",
-                backends,
-                number,
-                text,
-            )
+        await connection.execute(
+            "INSERT INTO plane_event (type, backend_id, data)"
+            " SELECT 'backend.ready', 'b' || b, jsonb_build_object('number', $2::int, 'text', $3::text)"
+            " FROM generate_series(1, $1::int) b",
+            backends,
+            number,
+            text,
+        )
 
 
 async def holder(connection: asyncpg.Connection) -> str | None:

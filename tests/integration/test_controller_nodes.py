@@ -150,6 +150,26 @@ async def test_actions_are_sent_until_acknowledged_even_across_connections(postg
             assert (await drone.receive("Action"))["backend_id"] == other
 
 
+async def test_a_replay_of_events_sends_no_action_that_was_acknowledged(postgres_url: str) -> None:
+    sql = await asyncpg.connect(postgres_url)
+    async with controller_api(postgres_url) as api, fake_drone(api.base) as drone:
+        await api.connect(spawn_config=IMAGE)
+        await drone.send("AckAction", {"action_id": (await drone.receive("Action"))["action_id"]})
+        async with asyncio.timeout(10):
+            while await sql.fetchval("SELECT count(*) FROM backend_action WHERE acked_at IS NULL"):
+                await asyncio.sleep(0.02)
+    # A controller that was started since has not seen the event, and reads it again after a lost connection.
+    async with controller_api(postgres_url) as api, fake_drone(api.base) as drone:
+        await sql.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE pid <> pg_backend_pid() AND datname = current_database()"
+        )
+        for _ in range(2):
+            new = (await api.connect_once_granted(spawn_config=IMAGE))["backend_id"]
+            assert (await drone.receive("Action"))["backend_id"] == new
+    await sql.close()
+
+
 async def test_more_than_fifty_pending_actions_arrive_in_order(postgres_url: str) -> None:
     async with controller_api(postgres_url) as api:
         async with fake_drone(api.base):

@@ -173,7 +173,9 @@ async def test_a_failing_backend_holds_no_other_up_and_keeps_its_order(postgres_
         )
         await add_events(connection, 20, 3)
         await receiver.until(lambda: len(receiver.ids()) == 18 * 3)
-        found = await until_state(api, pending=6)
+        # Events of other types do not count.
+        await connection.execute("INSERT INTO plane_event (type) VALUES ('admin.drain')")
+        found = await until_state(api, pending=6, behind=0)
         assert found["last_error"] == "the receiver responded 500"
         assert set(numbers(receiver)) == {f"b{number}" for number in range(3, 21)}
         broken = False
@@ -198,6 +200,9 @@ async def test_a_receiver_that_is_down_is_tried_seldom_and_then_gets_everything(
                 await asyncio.sleep(0.02)
         # Eight connections had begun when the fifth attempt failed.
         assert len(receiver.attempts) <= 5 + 8
+        _, metrics = await api.call("GET", "/metrics")
+        assert 'plane_webhook_receiver_down{webhook="hook"} 1.0' in metrics
+        assert f'plane_webhook_attempts_total{{result="failed",webhook="hook"}} {len(receiver.attempts)}.0' in metrics
         assert found["pending"] <= 100
         tried = len(receiver.attempts)
         await connection.execute("UPDATE plane_webhook SET retry_at = now()")

@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import asyncpg
+from structlog.testing import capture_logs
 
+from plane.controller.feed_tail import FeedTail, FeedWake
 from plane.database import event_feed
 from plane.database.event_feed import EventFilter, read_after, read_before
 from plane.database.migrate import migrate
@@ -148,6 +150,26 @@ async def test_an_open_transaction_holds_the_horizon_back_until_it_ends(postgres
         await quick.close()
 
 
+async def test_whoever_writes_an_event_holds_the_horizon_back(postgres_url: str) -> None:
+    async with feed(postgres_url) as db:
+        writer = await asyncpg.connect(postgres_url)
+        await writer.execute("INSERT INTO plane_event (type) VALUES ('drone.lost')")
+        settled = (await event_feed.feed_window(db)).horizon
+        for statement in (
+            "INSERT INTO plane_event (type) SELECT 'drone.lost' FROM generate_series(1, 10)",
+            "WITH new AS (INSERT INTO plane_event (type) VALUES ('drone.lost') RETURNING id) SELECT id FROM new",
+            "SELECT plane_add_event('drone.lost', NULL, NULL, NULL)",
+        ):
+            transaction = writer.transaction()
+            await transaction.start()
+            await writer.execute(statement)
+            assert (await event_feed.feed_window(db)).horizon == settled, statement
+            await transaction.commit()
+            settled = (await event_feed.feed_window(db)).horizon
+            assert settled == await writer.fetchval("SELECT max(id) FROM plane_event")
+        await writer.close()
+
+
 async def test_a_transaction_of_others_holds_nothing_back(postgres_url: str) -> None:
     async with feed(postgres_url) as db:
         other, quick = await asyncpg.connect(postgres_url), await asyncpg.connect(postgres_url)
@@ -254,3 +276,22 @@ async def test_pruning_deletes_old_events_and_remembers_where_the_feed_begins(po
         window = await event_feed.feed_window(db)
         assert window.pruned == (await events_of(db))[0].id - 1
         await connection.close()
+
+
+async def test_a_transaction_that_stays_open_is_named_in_the_log(postgres_url: str) -> None:
+    async with feed(postgres_url) as db:
+        forgotten = await asyncpg.connect(postgres_url, server_settings={"application_name": "forgotten"})
+        transaction = forgotten.transaction()
+        await transaction.start()
+        await forgotten.execute("INSERT INTO plane_event (type) VALUES ('drone.lost')")
+        tail = FeedTail(db, stuck_after_s=0.0)
+        with capture_logs() as logs:
+            async with tail.followed_by(FeedWake()), asyncio.timeout(10):
+                task = asyncio.create_task(tail.run())
+                while not logs:
+                    await asyncio.sleep(0.02)
+                task.cancel()
+        assert logs[0]["event"] == "event feed is held back by an open transaction"
+        assert logs[0]["program"] == "forgotten"
+        assert logs[0]["pid"] == await forgotten.fetchval("SELECT pg_backend_pid()")
+        await forgotten.close()

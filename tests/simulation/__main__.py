@@ -1,4 +1,4 @@
-"""``python -m simulation FIRST COUNT``: runs that many seeds, and ends with the story of the first violation."""
+"""``python -m simulation FIRST COUNT``: runs that many seeds, and tells the shortest story of a violation."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 import time
 
 from simulation.faults import simulate
+from simulation.shrink import shortest_story
 from simulation.world import Violation
 
 
@@ -16,8 +17,8 @@ def main() -> None:
     for seed in range(first, first + count):
         try:
             world = simulate(seed)
-        except Violation as violation:
-            sys.exit(str(violation))
+        except Violation:
+            sys.exit(shortest_story(seed))
         steps, lives = steps + world.steps, lives + len(world.lives)
     elapsed_s = time.monotonic() - began
     print(f"{count} seeds, {lives} processes, {steps} steps, {steps / elapsed_s:.0f} a second: no violation")

@@ -44,6 +44,10 @@ class Mutations:
     watchdog_late: bool = False
     # A drone's clock is the time of day, which steps.
     drone_clock_steps: bool = False
+    # A renewal succeeds for a backend that has lost its key.
+    renewal_after_expiry: bool = False
+    # An order whose lease began on another clock is neither void nor refused.
+    foreign_orders_accepted: bool = False
     # A drone that starts again does not tell its watchdog of the leases that it adopts.
     adopted_leases_not_enforced: bool = False
 
@@ -215,11 +219,12 @@ class DatabaseModel:
         if drone.last_local_ms is None or drone.last_local_ms < leased_at_ms:
             # The drone has connected again since its clock was looked up.
             return None
-        if not self._mutations.conflict_ignored and key in self.rows.keys:
-            return None
         if not self._mutations.tokens_by_time_only and token <= self.rows.tokens.get(key, 0):
             return None
+        # Also if the key is not granted: tokens only rise.
         self.rows.tokens[key] = token
+        if not self._mutations.conflict_ignored and key in self.rows.keys:
+            return None
         self.rows.keys[key] = KeyRow(backend_id, name, self.clock() + self._lease_s, token)
         action = self.rows.actions[backend_id] = Action(backend_id, name, key, token, leased_at_ms)
         self.rows.live[backend_id] = key
@@ -233,7 +238,7 @@ class DatabaseModel:
         if row is None:
             self.rows.drones[name] = DroneRow(self.clock(), identity)
             return
-        if row.identity != identity:
+        if row.identity != identity and not self._mutations.foreign_orders_accepted:
             void = [action.backend_id for action in self.rows.actions.values() if action.drone == name]
             for backend_id in void:
                 del self.rows.actions[backend_id]
@@ -251,7 +256,7 @@ class DatabaseModel:
             if row.backend_id == backend_id:
                 row.expires_at = self.clock() + self._lease_s
                 return True
-        return False
+        return self._mutations.renewal_after_expiry
 
     def pending(self, name: str) -> list[Action]:
         """``pending_actions``."""
@@ -262,9 +267,8 @@ class DatabaseModel:
         self.rows.actions.pop(backend_id, None)
 
     def terminated(self, backend_id: str) -> None:
-        """``record_states`` with the last state: the key is free."""
+        """``record_states`` with the last state: the key is free. A spawn action stays until it is acknowledged."""
         self.rows.live.pop(backend_id, None)
-        self.rows.actions.pop(backend_id, None)
         for key, row in list(self.rows.keys.items()):
             if row.backend_id == backend_id:
                 del self.rows.keys[key]

@@ -230,9 +230,12 @@ class Machine:
         deadlines = lease_deadlines(DroneTime(action.leased_at_ms))
         now = self._clock.now()
         foreign = foreign_lease_reason(deadlines, self._clock.began, now) is not None
+        if self._mutations.foreign_orders_accepted:
+            foreign = False
         too_late = now >= deadlines.soft_terminate_at
         if (foreign or too_late) and not self._mutations.late_starts:
             self._world.after(self._world.latency(), lambda: self._controllers.terminated(action.backend_id))
+            self._controllers.acknowledge(action.backend_id)
             return
         if any(life.backend_id not in self._stored.leases for life in self._lives.values()):
             # Orphans may run: the action is refused for now.

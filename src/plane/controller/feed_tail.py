@@ -9,11 +9,14 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
+import structlog
+
 from plane.database import event_feed
-from plane.database.event_feed import EventFilter
+from plane.database.event_feed import EventFilter, FeedWindow
 from plane.database.pool import Database
 from plane.protocol.event_feed import FeedEvent
 from plane.protocol.notifications import Event
+from plane.throttled_log import ThrottledWarning
 
 __all__ = ["FeedFollower", "FeedTail", "FeedWake"]
 
@@ -21,8 +24,12 @@ POLL_INTERVAL_S = 1.0
 # Between two reads, so that a busy cluster's events are read in batches.
 MIN_SPACING_S = 0.1
 PAGE = 1_000
+# Far above the timeouts of controllers' own transactions.
+STUCK_AFTER_S = 30.0
 
 _ALL = EventFilter()
+
+log = structlog.get_logger("plane.controller")
 
 
 class FeedFollower:
@@ -87,10 +94,18 @@ class FeedWake:
 
 
 class FeedTail:
-    """The end of the feed. `run` must be running."""
+    """The end of the feed. `run` must be running.
 
-    def __init__(self, db: Database) -> None:
+    Args:
+        stuck_after_s: a warning is logged when an open transaction has held the feed back for this time.
+    """
+
+    def __init__(self, db: Database, *, stuck_after_s: float = STUCK_AFTER_S) -> None:
         self._db = db
+        self._stuck_after_s = stuck_after_s
+        # The horizon that is held back, and since when.
+        self._held: tuple[int, float] | None = None
+        self._stuck = ThrottledWarning(log, "event feed is held back by an open transaction")
         self._followers: set[FeedFollower | FeedWake] = set()
         self._wake = asyncio.Event()
         self._followed = asyncio.Event()
@@ -138,9 +153,20 @@ class FeedTail:
                 async with asyncio.timeout(POLL_INTERVAL_S - MIN_SPACING_S):
                     await self._wake.wait()
 
+    async def _watch(self, window: FeedWindow) -> None:
+        """Log which transaction holds the feed back, if one does for long."""
+        now = asyncio.get_running_loop().time()
+        if window.newest <= window.horizon or self._held is None or self._held[0] != window.horizon:
+            self._held = (window.horizon, now) if window.newest > window.horizon else None
+        elif now - self._held[1] >= self._stuck_after_s and not self._stuck.is_throttled:
+            writer = await event_feed.oldest_writer(self._db)
+            if writer is not None:
+                self._stuck.warn(pid=writer.pid, program=writer.program, open_s=round(writer.open_s))
+
     async def _read(self) -> None:
         position = self._position
         window = await event_feed.feed_window(self._db)
+        await self._watch(window)
         if position is not None and not window.pruned <= position <= window.horizon:
             # A failover has lost events, or they were deleted before they were read. Followers read the feed again,
             # and learn which.

@@ -262,7 +262,12 @@ class EventBus:
                 if (payload := self._payload(row)) is not None:
                     self._dispatch(
                         Event(
-                            id=row["id"], kind=row["kind"], key=row["key"], timestamp=row["created_at"], payload=payload
+                            id=row["id"],
+                            kind=row["kind"],
+                            key=row["key"],
+                            timestamp=row["created_at"],
+                            payload=payload,
+                            replayed=True,
                         )
                     )
             if len(rows) < EVENT_REPLAY_PAGE:

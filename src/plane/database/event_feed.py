@@ -24,8 +24,10 @@ __all__ = [
     "EventFilter",
     "FeedWindow",
     "FoundEvents",
+    "OpenWriter",
     "feed_event",
     "feed_window",
+    "oldest_writer",
     "prune",
     "read_after",
     "read_before",
@@ -44,10 +46,22 @@ _SQL = statements("event_feed")
 
 
 class FeedWindow(NamedTuple):
-    """The limits of the feed: events up to ``pruned`` were deleted, and events up to ``horizon`` are complete."""
+    """The limits of the feed: events up to ``pruned`` were deleted, and events up to ``horizon`` are complete.
+
+    ``newest``: the last id that was taken; if it is above the horizon, a transaction that takes ids is open.
+    """
 
     pruned: int
     horizon: int
+    newest: int
+
+
+class OpenWriter(NamedTuple):
+    """A transaction that holds the horizon back: the server's process, its program, and for how long it is open."""
+
+    pid: int
+    program: str
+    open_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +87,13 @@ class FoundEvents(NamedTuple):
 async def feed_window(db: Database | Transaction) -> FeedWindow:
     """Return the limits of the feed. Events up to the horizon are visible to statements that begin afterwards."""
     row = (await db.fetch(_SQL["feed_window"]))[0]
-    return FeedWindow(row["through"], row["horizon"])
+    return FeedWindow(row["through"], row["horizon"], row["newest"])
+
+
+async def oldest_writer(db: Database) -> OpenWriter | None:
+    """Return the transaction that holds the horizon back for longest, if any."""
+    row = await db.fetchrow(_SQL["oldest_writer"])
+    return None if row is None else OpenWriter(row["pid"], row["application_name"], row["open_s"])
 
 
 async def read_after(db: Database, after: int, horizon: int, wanted: EventFilter, limit: int) -> FoundEvents:

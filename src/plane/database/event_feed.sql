@@ -1,7 +1,20 @@
 -- name: feed_window
--- The limits of the feed: events up to `through` were deleted, and events up to `horizon` are complete. A later
--- statement reads the events.
-SELECT plane_event_horizon() AS horizon, through FROM plane_event_pruned;
+-- The limits of the feed: events up to `through` were deleted, events up to `horizon` are complete, and no id after
+-- `newest` was taken before. A later statement reads the events.
+SELECT plane_event_horizon() AS horizon, through, (SELECT last_value FROM plane_event_id) AS newest
+FROM plane_event_pruned;
+
+-- name: oldest_writer
+-- The transaction that has been open for longest among those that hold the horizon back.
+SELECT pid, application_name, extract(epoch FROM now() - xact_start)::float8 AS open_s
+FROM pg_stat_activity
+WHERE pid IN (
+    SELECT pid FROM pg_locks
+    WHERE locktype = 'advisory' AND objsubid = 1 AND classid::bigint >> 16 = 20556
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+)
+ORDER BY xact_start
+LIMIT 1;
 
 -- name: events_after
 -- Looks at the first $5 events after $1 and up to $2, with $4 only at those of the key named $4, with $6 only at those of
@@ -47,13 +60,14 @@ ORDER BY found.id DESC;
 SELECT plane_add_event($1, $2, $3, $4::jsonb) AS id;
 
 -- name: prune_events
--- Deletes the $2 oldest events if they are more than $1 days old. Returns how many were deleted. Nobody else locks these
--- rows; the one row of plane_event_pruned is locked until the commit, so one controller prunes at a time.
+-- Deletes those of the $2 oldest events that are more than $1 days old. Returns their number. Nobody else locks these
+-- rows; the one row of plane_event_pruned is locked until the commit, so one controller prunes at a time. The search begins
+-- after what was deleted before, whose index entries may still be there.
 WITH locked AS (
     SELECT through FROM plane_event_pruned FOR UPDATE SKIP LOCKED
 ), old AS (
     SELECT id FROM (
-        SELECT id, created_at FROM plane_event WHERE EXISTS (SELECT FROM locked) ORDER BY id LIMIT $2
+        SELECT id, created_at FROM plane_event WHERE id > (SELECT through FROM locked) ORDER BY id LIMIT $2
     ) oldest WHERE created_at < (SELECT plane_now()) - make_interval(days => $1)
 ), deleted AS (
     DELETE FROM plane_event USING old WHERE plane_event.id = old.id RETURNING plane_event.id

@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 MAX_WEBHOOKS = 100
-# How far `WebhookInfo.behind` counts.
+# The events that `WebhookInfo.behind` looks at.
 MAX_COUNTED = 10_000
 
 _SQL = statements("webhooks")

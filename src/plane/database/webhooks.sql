@@ -15,14 +15,17 @@ RETURNING xmax = 0 AS created;
 DELETE FROM plane_webhook WHERE name = $1 RETURNING name;
 
 -- name: list_webhooks
--- Webhook $1 (null: all), with the numbers of its pending events and of those that it has not looked at, up to $2.
+-- Webhook $1 (null: all), with the numbers of its pending events, and of those of its types among the next $2 events.
 SELECT w.name, w.url, w.types, w.disabled_reason, w.delivered, w.abandoned, w.failures, w.last_error, w.cursor,
     floor(extract(epoch FROM w.created_at) * 1000)::bigint AS created_at,
     floor(extract(epoch FROM w.retry_at) * 1000)::bigint AS retry_at,
     floor(extract(epoch FROM w.last_delivery_at) * 1000)::bigint AS last_delivery_at,
     floor(extract(epoch FROM w.last_error_at) * 1000)::bigint AS last_error_at,
     (SELECT count(*) FROM plane_webhook_pending p WHERE p.webhook = w.name) AS pending,
-    (SELECT count(*) FROM (SELECT FROM plane_event e WHERE e.id > w.cursor LIMIT $2) ahead) AS behind
+    (
+        SELECT count(*) FROM (SELECT type FROM plane_event e WHERE e.id > w.cursor ORDER BY e.id LIMIT $2) ahead
+        WHERE ahead.type LIKE ANY (ARRAY(SELECT replace(pattern, '*', '%') FROM unnest(w.types) AS pattern))
+    ) AS behind
 FROM plane_webhook w
 WHERE $1::text IS NULL OR w.name = $1
 ORDER BY w.name;

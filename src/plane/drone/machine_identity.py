@@ -16,7 +16,7 @@ from plane.drone.clock import BOOT_ID
 from plane.drone.state_store import StateStore
 from plane.protocol.handshake import DroneIdentity
 
-__all__ = ["drone_identity"]
+__all__ = ["drone_identity", "this_machine"]
 
 # The files of systemd and D-Bus; see machine-id(5).
 MACHINE_IDS = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"))
@@ -25,16 +25,20 @@ RANDOM_BYTES = 16
 log = structlog.get_logger("plane.drone")
 
 
-async def drone_identity(store: StateStore, db: Path | None, *, clock_continues: bool) -> tuple[DroneIdentity, bool]:
-    """Return the identity of a drone, and whether another instance used its state store before.
+def this_machine(db: Path | None) -> Machine:
+    """Return this machine, and which file its drone's state store is.
 
     Args:
-        db: path of ``store``; None: in memory.
+        db: path of the state store; None: in memory.
     """
-    stored = await store.facts()
+    return Machine(_machine_id(), BOOT_ID.read_text().strip(), _file_id(db))
+
+
+async def drone_identity(store: StateStore, machine: Machine, *, clock_continues: bool) -> DroneIdentity:
+    """Return the identity of a drone, and store what it consists of."""
     facts = identity_facts(
-        stored,
-        Machine(_machine_id(), BOOT_ID.read_text().strip(), _file_id(db)),
+        await store.facts(),
+        machine,
         clock_continues=clock_continues,
         random_id=lambda: secrets.token_hex(RANDOM_BYTES),
     )
@@ -43,8 +47,7 @@ async def drone_identity(store: StateStore, db: Path | None, *, clock_continues:
     except sqlite3.Error as error:
         # Backends must be adopted on a full disk too. The next start will be another instance.
         log.warning("drone identity not persisted", error=str(error))
-    identity = DroneIdentity(facts["instance"], facts["clock"], facts["boot_id"], facts["machine_id"])
-    return identity, stored.get("instance", identity.instance) != identity.instance
+    return DroneIdentity(facts["instance"], facts["clock"], facts["boot_id"], facts["machine_id"])
 
 
 def _machine_id() -> str:

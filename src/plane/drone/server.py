@@ -10,12 +10,13 @@ from urllib.parse import quote
 
 import structlog
 
+from plane.decisions.drones.identity import is_another_instance
 from plane.decisions.drones.startup_warnings import is_open_to_backends, is_unreachable_address
 from plane.drone.agent import Agent
 from plane.drone.backend_manager import BackendManager
 from plane.drone.clock import DroneClock
 from plane.drone.event_recorder import EventRecorder
-from plane.drone.machine_identity import drone_identity
+from plane.drone.machine_identity import drone_identity, this_machine
 from plane.drone.runtime_choice import Owner, create_runtime
 from plane.drone.state_store import StateStore, open_state_store
 from plane.drone.watchdog.supervisor import WatchdogSupervisor
@@ -70,8 +71,10 @@ async def start_drone(settings: DroneSettings) -> AsyncIterator[DroneServer]:
     """
     async with open_state_store(settings.db_path) as store:
         name = await resolve_name(settings.name, store)
-        clock = await _load_clock(store)
-        identity, is_another = await drone_identity(store, settings.db_path, clock_continues=clock.continues)
+        machine = this_machine(settings.db_path)
+        is_another = is_another_instance(await store.facts(), machine)
+        clock = await _load_clock(store, is_another=is_another)
+        identity = await drone_identity(store, machine, clock_continues=clock.continues)
         if is_another:
             await _abandon_backends(store)
         recorder = EventRecorder(store, clock)
@@ -148,11 +151,15 @@ def _log_warnings(settings: DroneSettings, runtime: Runtime) -> None:
         log.warning("the controller on this machine has no API keys, so backends can control the cluster", url=url.base)
 
 
-async def _load_clock(store: StateStore) -> DroneClock:
-    """Return the clock of the drone's former process, or store and return a new one that begins later."""
+async def _load_clock(store: StateStore, *, is_another: bool) -> DroneClock:
+    """Return the clock of the drone's former process, or store and return a new one that begins later.
+
+    Args:
+        is_another: whether another instance has used the store before, so that its clock must not be continued.
+    """
     began = (await store.facts()).get("clock_began_ms")
     clock = DroneClock(
-        await store.clock_reading(),
+        None if is_another else await store.clock_reading(),
         stored_began=DroneTime(int(began)) if began else None,
         last_known=await store.last_time(),
     )

@@ -43,7 +43,8 @@ class EventKind(enum.StrEnum):
 class Event(msgspec.Struct, frozen=True, kw_only=True):
     """The payload of a notification. ``id`` is of the row in the table ``event``; a metrics event has none.
 
-    ``payload`` is ``None`` if it was too large for a notification; then the row has it.
+    ``payload`` is ``None`` if it was too large for a notification; then the row has it. ``replayed``: the event bus has
+    read it from its row after a lost connection, so it may be from any time before, and may have been handled.
     """
 
     kind: str
@@ -51,6 +52,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     payload: dict[str, Any] | None = None
     key: str | None = None
     id: Int64 | None = None
+    replayed: bool = False
 
 
 def terminated_backend(event: Event) -> str | None:

@@ -34,7 +34,7 @@ class WebhookInfo(msgspec.Struct, frozen=True, kw_only=True):
         enabled: events are delivered. Setting the webhook again enables it.
         disabled_reason: why they are not.
         cursor: events up to this one are delivered, abandoned, or pending.
-        behind: events after the cursor, of any type; counted up to 10,000.
+        behind: events of its types after the cursor, among the next 10,000 events.
         pending: events that wait for a retry, or behind one of the same backend.
         delivered, abandoned: events that were delivered, and that were given up.
         failures: failed attempts since the last success.

@@ -1,7 +1,7 @@
 """The controller's own metrics at ``/metrics``, for Prometheus: requests, nodes, events and database batches.
 
 Requests are counted as they arrive; everything else is read during a scrape. Label values are bounded by the program's
-endpoints, kinds of nodes and kinds of statements. Backends are only summed up.
+endpoints, kinds of nodes, kinds of statements and the limit of webhooks. Backends are only summed up.
 """
 
 from __future__ import annotations
@@ -113,6 +113,14 @@ class _StateCollector(Collector):
             items.add_metric([name], batcher.items)
         yield batches
         yield items
+        attempts = CounterMetricFamily("plane_webhook_attempts", "Messages sent", labels=["webhook", "result"])
+        down = GaugeMetricFamily("plane_webhook_receiver_down", "1 while a receiver is down", labels=["webhook"])
+        for name, counts in context.webhooks.counts().items():
+            attempts.add_metric([name, "delivered"], counts.delivered)
+            attempts.add_metric([name, "failed"], counts.failed)
+            down.add_metric([name], float(counts.down))
+        yield attempts
+        yield down
         usage = context.metrics.all()
         yield GaugeMetricFamily("plane_backends_measured", "Backends with recent metrics", value=len(usage))
         yield GaugeMetricFamily(

@@ -56,6 +56,8 @@ DroneSocket = NodeSocket[MessageFromDrone, MessageToDrone]
 
 # An action is sent again on the same connection if it is not acknowledged within this time.
 RESEND_AFTER_S = 30.0
+# Events of a replay come together; the pending actions are read once for all of them.
+REPLAY_LINGER_S = 0.1
 
 log = structlog.get_logger("plane.controller")
 
@@ -196,9 +198,15 @@ async def _send_actions(
             next_poll = clock() + timing.PENDING_ACTIONS_INTERVAL_S
         try:
             async with asyncio.timeout_at(next_poll):
-                new = _action(await ordered.next())
+                event = await ordered.next()
         except TimeoutError:
             continue
+        if event.replayed:
+            # The drone may have acknowledged it long ago. Executed once more on a store that was set back, it would
+            # start a backend whose key another drone holds by now. The table knows what is still pending.
+            next_poll = min(next_poll, clock() + REPLAY_LINGER_S)
+            continue
+        new = _action(event)
         if new is not None and new.action_id not in sent_at:
             await _send(socket, new, sent_at)
 

@@ -35,7 +35,7 @@ from plane.decisions.webhooks.delivery import (
 from plane.protocol.event_feed import FeedEvent
 from plane.throttled_log import ThrottledWarning
 
-__all__ = ["WebhookDelivery"]
+__all__ = ["DeliveryCounts", "WebhookDelivery"]
 
 # Events of one round: few, since they are sent again if the controller is killed.
 PAGE = 100
@@ -47,6 +47,15 @@ GONE = "its receiver responded 410 Gone"
 DELETED = "events were deleted, since they are older than --event-retention-days, before they were delivered"
 
 log = structlog.get_logger("plane.controller")
+
+
+@dataclass(slots=True)
+class DeliveryCounts:
+    """Attempts of this controller to deliver one webhook, for metrics. ``down``: the receiver is taken to be down."""
+
+    delivered: int = 0
+    failed: int = 0
+    down: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +83,7 @@ class WebhookDelivery:
         self._sender = sender
         self.webhook = webhook
         self.lease_ends_at = lease_ends_at
+        self.counts = DeliveryCounts()
         self._clock = asyncio.get_running_loop().time
         # Events up to this id are of no wanted type, although the stored cursor is before it.
         self._looked_at = 0
@@ -151,7 +161,12 @@ class WebhookDelivery:
                     if stops():
                         return
                     attempt = attempts[event.id] = await self._sender.send(state.target, *event_message(event))
-                    failures = 0 if attempt.outcome is Outcome.DELIVERED else failures + 1
+                    if attempt.outcome is Outcome.DELIVERED:
+                        failures = 0
+                        self.counts.delivered += 1
+                    else:
+                        failures += 1
+                        self.counts.failed += 1
                     if attempt.outcome is Outcome.GONE:
                         queues.clear()
                     if attempt.outcome is not Outcome.DELIVERED:
@@ -180,6 +195,7 @@ class WebhookDelivery:
         return True
 
     def _log(self, state: WebhookState, progress: Progress) -> None:
+        self.counts.down = is_down(progress.failures)
         if progress.gone:
             log.warning("webhook turned off", webhook=self.webhook.name, reason=GONE)
         elif is_down(progress.failures) and not is_down(state.failures):

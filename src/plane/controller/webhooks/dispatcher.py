@@ -13,7 +13,7 @@ from contextlib import suppress
 import structlog
 
 from plane.controller.feed_tail import FeedTail
-from plane.controller.webhooks.delivery import WebhookDelivery
+from plane.controller.webhooks.delivery import DeliveryCounts, WebhookDelivery
 from plane.controller.webhooks.sender import WebhookSender, open_sender
 from plane.database import webhooks
 from plane.database.pool import Database, DatabaseUnavailable
@@ -47,6 +47,10 @@ class WebhookDispatcher:
         self._changed = asyncio.Event()
         self._failed = ThrottledWarning(log, "webhook delivery failed; retrying")
         self._deliveries: dict[str, tuple[WebhookDelivery, asyncio.Task[None]]] = {}
+
+    def counts(self) -> dict[str, DeliveryCounts]:
+        """Return the attempts for each webhook that this controller delivers, since it began to."""
+        return {name: delivery.counts for name, (delivery, _) in self._deliveries.items()}
 
     def on_change(self) -> None:
         """Claim soon: a webhook was set on this controller."""

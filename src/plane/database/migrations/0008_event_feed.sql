@@ -26,8 +26,6 @@ CREATE TABLE plane_event (
 );
 CREATE INDEX idx_plane_event_key ON plane_event (key_name, id) WHERE key_name IS NOT NULL;
 CREATE INDEX idx_plane_event_admin ON plane_event (id) WHERE type LIKE 'admin.%';
--- Rows lie in the order of their times, so an index of block ranges costs next to nothing.
-CREATE INDEX idx_plane_event_created_at ON plane_event USING brin (created_at);
 
 -- One row: events up to this id were deleted, since they were older than the retention.
 CREATE TABLE plane_event_pruned (
@@ -36,13 +34,16 @@ CREATE TABLE plane_event_pruned (
 );
 INSERT INTO plane_event_pruned DEFAULT VALUES;
 
--- Called before ids of events are taken. Until the transaction ends, it holds an advisory lock whose number is below
--- these ids; the upper 16 bits of the lock's number are 0x504C. The lock is shared: nobody waits for it.
-CREATE FUNCTION plane_open_events() RETURNS void LANGUAGE plpgsql AS $$
+-- Before a statement takes ids of events, its transaction takes an advisory lock whose number is below these ids, and
+-- holds it until its end; the upper 16 bits of the lock's number are 0x504C. The lock is shared: nobody waits for it.
+CREATE FUNCTION plane_open_events() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM pg_advisory_xact_lock_shared((20556::bigint << 48) | last_value) FROM plane_event_id;
+    RETURN NULL;
 END;
 $$;
+CREATE TRIGGER plane_open_events BEFORE INSERT ON plane_event
+    FOR EACH STATEMENT EXECUTE FUNCTION plane_open_events();
 
 -- The id up to which the feed is complete: no transaction that is still open has taken an id up to it. Ids are taken
 -- before the commit, so a lower id may otherwise become visible after a higher one. A later statement reads the events,
@@ -68,7 +69,6 @@ CREATE FUNCTION plane_add_event(
 DECLARE
     added bigint;
 BEGIN
-    PERFORM plane_open_events();
     INSERT INTO plane_event (type, cluster, drone, data)
     VALUES (event_type, event_cluster, event_drone, event_data) RETURNING id INTO added;
     RETURN added;
@@ -80,10 +80,10 @@ $$;
 -- free already, but its spawn action names it. Of a message, the first line, without the backend's output.
 CREATE FUNCTION plane_events_of_states() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
+    -- Most statements store only states that are no events.
     IF NOT EXISTS (SELECT FROM added WHERE state ->> 'status' IN ('scheduled', 'ready', 'terminated')) THEN
         RETURN NULL;
     END IF;
-    PERFORM plane_open_events();
     INSERT INTO plane_event (type, cluster, backend_id, namespace, key_name, username, drone, data)
     SELECT 'backend.' || (added.state ->> 'status'), backend.cluster, backend.id,
         coalesce(held.namespace, spawned.key ->> 'namespace'), coalesce(held.key_name, spawned.key ->> 'name'),

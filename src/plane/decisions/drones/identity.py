@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-__all__ = ["Machine", "identity_facts"]
+__all__ = ["Machine", "identity_facts", "is_another_instance"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,15 @@ class Machine:
     store: str
 
 
+def is_another_instance(stored: Mapping[str, str], machine: Machine) -> bool:
+    """Return whether another instance has used the state store before: it was copied, moved or booted since.
+
+    Its backends are then not those of this drone. Its clock does not continue either: leases that began before this
+    moment belong to the other instance, which may have ended their backends since the store was copied.
+    """
+    return "instance" in stored and not _is_same(stored, machine)
+
+
 def identity_facts(
     stored: Mapping[str, str], machine: Machine, *, clock_continues: bool, random_id: Callable[[], str]
 ) -> dict[str, str]:
@@ -33,8 +42,15 @@ def identity_facts(
     An instance is one store on one machine since its boot: a store that was copied, or is used on another machine, is
     another instance. The clock's id lasts until the clock begins anew.
     """
-    where = {"machine_id": machine.machine_id, "boot_id": machine.boot_id, "store": machine.store}
-    same = all(stored.get(name) == value for name, value in where.items())
+    same = _is_same(stored, machine)
     instance = stored.get("instance") if same else None
     clock = stored.get("clock") if same and clock_continues else None
-    return {**where, "instance": instance or random_id(), "clock": clock or random_id()}
+    return {**_where(machine), "instance": instance or random_id(), "clock": clock or random_id()}
+
+
+def _is_same(stored: Mapping[str, str], machine: Machine) -> bool:
+    return all(stored.get(name) == value for name, value in _where(machine).items())
+
+
+def _where(machine: Machine) -> dict[str, str]:
+    return {"machine_id": machine.machine_id, "boot_id": machine.boot_id, "store": machine.store}

@@ -108,7 +108,7 @@ def address_refusal(address: str, allowed: Sequence[Network]) -> str | None:
         return None
     if _is_public(reached):
         return None
-    return f"the address {given} is not public; a controller option allows it: --webhook-allow-network {reached}"
+    return f"the address {given} is not public; controllers send to networks of yours only with --webhook-allow-network"
 
 
 def _reached(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv4Address | ipaddress.IPv6Address:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from plane.decisions.drones.identity import Machine, identity_facts
+from plane.decisions.drones.identity import Machine, identity_facts, is_another_instance
 
 HERE = Machine("machine", "boot", "1:2")
 NUMBERS = itertools.count()
@@ -18,8 +18,10 @@ def facts(stored: Mapping[str, str], machine: Machine, *, clock_continues: bool 
 
 
 def test_a_restart_is_the_same_instance_with_the_same_clock() -> None:
+    assert not is_another_instance({}, HERE)
     first = facts({}, HERE)
     assert facts(first, HERE) == first
+    assert not is_another_instance(first, HERE)
 
 
 @pytest.mark.parametrize(
@@ -29,6 +31,7 @@ def test_a_restart_is_the_same_instance_with_the_same_clock() -> None:
 )
 def test_another_store_machine_or_boot_is_another_instance(elsewhere: Machine) -> None:
     first = facts({}, HERE)
+    assert is_another_instance(first, elsewhere)
     second = facts(first, elsewhere)
     assert second["instance"] != first["instance"]
     assert second["clock"] != first["clock"]
