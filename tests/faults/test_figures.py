@@ -47,7 +47,7 @@ def test_a_key_of_a_killed_drone_is_taken_over_by_its_next_process() -> None:
         Life(1.0, 20.0, "other", 1, "d", "drone-1", "r"),
         Life(95.0, 99.0, "other", 2, "e", "drone-1", "s"),
     ]
-    faults = [FaultBegan(10.0, 1, 1, "program killed", "drone-1"), FaultEnded(80.0, 1)]
+    faults: list[Record] = [FaultBegan(10.0, 1, 1, "program killed", "drone-1"), FaultEnded(80.0, 1)]
     assert takeovers(History([*lives, *faults])) == [48.0]
     assert "1 keys had another process 48.0 s after the kill" in markdown([History([*lives, *faults])])
 
