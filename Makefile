@@ -43,6 +43,7 @@ bench: .venv/development ## Run the benchmarks (minutes); results are explained 
 	$(RUN) bench.cold_tokens
 	$(RUN) bench.drone_messages
 	$(RUN) bench.startup
+	$(RUN) bench.console
 
 bench-controller: .venv/development ## Run the controller's benchmark only (two minutes)
 	$(RUN) bench.controller
