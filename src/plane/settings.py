@@ -93,6 +93,7 @@ class ControllerSettings:
         allowed_hosts: host names, beside that of ``controller_url``, that clients of a controller without keys may use.
         forward_auth: URL of a server that decides whether a request is allowed. None: there is none.
         owns_database: the same program runs the database server, so that its restarts lose nothing.
+        traces: export traces to the collector that the environment names (`plane.decisions.trace_export`).
         limits: timeouts and limits.
     """
 
@@ -112,6 +113,7 @@ class ControllerSettings:
     allowed_hosts: tuple[str, ...] = ()
     forward_auth: str | None = None
     owns_database: bool = False
+    traces: bool = False
     limits: ControllerLimits = ControllerLimits()
 
 
@@ -167,6 +169,7 @@ class DroneSettings(RuntimeSettings):
         terminate_on_exit: backends end with the drone. Those that a former process left are ended at the start.
         executor_socket: the Unix socket of an external executor that runs the backends.
         metrics_host, metrics_port: where Prometheus reads metrics, and probes read health. None: nowhere.
+        traces: export traces to the collector that the environment names (`plane.decisions.trace_export`).
     """
 
     controller_url: ControllerUrl
@@ -179,6 +182,7 @@ class DroneSettings(RuntimeSettings):
     executor_socket: Path | None = None
     metrics_host: str = "127.0.0.1"
     metrics_port: int | None = None
+    traces: bool = False
 
     @property
     def backends_outlive_it(self) -> bool:
@@ -288,6 +292,7 @@ class ProxySettings:
         trusted_proxies: networks of load balancers whose statements about their clients are used.
         proxy_protocol: connections of trusted proxies begin with a header of the PROXY protocol.
         waiting_page: show browsers a page while their backend starts.
+        traces: export traces to the collector that the environment names (`plane.decisions.trace_export`).
         limits, http_limits: its timeouts, and the sizes of parts of a message.
     """
 
@@ -308,6 +313,7 @@ class ProxySettings:
     trusted_proxies: tuple[Network, ...] = ()
     proxy_protocol: bool = False
     waiting_page: bool = False
+    traces: bool = False
     limits: ProxyLimits = ProxyLimits()
     http_limits: HttpLimits = DEFAULT_LIMITS
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter, validators
 
 from plane.cli.arguments import cluster_name, controller_name, host_argument, http_url, webhook_networks
+from plane.decisions.trace_export import traces_are_exported
 from plane.settings import ControllerSettings
 
 __all__ = ["controller"]
@@ -87,6 +89,7 @@ def controller(
                 forward_auth=http_url(forward_auth, "--forward-auth") if forward_auth else None,
                 webhook_allowed_networks=webhook_networks(webhook_allow_network or ()),
                 allowed_hosts=tuple(host_argument(host, "--allowed-host") for host in allowed_host or ()),
+                traces=traces_are_exported(os.environ),
             )
         )
     )

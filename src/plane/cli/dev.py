@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import time
@@ -13,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from plane.cli.arguments import exposed_paths
+from plane.decisions.trace_export import traces_are_exported
 from plane.protocol import codec
 from plane.protocol.errors import ConfigurationError, InvalidClusterName
 from plane.protocol.names import parse_cluster_name
@@ -79,6 +81,7 @@ def dev(
         db=db,
         docker_socket=docker_socket,
         expose=exposed_paths(expose),
+        traces=traces_are_exported(os.environ),
     )
     uvloop.run(_run(settings))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ from cyclopts import Parameter, validators
 from plane.cli.arguments import cluster_name, ip_address, node_name
 from plane.cli.controller_access import KeyFileOption, controller_access, key_files
 from plane.cli.runtime_options import RuntimeOptions
+from plane.decisions.trace_export import traces_are_exported
 from plane.protocol.names import Prefix
 from plane.settings import DroneSettings
 
@@ -75,6 +77,7 @@ def drone(
                 executor_socket=executor_socket,
                 metrics_host=metrics_host,
                 metrics_port=metrics_port,
+                traces=traces_are_exported(os.environ),
                 **runtime,
             )
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -17,6 +18,7 @@ from plane.cli.arguments import cluster_name, node_name, trusted_networks
 from plane.cli.certificate_options import check_certificate_options
 from plane.cli.controller_access import KeyFileOption, controller_access
 from plane.decisions.http.limits import DEFAULT_LIMITS, HttpLimits
+from plane.decisions.trace_export import traces_are_exported
 from plane.protocol.names import Prefix
 from plane.settings import ProxyLimits, ProxySettings
 
@@ -157,6 +159,7 @@ def proxy(
         trusted_proxies=trusted_networks(trusted_proxies or (), proxy_protocol=proxy_protocol),
         proxy_protocol=proxy_protocol,
         waiting_page=waiting_page,
+        traces=traces_are_exported(os.environ),
         limits=ProxyLimits(head_s=head_timeout, idle_s=idle_timeout, connect_s=connect_timeout, body_s=body_timeout),
         http_limits=HttpLimits(
             head_bytes=max_head_bytes,

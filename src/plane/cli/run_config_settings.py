@@ -44,6 +44,7 @@ from plane.cli.run_config_file import (
 )
 from plane.decisions.backends.port_selection import parse_port_range
 from plane.decisions.http.limits import HttpLimits
+from plane.decisions.trace_export import traces_are_exported
 from plane.protocol.addresses import parse_socket_address
 from plane.protocol.errors import ConfigurationError, MessageError
 from plane.protocol.names import Prefix
@@ -82,7 +83,7 @@ def settings_of(config: RunConfig, file: Path, environment: Mapping[str, str] = 
         case ControllerConfig() as controller:
             return _controller(controller, environment)
         case DroneConfig() as drone:
-            return _drone(drone, file)
+            return _drone(drone, file, environment)
         case ProxyConfig() as proxy:
             return _proxy(proxy, environment)
         case DnsConfig() as dns:
@@ -114,10 +115,11 @@ def _controller(config: ControllerConfig, environment: Mapping[str, str]) -> Con
         api_key_file=_path(config.api_key_file or environment.get(API_KEY_FILE_VARIABLE)),
         forward_auth=http_url(config.forward_auth, "--forward-auth") if config.forward_auth else None,
         allowed_hosts=tuple(host_argument(host, "--allowed-host") for host in config.allowed_hosts or ()),
+        traces=traces_are_exported(environment),
     )
 
 
-def _drone(config: DroneConfig, file: Path) -> DroneSettings:
+def _drone(config: DroneConfig, file: Path, environment: Mapping[str, str]) -> DroneSettings:
     key_file = _path(config.controller_key_file)
     executor = config.executor_config
     socket = None if executor is None or not executor.unix_socket else Path(executor.unix_socket.socket_path)
@@ -132,6 +134,7 @@ def _drone(config: DroneConfig, file: Path) -> DroneSettings:
         executor_socket=socket,
         metrics_port=config.metrics_port,
         metrics_host=config.metrics_host or "127.0.0.1",
+        traces=traces_are_exported(environment),
         **_runtime(None if socket is not None else executor, file, key_file),
         **_backends(config.backends),
     )
@@ -201,6 +204,7 @@ def _proxy(config: ProxyConfig, environment: Mapping[str, str]) -> ProxySettings
         workers=config.workers,
         metrics_port=config.metrics_port,
         waiting_page=config.waiting_page,
+        traces=traces_are_exported(environment),
         trusted_proxies=trusted_networks(config.trusted_proxies or (), proxy_protocol=config.proxy_protocol),
         proxy_protocol=config.proxy_protocol,
         limits=ProxyLimits(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from plane.client import calls
 from plane.client.calls import Call, OutputLine
 from plane.client.controller_key import find_key, read_key_file
 from plane.client.errors import BackendEnded, CallFailed, ControllerUnreachable, UnexpectedResponse
+from plane.client.trace import connect_span
 from plane.decisions.retry import ReconnectBackoff, is_transient, may_retry, retry_delay
 from plane.protocol.backend_state import BackendStatus, BackendStatusStreamEntry
 from plane.protocol.control_api import BackendUsage, ClusterState, ConnectRequest, ConnectResponse, ControllerStatus
@@ -120,7 +121,8 @@ class AsyncPlane:
         """
         named = KeyConfig(name=key) if isinstance(key, str) else key
         request = ConnectRequest(key=named, spawn_config=spawn_config, user=user, auth=auth or {})
-        return await self._call(calls.connect(request))
+        with connect_span() as fields:
+            return await self._call(calls.connect(request), fields)
 
     async def status(self, backend: str) -> BackendStatusStreamEntry:
         """Return the current state of a backend."""
@@ -348,8 +350,8 @@ class AsyncPlane:
             self._http = aiohttp.ClientSession(headers=self._url.headers, timeout=timeout)
         return self._http
 
-    async def _call(self, call: Call[T]) -> T:
-        headers = {"Content-Type": "application/json"} if call.body is not None else {}
+    async def _call(self, call: Call[T], fields: Mapping[str, str] | None = None) -> T:
+        headers = {**(fields or {}), **({"Content-Type": "application/json"} if call.body is not None else {})}
         content = call.content
         attempt = 1
         try:

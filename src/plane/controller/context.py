@@ -20,13 +20,19 @@ from plane.database.pool import Database
 from plane.decisions.access import ApiKeys
 from plane.decisions.http.request_source import SourceRules
 from plane.settings import ControllerSettings
+from plane.tracing.span import Tracer
 
 __all__ = ["CONTEXT", "Context"]
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """One running controller. ``public_url`` is its URL for clients, used in status URLs."""
+    """One running controller.
+
+    Attributes:
+        public_url: its URL for clients, used in status URLs.
+        tracer: None if traces are not exported.
+    """
 
     settings: ControllerSettings
     public_url: str
@@ -42,6 +48,7 @@ class Context:
     api_keys: ApiKeyFile | ApiKeys | None
     forward_auth: ForwardAuth | None
     source_rules: SourceRules
+    tracer: Tracer | None
 
 
 CONTEXT: web.AppKey[Context] = web.AppKey("context", Context)

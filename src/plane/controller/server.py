@@ -50,6 +50,7 @@ from plane.protocol.errors import ConfigurationError
 from plane.protocol.notifications import EventKind
 from plane.settings import ControllerSettings
 from plane.tasks import end_tasks, until_one_ends
+from plane.tracing.export import start_tracing
 from plane.version import this_version
 
 __all__ = ["ControllerServer", "start_controller"]
@@ -116,6 +117,7 @@ async def start_controller(
     port: int = listener.getsockname()[1]
     async with AsyncExitStack() as stack:
         stack.callback(listener.close)
+        tracer = await stack.enter_async_context(start_tracing("plane-controller", enabled=settings.traces))
         keys = ApiKeyFile(settings.api_key_file) if settings.api_key_file else None
         if keys is not None:
             stack.enter_context(reload_on_sighup(keys, asyncio.get_running_loop()))
@@ -149,6 +151,7 @@ async def start_controller(
             api_keys=keys or settings.fixed_api_keys,
             forward_auth=auth_server,
             source_rules=source_rules(settings),
+            tracer=tracer,
         )
         stack.enter_context(bus.subscribe_callback(connect.on_state_event, EventKind.BACKEND_STATE))
         stack.enter_context(bus.subscribe_callback(tail.on_state_event, EventKind.BACKEND_STATE))

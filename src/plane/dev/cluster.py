@@ -59,6 +59,7 @@ class DevSettings:
         db: a PostgreSQL to use instead of the embedded one.
         docker_socket: path of the engine's Unix socket.
         expose: folders that isolated processes can read although they are below a private one, such as /tmp.
+        traces: export traces to the collector that the environment names.
     """
 
     data_dir: Path
@@ -69,6 +70,7 @@ class DevSettings:
     db: str | None = field(default=None, repr=False)
     docker_socket: Path = Path("/var/run/docker.sock")
     expose: tuple[Path, ...] = ()
+    traces: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +135,7 @@ async def start_cluster(settings: DevSettings, report: Callable[[str], None]) ->
                         f"{key_entry('dev', Role.ADMIN, key)}\n{key_entry('dev-nodes', Role.NODE, node_key)}"
                     ),
                     owns_database=settings.db is None,
+                    traces=settings.traces,
                     # Receivers under development are on this machine.
                     webhook_allowed_networks=parse_networks(("127.0.0.0/8", "::1")),
                 ),
@@ -157,6 +160,7 @@ async def start_cluster(settings: DevSettings, report: Callable[[str], None]) ->
                     public_hosts=(*loopback_hosts(settings.proxy_port), *settings.public_hosts),
                     http_port=settings.proxy_port,
                     root_redirect_url=control_url if demo else None,
+                    traces=settings.traces,
                 )
             )
         )
@@ -204,6 +208,7 @@ async def _drones(
             # The database may be in another folder, and belong to the user that runs the backends.
             hide=(folder, *((folder / "postgres" / entry).resolve().parent for entry in ("data", "socket"))),
             backend_user=user,
+            traces=settings.traces,
         )
         for pool, kind in kinds.items()
     ]

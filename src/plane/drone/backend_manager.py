@@ -40,6 +40,7 @@ from plane.protocol.names import Prefix, check_name
 from plane.runtime.base import AdoptionResult, BackendFailed, DeadlineEnforcer, DeadlinesNotEnforced, Runtime
 from plane.runtime.logs.collector import LogsNotRetained
 from plane.tasks import OwnedTasks
+from plane.tracing.span import Kind, Span, Tracer
 
 __all__ = ["BackendManager"]
 
@@ -64,6 +65,7 @@ class BackendManager:
         ip: the address of the backends.
         enforcer: kills backends at their hard deadlines if this process fails to.
         runtime: has been started before any method is called.
+        tracer: measures the starts of backends; None if traces are not exported.
 
     Attributes:
         leases: the leases of the backends.
@@ -78,6 +80,7 @@ class BackendManager:
         ip: str,
         enforcer: DeadlineEnforcer,
         runtime: Runtime,
+        tracer: Tracer | None = None,
     ) -> None:
         self.leases = LeaseRenewer(clock, self._on_lease_expired, enforcer, runtime.extend_deadline)
         self.actions = ActionQueue(self.apply)
@@ -86,6 +89,7 @@ class BackendManager:
         self._clock = clock
         self._ip = ip
         self._runtime = runtime
+        self._tracer = tracer
         self._runners: dict[str, BackendRunner] = {}
         # Backends of the former process that are being adopted.
         self._adopting: dict[str, asyncio.Task[None]] = {}
@@ -186,7 +190,7 @@ class BackendManager:
         # The backend is new, or the disk stored it and then reported a failure: either way nothing was started.
         if refusal := self._refusal(backend_id, order):
             return await self._refuse(backend_id, state or Scheduled(), refusal)
-        runner = self._add_runner(backend_id, order, state)
+        runner = self._add_runner(backend_id, order, state, self._begin_span(backend_id, order))
         try:
             self.leases.enforce(backend_id, order.key.deadlines)
             await self.leases.wait_enforced()
@@ -221,7 +225,19 @@ class BackendManager:
             return False
         return True
 
-    def _add_runner(self, backend_id: str, order: SpawnOrder | None, state: BackendState | None) -> BackendRunner:
+    def _begin_span(self, backend_id: str, order: SpawnOrder) -> Span | None:
+        """Measure the start of a backend whose connect request is traced."""
+        if self._tracer is None or not isinstance(order.traceparent, str):
+            return None
+        span = self._tracer.start("start backend", Kind.SERVER, order.traceparent)
+        if span is not None:
+            span.set("plane.backend", backend_id)
+            span.set("plane.runtime", self._runtime.name)
+        return span
+
+    def _add_runner(
+        self, backend_id: str, order: SpawnOrder | None, state: BackendState | None, span: Span | None = None
+    ) -> BackendRunner:
         runner = self._runners[backend_id] = BackendRunner(
             backend_id,
             order,
@@ -230,6 +246,7 @@ class BackendManager:
             runtime=self._runtime,
             ip=self._ip,
             hard_deadline_ns=partial(self.leases.hard_deadline_ns, backend_id),
+            span=span,
         )
         return runner
 
@@ -285,7 +302,7 @@ class BackendManager:
 
     def _remove_runner(self, backend_id: str) -> None:
         self.leases.remove(backend_id)
-        del self._runners[backend_id]
+        self._runners.pop(backend_id).end_span("not started")
 
     def on_accepted(self) -> None:
         """Begin to remove orphans: backends that carry this drone's identity and are not in its store.

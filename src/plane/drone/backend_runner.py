@@ -24,6 +24,7 @@ from plane.drone.event_recorder import EventRecorder
 from plane.protocol.addresses import format_socket_address, parse_socket_address
 from plane.protocol.backend_state import (
     BackendState,
+    BackendStatus,
     Loading,
     Ready,
     Scheduled,
@@ -37,6 +38,7 @@ from plane.protocol.backend_state import (
 from plane.protocol.drone_messages import SpawnOrder
 from plane.runtime.base import BackendFailed, Runtime, SpawnRequest, StartupTimedOut
 from plane.tasks import end_tasks
+from plane.tracing.span import Span, child
 
 __all__ = ["BackendRunner"]
 
@@ -44,6 +46,9 @@ __all__ = ["BackendRunner"]
 RETRY_FIRST_S = 0.5
 RETRY_FACTOR = 2.0
 RETRY_CAP_S = 30.0
+
+# What a runtime does before it starts a backend, as the name of a span.
+PREPARE_STEPS = {"docker": "pull image"}
 
 Transition = Callable[[BackendState], BackendState]
 
@@ -57,6 +62,7 @@ class BackendRunner:
         order: None: the order of a former process's backend is unknown, so it can only be terminated.
         state: the state in which a former process of this drone left it; None: it is new.
         hard_deadline_ns: returns the hard deadline of its lease (CLOCK_BOOTTIME), or None if no lease is known.
+        span: measures its start, if that is traced; it is ended here.
     """
 
     def __init__(
@@ -69,6 +75,7 @@ class BackendRunner:
         runtime: Runtime,
         ip: str,
         hard_deadline_ns: Callable[[], int | None],
+        span: Span | None = None,
     ) -> None:
         self.backend_id = backend_id
         self.order = order
@@ -77,6 +84,7 @@ class BackendRunner:
         self._runtime = runtime
         self._ip = ip
         self._hard_deadline_ns = hard_deadline_ns
+        self._span = span
         # The executable of the order, until `Runtime.prepare` returns the one to spawn.
         self._executable: Any = None if order is None else order.executable
         # Bounded by the number of events: orders are few, and a backend exits once.
@@ -97,6 +105,14 @@ class BackendRunner:
         await self._recorder.begin(self.backend_id, [self.state, Loading()], self.order)
         self.state = Loading()
         log.info("backend state", backend=self.backend_id, status=str(self.state.status))
+
+    def end_span(self, failure: str | None) -> None:
+        """End the measurement of its start, unless that is over."""
+        span, self._span = self._span, None
+        if span is not None:
+            if failure is not None:
+                span.fail(failure)
+            span.end()
 
     async def order_termination(self, kind: TerminationKind, reason: TerminationReason) -> None:
         """Enter `terminating` or `hard-terminating`. Return once that state, or a later one, is durable."""
@@ -169,6 +185,8 @@ class BackendRunner:
             await self._wait_starting_recorded()
             handle = self._runtime.handle(self.backend_id) if isinstance(state, Waiting) else None
             await self._recorder.record(self.backend_id, state, handle)
+        if state.status.number >= BackendStatus.READY.number:
+            self.end_span(None if isinstance(state, Ready) else self._message or str(state.status))
         log.info("backend state", backend=self.backend_id, status=str(state.status))
         return True
 
@@ -192,17 +210,20 @@ class BackendRunner:
                 case Scheduled():
                     return Loading()
                 case Loading() if self.order is not None:
-                    self._executable = await self._runtime.prepare(self.order.executable)
+                    with child(self._span, PREPARE_STEPS.get(self._runtime.name, "check executable")):
+                        self._executable = await self._runtime.prepare(self.order.executable)
                     return Starting()
                 case Starting() if self.order is not None:
                     order, hard_deadline_ns = self.order, self._hard_deadline_ns()
                     request = SpawnRequest(
                         self.backend_id, self._executable, order.key, order.static_token, hard_deadline_ns
                     )
-                    port = await self._runtime.spawn(request)
+                    with child(self._span, "process start"):
+                        port = await self._runtime.spawn(request)
                     return Waiting(address=format_socket_address(self._ip, port))
                 case Waiting(address=address):
-                    await self._runtime.wait_for_backend(self.backend_id, *parse_socket_address(address))
+                    with child(self._span, "wait for readiness"):
+                        await self._runtime.wait_for_backend(self.backend_id, *parse_socket_address(address))
                     return Ready(address=address)
                 case _:
                     if work in (Work.STOP, Work.KILL) and not await self._terminate(hard=work is Work.KILL):

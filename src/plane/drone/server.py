@@ -30,6 +30,7 @@ from plane.runtime.base import Runtime, RuntimeListener
 from plane.runtime.process.runtime import ProcessRuntime
 from plane.settings import DroneSettings
 from plane.tasks import end_tasks, until_one_ends
+from plane.tracing.export import start_tracing
 from plane.transport.node_socket import NodeConnector
 
 __all__ = ["DroneServer", "resolve_name", "start_drone"]
@@ -69,7 +70,10 @@ async def start_drone(settings: DroneSettings) -> AsyncIterator[DroneServer]:
     Raises:
         ConfigurationError: the state store or the runtime cannot be used; the message says why.
     """
-    async with open_state_store(settings.db_path) as store:
+    async with (
+        start_tracing("plane-drone", enabled=settings.traces) as tracer,
+        open_state_store(settings.db_path) as store,
+    ):
         name = await resolve_name(settings.name, store)
         machine = this_machine(settings.db_path)
         is_another = is_another_instance(await store.facts(), machine)
@@ -84,7 +88,7 @@ async def start_drone(settings: DroneSettings) -> AsyncIterator[DroneServer]:
             place=settings.watchdog_place,
         )
         runtime = await create_runtime(settings, Owner(name, settings.cluster))
-        backends = BackendManager(store, recorder, clock, settings.ip, watchdog, runtime)
+        backends = BackendManager(store, recorder, clock, settings.ip, watchdog, runtime, tracer)
         agent = Agent(store, recorder, backends, clock)
         await runtime.start(RuntimeListener(backends.on_exit, agent.on_metrics, watchdog.locate))
         if settings.backends_outlive_it:

@@ -91,11 +91,15 @@ class MessageFromDrone(Variants, frozen=True, kw_only=True):
 
 
 class SpawnOrder(msgspec.Struct, frozen=True):
-    """Orders to spawn ``executable`` for ``key``."""
+    """Orders to spawn ``executable`` for ``key``.
+
+    ``traceparent``: of the connect request, if it is traced (W3C Trace Context). Plane 0.5.5 ignores it.
+    """
 
     executable: Any
     key: AcquiredKey
     static_token: str | None = None
+    traceparent: str | UnsetType | None = UNSET
 
     def __repr__(self) -> str:
         return codec.redacted_repr(self, "executable", "static_token")

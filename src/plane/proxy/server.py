@@ -17,9 +17,11 @@ from plane.proxy.listeners.entry_points import EntryPoints, bind
 from plane.proxy.listeners.serving import certificate_files, serving
 from plane.proxy.processes.hot_restart import HotRestart, predecessor
 from plane.proxy.processes.workers import Workers
-from plane.proxy.service import ProxyService
+from plane.proxy.service import SERVICE, ProxyService
 from plane.settings import ProxySettings
 from plane.tasks import end_tasks, until_one_ends
+from plane.tracing.export import start_tracing
+from plane.tracing.span import Tracer
 
 if TYPE_CHECKING:
     from plane.proxy.certificates.renewer import CertificateRenewer
@@ -97,6 +99,8 @@ async def start_proxy(
     # Ended in reverse order: a held lease is released, and responses in flight finish, while there is still a
     # connection to the controller.
     async with AsyncExitStack() as stack:
+        # Workers export their own; here it is found out whether they can.
+        tracer = await stack.enter_async_context(start_tracing(SERVICE, enabled=settings.traces))
         stack.push_async_callback(end_tasks, tasks)
         if settings.workers > 1:
             handler: MessageHandler
@@ -107,7 +111,7 @@ async def start_proxy(
             stack.push_async_callback(workers.stop)
             stack.callback(entry_points.close)
         else:
-            handler = service = _service(settings, link)
+            handler = service = _service(settings, link, tracer)
             tasks += await stack.enter_async_context(serving(settings, service, entry_points, certificates))
         stack.push_async_callback(end_tasks, renewing)
         _log_start(settings, entry_points)
@@ -153,7 +157,7 @@ class _ControllerConnection:
         await self._left.wait()
 
 
-def _service(settings: ProxySettings, link: ControllerLink) -> ProxyService:
+def _service(settings: ProxySettings, link: ControllerLink, tracer: Tracer | None) -> ProxyService:
     """Return the service of the only process that serves."""
 
     async def request_routes(tokens: Sequence[str]) -> None:
@@ -162,7 +166,7 @@ def _service(settings: ProxySettings, link: ControllerLink) -> ProxyService:
     async def keep_alive(backend_id: str) -> None:
         await link.send(MessageFromProxy(keep_alive=backend_id))
 
-    return ProxyService(settings, request_routes, keep_alive)
+    return ProxyService(settings, request_routes, keep_alive, tracer)
 
 
 def _bind(settings: ProxySettings) -> EntryPoints:

@@ -28,8 +28,12 @@ from plane.proxy.listeners.entry_point import EntryPoint
 from plane.proxy.listeners.fd_budget import PER_CONNECTION, FdBudget
 from plane.settings import ProxyLimits, ProxySettings
 from plane.tasks import OwnedTasks
+from plane.tracing.span import Tracer
 
-__all__ = ["ProxyService"]
+__all__ = ["SERVICE", "ProxyService"]
+
+# The name of a proxy in traces.
+SERVICE = "plane-proxy"
 
 _NO_CONTROLLER = "not connected to a controller"
 
@@ -42,6 +46,7 @@ class ProxyService:
     Args:
         request_routes: sends tokens to the controller, or does nothing without a connection.
         keep_alive: the same for a keepalive of a backend.
+        tracer: measures requests; None if traces are not exported.
     """
 
     def __init__(
@@ -49,6 +54,7 @@ class ProxyService:
         settings: ProxySettings,
         request_routes: Callable[[Sequence[str]], Awaitable[None]],
         keep_alive: Callable[[str], Awaitable[None]],
+        tracer: Tracer | None = None,
     ) -> None:
         self._loop = loop = asyncio.get_running_loop()
         server = server_field()
@@ -93,6 +99,7 @@ class ProxyService:
             ),
             keepalive=self.keepalive,
             tunnels=self.tunnels,
+            tracer=tracer,
         )
         self.connections = self._context.connections
 

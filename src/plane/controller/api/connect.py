@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeAlias
 
 import structlog
 from aiohttp import web
+from msgspec import UNSET
 
 from plane.controller.api.endpoints import Endpoint
 from plane.controller.api.responses import json_response, read_json
@@ -30,6 +32,7 @@ from plane.protocol.keys import AcquiredKey, KeyConfig
 from plane.protocol.names import Prefix, cluster_url_scheme
 from plane.random_ids import random_name, random_static_token, random_token
 from plane.timing import CONNECT_ATTEMPTS
+from plane.tracing.span import Kind, Span, child, failure_text
 
 __all__ = ["CONNECT_ENDPOINTS", "PendingConnect", "connect"]
 
@@ -40,10 +43,10 @@ Outcome: TypeAlias = ConnectResponse | BaseException
 
 async def _handle(request: web.Request) -> web.Response:
     body = await read_json(request, ConnectRequest)
-    return json_response(await connect(request.app[CONTEXT], body))
+    return json_response(await connect(request.app[CONTEXT], body, request.headers.get("traceparent")))
 
 
-async def connect(context: Context, request: ConnectRequest) -> ConnectResponse:
+async def connect(context: Context, request: ConnectRequest, traceparent: str | None = None) -> ConnectResponse:
     """Get or create the backend of the request's key. Lost races are retried, three attempts in all.
 
     Raises:
@@ -62,7 +65,7 @@ async def connect(context: Context, request: ConnectRequest) -> ConnectResponse:
         else:
             response.set_exception(outcome)
 
-    pending = PendingConnect(context, request, finish)
+    pending = PendingConnect(context, request, finish, traceparent)
     try:
         return await response
     except asyncio.CancelledError:
@@ -77,9 +80,15 @@ class PendingConnect:
     is the statement, or the task, that it currently waits for; it may be cancelled.
     """
 
-    __slots__ = ("_context", "_finish", "_query", "_request", "waits_for")
+    __slots__ = ("_context", "_finish", "_query", "_request", "_span", "waits_for")
 
-    def __init__(self, context: Context, request: ConnectRequest, finish: Callable[[Outcome], None]) -> None:
+    def __init__(
+        self,
+        context: Context,
+        request: ConnectRequest,
+        finish: Callable[[Outcome], None],
+        traceparent: str | None = None,
+    ) -> None:
         """Validate the request and submit its first statement.
 
         Args:
@@ -87,6 +96,7 @@ class PendingConnect:
             request: the decoded request.
             finish: called once, later, with the response or the exception that ended the request (`ApiFailure`,
                 `DatabaseUnavailable`, or `asyncio.CancelledError` after a cancellation).
+            traceparent: the request's, if it has one.
 
         Raises:
             ApiFailure: the request is invalid; ``finish`` is not called.
@@ -95,6 +105,11 @@ class PendingConnect:
         self._request = request
         self._finish = finish
         query = self._query = _key_query(context, request)
+        self._span: Span | None = None
+        if context.tracer is not None:
+            self._span = context.tracer.start("POST /ctrl/connect", Kind.SERVER, traceparent)
+            if self._span is not None:
+                self._finish = partial(_finish_traced, self._span, finish)
         if context.connect_statements.is_held(query.key):
             self._wait_for(context.statements.reuses.submit_with_deadline(query))
         else:
@@ -102,6 +117,8 @@ class PendingConnect:
 
     def _wait_for(self, lookup: asyncio.Future[Any]) -> None:
         self.waits_for = lookup
+        if self._span is not None:
+            _measure(self._span, lookup)
         lookup.add_done_callback(self._on_lookup)
 
     def _on_lookup(self, done: asyncio.Future[KeyLookup | None]) -> None:
@@ -147,13 +164,18 @@ class PendingConnect:
             if attempt == CONNECT_ATTEMPTS:
                 raise decision.failure
             self._query = _key_query(self._context, self._request)
-            lookup = await self._context.statements.lookups.execute(self._query)
+            with child(self._span, "look up key"):
+                lookup = await self._context.statements.lookups.execute(self._query)
             decision = decide(self._request, _cluster(self._context, self._request), lookup)
         raise AssertionError("the last attempt returns or raises")
 
     async def _spawn(self, spawn: Spawn, lookup: KeyLookup) -> ConnectResponse | None:
         """Store the new backend; return None if another connect took the key concurrently."""
-        new = _new_backend(spawn, lookup, self._query, key_is_random=self._request.key is None)
+        with child(self._span, "spawn") as span:
+            return await self._store(spawn, lookup, span)
+
+    async def _store(self, spawn: Spawn, lookup: KeyLookup, span: Span | None) -> ConnectResponse | None:
+        new = _new_backend(spawn, lookup, self._query, span, key_is_random=self._request.key is None)
         try:
             if not await self._context.statements.spawns.execute(new):
                 return None
@@ -210,7 +232,32 @@ def _reused(context: Context, held: HeldKey, grant: TokenGrant) -> ConnectRespon
     )
 
 
-def _new_backend(spawn: Spawn, lookup: KeyLookup, query: KeyQuery, *, key_is_random: bool) -> NewBackend:
+def _measure(parent: Span, lookup: asyncio.Future[Any]) -> None:
+    """Measure a statement that looks a key up as a step below ``parent``."""
+    span = parent.child("look up key")
+    if span is not None:
+        lookup.add_done_callback(lambda _: span.end())
+
+
+def _finish_traced(span: Span, finish: Callable[[Outcome], None], outcome: Outcome) -> None:
+    """End the span of a request, and then the request."""
+    match outcome:
+        case ConnectResponse():
+            span.set("http.response.status_code", 200)
+            span.set("plane.backend", outcome.backend_id)
+            span.set("plane.spawned", outcome.spawned)
+        case ApiFailure(status=status) if status < 500:
+            # A refusal is an error of the client, and none of this span (semantic conventions for HTTP).
+            span.set("http.response.status_code", status)
+        case _:
+            span.fail(failure_text(outcome))
+    span.end()
+    finish(outcome)
+
+
+def _new_backend(
+    spawn: Spawn, lookup: KeyLookup, query: KeyQuery, span: Span | None, *, key_is_random: bool
+) -> NewBackend:
     backend_id = spawn.config.id or random_name()
     acquired = AcquiredKey(
         key=query.key,
@@ -218,7 +265,12 @@ def _new_backend(spawn: Spawn, lookup: KeyLookup, query: KeyQuery, *, key_is_ran
         token=next_fencing_token(lookup.db_now_ms, lookup.last_fencing_token),
     )
     static_token = random_static_token() if spawn.config.use_static_token else None
-    order = SpawnOrder(executable=spawn.config.executable, key=acquired, static_token=static_token)
+    order = SpawnOrder(
+        executable=spawn.config.executable,
+        key=acquired,
+        static_token=static_token,
+        traceparent=UNSET if span is None else span.traceparent,
+    )
     return NewBackend(
         backend_id=backend_id,
         cluster=spawn.cluster,

@@ -36,8 +36,10 @@ from plane.decisions.http.tunnel_timeout import TunnelSide
 from plane.decisions.routing.rewrite import Route
 from plane.proxy.data_plane.connection_context import ConnectionContext
 from plane.proxy.data_plane.interfaces import Cancellable, Upstream
+from plane.proxy.data_plane.request_span import begin_span, response_begins
 from plane.proxy.data_plane.send_queue import unsent_bytes
 from plane.proxy.listeners.entry_point import EntryPoint
+from plane.tracing.span import Span
 
 __all__ = ["ClientConnection"]
 
@@ -63,6 +65,7 @@ class ClientConnection(asyncio.Protocol):
 
     Attributes:
         entry_point: the kind of port that its request came in by, according to trusted proxies.
+        span: measures the request that is being served, if it is traced.
         visitor: the client of the request that is being served, or of the connection before the first.
     """
 
@@ -82,6 +85,7 @@ class ClientConnection(asyncio.Protocol):
         "_upstream",
         "_waiting",
         "entry_point",
+        "span",
         "visitor",
     )
 
@@ -100,6 +104,7 @@ class ClientConnection(asyncio.Protocol):
         self._upstream: Upstream | None = None
         self._kept_upstream: Upstream | None = None
         self._waiting: Cancellable | None = None
+        self.span: Span | None = None
         # Those that are being executed.
         self._commands: list[Command] | None = None
 
@@ -195,6 +200,8 @@ class ClientConnection(asyncio.Protocol):
             return
         self._route = route
         self._head_out = head_out
+        if self.span is not None:
+            self.span.set("plane.backend", route.backend_id)
         self._context.keepalive.use_started(route.backend_id)
         how = self._exchange.backend_found(response_fields, route.response_fields, rewritten_prefix)
         if how is not None:
@@ -286,6 +293,9 @@ class ClientConnection(asyncio.Protocol):
         assert head is not None
         if self._speaks_for_others:
             self._believe(head)
+        if self._context.tracer is not None:
+            self._end_span()
+            self.span = begin_span(self._context.tracer, head)
         self._context.dispatch.find_backend(self, head)
 
     def _finish_response(self, command: FinishResponse) -> None:
@@ -302,6 +312,8 @@ class ClientConnection(asyncio.Protocol):
 
     def _start_response(self, status: int, data: bytes) -> None:
         self._context.responses_begun[status // 100] += 1
+        if self.span is not None:
+            response_begins(self.span, status)
         if self._transport is not None:
             self._transport.write(data)
 
@@ -405,6 +417,9 @@ class ClientConnection(asyncio.Protocol):
             backend.write(command.to_upstream)
         # The backend is in use until the tunnel ends.
         self._route = None
+        if self.span is not None:
+            response_begins(self.span, 101)
+            self._end_span()
         self._context.connections.discard(self)
         tunnel = self._context.tunnels.begin(client, backend, route)
         if self._exchange.client_paused:
@@ -418,6 +433,13 @@ class ClientConnection(asyncio.Protocol):
         route, self._route = self._route, None
         if route is not None:
             self._context.keepalive.use_ended(route.backend_id)
+        if self.span is not None:
+            self._end_span()
+
+    def _end_span(self) -> None:
+        span, self.span = self.span, None
+        if span is not None:
+            span.end()
 
 
 def _reset_on_close(transport: asyncio.Transport) -> None:

@@ -13,6 +13,7 @@ from plane.decisions.routing.rewrite import Route
 from plane.proxy.data_plane.interfaces import Dispatch
 from plane.proxy.data_plane.keepalive_reporter import KeepaliveReporter
 from plane.proxy.data_plane.tunnels import Tunnels
+from plane.tracing.span import Tracer
 
 __all__ = ["ConnectionContext", "OpenConnection"]
 
@@ -48,6 +49,7 @@ class ConnectionContext:
         cluster: the cluster's own name, as by `normal_host`.
         connections: those that are open, tunnels aside.
         responses_begun: how many, by the first digit of their status.
+        tracer: None if traces are not exported.
         stopping: whether the proxy stops: connections close after their response.
     """
 
@@ -60,6 +62,7 @@ class ConnectionContext:
     dispatch: Dispatch
     keepalive: KeepaliveReporter
     tunnels: Tunnels
+    tracer: Tracer | None
     connections: set[OpenConnection] = field(default_factory=set)
     responses_begun: list[int] = field(default_factory=lambda: [0] * 6)
     stopping: bool = False

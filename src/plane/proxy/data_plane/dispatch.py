@@ -26,6 +26,7 @@ from plane.proxy.data_plane.responses import OwnResponses
 from plane.proxy.data_plane.route_lookup import RouteLookup, RouteWaiter
 from plane.proxy.data_plane.upstream import UpstreamPool
 from plane.proxy.listeners.entry_point import EntryPoint
+from plane.tracing.span import Kind, child
 
 __all__ = ["Dispatcher"]
 
@@ -51,7 +52,7 @@ _Match: TypeAlias = RouteMatch | _CookieMatch
 class _WaitingRequest:
     """A request that waits for the route of the first of its ``matches``."""
 
-    __slots__ = ("_dispatcher", "_head", "_matches", "_page_timer", "_requester")
+    __slots__ = ("_dispatcher", "_head", "_matches", "_page_timer", "_requester", "_span")
 
     def __init__(
         self, dispatcher: Dispatcher, requester: Requester, head: RequestHead, matches: tuple[_Match, ...]
@@ -62,6 +63,7 @@ class _WaitingRequest:
         self._head = head
         self._matches = matches
         self._page_timer: asyncio.TimerHandle | None = None
+        self._span = None if requester.span is None else requester.span.child("look up route", Kind.CLIENT)
 
     def show_page_after(self, delay_s: float) -> None:
         """Respond with the waiting page if there is no route within ``delay_s``."""
@@ -90,6 +92,8 @@ class _WaitingRequest:
         if self._page_timer is not None:
             self._page_timer.cancel()
             self._page_timer = None
+        if self._span is not None:
+            self._span.end()
         return requester
 
 
@@ -289,7 +293,8 @@ class Dispatcher:
 
     async def _connect(self, requester: Requester, route: Route) -> None:
         try:
-            upstream = await self._pool.connect(route)
+            with child(requester.span, "connect to backend", Kind.CLIENT):
+                upstream = await self._pool.connect(route)
         except OSError as error:
             # A TimeoutError is one. The controller may know better by now.
             log.info("backend not reachable", backend=route.backend_id, error=str(error))

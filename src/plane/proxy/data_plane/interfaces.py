@@ -16,6 +16,7 @@ from plane.decisions.http.response_reader import ResponseReader
 from plane.decisions.http.trusted_proxies import Visitor
 from plane.decisions.routing.rewrite import Route
 from plane.proxy.listeners.entry_point import EntryPoint
+from plane.tracing.span import Span
 
 __all__ = ["Cancellable", "Dispatch", "Requester", "Upstream", "UpstreamUser"]
 
@@ -74,6 +75,7 @@ class Requester(Protocol):
 
     entry_point: EntryPoint
     visitor: Visitor
+    span: Span | None
 
     def error_format(self) -> ErrorFormat:
         """Return the format in which the client wants an error."""

@@ -18,8 +18,9 @@ from plane.proxy.certificates.tls import CertificateHolder
 from plane.proxy.listeners.entry_points import EntryPoints
 from plane.proxy.listeners.serving import certificate_files, serving
 from plane.proxy.processes.worker_link import ToWorker, WorkerLink
-from plane.proxy.service import ProxyService
+from plane.proxy.service import SERVICE, ProxyService
 from plane.settings import ProxySettings
+from plane.tracing.export import start_tracing
 
 __all__ = ["ProxyConnection", "WorkerConfig", "receive_config", "run_worker", "send_config"]
 
@@ -70,7 +71,12 @@ async def run_worker(pair: socket.socket, config: WorkerConfig, stop: asyncio.Ev
         link.send(MessageFromProxy(keep_alive=backend_id))
         await link.drain()
 
-    service = ProxyService(config.settings, request_routes, keep_alive)
+    async with start_tracing(SERVICE, enabled=config.settings.traces) as tracer:
+        service = ProxyService(config.settings, request_routes, keep_alive, tracer)
+        await _serve(service, link, config, stop)
+
+
+async def _serve(service: ProxyService, link: WorkerLink[ToWorker], config: WorkerConfig, stop: asyncio.Event) -> None:
     connection = ProxyConnection(service)
 
     async def receive() -> None:
