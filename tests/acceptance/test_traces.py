@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -11,7 +13,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +42,14 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
 
 
 def _connect(cluster: Cluster, traceparent: str | None, key: str = "traced") -> dict[str, Any]:
+    """Connect like most clients: on a persistent connection, which has a path of its own if nothing is unusual."""
     body = {"key": {"name": key}, "spawn_config": {"executable": cluster.executable()}}
     headers = {"Content-Type": "application/json", "Authorization": f"Bearer {cluster.api_key}"}
     if traceparent is not None:
         headers["traceparent"] = traceparent
-    request = urllib.request.Request(f"{cluster.control_urls[0]}/ctrl/connect", json.dumps(body).encode(), headers)
-    with urllib.request.urlopen(request, timeout=30) as response:
-        answer: dict[str, Any] = json.load(response)
+    with closing(http.client.HTTPConnection(cluster.control_urls[0].removeprefix("http://"), timeout=30)) as client:
+        client.request("POST", "/ctrl/connect", json.dumps(body), headers)
+        answer: dict[str, Any] = json.load(client.getresponse())
     cluster.spawned.append(answer["backend_id"])
     return answer
 
@@ -107,6 +110,18 @@ def test_connect_and_first_request_are_one_trace(collector: Collector, tmp_path:
 def test_separate_programs_and_workers_make_one_trace(collector: Collector, postgres_url: str, tmp_path: Path) -> None:
     with separate_parts(postgres_url, tmp_path, controllers=1, proxy=("--workers", "2")) as cluster:
         _assert_one_trace(collector, cluster)
+        collector.spans.clear()
+        command = _documented_connect().replace("http://127.0.0.1:8080", cluster.control_urls[0])
+        done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True, timeout=60)
+        backend = json.loads(done.stdout)["backend_id"]
+        cluster.spawned.append(backend)
+        cluster.until_status(backend, "ready")
+        until(lambda: {"POST /ctrl/connect", "start backend"} <= {span.name for span in collector.trace(TRACE_ID)})
+
+
+def _documented_connect() -> str:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "traces.md").read_text()
+    return next(str(block) for block in re.findall(r"```sh\n(.*?)```", page, re.S) if block.startswith("curl "))
 
 
 def test_plain_requests_begin_traces_and_malformed_ones_are_ignored(collector: Collector, tmp_path: Path) -> None:

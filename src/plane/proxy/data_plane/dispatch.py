@@ -79,6 +79,8 @@ class _WaitingRequest:
             self._dispatcher.route_found(requester, self._head, self._matches, route)
 
     def lookup_failed(self) -> None:
+        if self._span is not None:
+            self._span.fail("no response of a controller")
         if (requester := self._end()) is not None:
             requester.respond(504)
 
