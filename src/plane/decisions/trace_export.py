@@ -9,11 +9,12 @@ from collections.abc import Mapping
 
 from plane.protocol.errors import ConfigurationError
 
-__all__ = ["traces_are_exported"]
+__all__ = ["new_trace_ratio", "traces_are_exported"]
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 _PROTOCOL = "http/protobuf"
+_RATIO_SAMPLERS = ("traceidratio", "parentbased_traceidratio")
 
 
 def traces_are_exported(environ: Mapping[str, str]) -> bool:
@@ -37,3 +38,17 @@ def traces_are_exported(environ: Mapping[str, str]) -> bool:
             f"collectors)"
         )
     return True
+
+
+def new_trace_ratio(environ: Mapping[str, str]) -> float | None:
+    """Return the share of new traces that the sampler keeps, by their ids. None: it decides otherwise.
+
+    Also None for a value that the SDK has to report.
+    """
+    if environ.get("OTEL_TRACES_SAMPLER", "").lower() not in _RATIO_SAMPLERS:
+        return None
+    try:
+        ratio = float(environ.get("OTEL_TRACES_SAMPLER_ARG") or 1)
+    except ValueError:
+        return None
+    return ratio if 0 <= ratio <= 1 else None

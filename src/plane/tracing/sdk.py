@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
 from contextlib import suppress
 
@@ -17,7 +18,7 @@ from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
-from opentelemetry.sdk.trace.sampling import Decision
+from opentelemetry.sdk.trace.sampling import Decision, TraceIdRatioBased
 from opentelemetry.trace import (
     NonRecordingSpan,
     SpanContext,
@@ -30,6 +31,7 @@ from opentelemetry.trace import (
 from opentelemetry.trace import Span as OtelSpan
 
 from plane.decisions.trace_context import TraceContext, parse_traceparent
+from plane.decisions.trace_export import new_trace_ratio
 from plane.throttled_log import ThrottledWarning
 from plane.tracing.span import Kind
 from plane.version import this_version
@@ -72,14 +74,22 @@ class SdkTracer:
         self._ids = _TraceIds()
         self._provider = TracerProvider(resource=resource, id_generator=self._ids, shutdown_on_exit=False)
         self._sampler = self._provider.sampler
+        ratio = new_trace_ratio(os.environ)
+        # Where the ids of new traces begin that the sampler drops. It takes 1.3 us to say so, this test 0.1 us.
+        self._dropped_from = None if ratio is None else TraceIdRatioBased.get_bound_for_rate(ratio)
         self._tracer = self._provider.get_tracer("plane", this_version().version)
         # The thread of the processor starts here.
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
 
     def start(self, name: str, kind: Kind, traceparent: str | None) -> SdkSpan | None:
         remote = parse_traceparent(traceparent)
-        parent = None if remote is None else _as_parent(remote)
-        trace_id = self._ids.next_id = self._ids.new_id() if remote is None else remote.trace_id
+        if remote is None:
+            parent, trace_id = None, self._ids.new_id()
+            if self._dropped_from is not None and trace_id & TraceIdRatioBased.TRACE_ID_LIMIT >= self._dropped_from:
+                return None
+        else:
+            parent, trace_id = _as_parent(remote), remote.trace_id
+        self._ids.next_id = trace_id
         # Asked before the span is made: a span that is dropped at once takes 6 us, the sampler 1 us.
         if self._sampler.should_sample(parent, trace_id, name, _KINDS[kind]).decision is Decision.DROP:
             return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from plane.decisions.trace_export import traces_are_exported
+from plane.decisions.trace_export import new_trace_ratio, traces_are_exported
 from plane.protocol.errors import ConfigurationError
 
 ENDPOINT, TRACES_ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
@@ -50,3 +50,22 @@ def test_a_collector_switches_the_export_on(environ: dict[str, str], expected: b
 def test_mistakes_are_explained(environ: dict[str, str], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         traces_are_exported(environ)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "argument", "ratio"),
+    [
+        (None, "0.5", None),
+        ("parentbased_always_on", "0.5", None),
+        ("always_off", None, None),
+        ("traceidratio", "0.5", 0.5),
+        ("ParentBased_TraceIdRatio", "0", 0.0),
+        ("parentbased_traceidratio", None, 1.0),
+        ("parentbased_traceidratio", "half", None),
+        ("parentbased_traceidratio", "1.5", None),
+        ("parentbased_traceidratio", "nan", None),
+    ],
+)
+def test_ratio_of_new_traces(sampler: str | None, argument: str | None, ratio: float | None) -> None:
+    given = {"OTEL_TRACES_SAMPLER": sampler, "OTEL_TRACES_SAMPLER_ARG": argument}
+    assert new_trace_ratio({name: value for name, value in given.items() if value is not None}) == ratio
