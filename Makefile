@@ -1,5 +1,5 @@
 # Needs Python 3.11 or newer with venv, git and make; everything else goes into .venv.
-.PHONY: help dev test screenshots check bench bench-controller bench-dns bench-proxy bench-drone simulate faults faults-planted fuzz clean
+.PHONY: help dev test screenshots check dist bench bench-controller bench-dns bench-proxy bench-drone simulate faults faults-planted fuzz clean
 .DEFAULT_GOAL := help
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -43,6 +43,7 @@ bench: .venv/development ## Run the benchmarks (minutes); results are explained 
 	$(RUN) bench.cold_tokens
 	$(RUN) bench.drone_messages
 	$(RUN) bench.startup
+	$(RUN) bench.console
 
 bench-controller: .venv/development ## Run the controller's benchmark only (two minutes)
 	$(RUN) bench.controller
@@ -72,8 +73,15 @@ faults-planted: .venv/development ## Plant bugs, and show that each is found; ha
 fuzz: .venv/development ## Fuzz what reads strangers' bytes, for two minutes; FUZZ_SECONDS=… for each of three targets
 	FUZZ_SECONDS=$${FUZZ_SECONDS:-45} $(RUN) pytest -q tests/fuzz
 
+dist: .venv/development ## Build what is released: wheel, sources, libraries for an image, bill of materials (dist/)
+	rm -rf dist
+	$(RUN) hatchling build -d dist
+	$(PIP) download --require-hashes --only-binary :all: -r requirements.lock -d dist/libraries
+	$(BIN)/python scripts/sbom.py requirements.lock > dist/plane.cdx.json
+	cd dist && sha256sum *.whl *.tar.gz *.json > SHA256SUMS
+
 clean: ## Remove what was made here
-	rm -rf .venv .plane site build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .plane site build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # Scripts of an environment, and what it has of this checkout, name its place: one that was moved is made anew.
 ifneq ($(shell cat .venv/made 2>/dev/null),$(shell pwd -P))
@@ -83,6 +91,7 @@ endif
 .venv/made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 		{ echo "Python 3.11 or newer is needed; name one with: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@echo "setting up .venv: a minute at the first time"
 	$(PYTHON) -m venv --clear .venv
 	pwd -P > $@
 

@@ -180,7 +180,7 @@ class AsyncPlane:
 
         Raises:
             BackendEnded: the backend ended before it was ready.
-            TimeoutError
+            TimeoutError: it is not ready within ``timeout_s``.
         """
         async with asyncio.timeout(timeout_s):
             entry = await self.status(backend)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+import time
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter, validators
 from rich.markup import escape
@@ -21,7 +22,6 @@ from plane.cli.output import (
     show,
     status_text,
     table,
-    time_text,
 )
 from plane.client import CallFailed
 from plane.protocol.inspection import BackendDetail, BackendList
@@ -77,23 +77,24 @@ async def list_backends(
 
 
 def backend_table(found: BackendList) -> Table:
-    """Return backends as a table."""
-    return table(
-        ("BACKEND", "STATUS", "SINCE", "KEY", "DRONE", "POOL", "CLUSTER", "QUIET"),
-        (
-            (
-                each.id,
-                status_text(each.status),
-                time_text(each.since),
-                key_text(each.key),
-                each.drone,
-                escape(each.pool) or None,
-                each.cluster,
-                duration(each.quiet_s),
-            )
-            for each in found.backends
-        ),
-    )
+    """Return backends as a table of at most 80 columns, unless names are long.
+
+    FOR is how long a backend has had its status, by this machine's clock. A pool or a cluster that all have in common
+    is left out.
+    """
+    now_ms = time.time() * 1000
+    columns: list[tuple[str, list[Any]]] = [
+        ("BACKEND", [each.id for each in found.backends]),
+        ("STATUS", [status_text(each.status) for each in found.backends]),
+        ("FOR", [duration(max(0.0, now_ms - each.since.ms) / 1000) for each in found.backends]),
+        ("QUIET", [duration(each.quiet_s) for each in found.backends]),
+        ("KEY", [key_text(each.key) for each in found.backends]),
+        ("DRONE", [each.drone for each in found.backends]),
+        ("POOL", [escape(each.pool) or None for each in found.backends]),
+        ("CLUSTER", [each.cluster for each in found.backends]),
+    ]
+    shown = [(name, cells) for name, cells in columns if name not in ("POOL", "CLUSTER") or len(set(cells)) > 1]
+    return table([name for name, _ in shown], zip(*(cells for _, cells in shown), strict=True))
 
 
 async def inspect_backend(

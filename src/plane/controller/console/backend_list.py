@@ -5,6 +5,7 @@ The stream of a page changes the states of its rows where they are: rows neither
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from contextlib import ExitStack
 
 from aiohttp import web
@@ -20,12 +21,17 @@ from plane.protocol.notifications import Event, EventKind
 
 __all__ = ["BackendList"]
 
+# Two hundred pages that show other rows each, half a kilobyte per row.
+MAX_RENDERED = 10_000
+
 
 class BackendList:
     """The pages of one controller's list of backends."""
 
     def __init__(self, parts: ConsoleParts) -> None:
         self._parts = parts
+        # The events of rows by id, status and time; the oldest are dropped first.
+        self._rendered: OrderedDict[tuple[str, BackendStatus, int], bytes] = OrderedDict()
 
     def routes(self) -> tuple[ConsoleRoute, ...]:
         """Return the routes."""
@@ -70,5 +76,12 @@ class BackendList:
             return await self._parts.send_events(request, mailbox)
 
     def _put(self, mailbox: Mailbox, row: console.BackendRow) -> None:
-        fragment = self._parts.renderer.fragment("backend_status.html", row=row, replaces=True)
-        mailbox.put(row.id, encode_event("fragment", fragment))
+        """Put the row's state into a page's mailbox. Rendered once for all pages that show the row."""
+        place = (row.id, row.status, row.since_us)
+        event = self._rendered.get(place)
+        if event is None:
+            fragment = self._parts.renderer.fragment("backend_status.html", row=row, replaces=True)
+            event = self._rendered[place] = encode_event("fragment", fragment)
+            if len(self._rendered) > MAX_RENDERED:
+                self._rendered.popitem(last=False)
+        mailbox.put(row.id, event)
