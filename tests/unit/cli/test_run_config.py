@@ -227,8 +227,16 @@ def test_every_field_is_a_setting(document: dict[str, Any], expected: Settings) 
     assert settings(document) == expected
 
 
-# Set by other documents of these tests: a proxy has one kind of certificate, a drone one runtime.
-ELSEWHERE = {"tls_pair", "runtime", "executor_socket"}
+# Set by other documents of these tests: a proxy has one kind of certificate, a drone one runtime. Traces are switched
+# on by the environment alone.
+ELSEWHERE = {"tls_pair", "runtime", "executor_socket", "traces"}
+
+
+@pytest.mark.parametrize(("document", "expected"), WHOLE, ids=COMPONENTS)
+def test_the_environment_switches_traces_on(document: dict[str, Any], expected: Settings) -> None:
+    with_collector = settings(document, OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:4318")
+    assert getattr(expected, "traces", None) in (False, None)
+    assert getattr(with_collector, "traces", None) is (True if hasattr(expected, "traces") else None)
 
 
 @pytest.mark.parametrize(("document", "expected"), WHOLE, ids=COMPONENTS)

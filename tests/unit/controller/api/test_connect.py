@@ -39,6 +39,7 @@ class Script:
             "Context",
             SimpleNamespace(
                 settings=SimpleNamespace(default_cluster="c", best_of=2),
+                tracer=None,
                 public_url="http://controller",
                 connect_statements=SimpleNamespace(is_held=lambda _: is_held),
                 statements=SimpleNamespace(
