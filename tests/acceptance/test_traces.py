@@ -217,10 +217,10 @@ def test_collector_that_fails_delays_nothing(
             _visit(url, TRACEPARENT)
             assert time.monotonic() - began < UNDELAYED_S
         program = cluster.programs["dev"]
-        program.says("traces not exported")
+        program.says("problem exporting traces")
         began = time.monotonic()
     assert time.monotonic() - began < 20.0, "the end waits for a collector"
-    assert program.log.read_text().count("] traces not exported") == 1
+    assert program.log.read_text().count("] problem exporting traces") == 1
 
 
 def test_without_a_collector_nothing_of_opentelemetry_is_imported(tmp_path: Path) -> None:
@@ -247,6 +247,13 @@ def test_missing_library_and_unusable_url_are_explained(tmp_path: Path) -> None:
     missing = run(*arguments, PYTHONPATH=str(blocked.parent), OTEL_EXPORTER_OTLP_ENDPOINT=url)
     assert missing.status == 1
     assert "install plane-orchestrator[otel]" in missing.err
+    small = run(*arguments, OTEL_EXPORTER_OTLP_ENDPOINT=url, OTEL_BSP_MAX_QUEUE_SIZE="4")
+    assert small.status == 1
+    assert "OTEL_… has an unusable value: max_export_batch_size" in small.err
+    assert "Traceback" not in small.err
+    malformed = run(*arguments, OTEL_EXPORTER_OTLP_ENDPOINT=url, OTEL_EXPORTER_OTLP_HEADERS="key:of-the-collector")
+    assert "Header format invalid" in malformed.err
+    assert "of-the-collector" not in malformed.err, "it is a secret"
     bad = run(*arguments, OTEL_EXPORTER_OTLP_ENDPOINT="collector:4318")
     assert bad.status == 1
     assert "OTEL_EXPORTER_OTLP_ENDPOINT=collector:4318" in bad.err

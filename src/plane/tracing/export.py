@@ -23,7 +23,7 @@ async def start_tracing(service: str, *, enabled: bool) -> AsyncIterator[Tracer 
         enabled: see `plane.decisions.trace_export`.
 
     Raises:
-        ConfigurationError: OpenTelemetry is not installed.
+        ConfigurationError: OpenTelemetry is not installed, or the SDK refuses the value of a variable.
     """
     if not enabled:
         yield None
@@ -36,7 +36,10 @@ async def start_tracing(service: str, *, enabled: bool) -> AsyncIterator[Tracer 
             "or unset the variable"
         ) from error
     report_sdk_warnings()
-    tracer = SdkTracer(service)
+    try:
+        tracer = SdkTracer(service)
+    except ValueError as error:
+        raise ConfigurationError(f"a variable OTEL_… has an unusable value: {error}") from error
     try:
         yield tracer
     finally:

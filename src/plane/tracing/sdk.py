@@ -39,6 +39,7 @@ from plane.version import this_version
 __all__ = ["SdkTracer", "report_sdk_warnings"]
 
 _LOGGER = "opentelemetry"
+_PARSER = "opentelemetry.util"
 _KINDS = {Kind.SERVER: SpanKind.SERVER, Kind.CLIENT: SpanKind.CLIENT, Kind.INTERNAL: SpanKind.INTERNAL}
 # Neither a context variable nor a span of the process's own is the parent of a span.
 _EMPTY = Context()
@@ -159,10 +160,12 @@ class _SdkWarnings(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self._warning = ThrottledWarning(log, "traces not exported")
+        self._warning = ThrottledWarning(log, "problem exporting traces")
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._warning.warn(reason=record.getMessage())
+        # The parser of variables logs what it does not understand of header fields, which may be a key.
+        reason = str(record.msg) if record.name.startswith(_PARSER) else record.getMessage()
+        self._warning.warn(reason=reason)
 
 
 def report_sdk_warnings() -> None:
