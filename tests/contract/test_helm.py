@@ -70,7 +70,12 @@ def test_helm_renders_what_kubernetes_takes(options: tuple[str, ...]) -> None:
         pytest.skip("helm is not among Debian's packages; the other tests check values, templates and options")
     settings = [word for option in options for word in ("--set", option)]
     subprocess.run([helm, "lint", "--strict", CHART, *settings], capture_output=True, text=True, check=True)
-    done = subprocess.run([helm, "template", "demo", CHART, *settings], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [helm, "template", "demo", CHART, "--kube-version", "1.30.0", *settings],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     rendered = [document for document in yaml.safe_load_all(done.stdout) if document]
     kinds = {(each["kind"], each["metadata"]["name"]) for each in rendered}
     expected = {("Deployment", "demo-controller"), ("Deployment", "demo-proxy"), ("DaemonSet", "demo-drone")}

@@ -119,16 +119,23 @@ class RunningProcess:
         self.tasks.append(asyncio.create_task(self._stop(grace_s)))
 
     async def _stop(self, grace_s: float) -> None:
+        try:
+            await self._stop_softly(grace_s)
+        except Exception as error:
+            # Whatever it was: a backend that is to end ends.
+            log.error("backend cannot be stopped softly; killing it", backend=self.backend_id, exc_info=error)
+        self.kill()
+
+    async def _stop_softly(self, grace_s: float) -> None:
+        """Send SIGTERM, and return after the grace period. This task is cancelled when the backend has ended."""
         clock = asyncio.get_running_loop().time
         began = clock()
         end = began + grace_s
         stop = SoftStop(self.target())
         if not await asyncio.to_thread(stop.begin):
             # The command has not been started yet, or the supervisor has ended.
-            self.kill()
             return
         has_ended = False
-        # This task is cancelled when the backend has ended.
         with any_exit(stop.signalled) as exited:
             while (now := clock()) < end:
                 # Processes may have been started later, so poll too, less and less often.
@@ -139,7 +146,6 @@ class RunningProcess:
                 exited.clear()
                 has_ended = has_ended or await asyncio.to_thread(stop.has_ended)
         log.warning("process did not stop within the grace period; killing it", backend=self.backend_id)
-        self.kill()
 
     def kill(self) -> None:
         """SIGKILL all processes but the supervisor, which reports how the command ended. Return at once."""
@@ -151,17 +157,23 @@ class RunningProcess:
             process.send_signal(signal.SIGKILL)
 
     async def _kill_members(self) -> None:
-        spare = [self.process.pid]
         # Repeated: a supervisor that has just been started may be about to start its command.
         while not self.ended.is_set():
-            # A soft stop may have stopped (SIGSTOP) the supervisor.
-            continue_supervisor(self.target())
-            if self.cgroup is not None:
-                await asyncio.to_thread(self.cgroup.kill_all, spare)
-            await asyncio.to_thread(kill_marked, self.backend_id, spare=spare)
+            try:
+                await self._kill_present_members()
+            except Exception as error:
+                log.error("processes not killed; trying again", backend=self.backend_id, exc_info=error)
             with suppress(TimeoutError):
                 async with asyncio.timeout(KILL_INTERVAL_S):
                     await self.ended.wait()
+
+    async def _kill_present_members(self) -> None:
+        spare = [self.process.pid]
+        # A soft stop may have stopped (SIGSTOP) the supervisor.
+        continue_supervisor(self.target())
+        if self.cgroup is not None:
+            await asyncio.to_thread(self.cgroup.kill_all, spare)
+        await asyncio.to_thread(kill_marked, self.backend_id, spare=spare)
 
     def mark_ended(self) -> None:
         """Record that nothing runs any more, and cancel all tasks but the calling one."""
