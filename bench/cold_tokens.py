@@ -10,8 +10,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import statistics
-import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -20,12 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-import uvloop
 
 from bench.bare_socket import BareSocket, bare_server
 from bench.controller_load import ROUNDS, SECONDS, row
 from bench.load import HttpClient
-from bench.processes import BenchFailed, Server, serving
+from bench.processes import Server, programs, run_benchmark, serving
 from bench.proxy.parts import cpu_s
 from plane.database.backends import routes
 from plane.database.embedded.server import embedded_postgres
@@ -37,7 +34,6 @@ CLIENTS = 32
 LATENCIES = 300
 # More than both versions can look up in all rounds.
 TOKENS = 400_000
-PLANE = Path(sys.executable).parent / "plane"
 _QUESTION = b'{"RouteInfoRequest":{"token":"cold-000000"}}'
 
 
@@ -182,7 +178,7 @@ async def _rate(version: Version, tokens: Iterator[str]) -> tuple[float, float, 
     return done / took, proxy, controller
 
 
-async def measure(folder: Path, other: Path | None) -> None:
+async def measure(folder: Path) -> None:
     """Start everything, and print the table.
 
     Raises:
@@ -192,9 +188,10 @@ async def measure(folder: Path, other: Path | None) -> None:
     async with AsyncExitStack() as stack:
         url = await stack.enter_async_context(embedded_postgres(folder / "postgres"))
         server = await asyncio.get_running_loop().create_server(_Backend, "127.0.0.1", 0)
-        versions = [await stack.enter_async_context(_version("this", PLANE, url, folder))]
-        if other is not None:
-            versions.append(await stack.enter_async_context(_version("other", other, url, folder)))
+        versions = [
+            await stack.enter_async_context(_version(name, program, url, folder))
+            for name, program in programs().items()
+        ]
         sql = await asyncpg.connect(url)
         await _add_tokens(sql, server.sockets[0].getsockname()[1])
         tokens = (f"cold-{number}" for number in itertools.count(1))
@@ -208,13 +205,7 @@ async def measure(folder: Path, other: Path | None) -> None:
 
 def main() -> None:
     """Entry point."""
-    other = Path(sys.argv[1]) if len(sys.argv) > 1 else None
-    with tempfile.TemporaryDirectory(prefix="plane-bench-") as folder:
-        Path(folder).chmod(0o755)
-        try:
-            uvloop.run(measure(Path(folder), other))
-        except BenchFailed as error:
-            sys.exit(f"bench: {error}")
+    run_benchmark(measure)
 
 
 if __name__ == "__main__":

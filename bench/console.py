@@ -9,8 +9,6 @@ import asyncio
 import os
 import re
 import statistics
-import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,10 +16,9 @@ from pathlib import Path
 
 import aiohttp
 import asyncpg
-import uvloop
 
 from bench.controller_load import CLUSTER, controller, row
-from bench.processes import BenchFailed, Server, within
+from bench.processes import BenchFailed, Server, run_benchmark, within
 from plane.database.embedded.server import embedded_postgres
 
 BACKENDS = 10_000
@@ -132,12 +129,7 @@ async def measure(folder: Path) -> None:
 
 def main() -> None:
     """Entry point."""
-    with tempfile.TemporaryDirectory(prefix="plane-bench-") as folder:
-        Path(folder).chmod(0o755)
-        try:
-            uvloop.run(measure(Path(folder)))
-        except BenchFailed as error:
-            sys.exit(f"bench: {error}")
+    run_benchmark(measure)
 
 
 if __name__ == "__main__":

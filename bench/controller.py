@@ -10,21 +10,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 
 import asyncpg
-import uvloop
 
 from bench.controller_load import CLIENTS, CLUSTER, ROUNDS, Bench, apart, controller, latencies_ms, median, rate, row
 from bench.controller_pairs import limited_pair, pair
 from bench.controller_streams import watchers
 from bench.drones import BenchDrone, connected_drones
 from bench.load import HttpClient
-from bench.processes import BenchFailed, within
+from bench.processes import run_benchmark, within
 from bench.slow_disk import SLOWER_BY_MS, postgres_on_a_slow_disk
 from plane.database.embedded.server import embedded_postgres
 from plane.protocol.backend_state import BackendStatus
@@ -187,12 +185,7 @@ async def measure(folder: Path) -> None:
 
 def main() -> None:
     """Entry point."""
-    with tempfile.TemporaryDirectory(prefix="plane-bench-") as folder:
-        Path(folder).chmod(0o755)
-        try:
-            uvloop.run(measure(Path(folder)))
-        except BenchFailed as error:
-            sys.exit(f"bench: {error}")
+    run_benchmark(measure)
 
 
 if __name__ == "__main__":

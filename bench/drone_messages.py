@@ -11,8 +11,6 @@ import asyncio
 import itertools
 import json
 import statistics
-import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -22,11 +20,10 @@ from typing import Any
 
 import aiohttp
 import asyncpg
-import uvloop
 
 from bench.bare_socket import BareSocket, bare_server
 from bench.controller_load import CLUSTER, ROUNDS, row
-from bench.processes import BenchFailed, Server, serving
+from bench.processes import Server, programs, run_benchmark, serving
 from bench.proxy.parts import cpu_s
 from plane.database.backends import StateChange, record_states
 from plane.database.embedded.server import embedded_postgres
@@ -34,7 +31,6 @@ from plane.database.keys import renew
 from plane.database.pool import Transaction
 from plane.protocol.backend_state import BackendStatus, Loading
 
-PLANE = Path(sys.executable).parent / "plane"
 DRONES = 20
 BACKENDS = 100
 LONE = 200
@@ -193,7 +189,7 @@ async def _renew_steadily(drone: Drone) -> None:
         await asyncio.sleep(interval)
 
 
-async def measure(folder: Path, other: Path | None) -> None:
+async def measure(folder: Path) -> None:
     """Start everything, and print the table.
 
     Raises:
@@ -204,10 +200,9 @@ async def measure(folder: Path, other: Path | None) -> None:
         url = await stack.enter_async_context(embedded_postgres(folder / "postgres"))
         sql = await asyncpg.connect(url)
         stack.push_async_callback(sql.close)
-        programs = {"this": PLANE} | ({} if other is None else {"other": other})
         versions = [
             await stack.enter_async_context(_version(name, program, url, folder, sql))
-            for name, program in programs.items()
+            for name, program in programs().items()
         ]
         bare = await BareSocket.open(stack.enter_context(bare_server()))
         await _lone(versions, sql, bare)
@@ -216,13 +211,7 @@ async def measure(folder: Path, other: Path | None) -> None:
 
 def main() -> None:
     """Entry point."""
-    other = Path(sys.argv[1]) if len(sys.argv) > 1 else None
-    with tempfile.TemporaryDirectory(prefix="plane-bench-") as folder:
-        Path(folder).chmod(0o755)
-        try:
-            uvloop.run(measure(Path(folder), other))
-        except BenchFailed as error:
-            sys.exit(f"bench: {error}")
+    run_benchmark(measure)
 
 
 if __name__ == "__main__":

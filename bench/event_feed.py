@@ -8,16 +8,12 @@ machine it moves much less than rates do.
 from __future__ import annotations
 
 import asyncio
-import sys
-import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-import uvloop
-
 from bench.controller import loaded
 from bench.controller_load import CLIENTS, ROUNDS, Bench, median, row
-from bench.processes import BenchFailed, within
+from bench.processes import run_benchmark, within
 from plane.database.embedded.server import embedded_postgres
 
 LIMIT_S = 300.0
@@ -84,12 +80,7 @@ async def measure(folder: Path) -> None:
 
 def main() -> None:
     """Entry point."""
-    with tempfile.TemporaryDirectory(prefix="plane-bench-") as folder:
-        Path(folder).chmod(0o755)
-        try:
-            uvloop.run(measure(Path(folder)))
-        except BenchFailed as error:
-            sys.exit(str(error))
+    run_benchmark(measure)
 
 
 if __name__ == "__main__":

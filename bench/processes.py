@@ -6,14 +6,22 @@ import asyncio
 import os
 import socket
 import subprocess
-from collections.abc import AsyncIterator, Sequence
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import uvloop
 
 from bench.load import HttpClient
 
-__all__ = ["BenchFailed", "Server", "serving", "within"]
+__all__ = ["PLANE", "BenchFailed", "Server", "programs", "run_benchmark", "serving", "within"]
+
+# The program of this checkout.
+PLANE = Path(sys.executable).parent / "plane"
 
 START_LIMIT_S = 60.0
 END_LIMIT_S = 30.0
@@ -23,6 +31,21 @@ SHOWN_CHARACTERS = 2_000
 
 class BenchFailed(Exception):
     """What is measured did not work; the message says what, and what it said itself."""
+
+
+def run_benchmark(measure: Callable[[Path], Coroutine[Any, Any, None]]) -> None:
+    """Run a benchmark in a new folder that other users may enter; exit with what failed."""
+    with tempfile.TemporaryDirectory(prefix="plane-bench-") as folder:
+        Path(folder).chmod(0o755)
+        try:
+            uvloop.run(measure(Path(folder)))
+        except BenchFailed as error:
+            sys.exit(f"bench: {error}")
+
+
+def programs() -> dict[str, Path]:
+    """Return the ``plane`` of this checkout, and the other one that the command line names, to be measured in turns."""
+    return {"this": PLANE} | ({"other": Path(sys.argv[1])} if len(sys.argv) > 1 else {})
 
 
 @asynccontextmanager

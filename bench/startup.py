@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
-import sys
-import tempfile
 import time
 import urllib.request
 from collections.abc import Callable
@@ -18,15 +16,12 @@ from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
-import uvloop
-
 from bench.controller_load import CLUSTER, row
-from bench.processes import BenchFailed, serving
+from bench.processes import PLANE, BenchFailed, programs, run_benchmark, serving
 from plane.database.embedded.server import embedded_postgres
 
 RUNS = int(os.environ.get("BENCH_ROUNDS", "7"))
 LIMIT_S = 30.0
-PLANE = Path(sys.executable).parent / "plane"
 # What a component logs once it serves.
 SERVES = {
     "controller": "controller listening",
@@ -72,7 +67,7 @@ def _request_ms(base: str) -> float:
     return (time.perf_counter() - start) * 1000
 
 
-def _rows(programs: dict[str, Path], base: str, url: str, folder: Path) -> None:
+def _rows(base: str, url: str, folder: Path) -> None:
     commands = {
         "plane version": (["version"], "120 ms", "60"),
         "plane admin --help": (["admin", "--help"], "300 ms", "150"),
@@ -81,7 +76,7 @@ def _rows(programs: dict[str, Path], base: str, url: str, folder: Path) -> None:
     }
     for name, (arguments, must, aim) in commands.items():
         works: dict[str, Callable[[], float]] = {
-            version: partial(_command_ms, str(program), *arguments) for version, program in programs.items()
+            version: partial(_command_ms, str(program), *arguments) for version, program in programs().items()
         }
         found = _fastest({**works, "request": partial(_request_ms, base)})
         request = found.pop("request")
@@ -98,14 +93,14 @@ def _rows(programs: dict[str, Path], base: str, url: str, folder: Path) -> None:
         found = _fastest(
             {
                 version: partial(_component_ms, SERVES[name], str(program), *arguments)
-                for version, program in programs.items()
+                for version, program in programs().items()
             }
         )
         text = ", ".join(f"{version} {ms:.0f} ms" for version, ms in found.items())
         row(f"plane {name} to serving", text, must="600 ms", aim="350")
 
 
-async def measure(folder: Path, programs: dict[str, Path]) -> None:
+async def measure(folder: Path) -> None:
     """Start a controller for the others, and print the table.
 
     Raises:
@@ -116,20 +111,12 @@ async def measure(folder: Path, programs: dict[str, Path]) -> None:
         url = await stack.enter_async_context(embedded_postgres(folder / "postgres"))
         command = [str(PLANE), "controller", "--db", url, "--default-cluster", CLUSTER]
         server = await stack.enter_async_context(serving(command, folder))
-        await asyncio.to_thread(_rows, programs, f"http://127.0.0.1:{server.port}", url, folder)
+        await asyncio.to_thread(_rows, f"http://127.0.0.1:{server.port}", url, folder)
 
 
 def main() -> None:
     """Entry point."""
-    programs = {"this": PLANE}
-    if len(sys.argv) > 1:
-        programs["other"] = Path(sys.argv[1])
-    with tempfile.TemporaryDirectory(prefix="plane-bench-") as folder:
-        Path(folder).chmod(0o755)
-        try:
-            uvloop.run(measure(Path(folder), programs))
-        except BenchFailed as error:
-            sys.exit(f"bench: {error}")
+    run_benchmark(measure)
 
 
 if __name__ == "__main__":

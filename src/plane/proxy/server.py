@@ -85,7 +85,7 @@ async def start_proxy(
     if settings.acme is not None:
         if settings.workers > 1 and settings.cert_path is None:
             raise ConfigurationError("workers read the ordered certificate from a file: --workers needs --cert-path")
-        # Without ACME none of its libraries is imported.
+        # The libraries of ACME are imported only where it is used.
         from plane.proxy.certificates.renewer import CertificateRenewer
 
         renewer = CertificateRenewer(settings.acme, settings.cluster, certificates, files, link.request_certificate)

@@ -142,7 +142,7 @@ class SharedViews:
         """Put the parts of the view ``name`` into ``mailbox`` while the block runs, whenever they change.
 
         Args:
-            name: of the view; whoever watches the same name gets the same parts.
+            name: of the view; all pages that watch the same name get the same parts.
             render: returns the parts of the view; called every ``interval_s`` and after a change.
             mailbox: of the page.
             subscribe: calls back on a change while its block runs.

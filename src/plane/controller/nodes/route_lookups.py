@@ -229,17 +229,16 @@ def _is_decided(row: RouteRow | None) -> bool:
 
 def _lists(responses: list[RouteInfoResponse]) -> list[MessageToProxy]:
     """Return messages with many responses each; one of a user with much data has a message of its own."""
-    listed = [response for response in responses if _user_data_bytes(response) <= LISTED_USER_DATA_BYTES]
-    messages = [
-        MessageToProxy(route_info_responses=RouteInfoResponses(tuple(listed[first : first + LIST_SIZE])))
-        for first in range(0, len(listed), LIST_SIZE)
-    ]
-    if len(listed) < len(responses):
-        messages += [
-            MessageToProxy(route_info_response=response)
-            for response in responses
-            if _user_data_bytes(response) > LISTED_USER_DATA_BYTES
-        ]
+    listed: list[RouteInfoResponse] = []
+    messages: list[MessageToProxy] = []
+    for response in responses:
+        if _user_data_bytes(response) <= LISTED_USER_DATA_BYTES:
+            listed.append(response)
+        else:
+            messages.append(MessageToProxy(route_info_response=response))
+    for first in range(0, len(listed), LIST_SIZE):
+        part = tuple(listed[first : first + LIST_SIZE])
+        messages.append(MessageToProxy(route_info_responses=RouteInfoResponses(part)))
     return messages
 
 
