@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import asyncpg
 
 from harness.controllers import Api, controller_api
 from harness.fake_node import CLUSTER, fake_drone, obedient_drone
+from harness.sql import sql
 from plane.controller.upkeep.reaper import reap
 from plane.database.pool import open_database
 from plane.decisions.access import Role, key_entry
@@ -150,7 +150,7 @@ async def test_a_reader_that_does_not_read_is_dropped(postgres_url: str) -> None
     limits = ControllerLimits(stream_keep_alive_s=0.02, stream_write_s=0.2)
     async with controller_api(postgres_url, limits=limits) as api:
         host, port = api.base.removeprefix("http://").split(":")
-        async with asyncpg_connection(postgres_url) as connection:
+        async with sql(postgres_url) as connection:
             await connection.execute(
                 "INSERT INTO plane_event (type, data)"
                 " SELECT 'drone.lost', jsonb_build_object('text', repeat('x', 9000))"
@@ -175,20 +175,11 @@ async def until_reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
             return
 
 
-@asynccontextmanager
-async def asyncpg_connection(url: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(url)
-    try:
-        yield connection
-    finally:
-        await connection.close()
-
-
 async def test_a_cursor_outside_the_feed_gets_410_with_one_to_continue_with(postgres_url: str) -> None:
     async with (
         controller_api(postgres_url) as api,
         fake_drone(api.base),
-        asyncpg_connection(postgres_url) as connection,
+        sql(postgres_url) as connection,
     ):
         for number in range(3):
             await api.connect(key={"name": f"k{number}"}, spawn_config=IMAGE)
@@ -274,7 +265,7 @@ async def test_each_silence_of_a_drone_is_one_event(postgres_url: str) -> None:
     async with (
         controller_api(postgres_url) as api,
         open_database(postgres_url) as db,
-        asyncpg_connection(postgres_url) as connection,
+        sql(postgres_url) as connection,
     ):
         async with fake_drone(api.base, "dr-lost"), fake_drone(api.base, "dr-stopped"):
             pass

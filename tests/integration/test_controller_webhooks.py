@@ -13,6 +13,7 @@ from aiohttp import web
 
 from harness.controllers import Api, controller_api
 from harness.fake_node import CLUSTER, obedient_drone
+from harness.sql import sql
 from harness.webhook_receiver import Receiver, webhook_receiver
 
 IMAGE = {"executable": {"image": "i"}}
@@ -20,12 +21,14 @@ LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
 
 
 @asynccontextmanager
-async def sql(url: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(url)
-    try:
-        yield connection
-    finally:
-        await connection.close()
+async def world(url: str) -> AsyncIterator[tuple[Api, Receiver, asyncpg.Connection]]:
+    """A controller that may send to loopback, a receiver, and a connection to the controller's database."""
+    async with (
+        webhook_receiver() as receiver,
+        controller_api(url, webhook_allowed_networks=LOOPBACK) as api,
+        sql(url) as connection,
+    ):
+        yield api, receiver, connection
 
 
 async def hook(api: Api, receiver: Receiver, name: str = "hook", **config: Any) -> dict[str, Any]:
@@ -161,11 +164,7 @@ async def test_malformed_webhooks_are_refused(postgres_url: str) -> None:
 
 
 async def test_a_failing_backend_holds_no_other_up_and_keeps_its_order(postgres_url: str) -> None:
-    async with (
-        webhook_receiver() as receiver,
-        controller_api(postgres_url, webhook_allowed_networks=LOOPBACK) as api,
-        sql(postgres_url) as connection,
-    ):
+    async with world(postgres_url) as (api, receiver, connection):
         await hook(api, receiver)
         broken = True
         receiver.respond = lambda body: web.Response(
@@ -186,11 +185,7 @@ async def test_a_failing_backend_holds_no_other_up_and_keeps_its_order(postgres_
 
 
 async def test_a_receiver_that_is_down_is_tried_seldom_and_then_gets_everything(postgres_url: str) -> None:
-    async with (
-        webhook_receiver() as receiver,
-        controller_api(postgres_url, webhook_allowed_networks=LOOPBACK) as api,
-        sql(postgres_url) as connection,
-    ):
+    async with world(postgres_url) as (api, receiver, connection):
         await hook(api, receiver)
         receiver.respond = lambda _: web.Response(status=503)
         await add_events(connection, 200, 5)
@@ -218,11 +213,7 @@ async def test_a_receiver_that_is_down_is_tried_seldom_and_then_gets_everything(
 
 
 async def test_410_turns_the_webhook_off_until_it_is_set_again(postgres_url: str) -> None:
-    async with (
-        webhook_receiver() as receiver,
-        controller_api(postgres_url, webhook_allowed_networks=LOOPBACK) as api,
-        sql(postgres_url) as connection,
-    ):
+    async with world(postgres_url) as (api, receiver, connection):
         await hook(api, receiver)
         receiver.respond = lambda _: web.Response(status=410)
         await add_events(connection, 1, 3)
@@ -237,11 +228,7 @@ async def test_410_turns_the_webhook_off_until_it_is_set_again(postgres_url: str
 
 
 async def test_an_event_that_fails_for_a_day_is_given_up_and_the_next_is_sent(postgres_url: str) -> None:
-    async with (
-        webhook_receiver() as receiver,
-        controller_api(postgres_url, webhook_allowed_networks=LOOPBACK) as api,
-        sql(postgres_url) as connection,
-    ):
+    async with world(postgres_url) as (api, receiver, connection):
         await hook(api, receiver)
         receiver.respond = lambda body: web.Response(status=500 if body["data"]["data"]["number"] == 1 else 200)
         await add_events(connection, 1, 2)
@@ -286,11 +273,7 @@ async def test_retention_while_nothing_is_pending_is_reported_too(postgres_url: 
 
 
 async def test_a_deleted_webhook_sends_nothing_more(postgres_url: str) -> None:
-    async with (
-        webhook_receiver() as receiver,
-        controller_api(postgres_url, webhook_allowed_networks=LOOPBACK) as api,
-        sql(postgres_url) as connection,
-    ):
+    async with world(postgres_url) as (api, receiver, connection):
         await hook(api, receiver)
         await hook(api, receiver, name="other")
         assert await api.call("DELETE", "/ctrl/webhooks/hook") == (200, None)
