@@ -41,7 +41,16 @@ def main() -> None:
 
     rounds = arguments.rounds if arguments.minutes is None else max(1, round(arguments.minutes * 60 / ROUND_S))
     kinds, roles = tuple(arguments.kind), tuple(arguments.role)
-    options = Options(arguments.folder, arguments.seed, rounds, arguments.planted, kinds, roles, arguments.long)
+    options = Options(
+        arguments.folder,
+        arguments.seed,
+        rounds,
+        arguments.planted,
+        kinds,
+        roles,
+        long=arguments.long,
+        churn=arguments.churn,
+    )
     print(f"seed {options.seed}, {rounds} rounds, in {options.folder}", flush=True)
     asyncio.run(run(options))
     sys.exit(report(options.folder / "history.jsonl"))
@@ -71,8 +80,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, help="instead of rounds")
     parser.add_argument("--seed", type=int, default=int(time.time()), help="decides the faults and what clients do")
     parser.add_argument("--kind", action="append", default=[], help="only faults of this kind; may be repeated")
-    parser.add_argument("--role", action="append", default=[], help="only at controllers, …; may be repeated")
+    parser.add_argument("--role", action="append", default=[], help="only at these: drone, drone-1, …; may be repeated")
     parser.add_argument("--long", action="store_true", help="each fault may last as long as its kind does at most")
+    parser.add_argument("--churn", action="store_true", help="clients terminate as often as they connect")
     parser.add_argument("--planted", default="", help="a planted bug, which the history must show")
     parser.add_argument("--folder", type=Path, help="for the history and the logs; default: a new one")
     parser.add_argument("--history", type=Path, nargs="+", help="check these histories instead of running")

@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import json
 import random
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,22 +18,41 @@ from faults.cluster import CLUSTER, CONTROLLER_PORT, PROXY_PORT
 from faults.history import Completed, Invoked, Record
 from faults.hosts import Host
 
-__all__ = ["Clients"]
+__all__ = ["CHURN_WEIGHTS", "WEIGHTS", "Clients"]
 
 BACKEND = (Path(__file__).parent / "backend_program.py").read_text()
 CALL_TIMEOUT_S = 8.0
 TUNNEL_S = 20.0
 PAUSE_S = 0.6
+# How many links of earlier connects a client keeps, and how many of its reads use one of them.
+KEPT_LINKS = 6
+KEPT_LINK_SHARE = 0.25
 # How often a client does what, in its order: connect, read, hold a tunnel, follow the states, terminate, revoke.
 WEIGHTS = (30, 50, 6, 6, 5, 3)
+# The same where processes are to end and start all the time.
+CHURN_WEIGHTS = (30, 50, 6, 6, 40, 3)
 
 
 class Clients:
-    """All clients of a run. ``records``: what they have done."""
+    """All clients of a run.
+
+    Args:
+        weights: how often a client does what.
+
+    Attributes:
+        records: what they have done.
+    """
 
     def __init__(
-        self, controllers: Sequence[Host], proxies: Sequence[Host], observer: Path, seed: int, now: Callable[[], float]
+        self,
+        controllers: Sequence[Host],
+        proxies: Sequence[Host],
+        observer: Path,
+        seed: int,
+        now: Callable[[], float],
+        weights: Sequence[int] = WEIGHTS,
     ) -> None:
+        self.weights = weights
         self.records: list[Record] = []
         self._controllers = controllers
         self._proxies = proxies
@@ -89,12 +109,14 @@ class _Client:
         self._key = key
         self._user = user
         self._backend = self._token = ""
+        # Backend and token of earlier connects: a link that somebody has kept.
+        self._earlier: deque[tuple[str, str]] = deque(maxlen=KEPT_LINKS)
 
     async def run(self) -> None:
         actions = (self._connect, self._read, self._tunnel, self._follow, self._terminate, self._revoke)
         choose = self._clients.random.choices
         while True:
-            action = choose(actions, WEIGHTS)[0] if self._backend else self._connect
+            action = choose(actions, self._clients.weights)[0] if self._backend else self._connect
             await action()
             await asyncio.sleep(PAUSE_S * 2 * self._clients.random.random())
 
@@ -123,12 +145,17 @@ class _Client:
         if text is None:
             return
         answer = json.loads(text)
+        if self._token:
+            self._earlier.append((self._backend, self._token))
         self._backend, self._token = answer["backend_id"], answer["token"]
         self._clients.complete(op, "ok", **{name: answer[name] for name in ("backend_id", "spawned", "token", "drone")})
 
     async def _read(self) -> None:
-        proxy, token = self._clients.proxy(), self._token
-        op = self._clients.invoke("read", self._key, proxy, token=token, backend=self._backend)
+        proxy, backend, token = self._clients.proxy(), self._backend, self._token
+        is_kept = bool(self._earlier) and self._clients.random.random() < KEPT_LINK_SHARE
+        if is_kept:
+            backend, token = self._clients.random.choice(self._earlier)
+        op = self._clients.invoke("read", self._key, proxy, token=token, backend=backend)
         try:
             url = f"http://{proxy.ip}:{PROXY_PORT}/{token}/"
             async with self._http.get(url, headers={"Host": CLUSTER}) as response:
@@ -139,7 +166,7 @@ class _Client:
             self._clients.complete(op, "failed", error=type(error).__name__)
             return
         self._clients.complete(op, "failed", status=response.status)
-        if response.status in (403, 404, 410, 502):
+        if response.status in (403, 404, 410, 502) and not is_kept:
             await self._connect()
 
     async def _tunnel(self) -> None:

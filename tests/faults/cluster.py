@@ -124,11 +124,15 @@ class FaultyCluster:
         for host in self.hosts.values():
             host.power_off()
 
-    def set_clock(self, host: Host, ahead_s: int = 0, rate: float = 1.0) -> None:
-        """Set the time of day of a host's programs: so far ahead of the machine's, and so fast from now on."""
+    def set_clock(self, host: Host, ahead_s: int = 0, rate: float = 1.0, period_ms: int = 0) -> None:
+        """Set the time of day of a host's programs: so far ahead of the machine's, and so fast from now on.
+
+        Args:
+            period_ms: it is ahead in every other period of this length only; 0: all the time. Not for a database.
+        """
         is_database = host.name.startswith(DATABASE)
         new = _clock(host).with_suffix(".new")
-        new.write_text(f"{ahead_s:+d} x{rate}" if is_database else f"{ahead_s} {rate}")
+        new.write_text(f"{ahead_s:+d} x{rate}" if is_database else f"{ahead_s} {rate} {period_ms}")
         new.chmod(0o644)
         new.rename(_clock(host))
 

@@ -20,6 +20,8 @@ Undo = Callable[[], None]
 WATCHDOG = "plane.drone.watchdog.main"
 SPARE_NUMBER = 60
 BALLAST = "ballast"
+# About as long as a backend is in each state of its start.
+JUMP_EVERY_MS = 40
 
 
 def begin(cluster: FaultyCluster, fault: PlannedFault) -> Undo:
@@ -118,6 +120,13 @@ def clock_runs_wrong(cluster: FaultyCluster, fault: PlannedFault) -> Undo:
     host = _host(cluster, fault)
     rate = random.Random(fault.seed).choice((0.93, 1.07))
     cluster.set_clock(host, rate=rate)
+    return lambda: cluster.set_clock(host)
+
+
+def clock_jumps(cluster: FaultyCluster, fault: PlannedFault) -> Undo:
+    """As where two programs set the clock, and disagree."""
+    host = _host(cluster, fault)
+    cluster.set_clock(host, random.Random(fault.seed).choice((-3600, -35, 35, 3600)), period_ms=JUMP_EVERY_MS)
     return lambda: cluster.set_clock(host)
 
 
@@ -256,6 +265,7 @@ CARRIED_OUT: dict[str, Callable[[FaultyCluster, PlannedFault], Undo]] = {
     "connections hang": connections_hang,
     "clock steps": clock_steps,
     "clock runs wrong": clock_runs_wrong,
+    "clock jumps to and fro": clock_jumps,
     "host rebooted": host_rebooted,
     "store lost": store_lost,
     "store restored from a copy": store_restored,

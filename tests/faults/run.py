@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from faults import fault_kinds
-from faults.clients import Clients
+from faults.clients import CHURN_WEIGHTS, WEIGHTS, Clients
 from faults.cluster import FaultyCluster
 from faults.history import (
     FaultBegan,
@@ -41,7 +41,7 @@ NODES_READY_S = 60.0
 STORED = """
 SELECT coalesce(json_agg(json_build_object(
     'backend', b.id, 'status', b.last_status, 'drone', n.name,
-    'holds_key', EXISTS (SELECT FROM backend_key k WHERE k.id = b.id),
+    'holds_key', EXISTS (SELECT FROM backend_key k WHERE k.id = b.id), 'ended_from', b.state->>'last_status',
     'states', (SELECT json_agg(json_build_array(s.state->>'status',
         coalesce(s.state->>'reason', s.state->>'message')) ORDER BY s.id)
         FROM backend_state s WHERE s.backend_id = b.id)
@@ -63,17 +63,20 @@ class Options:
     seed: int
     rounds: int
     planted: str = ""
-    # Only faults of these kinds, at targets of these roles; all by default.
+    # Only faults of these kinds, at targets of these roles or names; all by default.
     kinds: tuple[str, ...] = ()
     roles: tuple[str, ...] = ()
     # Whether each fault may last as long as its kind does at most.
     long: bool = False
+    # Whether clients terminate as often as they connect.
+    churn: bool = False
     counts: dict[str, int] = field(default_factory=lambda: dict(COUNTS))
 
     def faults(self) -> list[PlannedFault]:
         """Return the faults that the seed draws."""
         names = [f"{role}-{number}" for role, count in self.counts.items() for number in range(1, count + 1)]
-        targets = [name for name in [*names, DATABASE] if not self.roles or name.partition("-")[0] in self.roles]
+        wanted = set(self.roles)
+        targets = [name for name in [*names, DATABASE] if not wanted or {name, name.partition("-")[0]} & wanted]
         kinds = [kind for kind in KINDS if not self.kinds or kind.name in self.kinds]
         if self.long:
             kinds = [replace(kind, usual_s=kind.longest_s) for kind in kinds]
@@ -97,6 +100,7 @@ class _Run:
             socket,
             options.seed,
             self.now,
+            CHURN_WEIGHTS if options.churn else WEIGHTS,
         )
 
     def now(self) -> float:

@@ -1,4 +1,7 @@
-"""Draws the faults of a run from its seed: one to three a round, each at a target that has no other at the time."""
+"""Draws the faults of a run from its seed: one to three a round.
+
+A target has one fault at a time, and one of its clock beside that.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,8 @@ class Kind:
     roles: tuple[str, ...]
     usual_s: float = 8.0
     longest_s: float = 8.0
+    # Whether it is a fault of the target's time of day, which may be wrong during any other fault.
+    of_clock: bool = False
 
 
 RARELY_LONG = 4
@@ -38,8 +43,9 @@ KINDS = (
     Kind("network slow", PROGRAMS, 15.0, 40.0),
     Kind("connections reset", PROGRAMS, 3.0, 10.0),
     Kind("connections hang", PROGRAMS, 12.0, 60.0),
-    Kind("clock steps", (*PROGRAMS, DATABASE), 20.0, 60.0),
-    Kind("clock runs wrong", (*PROGRAMS, DATABASE), 20.0, 60.0),
+    Kind("clock steps", (*PROGRAMS, DATABASE), 20.0, 60.0, of_clock=True),
+    Kind("clock runs wrong", (*PROGRAMS, DATABASE), 20.0, 60.0, of_clock=True),
+    Kind("clock jumps to and fro", PROGRAMS, 30.0, 120.0, of_clock=True),
     Kind("host rebooted", ("drone",), 3.0, 70.0),
     Kind("store lost", ("drone",), 0.0, 0.0),
     Kind("store restored from a copy", ("drone",), 6.0, 40.0),
@@ -71,13 +77,17 @@ class PlannedFault:
 def draw(seed: int, rounds: int, targets: Sequence[str], kinds: Sequence[Kind] = KINDS) -> list[PlannedFault]:
     """Return the faults of a run in the order of their starts. Targets are named like ``drone-2``, or ``database``."""
     chance = random.Random(seed)
-    free_at = dict.fromkeys(targets, 0.0)
+    free_at = {(name, of_clock): 0.0 for name in targets for of_clock in (False, True)}
     planned: list[PlannedFault] = []
     for number in range(rounds):
         for _ in range(chance.randint(1, 3)):
             start_s = round(ROUND_S * (number + 0.6 * chance.random()), 2)
             kind = chance.choice(kinds)
-            fit = [name for name in targets if name.partition("-")[0] in kind.roles and free_at[name] <= start_s]
+            fit = [
+                name
+                for name in targets
+                if name.partition("-")[0] in kind.roles and free_at[name, kind.of_clock] <= start_s
+            ]
             longest_s = kind.longest_s if chance.randrange(RARELY_LONG) == 0 else kind.usual_s
             length_s = round(longest_s * chance.random(), 2)
             own_seed = chance.randrange(2**31)
@@ -85,6 +95,6 @@ def draw(seed: int, rounds: int, targets: Sequence[str], kinds: Sequence[Kind] =
                 continue
             target = chance.choice(fit)
             # It has a moment to recover from before the next.
-            free_at[target] = start_s + length_s + 2.0
+            free_at[target, kind.of_clock] = start_s + length_s + 2.0
             planned.append(PlannedFault(len(planned) + 1, number + 1, kind.name, target, start_s, length_s, own_seed))
     return sorted(planned, key=lambda fault: fault.start_s)
