@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -37,7 +38,7 @@ def main() -> None:
         own = [sys.executable, "-m", "faults", *sys.argv[1:], "--folder", str(folder), INSIDE]
         os.execvp("unshare", ["unshare", *NAMESPACES, *own])
     # Imported only where it runs: checking a history needs no PostgreSQL and no network.
-    from faults.run import Options, run
+    from faults.run import COUNTS, Options, run
 
     rounds = arguments.rounds if arguments.minutes is None else max(1, round(arguments.minutes * 60 / ROUND_S))
     kinds, roles = tuple(arguments.kind), tuple(arguments.role)
@@ -50,10 +51,24 @@ def main() -> None:
         roles,
         long=arguments.long,
         churn=arguments.churn,
+        counts={**COUNTS, "docker": COUNTS["docker"] if _with_docker(arguments) else 0},
     )
     print(f"seed {options.seed}, {rounds} rounds, in {options.folder}", flush=True)
     asyncio.run(run(options))
     sys.exit(report(options.folder / "history.jsonl"))
+
+
+def _with_docker(arguments: argparse.Namespace) -> bool:
+    """Return whether the run has a Docker drone. CI must have one."""
+    if arguments.without_docker:
+        return False
+    if shutil.which("dockerd") and shutil.which("docker"):
+        return True
+    text = "dockerd is missing (on Debian: docker.io)"
+    if os.environ.get("CI"):
+        sys.exit(text)
+    print(f"{text}: this run has no Docker drone")
+    return False
 
 
 def report(path: Path) -> int:
@@ -83,6 +98,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--role", action="append", default=[], help="only at these: drone, drone-1, …; may be repeated")
     parser.add_argument("--long", action="store_true", help="each fault may last as long as its kind does at most")
     parser.add_argument("--churn", action="store_true", help="clients terminate as often as they connect")
+    parser.add_argument("--without-docker", action="store_true", help="no Docker drone")
     parser.add_argument("--planted", default="", help="a planted bug, which the history must show")
     parser.add_argument("--folder", type=Path, help="for the history and the logs; default: a new one")
     parser.add_argument("--history", type=Path, nargs="+", help="check these histories instead of running")

@@ -19,7 +19,7 @@ FACTS = {
     "key": KEY,
     "token": int(os.environ["SESSION_BACKEND_FENCING_TOKEN"]),
     "backend": os.environ["SESSION_BACKEND_ID"],
-    "host": os.uname().nodename,
+    "host": os.environ.get("FAULTS_HOST") or os.uname().nodename,
     "process": f"{os.getpid()}-{os.urandom(3).hex()}",
 }
 

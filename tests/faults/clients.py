@@ -14,16 +14,20 @@ from typing import Any
 
 import aiohttp
 
-from faults.cluster import CLUSTER, CONTROLLER_PORT, PROXY_PORT
+from faults.cluster import CLUSTER, CONTROLLER_PORT, DOCKER_POOL, PROXY_PORT
+from faults.docker_engine import IMAGE
 from faults.history import Completed, Invoked, Record
 from faults.hosts import Host
 
-__all__ = ["CHURN_WEIGHTS", "WEIGHTS", "Clients"]
+__all__ = ["CHURN_WEIGHTS", "DOCKER_KEY", "WEIGHTS", "Clients"]
 
 BACKEND = (Path(__file__).parent / "backend_program.py").read_text()
 CALL_TIMEOUT_S = 8.0
 TUNNEL_S = 20.0
 PAUSE_S = 0.6
+# Keys whose processes are containers begin with this. Their clients pause for so many times as long.
+DOCKER_KEY = "docker-key"
+DOCKER_PAUSES = 4
 # How many links of earlier connects a client keeps, and how many of its reads use one of them.
 KEPT_LINKS = 6
 KEPT_LINK_SHARE = 0.25
@@ -56,7 +60,7 @@ class Clients:
         self.records: list[Record] = []
         self._controllers = controllers
         self._proxies = proxies
-        self._observer = str(observer)
+        self._observer = observer
         self._now = now
         self._random = random.Random(seed)
         self._ops = itertools.count(1)
@@ -95,7 +99,13 @@ class Clients:
 
     def spawn_config(self, key: str) -> dict[str, Any]:
         """What runs the process of a key."""
-        env = {"CODE": BACKEND, "FAULTS_KEY": key, "FAULTS_OBSERVER": self._observer}
+        if key.startswith(DOCKER_KEY):
+            # The folder of the observer's socket is mounted.
+            folder, observer = self._observer.parent.name, f"/plane-data/{self._observer.name}"
+            env = {"CODE": BACKEND, "FAULTS_KEY": key, "FAULTS_OBSERVER": observer, "FAULTS_HOST": "docker-1"}
+            executable = {"image": IMAGE, "pull_policy": "Never", "env": env, "mount": folder}
+            return {"pool": DOCKER_POOL, "executable": executable}
+        env = {"CODE": BACKEND, "FAULTS_KEY": key, "FAULTS_OBSERVER": str(self._observer)}
         command = ["/usr/bin/python3", "-S", "-E", "-c", "import os; exec(os.environ['CODE'])"]
         return {"executable": {"command": command, "env": env, "isolation": "none"}}
 
@@ -118,7 +128,9 @@ class _Client:
         while True:
             action = choose(actions, self._clients.weights)[0] if self._backend else self._connect
             await action()
-            await asyncio.sleep(PAUSE_S * 2 * self._clients.random.random())
+            # A container costs much more than a process to start.
+            pause_s = PAUSE_S * (DOCKER_PAUSES if self._key.startswith(DOCKER_KEY) else 1)
+            await asyncio.sleep(pause_s * 2 * self._clients.random.random())
 
     async def _post(self, op: int, controller: Host, path: str, body: Any = None) -> str | None:
         """Call the control API; return the text of the response, or complete the operation and return None."""

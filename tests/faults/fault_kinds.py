@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from faults.cluster import CLUSTER, CONTROLLER_PORT, FaultyCluster, Part
+from faults.docker_engine import DockerHost
 from faults.hosts import NET, Host
 from faults.schedule import DATABASE, PlannedFault
 
@@ -136,9 +137,36 @@ def host_rebooted(cluster: FaultyCluster, fault: PlannedFault) -> Undo:
 
     def boot() -> None:
         part.host.boot(random.Random(fault.seed).randrange(0, 100_000))
+        if part.engine is not None:
+            part.engine.boot()
         part.start()
 
     return boot
+
+
+def engine_restarted(cluster: FaultyCluster, fault: PlannedFault) -> Undo:
+    engine = _engine(cluster, fault)
+    engine.stop(signal.SIGTERM)
+    engine.start()
+    return nothing
+
+
+def engine_killed(cluster: FaultyCluster, fault: PlannedFault) -> Undo:
+    engine = _engine(cluster, fault)
+    engine.stop(signal.SIGKILL)
+    return engine.start
+
+
+def engine_stopped(cluster: FaultyCluster, fault: PlannedFault) -> Undo:
+    engine = _engine(cluster, fault)
+    engine.signal(signal.SIGSTOP)
+    return lambda: engine.signal(signal.SIGCONT)
+
+
+def _engine(cluster: FaultyCluster, fault: PlannedFault) -> DockerHost:
+    engine = _part(cluster, fault).engine
+    assert engine is not None
+    return engine
 
 
 # State stores and disks.
@@ -233,7 +261,8 @@ def database_failed_over(cluster: FaultyCluster, fault: PlannedFault) -> Undo:
 
 
 def drone_drained(cluster: FaultyCluster, fault: PlannedFault) -> Undo:
-    name = f"dr-{fault.target.partition('-')[2]}"
+    arguments = _part(cluster, fault).arguments
+    name = arguments[arguments.index("--name") + 1]
 
     def call(what: str) -> None:
         for controller in cluster.of_role("controller"):
@@ -274,6 +303,9 @@ CARRIED_OUT: dict[str, Callable[[FaultyCluster, PlannedFault], Undo]] = {
     "disk hangs": disk_hangs,
     "proxy upgraded in place": proxy_upgraded,
     "drone drained": drone_drained,
+    "engine restarted": engine_restarted,
+    "engine killed": engine_killed,
+    "engine stopped": engine_stopped,
     "database restarted": database_restarted,
     "database crashed": database_crashed,
     "database failed over": database_failed_over,

@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-__all__ = ["GATEWAY", "Host", "make_bridge"]
+__all__ = ["GATEWAY", "Host", "make_bridge", "remove_control_groups"]
 
 BRIDGE = "faults0"
 NET = "10.77.0"
@@ -172,6 +172,14 @@ class Host:
         else:
             options = ["rate", rate, "burst", "4kb", "latency", "400ms"]
             self.run("tc", "qdisc", "replace", "dev", "eth0", "root", "tbf", *options)
+
+
+def remove_control_groups(name: str) -> None:
+    """Remove the control groups with this name and those in them, which do not end with the processes of a host."""
+    for parent in Path("/sys/fs/cgroup").glob(f"*/{name}"):
+        for folder in (*sorted((path for path in parent.rglob("*") if path.is_dir()), reverse=True), parent):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
 
 def _run(*command: str, check: bool = True) -> str:

@@ -68,7 +68,7 @@ def found_by_histories(bug: str, folder: Path, seed: int = 1) -> str | None:
         own.mkdir(parents=True)
         command = [sys.executable, "-m", "faults", "--rounds", str(hunt.rounds), "--seed", str(seed + attempt)]
         done = subprocess.run(
-            [*command, *hunt.options, "--planted", bug, "--folder", str(own)],
+            [*command, *hunt.options, "--without-docker", "--planted", bug, "--folder", str(own)],
             check=False,
             capture_output=True,
             text=True,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from faults import fault_kinds
-from faults.clients import CHURN_WEIGHTS, WEIGHTS, Clients
+from faults.clients import CHURN_WEIGHTS, DOCKER_KEY, WEIGHTS, Clients
 from faults.cluster import FaultyCluster
 from faults.history import (
     FaultBegan,
@@ -23,14 +23,15 @@ from faults.history import (
     StoredOnDrone,
     write_history,
 )
-from faults.hosts import make_bridge
+from faults.hosts import make_bridge, remove_control_groups
 from faults.observer import Observer, boottime
 from faults.schedule import DATABASE, KINDS, ROUND_S, PlannedFault, draw
 
 __all__ = ["COUNTS", "Options", "run"]
 
-COUNTS = {"controller": 3, "drone": 3, "proxy": 2}
+COUNTS = {"controller": 3, "drone": 3, "docker": 1, "proxy": 2}
 KEYS = tuple(f"key-{number}" for number in range(1, 7))
+DOCKER_KEYS = (f"{DOCKER_KEY}-1",)
 CLIENTS_OF_A_KEY = 2
 # Before the first fault, and at least before the end.
 CALM_S = 8.0
@@ -92,8 +93,11 @@ class _Run:
         self.records: list[Record] = []
         self.cluster = FaultyCluster(options.folder, options.counts, options.planted)
         hosts = self.cluster.hosts
-        socket = options.folder / "observer"
+        # A folder of its own, which containers have mounted.
+        socket = options.folder / "observer" / "socket"
+        socket.parent.mkdir()
         self.observer = Observer(socket, self.began)
+        self.keys = KEYS + (DOCKER_KEYS if options.counts["docker"] else ())
         self.clients = Clients(
             [host for name, host in hosts.items() if name.startswith("controller")],
             [host for name, host in hosts.items() if name.startswith("proxy")],
@@ -129,7 +133,7 @@ class _Run:
 
     async def until_connected(self) -> None:
         """Return when all drones and proxies are connected."""
-        wanted = self.options.counts["drone"] + self.options.counts["proxy"]
+        wanted = sum(count for kind, count in self.options.counts.items() if kind != "controller")
         async with asyncio.timeout(NODES_READY_S):
             while await asyncio.to_thread(self.cluster.postgres.query, CONNECTED) != str(wanted):
                 await asyncio.sleep(0.2)
@@ -166,7 +170,7 @@ async def run(options: Options) -> History:
         await asyncio.to_thread(it.cluster.start)
         await it.until_connected()
         async with asyncio.TaskGroup() as tasks:
-            using = tasks.create_task(it.clients.run(KEYS, CLIENTS_OF_A_KEY))
+            using = tasks.create_task(it.clients.run(it.keys, CLIENTS_OF_A_KEY))
             await asyncio.sleep(CALM_S)
             await it.carry_out_all()
             # Clients go on while the cluster recovers.
@@ -177,6 +181,8 @@ async def run(options: Options) -> History:
     finally:
         it.cluster.end()
         it.observer.close()
+        for backend in {life.backend for life in it.observer.lives()}:
+            remove_control_groups(f"plane-{backend}")
         it.records += [*it.clients.records, *it.observer.lives()]
         write_history(options.folder / "history.jsonl", it.records)
     return History(sorted(it.records, key=lambda record: record.at))

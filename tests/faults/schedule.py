@@ -29,13 +29,14 @@ class Kind:
 
 
 RARELY_LONG = 4
-PROGRAMS = ("controller", "drone", "proxy")
+DRONES = ("drone", "docker")
+PROGRAMS = ("controller", *DRONES, "proxy")
 KINDS = (
     Kind("program killed", PROGRAMS, 4.0, 90.0),
     Kind("program stopped", PROGRAMS, 15.0, 90.0),
     Kind("program restarted", PROGRAMS, 0.0, 0.0),
-    Kind("watchdog killed", ("drone",), 0.0, 0.0),
-    Kind("watchdog stopped", ("drone",), 10.0, 40.0),
+    Kind("watchdog killed", DRONES, 0.0, 0.0),
+    Kind("watchdog stopped", DRONES, 10.0, 40.0),
     Kind("host cut off", PROGRAMS, 12.0, 90.0),
     Kind("nothing arrives at host", PROGRAMS, 12.0, 70.0),
     Kind("nothing leaves host", PROGRAMS, 12.0, 70.0),
@@ -46,14 +47,17 @@ KINDS = (
     Kind("clock steps", (*PROGRAMS, DATABASE), 20.0, 60.0, of_clock=True),
     Kind("clock runs wrong", (*PROGRAMS, DATABASE), 20.0, 60.0, of_clock=True),
     Kind("clock jumps to and fro", PROGRAMS, 30.0, 120.0, of_clock=True),
-    Kind("host rebooted", ("drone",), 3.0, 70.0),
-    Kind("store lost", ("drone",), 0.0, 0.0),
-    Kind("store restored from a copy", ("drone",), 6.0, 40.0),
+    Kind("host rebooted", DRONES, 3.0, 70.0),
+    Kind("store lost", DRONES, 0.0, 0.0),
+    Kind("store restored from a copy", DRONES, 6.0, 40.0),
     Kind("drone cloned", ("drone",), 10.0, 30.0),
-    Kind("disk full", ("drone",), 12.0, 60.0),
-    Kind("disk hangs", ("drone",), 12.0, 70.0),
+    Kind("disk full", DRONES, 12.0, 60.0),
+    Kind("disk hangs", DRONES, 12.0, 70.0),
     Kind("proxy upgraded in place", ("proxy",), 0.0, 0.0),
-    Kind("drone drained", ("drone",), 12.0, 40.0),
+    Kind("drone drained", DRONES, 12.0, 40.0),
+    Kind("engine restarted", ("docker",), 0.0, 0.0),
+    Kind("engine killed", ("docker",), 4.0, 90.0),
+    Kind("engine stopped", ("docker",), 15.0, 90.0),
     Kind("database restarted", (DATABASE,), 2.0, 2.0),
     Kind("database crashed", (DATABASE,), 2.0, 15.0),
     Kind("database failed over", (DATABASE,), 0.0, 0.0),

@@ -28,7 +28,7 @@ def folder() -> Iterator[Path]:
     """A folder that PostgreSQL's user can enter. It stays after a failure: the history is in it."""
     if os.geteuid() != 0:
         real_parts.missing("root, who may make namespaces")
-    for program in ("nft", "tc", "faketime", "mkfs.ext4", "fsfreeze"):
+    for program in ("nft", "tc", "faketime", "mkfs.ext4", "fsfreeze", "dockerd"):
         if not shutil.which(program):
             real_parts.missing(program)
     made = Path(tempfile.mkdtemp(prefix="plane-faults-"))

@@ -8,7 +8,7 @@ from itertools import pairwise
 from faults.fault_kinds import CARRIED_OUT
 from faults.schedule import KINDS, ROUND_S, draw
 
-TARGETS = ("controller-1", "controller-2", "drone-1", "drone-2", "proxy-1", "database")
+TARGETS = ("controller-1", "controller-2", "drone-1", "drone-2", "docker-1", "proxy-1", "database")
 
 
 def test_the_same_seed_draws_the_same_faults() -> None:

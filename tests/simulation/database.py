@@ -260,7 +260,7 @@ class DatabaseModel:
         """``renew_keys`` for one backend."""
         for row in self.rows.keys.values():
             if row.backend_id == backend_id:
-                row.expires_at = self.clock() + self._lease_s
+                row.expires_at = max(row.expires_at, self.clock() + self._lease_s)
                 return True
         return self._mutations.renewal_after_expiry
 

@@ -52,7 +52,7 @@ def _late(history: History) -> list[Violation]:
             continue
         at, backend = operation.completed.at, operation.invoked.detail["backend"]
         due = at + TERMINATED_WITHIN_S
-        if not history.is_calm(at - RECOVERED_AFTER_S, due, "controller", "drone", "database"):
+        if not history.is_calm(at - RECOVERED_AFTER_S, due, "controller", "drone", "docker", "database"):
             continue
         for life in history.lives:
             if life.backend == backend and life.last > due:
