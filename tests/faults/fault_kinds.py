@@ -21,6 +21,8 @@ Undo = Callable[[], None]
 WATCHDOG = "plane.drone.watchdog.main"
 SPARE_NUMBER = 60
 BALLAST = "ballast"
+# Another continent, a bad satellite link, and longer than a request waits for a route.
+DELAYS_S = (0.1, 0.6, 2.5)
 # About as long as a backend is in each state of its start.
 JUMP_EVERY_MS = 40
 
@@ -101,10 +103,23 @@ connections_reset = _filtered(("input", "ip saddr NET meta l4proto tcp reject wi
 connections_hang = _filtered(("input", "ip saddr NET tcp flags & syn != syn drop"))
 
 
+def link_cut(cluster: FaultyCluster, fault: PlannedFault) -> Undo:
+    """One other host, which the seed draws, is unreachable, and cannot reach it either."""
+    host, table = _host(cluster, fault), f"fault{fault.number}"
+    others = [other for name, other in sorted(cluster.hosts.items()) if other is not host]
+    peer = random.Random(fault.seed).choice(others).ip
+    host.filter_packets(table, ("input", f"ip saddr {peer} drop"), ("output", f"ip daddr {peer} drop"))
+    return lambda: host.unfilter(table)
+
+
 def network_slow(cluster: FaultyCluster, fault: PlannedFault) -> Undo:
     host = _host(cluster, fault)
     host.throttle("256kbit")
     return lambda: host.throttle(None)
+
+
+def packets_delayed(cluster: FaultyCluster, fault: PlannedFault) -> Undo:
+    return _host(cluster, fault).delay(random.Random(fault.seed).choice(DELAYS_S))
 
 
 # Clocks and machines.
@@ -255,6 +270,12 @@ def database_crashed(cluster: FaultyCluster, fault: PlannedFault) -> Undo:
     return lambda: cluster.postgres.start_server(host)
 
 
+def database_stopped(cluster: FaultyCluster, fault: PlannedFault) -> Undo:
+    host = cluster.postgres.primary
+    host.signal(signal.SIGSTOP, "postgres")
+    return lambda: host.signal(signal.SIGCONT, "postgres")
+
+
 def database_failed_over(cluster: FaultyCluster, fault: PlannedFault) -> Undo:
     cluster.postgres.fail_over()
     return nothing
@@ -286,10 +307,12 @@ CARRIED_OUT: dict[str, Callable[[FaultyCluster, PlannedFault], Undo]] = {
     "watchdog killed": watchdog_killed,
     "watchdog stopped": watchdog_stopped,
     "host cut off": cut_off,
+    "two hosts cut off from each other": link_cut,
     "nothing arrives at host": nothing_arrives,
     "nothing leaves host": nothing_leaves,
     "packets lost": packets_lost,
     "network slow": network_slow,
+    "packets delayed": packets_delayed,
     "connections reset": connections_reset,
     "connections hang": connections_hang,
     "clock steps": clock_steps,
@@ -308,5 +331,6 @@ CARRIED_OUT: dict[str, Callable[[FaultyCluster, PlannedFault], Undo]] = {
     "engine stopped": engine_stopped,
     "database restarted": database_restarted,
     "database crashed": database_crashed,
+    "database stopped": database_stopped,
     "database failed over": database_failed_over,
 }

@@ -11,8 +11,10 @@ import os
 import signal
 import subprocess
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+
+from faults.delays import CHECKSUMS_OFF, Delay
 
 __all__ = ["GATEWAY", "Host", "make_bridge", "remove_control_groups"]
 
@@ -164,6 +166,20 @@ class Host:
     def unfilter(self, table: str) -> None:
         """Remove a table of rules; after a reboot there is none."""
         self.run("nft", "delete", "table", "inet", table, check=False)
+
+    def delay(self, least_s: float) -> Callable[[], None]:
+        """Delay all that it sends and receives; returns what undoes it."""
+        tap = f"ft{self.ip.rpartition('.')[2]}"
+        self.run("env", f"PYTHONPATH={Path(__file__).parents[1]}", *CHECKSUMS_OFF)
+        _run("ip", "link", "set", self._device, "nomaster")
+        delay = Delay(self._device, tap, least_s)
+        _run("ip", "link", "set", tap, "master", BRIDGE, "up")
+
+        def undo() -> None:
+            delay.close()
+            _run("ip", "link", "set", self._device, "master", BRIDGE)
+
+        return undo
 
     def throttle(self, rate: str | None) -> None:
         """Let it send no faster than ``rate``, with a queue of up to 400 ms; None: as fast as it can."""

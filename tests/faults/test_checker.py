@@ -74,6 +74,7 @@ def followed(op: int, statuses: list[str]) -> list[Record]:
 
 
 FAULT: list[Record] = [FaultBegan(90.0, 1, 1, "host cut off", "proxy-1"), FaultEnded(130.0, 1)]
+LONG_FAULT = FaultBegan(90.0, 1, 1, "program stopped", "drone-1")
 DRONE_FAULT = FaultBegan(90.0, 1, 1, "host cut off", "drone-1")
 SOUND: list[Record] = [
     *connected(1, 1.0, "b", spawned=True),
@@ -113,6 +114,7 @@ WRONG: list[tuple[int, str, list[Record]]] = [
     (5, "is not stored", [life("b", 1.0, 299.9, 7), END]),
     (5, "has no process", [life("b", 1.0, 100.0, 7), stored("b", STARTED), END]),
     (5, "lived 5.9 s after its hard termination", [*terminated(1, 100.0), life("b", 1.0, 106.0, 7)]),
+    (5, "lived 58.0 s after the last renewal", [LONG_FAULT, life("b", 1.0, 148.0, 7)]),
     (6, "let a read through", [*connected(1, 1.0, "b"), *revoked(2, 100.0), *read(3, 100.2)]),
     (6, "let a read through", [DRONE_FAULT, *connected(1, 1.0, "b"), *revoked(2, 100.0), *read(3, 100.2)]),
     (6, "let a tunnel through", [*connected(1, 1.0, "b"), *revoked(2, 100.0), *tunnel(3, 100.2, 100.3)]),
@@ -130,6 +132,9 @@ RIGHT: list[tuple[str, list[Record]]] = [
     ("a backend that its drone did not know", [stored("b", [*STARTED[:1], ("terminated", "lost")], "ready")]),
     ("a state that is not acknowledged", [stored("b", STARTED[:2]), kept("b", "ready", 1)]),
     ("a late end under a fault", [DRONE_FAULT, *terminated(1, 100.0), life("b", 1.0, 106.0, 7)]),
+    ("a process killed at its deadline", [LONG_FAULT, life("b", 1.0, 143.0, 7)]),
+    ("a process of another drone", [LONG_FAULT, life("b", 1.0, 148.0, 7, host="drone-2")]),
+    ("a drone that came back in time", [LONG_FAULT, FaultEnded(130.0, 1), life("b", 1.0, 200.0, 7)]),
     ("a proxy without controller", [*FAULT, *connected(1, 1.0, "b"), *revoked(2, 100.0), *read(3, 190.0)]),
     ("a token that is issued again", [*revoked(1, 10.0), *connected(2, 11.0, "b"), *read(3, 12.0)]),
     ("a token that another user has", [*connected(1, 1.0, "c"), *revoked(2, 10.0), *read(3, 12.0)]),
