@@ -18,7 +18,7 @@ from harness import real_parts
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "internals" / "safety-testing.md").read_text()
-MINUTES = "2"
+MINUTES = "3"
 # One after the other: each has a dozen programs.
 pytestmark = [pytest.mark.xdist_group("faults"), pytest.mark.timeout(900)]
 

@@ -14,7 +14,7 @@ TERMINATED_WITHIN_S = 2.0 + 1.0
 # A fault has effects for so long after its end: nodes reconnect, a lease is renewed.
 RECOVERED_AFTER_S = 20.0
 # The watchdog kills three seconds after the hard deadline, and a busy machine needs a moment.
-KILLED_WITHIN_S = 53.0 + 1.5
+KILLED_WITHIN_S = 53.0 + 2.0
 # While a drone has one of these, none of its leases is renewed.
 WITHOUT_RENEWAL = (
     "program killed",
