@@ -40,7 +40,9 @@ def main() -> None:
     # Imported only where it runs: checking a history needs no PostgreSQL and no network.
     from faults.run import COUNTS, Options, run
 
-    rounds = arguments.rounds if arguments.minutes is None else max(1, round(arguments.minutes * 60 / ROUND_S))
+    rounds = (
+        arguments.rounds if arguments.minutes is None else max(1, round(arguments.minutes * 60 / arguments.round_s))
+    )
     kinds, roles = tuple(arguments.kind), tuple(arguments.role)
     options = Options(
         arguments.folder,
@@ -51,6 +53,7 @@ def main() -> None:
         roles,
         long=arguments.long,
         churn=arguments.churn,
+        round_s=arguments.round_s,
         counts={**COUNTS, "docker": COUNTS["docker"] if _with_docker(arguments) else 0},
     )
     print(f"seed {options.seed}, {rounds} rounds, in {options.folder}", flush=True)
@@ -93,6 +96,9 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="faults", description=__doc__)
     parser.add_argument("--rounds", type=int, default=20, help="rounds of one to three faults")
     parser.add_argument("--minutes", type=float, help="instead of rounds")
+    parser.add_argument(
+        "--round-s", type=float, default=ROUND_S, help="from one round to the next (default: %(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=int(time.time()), help="decides the faults and what clients do")
     parser.add_argument("--kind", action="append", default=[], help="only faults of this kind; may be repeated")
     parser.add_argument("--role", action="append", default=[], help="only at these: drone, drone-1, …; may be repeated")

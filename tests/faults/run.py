@@ -71,6 +71,7 @@ class Options:
     long: bool = False
     # Whether clients terminate as often as they connect.
     churn: bool = False
+    round_s: float = ROUND_S
     counts: dict[str, int] = field(default_factory=lambda: dict(COUNTS))
 
     def faults(self) -> list[PlannedFault]:
@@ -81,7 +82,7 @@ class Options:
         kinds = [kind for kind in KINDS if not self.kinds or kind.name in self.kinds]
         if self.long:
             kinds = [replace(kind, usual_s=kind.longest_s) for kind in kinds]
-        return draw(self.seed, self.rounds, targets, kinds)
+        return draw(self.seed, self.rounds, targets, kinds, self.round_s)
 
 
 class _Run:
@@ -129,7 +130,7 @@ class _Run:
         async with asyncio.TaskGroup() as tasks:
             for fault in self.options.faults():
                 tasks.create_task(self.carry_out(fault, first_round))
-            tasks.create_task(asyncio.sleep(self.options.rounds * ROUND_S))
+            tasks.create_task(asyncio.sleep(self.options.rounds * self.options.round_s))
 
     async def until_connected(self) -> None:
         """Return when all drones and proxies are connected."""

@@ -81,14 +81,16 @@ class PlannedFault:
     seed: int
 
 
-def draw(seed: int, rounds: int, targets: Sequence[str], kinds: Sequence[Kind] = KINDS) -> list[PlannedFault]:
+def draw(
+    seed: int, rounds: int, targets: Sequence[str], kinds: Sequence[Kind] = KINDS, round_s: float = ROUND_S
+) -> list[PlannedFault]:
     """Return the faults of a run in the order of their starts. Targets are named like ``drone-2``, or ``database``."""
     chance = random.Random(seed)
     free_at = {(name, of_clock): 0.0 for name in targets for of_clock in (False, True)}
     planned: list[PlannedFault] = []
     for number in range(rounds):
         for _ in range(chance.randint(1, 3)):
-            start_s = round(ROUND_S * (number + 0.6 * chance.random()), 2)
+            start_s = round(round_s * (number + 0.6 * chance.random()), 2)
             kind = chance.choice(kinds)
             fit = [
                 name
