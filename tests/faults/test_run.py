@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from faults.__main__ import with_docker
 from faults.planted import HUNTS, SIMULATED, found_by_histories, found_by_simulation
 from harness import real_parts
 
@@ -43,6 +44,19 @@ def test_the_documented_targets_exist() -> None:
     for command in shown:
         done = subprocess.run([*command.split(), "--dry-run"], cwd=ROOT, check=True, capture_output=True, text=True)
         assert "-m faults" in done.stdout
+
+
+def test_a_run_without_docker_says_so_and_fails_under_ci(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CI", raising=False)
+    assert not with_docker(unwanted=False)
+    assert "dockerd is missing (on Debian: docker.io): this run has no Docker drone" in capsys.readouterr().out
+    monkeypatch.setenv("CI", "true")
+    assert not with_docker(unwanted=True)
+    with pytest.raises(SystemExit, match="dockerd is missing"):
+        with_docker(unwanted=False)
 
 
 def commit() -> int:
@@ -83,4 +97,4 @@ def test_a_planted_bug_is_found_by_the_simulation(bug: str) -> None:
 
 
 def test_every_bug_has_a_hunt() -> None:
-    assert len({*HUNTS, *SIMULATED}) >= 9
+    assert len({*HUNTS, *SIMULATED}) == 12
