@@ -81,7 +81,7 @@ class SendUpstream:
 
 @dataclass(slots=True)
 class StartResponse:
-    """Send the client a final response's head, and what has come of its body."""
+    """Send the client a final response's head, and the bytes of its body that have arrived."""
 
     status: int
     data: bytes

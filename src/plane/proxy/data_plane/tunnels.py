@@ -1,6 +1,6 @@
 """The open tunnels of the proxy, each of which counts as use of its backend.
 
-A tunnel is closed when it stalls, when the proxy stops, or when its token leads nowhere any more.
+A tunnel is closed when it stalls, when the proxy stops, or when its route was removed.
 
 `plane.decisions.http.tunnel_timeout` decides which tunnel has a deadline. `sweep` checks only these, so an idle tunnel
 costs nothing.
@@ -81,7 +81,7 @@ class Tunnels:
                 tunnel.abort()
 
     def cut(self, leads_nowhere: Callable[[Route], bool]) -> int:
-        """Close those whose route leads nowhere any more; return how many."""
+        """Close those whose route was removed; return how many."""
         found = [tunnel for tunnel in self._open if leads_nowhere(tunnel.route)]
         for tunnel in found:
             tunnel.abort()
