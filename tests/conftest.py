@@ -47,7 +47,8 @@ def module_postgres_url() -> Iterator[str]:
 def _database() -> Iterator[str]:
     server = real_parts.postgres_server()
     name = f"test_{secrets.token_hex(6)}"
-    asyncio.run(_execute(f"{server}/postgres", f"CREATE DATABASE {name}"))
+    # By copying files, which takes less processor time than logging each page.
+    asyncio.run(_execute(f"{server}/postgres", f"CREATE DATABASE {name} STRATEGY file_copy"))
     yield f"{server}/{name}"
     asyncio.run(_execute(f"{server}/postgres", f"DROP DATABASE {name} WITH (FORCE)"))
 

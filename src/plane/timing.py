@@ -213,7 +213,7 @@ TXT_POLL_INTERVAL_S: Final = 0.5
 TXT_QUERY_TIMEOUT_S: Final = 2.0
 # The wait where the zone's name servers cannot be found. Longer than a value is cached.
 TXT_FIXED_WAIT_S: Final = 5.0
-# How often a CA is queried for the time of a renewal, and the shortest interval that it may set (RFC 9773, section 4.3).
+# How often a CA is queried for the time of a renewal, and the shortest interval it may set (RFC 9773, section 4.3).
 RENEWAL_INFO_INTERVAL_S: Final = 6 * 3600.0
 RENEWAL_INFO_MIN_INTERVAL_S: Final = 60.0
 
