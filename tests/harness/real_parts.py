@@ -169,7 +169,8 @@ class OwnPostgres:
         def make(folder: Path) -> None:
             if self._user:
                 shutil.chown(folder, self._user)
-            command = [self._binaries / "initdb", "-D", folder / "data", "-A", "trust", "-U", "postgres", "--no-sync"]
+            command: list[str | Path] = [self._binaries / "initdb", "-D", folder / "data", "-A", "trust"]
+            command += ["-U", "postgres", "--no-sync"]
             subprocess.run(command, check=True, user=self._user, cwd="/", capture_output=True)
 
         return shared_folder("empty-postgres", make, _databases()) / "data"
