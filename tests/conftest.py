@@ -32,6 +32,16 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         real_parts.end_all()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that may take longest begin first, so that no worker is left alone with one of them."""
+    items.sort(key=_own_timeout_s, reverse=True)
+
+
+def _own_timeout_s(item: pytest.Item) -> float:
+    marker = item.get_closest_marker("timeout")
+    return float(marker.args[0]) if marker else 0.0
+
+
 @pytest.fixture
 def postgres_url() -> Iterator[str]:
     """An empty database of the test's own."""
