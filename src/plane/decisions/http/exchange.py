@@ -258,7 +258,8 @@ class Exchange:
         self._pending = data[end + 4 :]
         try:
             head = self._rules.requests.read(data[:end])
-            head.target = origin_form(head)
+            if not head.target.startswith(b"/"):
+                head.target = origin_form(head)
         except RequestRefused as refused:
             return self._refuse(refused.status, now, str(refused))
         self.state = _AFTER_REQUEST_HEAD

@@ -156,15 +156,15 @@ class Dispatcher:
         match = match_target(target, head.fields.host, self._cluster)
         if isinstance(match, RouteMatch) and requester.entry_point is not _TO_TLS:
             found = self._routes.cached(match.token)
-            if found is None:
+            if isinstance(found, Route):
+                self._forward(requester, head, found, match)
+            elif found is None:
                 self._look_up(requester, head, (match,))
             elif found == "gone":
                 self._lost.leads_nowhere(requester, head, match.token)
-            elif found == "unconfirmed":
+            else:
                 # The same for a connection in the pool: its request may reach a process whose key is another's by now.
                 requester.respond(503)
-            else:
-                self._forward(requester, head, found, match)
         else:
             self._respond_without_token(requester, head, match)
 
@@ -236,10 +236,11 @@ class Dispatcher:
     # Forwarding.
 
     def _forward(self, requester: Requester, head: RequestHead, route: Route, match: _Match) -> None:
-        if not host_belongs_to(head.fields.host, route.accepted_host):
+        host = head.fields.host
+        # On the path of every request, so without a call where that is possible.
+        if host != route.accepted_host and not host_belongs_to(host, route.accepted_host):
             self._lost.wrong_host(requester, head, route.accepted_host)
             return
-        # On the path of every request, so without a call.
         by_cookie = False
         if route.token_in_cookie:
             by_cookie = isinstance(match, _CookieMatch)
@@ -250,7 +251,6 @@ class Dispatcher:
         if by_cookie:
             response_fields = route.cookie_response_fields
         else:
-            # By index, for the same reason.
             has_slash = len(target) > route.slash_at and target[route.slash_at] == _SLASH
             response_fields = route.response_fields if has_slash else route.bare_response_fields
         requester.forward(route, out, response_fields, b"" if by_cookie else route.rewritten_prefix)
