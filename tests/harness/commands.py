@@ -14,7 +14,7 @@ from typing import Any
 from harness.preloaded import PreloadedProcess
 from harness.program import PLANE
 
-__all__ = ["Done", "run", "run_on_terminal"]
+__all__ = ["Done", "run", "run_executed", "run_on_terminal"]
 
 LIMIT_S = 60.0
 
@@ -44,6 +44,19 @@ def run(*arguments: str, stdin: str = "", **environment: str) -> Done:
         finally:
             process.kill()
         return Done(status, out.read_text(), err.read_text())
+
+
+def run_executed(*arguments: str, **environment: str) -> Done:
+    """Run a command as a new program, for tests of what it imports."""
+    done = subprocess.run(
+        [PLANE, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=LIMIT_S,
+        env={**os.environ, **environment},
+    )
+    return Done(done.returncode, done.stdout, done.stderr)
 
 
 def run_on_terminal(*arguments: str, **environment: str) -> Done:

@@ -18,7 +18,7 @@ __all__ = ["EXECUTED", "PLANE", "Program", "program"]
 # A prefix that only executes the program.
 EXECUTED = "env"
 PLANE = Path(sys.executable).parent / "plane"
-START_LIMIT_S = 30.0
+START_LIMIT_S = 60.0
 STOP_LIMIT_S = 30.0
 
 
