@@ -480,7 +480,7 @@ class Exchange:
             self.deadline = now + self._rules.timeouts.first_request_s
 
     def cut(self) -> list[Command]:
-        """End the exchange at once, because the proxy has stopped or the route leads nowhere any more."""
+        """End the exchange at once, because the proxy has stopped or the route was removed."""
         commands: list[Command] = []
         if self.state is not _CLOSED and self.state is not _TUNNEL:
             self._drop_upstream(commands)

@@ -89,7 +89,7 @@ class _WaitingRequest:
             self._dispatcher.leave(self._matches[0].token, self)
 
     def _end(self) -> Requester | None:
-        """Stop waiting. Return whose request this is, unless that is over already."""
+        """Stop waiting. Return whose request this is, unless it has already stopped."""
         requester, self._requester = self._requester, None
         if self._page_timer is not None:
             self._page_timer.cancel()
@@ -206,7 +206,7 @@ class Dispatcher:
         requester.respond(410)
 
     def _look_up(self, requester: Requester, head: RequestHead, matches: tuple[_Match, ...]) -> None:
-        """Ask the controller where the first match leads; those after it are tried if it leads nowhere."""
+        """Request the route of the first match from the controller; those after it are tried if it has none."""
         waiting = _WaitingRequest(self, requester, head, matches)
         requester.wait_for(waiting)
         self._routes.look_up(matches[0].token, waiting)
@@ -224,7 +224,7 @@ class Dispatcher:
     def route_found(
         self, requester: Requester, head: RequestHead, matches: tuple[_Match, ...], route: Route | None
     ) -> None:
-        """Handle the route of the first match, or that it leads nowhere."""
+        """Handle the route of the first match, or that there is none."""
         match = matches[0]
         if route is not None and _is_open(match, route, head):
             self._forward(requester, head, route, match)

@@ -1,6 +1,6 @@
 """The open tunnels of the proxy, each of which counts as use of its backend.
 
-A tunnel is closed when it stalls, when the proxy stops, or when its token leads nowhere any more.
+A tunnel is closed when it stalls, when the proxy stops, or when its route was removed.
 
 `plane.decisions.http.tunnel_timeout` decides which tunnel has a deadline. `sweep` checks only these, and the end of a
 backend only its own. So an idle tunnel costs nothing, however many there are.
