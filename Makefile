@@ -1,5 +1,5 @@
 # Needs Python 3.11 or newer with venv, git and make; everything else goes into .venv.
-.PHONY: help dev test screenshots check dist bench bench-controller bench-dns bench-proxy bench-drone simulate faults faults-planted fuzz clean
+.PHONY: help dev test screenshots diagrams check dist bench bench-controller bench-dns bench-proxy bench-drone simulate faults faults-planted fuzz clean
 .DEFAULT_GOAL := help
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -24,6 +24,9 @@ screenshots: .venv/development ## Photograph the console again for the documenta
 	sh scripts/install_real_parts.sh
 	sh scripts/install_applications.sh $(BIN)/python
 	PLANE_SCREENSHOTS=docs/how-to/console $(RUN) pytest -q tests/browser/test_console.py -k accessible
+
+diagrams: .venv/development ## Draw the diagrams of the documentation that were changed
+	$(BIN)/python scripts/draw_diagrams.py
 
 check: .venv/development ## Lint, types, import rules, known vulnerabilities
 	$(RUN) ruff check

@@ -76,15 +76,32 @@ class DroneMetrics:
         renewals.add_metric(["refused"], leases.refused_count)
         yield renewals
         shortest_s = leases.shortest_s()
-        for name, text, value in (
-            ("leases", "Leases that are renewed", len(leases)),
-            ("connected", "1 while connected to a controller", int(self._agent.is_connected)),
-            ("watchdog_responds", "1 while the watchdog confirms what it is sent", int(watchdog.responds)),
-            ("events_unacknowledged", "Stored events that no controller has acknowledged", unacknowledged),
-            ("events_in_memory", "Events that the state store did not take yet", recorder.pending_count),
-            ("ready", "1 while nothing keeps the drone from starting backends", int(not self._missing())),
-        ):
-            yield GaugeMetricFamily(f"plane_drone_{name}", text, value=value)
+        yield from (
+            GaugeMetricFamily("plane_drone_leases", "Leases that are renewed", value=len(leases)),
+            GaugeMetricFamily(
+                "plane_drone_connected", "1 while connected to a controller", value=int(self._agent.is_connected)
+            ),
+            GaugeMetricFamily(
+                "plane_drone_watchdog_responds",
+                "1 while the watchdog confirms what it is sent",
+                value=int(watchdog.responds),
+            ),
+            GaugeMetricFamily(
+                "plane_drone_events_unacknowledged",
+                "Stored events that no controller has acknowledged",
+                value=unacknowledged,
+            ),
+            GaugeMetricFamily(
+                "plane_drone_events_in_memory",
+                "Events that the state store did not take yet",
+                value=recorder.pending_count,
+            ),
+            GaugeMetricFamily(
+                "plane_drone_ready",
+                "1 while nothing keeps the drone from starting backends",
+                value=int(not self._missing()),
+            ),
+        )
         if shortest_s is not None:
             yield GaugeMetricFamily(
                 "plane_drone_lease_shortest_seconds",
