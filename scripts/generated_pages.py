@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
+from mkdocs.plugins import event_priority
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
@@ -32,6 +33,8 @@ __all__ = ["Metric", "http_api", "metrics", "metrics_page", "on_files", "on_page
 _ADMONITION = "!!! note\n    This page is made from the program{}.\n\n"
 
 
+# Before the plugin that lists pages for language models.
+@event_priority(100)
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages."""
     for path, content in (

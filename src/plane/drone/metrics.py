@@ -61,7 +61,11 @@ class DroneMetrics:
         leases, recorder, watchdog = self._backends.leases, self._recorder, self._watchdog
         statuses = self._backends.statuses()
         backends = GaugeMetricFamily("plane_drone_backends", "Backends that have not ended", labels=["status"])
-        entered = CounterMetricFamily("plane_drone_backend_states", "States that backends entered", labels=["status"])
+        entered = CounterMetricFamily(
+            "plane_drone_backend_states",
+            "States that backends entered; loading counts starts, terminated ends",
+            labels=["status"],
+        )
         for status in BackendStatus:
             if status is not BackendStatus.TERMINATED:
                 backends.add_metric([status], statuses[status])
@@ -69,7 +73,9 @@ class DroneMetrics:
         yield backends
         yield entered
         yield CounterMetricFamily(
-            "plane_drone_backend_failures", "Backends that ended without being ordered to", value=recorder.failures
+            "plane_drone_backend_failures",
+            "Ends that nobody ordered: an exit code other than 0, a slow start, a lost lease, an internal error",
+            value=recorder.failures,
         )
         renewals = CounterMetricFamily("plane_drone_lease_renewals", "Responses to renewals", labels=["result"])
         renewals.add_metric(["renewed"], leases.renewed_count)
@@ -105,7 +111,7 @@ class DroneMetrics:
         if shortest_s is not None:
             yield GaugeMetricFamily(
                 "plane_drone_lease_shortest_seconds",
-                "Time until the first backend is stopped unless its lease is renewed",
+                "Time until the first backend is asked to stop unless its lease is renewed; 10 when a renewal is due",
                 value=shortest_s,
             )
         yield CounterMetricFamily(
