@@ -20,10 +20,10 @@ test: .venv/development ## Set everything up and run all tests
 	@# Four at once on two cores: many tests mostly wait for a lease, a grace or a CA.
 	$(RUN) pytest -n 4 --dist loadgroup --durations 15 $(OPTIONS)
 
-screenshots: .venv/development ## Photograph the console again for the documentation
+screenshots: .venv/development ## Photograph the console and the terminal again for the documentation
 	sh scripts/install_real_parts.sh
 	sh scripts/install_applications.sh $(BIN)/python
-	PLANE_SCREENSHOTS=docs/how-to/console $(RUN) pytest -q tests/browser/test_console.py -k accessible
+	PLANE_SCREENSHOTS=docs/how-to/console $(RUN) pytest -q tests/browser/test_console.py tests/acceptance/test_admin.py -k "accessible or 80_columns"
 
 diagrams: .venv/development ## Draw the diagrams of the documentation that were changed
 	$(BIN)/python scripts/draw_diagrams.py

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 import subprocess
@@ -23,6 +24,10 @@ from harness.pages import blocks
 
 pytestmark = pytest.mark.timeout(600)
 
+# Releases of Debian with their Python. Before a release of Plane also the next one of Debian, which changes every day:
+# PLANE_TEST_SYSTEMS=forky=3.14.
+SYSTEMS = [("bookworm", "3.11"), ("trixie", "3.13")]
+SYSTEMS += [(name, python) for name, _, python in [os.environ.get("PLANE_TEST_SYSTEMS", "").partition("=")] if name]
 READY = "Ctrl-C ends everything"
 LIBRARIES = "/opt/libraries"
 HOME = "/home/ada"
@@ -60,7 +65,7 @@ def test_wheel_has_the_package_and_nothing_else(wheel: Path) -> None:
     assert not any("__pycache__" in name or name.startswith("tests") for name in names)
 
 
-@pytest.mark.parametrize(("codename", "python"), [("bookworm", "3.11"), ("trixie", "3.13")])
+@pytest.mark.parametrize(("codename", "python"), SYSTEMS)
 def test_wheel_starts_a_cluster_from_an_empty_environment(
     wheel: Path, tmp_path: Path, codename: str, python: str
 ) -> None:

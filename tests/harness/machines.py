@@ -217,9 +217,12 @@ def debian(codename: str) -> Path:
 
     def make(folder: Path) -> None:
         options = ["--variant=minbase", "--include=python3-venv,make,curl,iproute2"]
+        command = ["debootstrap", *options, codename, str(folder)]
+        # An older debootstrap does not know the name of a newer release; sid's script is for all of them.
+        script = codename if Path("/usr/share/debootstrap/scripts", codename).exists() else "sid"
         done = subprocess.run(
             # What it mounts there must not be there any more when somebody removes the folder.
-            ["unshare", "--mount", "--fork", "--kill-child", "debootstrap", *options, codename, str(folder), mirror],
+            ["unshare", "--mount", "--fork", "--kill-child", *command, mirror, script],
             capture_output=True,
             text=True,
             check=False,

@@ -108,9 +108,10 @@ def _run(arguments: Sequence[str]) -> None:
     except CycloptsError:
         sys.exit(2)
     except PlaneError as error:
+        from plane.cli.next_steps import next_step
         from plane.decisions.redaction import redacted
 
-        print(f"plane: {redacted(str(error))}", file=sys.stderr)  # noqa: T201
+        print(f"plane: {redacted(str(error))}{next_step(error)}", file=sys.stderr)  # noqa: T201
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
