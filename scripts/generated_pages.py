@@ -30,7 +30,7 @@ from plane.controller.app import all_endpoints
 
 __all__ = ["Metric", "http_api", "metrics", "metrics_page", "on_files", "on_page_markdown", "options", "run_config"]
 
-_ADMONITION = "!!! note\n    This page is made from the program{}.\n\n"
+_MADE_FROM = "This page is made from the program{}.\n\n"
 
 
 # Before the plugin that lists pages for language models.
@@ -69,7 +69,7 @@ def options() -> str:
     text: str = make_program().generate_docs(output_format="markdown", recursive=True, include_hidden=False)
     _, _, body = text.partition("\n")
     start = "# All options\n\nAfter this page you know each command, and what each of its options does.\n\n"
-    return start + _ADMONITION.format(", as `plane COMMAND --help` prints it") + body
+    return start + _MADE_FROM.format(", as `plane COMMAND --help` prints it") + body
 
 
 def http_api() -> str:
@@ -78,7 +78,7 @@ def http_api() -> str:
     parts = [
         "# HTTP API\n",
         "After this page you can call each endpoint of a controller.\n",
-        _ADMONITION.format("'s OpenAPI document, `GET /ctrl/openapi.json`"),
+        _MADE_FROM.format("'s OpenAPI document, `GET /ctrl/openapi.json`"),
     ]
     parts.append("What the calls mean is on the page [Control API](protocol/control-api.md).\n")
     for path, operations in document["paths"].items():
@@ -131,7 +131,7 @@ def _metric(part: str, kind: str, call: ast.Call) -> Metric:
 
 def metrics_page() -> str:
     """Return every metric of every part."""
-    parts = ["# Metrics\n", "After this page you know each metric of each part.\n", _ADMONITION.format("'s sources")]
+    parts = ["# Metrics\n", "After this page you know each metric of each part.\n", _MADE_FROM.format("'s sources")]
     parts.append("[Monitor](../how-to/monitor.md) says how to scrape them, and what to alert on.\n")
     all_of_them = metrics()
     for part, title in (("controller", "Controller"), ("drone", "Drone"), ("proxy", "Proxy"), ("dns", "DNS server")):
@@ -149,7 +149,7 @@ def run_config() -> str:
     """Return every field of the files of `plane run-config`."""
     objects = msgspec.json.schema(RunConfig)["$defs"]
     parts = ["# Configuration files\n", "After this page you can write a file for `plane run-config`.\n"]
-    parts.append(_ADMONITION.format("'s schema, `plane run-config --schema`"))
+    parts.append(_MADE_FROM.format("'s schema, `plane run-config --schema`"))
     parts.append("A file has one of these fields, which says what runs. Examples are in `deploy/etc`.\n")
     components = {
         name: schema["$ref"].rpartition("/")[2] for name, schema in objects["RunConfig"]["properties"].items()
