@@ -7,6 +7,8 @@ BIN := .venv/bin
 # Programs of the environment are run as modules where they can be: the first line of a script cannot hold any path.
 RUN := $(BIN)/python -m
 PIP := $(RUN) pip --disable-pip-version-check --quiet
+# Hundreds of starts of the program are tested: each would compile it again.
+unexport PYTHONDONTWRITEBYTECODE
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -17,8 +19,8 @@ dev: .venv/runtime ## Run a whole cluster on this machine (Ctrl-C ends it); OPTI
 test: .venv/development ## Set everything up and run all tests
 	sh scripts/install_real_parts.sh
 	sh scripts/install_applications.sh $(BIN)/python
-	@# Four at once on two cores: many tests mostly wait for a lease, a grace or a CA.
-	$(RUN) pytest -n 4 --dist loadgroup --durations 15 $(OPTIONS)
+	@# Six at once on two cores: many tests mostly wait for a lease, a grace or a CA. In the order of tests/conftest.py.
+	$(RUN) pytest -n 6 --dist loadgroup --no-loadscope-reorder --durations 15 $(OPTIONS)
 
 screenshots: .venv/development ## Photograph the console and the terminal again for the documentation
 	sh scripts/install_real_parts.sh

@@ -20,7 +20,19 @@ from bench.load import HttpClient, http_post
 from bench.processes import Server, serving
 from plane.random_ids import random_name, random_token
 
-__all__ = ["CLIENTS", "CLUSTER", "ROUNDS", "Bench", "apart", "controller", "latencies_ms", "median", "rate", "row"]
+__all__ = [
+    "CLIENTS",
+    "CLUSTER",
+    "ROUNDS",
+    "Bench",
+    "apart",
+    "controller",
+    "cost_us",
+    "latencies_ms",
+    "median",
+    "rate",
+    "row",
+]
 
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
 SECONDS = float(os.environ.get("BENCH_SECONDS", "2"))
@@ -28,6 +40,13 @@ CLIENTS = 32
 CLUSTER = "bench.example"
 EXECUTABLE = {"executable": {"image": "bench/image"}}
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
+
+_STARTING = (
+    "SELECT EXISTS (SELECT FROM backend WHERE last_status <> 'terminated'"
+    " AND last_status IN ('scheduled', 'loading', 'starting', 'waiting'))"
+)
+# Nobody renews the keys: the controller would be ending their backends all the time.
+_KEEP = "UPDATE backend_key SET expires_at = now() + interval '1 day' WHERE expires_at < now() + interval '1 hour'"
 
 # Written once: what is measured is the server.
 _HELD = [
@@ -111,6 +130,12 @@ class Bench:
         self.server = server
         self.bare = BareClient(sql[0], CLUSTER)
 
+    async def reopen(self) -> None:
+        """Open the clients' connections again, which the controller closes when they are idle for long."""
+        for client in self.http:
+            client.close()
+        self.http = [await HttpClient.open("127.0.0.1", self.server.port) for _ in self.http]
+
     async def connect(self, client: int = 0, **request: Any) -> dict[str, Any]:
         status, body = await self.http[client].post("/ctrl/connect", json.dumps(request).encode())
         assert status == 200, body
@@ -122,6 +147,10 @@ class Bench:
 
     async def held_key(self, client: int = 0) -> None:
         status, body = await self.http[client].ask(_HELD[client % CLIENTS])
+        assert status == 200, body
+
+    async def list_backends(self, client: int = 0) -> None:
+        status, body = await self.http[client].ask(b"GET /ctrl/backends HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert status == 200, body
 
     async def bare_insert(self, client: int = 0) -> None:
@@ -139,6 +168,23 @@ class Bench:
         server = _stat(await self.sql[0].fetchval("SELECT pg_backend_pid()"))[1]
         postgres = [int(folder.name) for folder in Path("/proc").glob("[0-9]*") if _stat(folder.name)[1:2] == [server]]
         return _cpu_s([self.server.pid]), _cpu_s([int(server), *postgres])
+
+
+async def cost_us(bench: Bench, work: Callable[[int], Awaitable[object]], count: int) -> tuple[float, float]:
+    """CPU time for each of ``count`` connects, of the controller and of PostgreSQL, until all backends are ready."""
+    remaining = iter(range(count))
+
+    async def client(number: int) -> None:
+        for _ in remaining:
+            await work(number)
+
+    before = await bench.cpu_s()
+    await asyncio.gather(*(client(number) for number in range(CLIENTS)))
+    while await bench.sql[0].fetchval(_STARTING):
+        await asyncio.sleep(0.05)
+    after = await bench.cpu_s()
+    await bench.sql[0].execute(_KEEP)
+    return (after[0] - before[0]) / count * 1e6, (after[1] - before[1]) / count * 1e6
 
 
 def _stat(pid: int | str) -> list[str]:

@@ -7,37 +7,16 @@ machine it moves much less than rates do.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from bench.controller import loaded
-from bench.controller_load import CLIENTS, ROUNDS, Bench, median, row
+from bench.controller_load import CLIENTS, ROUNDS, Bench, cost_us, median, row
 from bench.processes import run_benchmark, within
 from plane.database.embedded.server import embedded_postgres
 
 LIMIT_S = 300.0
 PARTS = ("controller", "PostgreSQL")
-STARTING = "SELECT EXISTS (SELECT FROM backend WHERE last_status IN ('scheduled', 'loading', 'starting', 'waiting'))"
-# Nobody renews the keys: the controller would be ending their backends all the time.
-KEEP = "UPDATE backend_key SET expires_at = now() + interval '1 day' WHERE expires_at < now() + interval '1 hour'"
-
-
-async def cost_us(bench: Bench, work: Callable[[int], Awaitable[object]], count: int) -> tuple[float, float]:
-    """CPU time for each of ``count`` connects, of the controller and of PostgreSQL, until all backends are ready."""
-    remaining = iter(range(count))
-
-    async def client(number: int) -> None:
-        for _ in remaining:
-            await work(number)
-
-    before = await bench.cpu_s()
-    await asyncio.gather(*(client(number) for number in range(CLIENTS)))
-    while await bench.sql[0].fetchval(STARTING):
-        await asyncio.sleep(0.05)
-    after = await bench.cpu_s()
-    await bench.sql[0].execute(KEEP)
-    return (after[0] - before[0]) / count * 1e6, (after[1] - before[1]) / count * 1e6
 
 
 async def compare(bench: Bench, name: str, work: Callable[[int], Awaitable[object]], count: int, must: str) -> None:

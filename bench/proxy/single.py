@@ -1,9 +1,11 @@
-"""The rows that are no rates: memory, workers, latency, unknown and cold tokens, and how each grows."""
+"""The rows that are no rates: memory, workers, latency, unknown and cold tokens, growth, TLS handshakes."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import ssl
 import statistics
 import subprocess
 import sys
@@ -16,11 +18,13 @@ import uvloop
 
 from bench.proxy.load import HOST, SECONDS, fill, messages, until_served, wrk, wrk_latency_ms
 from bench.proxy.parts import LOAD_CORE, MEASURED_CORE, PORTS, TOKEN, Parts, cpu_s, plane, resident_kib, running
+from bench.proxy.rates import ROUNDS
 
 __all__ = ["SINGLE"]
 
 TUNNELS = 2_000
 REQUESTS = 400
+HANDSHAKES = 300
 
 
 def memory(found: Parts) -> None:
@@ -155,10 +159,45 @@ def growth(found: Parts) -> None:
     print(f"messages beside 5,000 idle tunnels: {many / few:.2f} of those beside none")
 
 
+def handshakes(found: Parts) -> None:
+    """CPU time of connections with one request each, by a full and by a resumed handshake, of nginx's; in turns."""
+    ways = {
+        "plane": (PORTS.plane_tls, f"/{TOKEN}/small", found.pids["plane_tls"]),
+        "nginx": (PORTS.nginx_tls, "/small", found.pids["nginx"]),
+    }
+    for kind, resumes in (("full", False), ("resumed", True)):
+        each_us: dict[str, list[float]] = {way: [] for way in ways}
+        for _ in range(ROUNDS):
+            for way, (port, path, pid) in ways.items():
+                before = cpu_s(pid)
+                _connect_by_tls(port, path, HANDSHAKES, resumes=resumes)
+                each_us[way].append((cpu_s(pid) - before) / HANDSHAKES * 1e6)
+        ratio = statistics.median(n / p for p, n in zip(each_us["plane"], each_us["nginx"], strict=True))
+        texts = ", ".join(f"{way} {statistics.median(us):.0f} µs" for way, us in each_us.items())
+        print(f"connection by a {kind} handshake: {texts}; nginx's to ours {ratio:.2f} (must: 0.7 full, 0.8 resumed)")
+
+
+def _connect_by_tls(port: int, path: str, count: int, *, resumes: bool) -> None:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    request = f"GET {path} HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n".encode()
+    session: ssl.SSLSession | None = None
+    for number in range(count):
+        plain = socket.create_connection(("127.0.0.1", port), timeout=10)
+        with context.wrap_socket(plain, server_hostname="localhost", session=session) as connection:
+            assert connection.session_reused is (resumes and number > 0)
+            connection.sendall(request)
+            while connection.recv(65536):
+                pass
+            session = connection.session if resumes else None
+
+
 SINGLE: dict[str, Callable[[Parts], None]] = {
     "memory": memory,
     "workers": workers,
     "latency": latency,
     "tokens": tokens,
     "growth": growth,
+    "handshakes": handshakes,
 }

@@ -107,7 +107,7 @@ REAP_INTERVAL_S: Final = 10.0
 # How often each controller deletes expired rows.
 CLEANUP_INTERVAL_S: Final = 180.0
 
-# The lease of a key, from acquisition or renewal. A renewal has ten seconds before the backend is asked to stop, the
+# The lease of a key, from acquisition or renewal. A renewal has ten seconds before the backend receives SIGTERM, the
 # backend has ten seconds to stop before it is killed, and the kill has ten seconds before the key becomes free.
 KEY_RENEW_AFTER_S: Final = 30.0
 KEY_SOFT_TERMINATE_AFTER_S: Final = 40.0
@@ -213,7 +213,7 @@ TXT_POLL_INTERVAL_S: Final = 0.5
 TXT_QUERY_TIMEOUT_S: Final = 2.0
 # The wait where the zone's name servers cannot be found. Longer than a value is cached.
 TXT_FIXED_WAIT_S: Final = 5.0
-# How often a CA is asked when to renew, and the shortest interval that it may ask for (RFC 9773, section 4.3).
+# How often a CA is queried for the time of a renewal, and the shortest interval it may set (RFC 9773, section 4.3).
 RENEWAL_INFO_INTERVAL_S: Final = 6 * 3600.0
 RENEWAL_INFO_MIN_INTERVAL_S: Final = 60.0
 
@@ -223,7 +223,7 @@ TXT_CACHE_TTL_S: Final = 1.0
 # A TCP connection of a resolver without a query for this long is closed (RFC 7766, section 6.2.3).
 DNS_TCP_IDLE_TIMEOUT_S: Final = 10.0
 
-# Requests in flight when a controller, or a proxy, is asked to stop.
+# Requests in flight when a controller, or a proxy, receives the signal to stop.
 CONTROLLER_SHUTDOWN_GRACE_S: Final = 2.0
 PROXY_SHUTDOWN_GRACE_S: Final = 10.0
 

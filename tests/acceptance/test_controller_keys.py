@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.clusters import Cluster, free_port, until
 from harness.commands import run
-from harness.program import PLANE, program
+from harness.program import EXECUTED, PLANE, program
 
 CLUSTER = "plane.test"
 WITHOUT_KEYS = "the controller on this machine has no API keys"
@@ -33,12 +33,12 @@ def test_no_key_of_a_node_or_an_operator_is_seen_in_the_list_of_processes(postgr
     by_file = ["--controller-key-file", "node-key"]
     in_url = ["--controller-url", url.replace("//", f"//{node}@"), "--cluster", CLUSTER]
     with (
-        program(control, tmp_path, "controller") as controller,
+        program(control, tmp_path, "controller", EXECUTED) as controller,
         program(
-            ["drone", *to, "--name", "dr-a", "--runtime", "process"], tmp_path, "d", PLANE_CONTROLLER_KEY=node
+            ["drone", *to, "--name", "dr-a", "--runtime", "process"], tmp_path, "d", EXECUTED, PLANE_CONTROLLER_KEY=node
         ) as d,
-        program(["proxy", *to, *by_file, "--name", "px-a", *ports], tmp_path, "p") as p,
-        program(["run-config", "dns.json"], tmp_path, "n") as n,
+        program(["proxy", *to, *by_file, "--name", "px-a", *ports], tmp_path, "p", EXECUTED) as p,
+        program(["run-config", "dns.json"], tmp_path, "n", EXECUTED) as n,
     ):
         until(lambda: all(f"node={name}" in controller.log.read_text() for name in ("dr-a", "px-a", "ns-a")))
         seen = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout

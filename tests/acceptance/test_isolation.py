@@ -62,7 +62,8 @@ def ended(cluster: Cluster, script: str, **executable: Any) -> dict[str, Any]:
     """How a shell script ended."""
     whole = {"command": ["/bin/sh", "-c", script], **executable}
     backend = cluster.connect(spawn_config={"executable": whole}, key={"name": "k"})["backend_id"]
-    entry = cluster.until_status(backend, "terminated")
+    # A fork bomb takes its time on a busy machine.
+    entry = cluster.until_status(backend, "terminated", limit_s=90)
     assert processes_of(backend) == []
     return entry
 

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from harness.clusters import Cluster, dev_cluster, separate_parts, until
-from harness.commands import run
+from harness.commands import run, run_executed
 from harness.otlp_collector import Collector, ReceivedSpan, otlp_collector
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
@@ -244,7 +244,7 @@ def test_missing_library_and_unusable_url_are_explained(tmp_path: Path) -> None:
     (blocked / "__init__.py").write_text("raise ImportError('not installed')")
     arguments = ["controller", "--db", "postgresql://nobody@127.0.0.1:9/none", "--port", "0"]
     url = "http://127.0.0.1:9"
-    missing = run(*arguments, PYTHONPATH=str(blocked.parent), OTEL_EXPORTER_OTLP_ENDPOINT=url)
+    missing = run_executed(*arguments, PYTHONPATH=str(blocked.parent), OTEL_EXPORTER_OTLP_ENDPOINT=url)
     assert missing.status == 1
     assert "install plane-orchestrator[otel]" in missing.err
     small = run(*arguments, OTEL_EXPORTER_OTLP_ENDPOINT=url, OTEL_BSP_MAX_QUEUE_SIZE="4")

@@ -1,7 +1,7 @@
 """Machines of the test's own that systemd has booted, with a network between them and what the Internet would have.
 
 Each is a fresh Debian 13 below a layer in memory, with its own processes, mounts, network and control groups. Debian's
-packages that a test installs there are in apt's cache, since the machines have no way out. Needs root, debootstrap, and
+packages that a test installs there are in apt's cache, since the machines have no way out. Needs root, mmdebstrap, and
 a kernel that gives namespaces, overlayfs and control groups of version 2.
 """
 
@@ -250,8 +250,6 @@ def booted_system(*packages: str) -> Path:
             chroot "$1" apt-get --quiet update
             chroot "$1" apt-get --yes --quiet --no-install-recommends install systemd-sysv dbus ca-certificates
             chroot "$1" apt-get --yes --quiet --download-only install {packages}
-            # The disk of a machine is its memory.
-            echo force-unsafe-io > "$1/etc/dpkg/dpkg.cfg.d/of-the-test"
         """
         command = [
             "unshare",

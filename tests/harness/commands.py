@@ -7,11 +7,14 @@ import os
 import pty
 import subprocess
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from harness.preloaded import PreloadedProcess
 from harness.program import PLANE
 
-__all__ = ["Done", "run", "run_on_terminal"]
+__all__ = ["Done", "run", "run_executed", "run_on_terminal"]
 
 LIMIT_S = 60.0
 
@@ -31,9 +34,22 @@ class Done:
 
 def run(*arguments: str, stdin: str = "", **environment: str) -> Done:
     """Run a command without a terminal."""
+    with TemporaryDirectory() as folder:
+        given, out, err = (Path(folder, name) for name in ("in", "out", "err"))
+        given.write_text(stdin)
+        values = {**os.environ, **environment}
+        process = PreloadedProcess(PLANE, arguments, values, out, err, folder=Path.cwd(), stdin=given)
+        try:
+            status = process.wait(LIMIT_S)
+        finally:
+            process.kill()
+        return Done(status, out.read_text(), err.read_text())
+
+
+def run_executed(*arguments: str, **environment: str) -> Done:
+    """Run a command as a new program, for tests of what it imports."""
     done = subprocess.run(
         [PLANE, *arguments],
-        input=stdin,
         capture_output=True,
         text=True,
         check=False,

@@ -213,17 +213,15 @@ def debian(codename: str) -> Path:
     """The root folder of a fresh Debian, with Python, make and curl; "/" where this machine has that system."""
     if f"VERSION_CODENAME={codename}\n" in Path("/etc/os-release").read_text():
         return Path("/")
-    if not shutil.which("debootstrap") or not (mirror := _mirror()):
-        real_parts.missing("debootstrap, or a mirror of Debian among apt's sources")
+    if not shutil.which("mmdebstrap") or not (mirror := _mirror()):
+        real_parts.missing("mmdebstrap, or a mirror of Debian among apt's sources")
 
     def make(folder: Path) -> None:
-        options = ["--variant=minbase", "--include=python3-venv,make,curl,iproute2"]
-        command = ["debootstrap", *options, codename, str(folder)]
-        # An older debootstrap does not know the name of a newer release; sid's script is for all of them.
-        script = codename if Path("/usr/share/debootstrap/scripts", codename).exists() else "sid"
+        # Takes half of debootstrap's processor time.
+        options = ["--variant=minbase", "--dpkgopt=force-unsafe-io", "--include=python3-venv,make,curl,iproute2"]
         done = subprocess.run(
             # What it mounts there must not be there any more when somebody removes the folder.
-            ["unshare", "--mount", "--fork", "--kill-child", *command, mirror, script],
+            ["unshare", "--mount", "--fork", "--kill-child", "mmdebstrap", *options, codename, str(folder), mirror],
             capture_output=True,
             text=True,
             check=False,
@@ -244,7 +242,7 @@ def _mirror() -> str:
 
 
 def download_environment() -> dict[str, str]:
-    """The proxy that this machine's apt uses, as debootstrap and the apt of another root folder are told of one."""
+    """The proxy that this machine's apt uses, as mmdebstrap and the apt of another root folder read it."""
     command = ["apt-config", "shell", "PROXY", "Acquire::http::Proxy"]
     found = subprocess.run(command, check=False, capture_output=True, text=True).stdout
     return {"http_proxy": found.split("'")[1]} if "'" in found else {}

@@ -11,20 +11,32 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["PLANE", "Program", "program"]
+from harness.preloaded import PreloadedProcess
 
+__all__ = ["EXECUTED", "PLANE", "Program", "program"]
+
+# A prefix that only executes the program.
+EXECUTED = "env"
 PLANE = Path(sys.executable).parent / "plane"
-START_LIMIT_S = 30.0
+START_LIMIT_S = 60.0
 STOP_LIMIT_S = 30.0
 
 
 class Program:
-    """One run of `plane`. Its output is in ``log`` and ``out``. ``prefix``: a command that runs it, and becomes it."""
+    """One run of `plane`. Its output is in ``log`` and ``out``.
+
+    ``prefix``: a command that runs it, and becomes it, such as `EXECUTED`. Without one it is a fork of a process that
+    has imported it.
+    """
 
     def __init__(self, arguments: list[str], folder: Path, name: str, *prefix: str, **environment: str) -> None:
         self.log = folder / f"{name}.log"
         self.out = folder / f"{name}.out"
         values = {**os.environ, "PLANE_LOG": "info", **environment}
+        self.process: subprocess.Popen[bytes] | PreloadedProcess
+        if not prefix:
+            self.process = PreloadedProcess(PLANE, arguments, values, self.out, self.log, folder=folder)
+            return
         with self.log.open("ab") as log, self.out.open("ab") as out:
             self.process = subprocess.Popen(
                 [*prefix, PLANE, *arguments], cwd=folder, stdout=out, stderr=log, env=values
@@ -47,7 +59,7 @@ class Program:
 
 @contextmanager
 def program(arguments: list[str], folder: Path, name: str, *prefix: str, **environment: str) -> Iterator[Program]:
-    """A run of `plane` that is over, one way or another, when the block ends."""
+    """A run of `plane` that is over, one way or another, when the block ends; see `Program`."""
     running = Program(arguments, folder, name, *prefix, **environment)
     try:
         yield running

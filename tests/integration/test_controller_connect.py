@@ -113,6 +113,18 @@ async def test_draining_or_silent_drone_gets_no_backend(postgres_url: str) -> No
         assert await api.refused(spawn_config=IMAGE) == (500, "NoDroneAvailable")
 
 
+async def test_no_backend_is_stored_for_a_drone_that_drains_since_it_was_read(postgres_url: str) -> None:
+    async with controller_api(postgres_url) as api, fake_drone(api.base, "dr-a"), fake_drone(api.base, "dr-b"):
+        # The controller knows both from now on.
+        assert {(await api.connect(spawn_config=IMAGE))["drone"] for _ in range(2)} == {"dr-a", "dr-b"}
+        for name in ("dr-a", "dr-b"):
+            await execute(postgres_url, f"UPDATE drone SET draining = id = (SELECT id FROM node WHERE name = '{name}')")
+            chosen = {(await api.connect(spawn_config=IMAGE))["drone"] for _ in range(4)}
+            assert chosen == {"dr-a", "dr-b"} - {name}
+        await execute(postgres_url, "UPDATE drone SET draining = true")
+        assert await api.refused(spawn_config=IMAGE) == (500, "NoDroneAvailable")
+
+
 async def test_drone_with_fewer_backends_is_chosen(postgres_url: str) -> None:
     async with (
         controller_api(postgres_url) as api,

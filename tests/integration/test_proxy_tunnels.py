@@ -173,7 +173,7 @@ async def test_connections_have_the_kernels_limit_on_both_sides_and_through_tls(
         writer.write(UPGRADE)
         async with asyncio.timeout(LIMIT_S):
             await reader.readuntil(b"\r\n\r\n")
-        (open_tunnel,) = it.service.tunnels._open
+        ((open_tunnel,),) = it.service.tunnels._by_backend.values()
         for transport in (open_tunnel.client, open_tunnel.backend):
             connection = transport.get_extra_info("socket")
             assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 120_000

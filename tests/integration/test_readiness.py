@@ -64,7 +64,8 @@ async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 async def test_the_timeout_message_describes_the_response(handle: Handle, message: str) -> None:
     async with listening(handle) as port:
         with pytest.raises(StartupTimedOut, match=message):
-            await wait_until_ready(HOST, port, 0.1, first_probe_timeout_s=0.02)
+            # Time for a first probe even on a busy machine. What the deadline cuts short changes nothing.
+            await wait_until_ready(HOST, port, 1.0, first_probe_timeout_s=0.9)
 
 
 async def test_the_timeout_message_describes_a_missing_listener() -> None:
@@ -92,8 +93,8 @@ async def test_a_slow_first_page_is_awaited_by_one_probe_at_a_time() -> None:
     async with listening(slow) as port:
         await wait_until_ready(HOST, port, 10.0, first_probe_timeout_s=0.05)
     assert most == 1
-    # Of 0.05, 0.1, 0.2 and 0.4 s.
-    assert probes == 4
+    # Of 0.05, 0.1, 0.2 and 0.4 s, or longer ones on a busy machine.
+    assert probes >= 4
 
 
 async def test_a_fast_backend_is_ready_within_milliseconds() -> None:

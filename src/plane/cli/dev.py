@@ -57,7 +57,7 @@ def dev(
         several times. localhost and the loopback addresses are served without it.
     runtime
         process: backends are plain processes; docker: containers; auto: processes, and containers for
-        spawn configs with "pool": "docker" where an engine answers.
+        spawn configs with "pool": "docker" where an engine responds.
     db
         PostgreSQL 14 or newer to use instead of the embedded one, as postgresql://USER@HOST:PORT/NAME.
     docker_socket

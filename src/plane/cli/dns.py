@@ -25,7 +25,7 @@ def dns(
     metrics_port: Annotated[int | None, Parameter(validator=validators.Number(gte=1, lte=65535))] = None,
     metrics_host: str = "127.0.0.1",
 ) -> None:
-    """Run the ACME DNS server: it answers the DNS-01 challenges of clusters whose proxies order certificates.
+    """Run the ACME DNS server: it responds to the DNS-01 challenges of clusters whose proxies order certificates.
 
     Delegate a zone to it (an NS record), and point _acme-challenge.CLUSTER at CLUSTER.ZONE with a CNAME.
 

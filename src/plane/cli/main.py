@@ -96,6 +96,7 @@ def _run(arguments: Sequence[str]) -> None:
     sys.excepthook = _print_uncaught
     # Almost nothing that an import creates is garbage. `plane.cli.serving` sets this back for programs that run long.
     gc.set_threshold(IMPORT_GC_THRESHOLD)
+    _import_structlog_without_rich()
     from cyclopts import CycloptsError
 
     try:
@@ -119,6 +120,19 @@ def _run(arguments: Sequence[str]) -> None:
         # The reader closed the pipe, as `head` does. Nothing may be flushed at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+
+
+def _import_structlog_without_rich() -> None:
+    """Import structlog, which imports rich and pygments if it can.
+
+    That takes an eighth of the start of a program, and only colored tracebacks need them. `plane.cli.logs` uses the
+    plain ones, since the colored ones have the values of variables.
+    """
+    sys.modules["rich"] = None  # type: ignore[assignment]  # An import of it fails, as if it were not installed.
+    try:
+        import structlog  # noqa: F401
+    finally:
+        del sys.modules["rich"]
 
 
 def _print_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -30,7 +30,7 @@ async def _run(pair: socket.socket) -> None:
 
 
 def main() -> None:
-    """Serve until the proxy asks to stop, or is gone."""
+    """Serve until the proxy requests the stop, or has ended."""
     sys.excepthook = print_uncaught
     set_up_logs()
     try:

@@ -229,7 +229,7 @@ class ProxyConfig(_Config, frozen=True, kw_only=True):
 class DnsConfig(_Config, frozen=True, kw_only=True):
     """A DNS server. Additions: ``controller_key_file``, ``hosts``, ``metrics_port``, ``metrics_host``.
 
-    Without ``zone``, ``_acme-challenge.{cluster}`` of any cluster is answered, for tests.
+    Without ``zone``, ``_acme-challenge.{cluster}`` of any cluster has a response, for tests.
     """
 
     controller_url: str

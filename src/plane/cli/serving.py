@@ -29,7 +29,7 @@ class Running(Protocol):
 
 
 def serve(component: AbstractAsyncContextManager[Running]) -> None:
-    """Run ``component`` in this process until it is asked to stop.
+    """Run ``component`` in this process until a signal requests its stop.
 
     Raises:
         ConfigurationError: it cannot start.

@@ -77,7 +77,7 @@ def make_app(
         context: passed to all endpoints.
         console: served beside the API.
         errors: turns the exceptions of handlers into responses.
-        additional: endpoints that are served but are no part of the API, and of its description.
+        additional: endpoints that are served but are not part of the API and its description.
     """
     app = web.Application(
         middlewares=[count_requests, handle_errors, handle_preflight, admit], client_max_size=MAX_BODY_BYTES

@@ -1,8 +1,8 @@
 """The batched statements of connect requests, with what this controller remembers between them.
 
-It remembers how many backends each drone has (`decisions.keys.drone_selection`), which keys are certainly held
-(`decisions.keys.lease_cache`), and the backends that it stored last. `plane.controller.batched_statements` runs the
-statements.
+It remembers for a moment which drones may take backends (`decisions.keys.drone_selection`), which keys are certainly
+held (`decisions.keys.lease_cache`), and the backends that it stored last. `plane.controller.batched_statements` runs
+the statements.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from plane.database import connect
 from plane.database.connect import KeyQuery, NewBackend
 from plane.database.pool import Database
 from plane.decisions.keys.connect_request import KeyLookup
-from plane.decisions.keys.drone_selection import BackendCounts, DroneSelector
+from plane.decisions.keys.drone_selection import DroneCandidates
 from plane.decisions.keys.lease_cache import LeaseCache
 from plane.protocol.keys import KeyConfig
 from plane.protocol.notifications import Event, terminated_backend
@@ -34,7 +34,8 @@ class ConnectStatements:
 
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._counts = BackendCounts()
+        # By cluster and pool.
+        self._candidates: dict[tuple[str, str], DroneCandidates] = {}
         self._leases = LeaseCache()
         self._recent_spawns: deque[str] = deque(maxlen=MAX_RECENT_SPAWNS)
         self._clock = asyncio.get_running_loop().time
@@ -50,15 +51,14 @@ class ConnectStatements:
     async def look_up_keys(self, queries: Sequence[KeyQuery]) -> list[KeyLookup]:
         """Return each key's holder, or the drone that is to spawn a backend for it."""
         now_s = self._clock()
-        found = await connect.look_up_keys(self._db, queries, self._counts.recently_counted(now_s))
-        for drones in found.candidates.values():
-            for candidate, count in drones:
-                if count is not None:
-                    self._counts.record(candidate.drone_id, count, now_s)
-        selectors = {
-            wanted: DroneSelector([drone.candidate for drone in drones], self._counts)
-            for wanted, drones in found.candidates.items()
-        }
+        self._candidates = {pool: drones for pool, drones in self._candidates.items() if drones.are_valid(now_s)}
+        # They may be forgotten before the statement has returned.
+        candidates = self._candidates.copy()
+        found = await connect.look_up_keys(self._db, queries, candidates)
+        for pool, drones in found.candidates.items():
+            candidates[pool] = DroneCandidates(drones, now_s, are_all=len(drones) < connect.MAX_CANDIDATES)
+            if drones:
+                self._candidates[pool] = candidates[pool]
         lookups = []
         for query, key in zip(queries, found.keys, strict=True):
             lookup = key
@@ -66,7 +66,7 @@ class ConnectStatements:
                 if key.lease_left_s is not None:
                     self._leases.record(query.key, key.held.backend_id, now_s + key.lease_left_s)
             elif query.cluster is not None:
-                lookup = replace(key, drone=selectors[query.cluster, query.pool].choose(query.best_of))
+                lookup = replace(key, drone=candidates[query.cluster, query.pool].choose(query.best_of))
             lookups.append(lookup)
         return lookups
 
@@ -77,6 +77,9 @@ class ConnectStatements:
         for new, is_stored in zip(wanted, stored, strict=True):
             if is_stored:
                 self._recent_spawns.append(new.backend_id)
+            else:
+                # Its drone may be the reason. The next attempt chooses among the drones that there are then.
+                self._candidates.pop((new.cluster, new.config.pool), None)
             if is_stored and not new.key_is_random:
                 self._leases.record(new.key.key, new.backend_id, now_s + KEY_LEASE_S)
         return stored

@@ -186,5 +186,5 @@ class Batcher(Generic[In, Out]):
 def _fail(future: asyncio.Future[Out], error: Exception) -> None:
     if not future.done():
         future.set_exception(error)
-        # Retrieve the exception: it is no error of the batcher if nothing awaits the future any more.
+        # Retrieve the exception: it is not an error of the batcher if nothing awaits the future any more.
         future.exception()

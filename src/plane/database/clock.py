@@ -24,7 +24,7 @@ class ClockRow:
     """A reading of the database's clock and timeline.
 
     ``known_timeline``: the one on which keys are granted. A timeline is its number, a space, and the start time of the
-    server; None where the server does not report it. ``written``: bytes of the server's write-ahead log; None likewise.
+    server; ``written``: bytes of the server's write-ahead log. Both are None if the server does not report them.
     """
 
     reading: ClockReading

@@ -6,7 +6,7 @@ then `spawn_backends`). `plane.decisions.keys.connect_request` decides what foll
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ import msgspec
 from plane.database.pool import Database, ReferencedRowDeleted, Transaction
 from plane.database.statements import statements
 from plane.decisions.keys.connect_request import HeldKey, KeyLookup
-from plane.decisions.keys.drone_selection import DroneCandidate
+from plane.decisions.keys.drone_selection import CountedDrone, DroneCandidate
 from plane.protocol import codec
 from plane.protocol.backend_state import BackendStatus, Scheduled
 from plane.protocol.drone_messages import BackendAction
@@ -27,8 +27,8 @@ from plane.protocol.times import DroneTime
 from plane.timing import DYNAMIC_TOKEN_LIFETIME_S, KEY_LEASE_S, UNHEALTHY_AFTER_S
 
 __all__ = [
+    "MAX_CANDIDATES",
     "BackendExists",
-    "CountedDrone",
     "KeyLookups",
     "KeyQuery",
     "NewBackend",
@@ -38,6 +38,8 @@ __all__ = [
     "spawn_backends",
 ]
 
+# Random drones from which those for new backends are chosen until they are read again.
+MAX_CANDIDATES = 100
 # Counting stops here: a drone with very many backends must not cost more than others, and between two such drones the
 # choice does not matter.
 MAX_COUNTED_BACKENDS = 1_000
@@ -90,15 +92,8 @@ class KeyQuery(msgspec.Struct, frozen=True):
     best_of: int
 
 
-class CountedDrone(NamedTuple):
-    """A candidate for spawning. ``backend_count`` None: it was not counted."""
-
-    candidate: DroneCandidate
-    backend_count: int | None
-
-
 class KeyLookups(NamedTuple):
-    """Result of `look_up_keys`: one lookup per query, and the candidates of each cluster and pool, in random order."""
+    """Result of `look_up_keys`: one lookup per query, and drones of each cluster and pool, in random order."""
 
     keys: list[KeyLookup]
     candidates: dict[tuple[str, str], list[CountedDrone]]
@@ -121,24 +116,23 @@ async def reuse_keys(db: Database | Transaction, queries: Sequence[KeyQuery]) ->
 
 
 async def look_up_keys(
-    db: Database | Transaction, queries: Sequence[KeyQuery], uncounted: Sequence[int] = ()
+    db: Database | Transaction, queries: Sequence[KeyQuery], known: Container[tuple[str, str]] = ()
 ) -> KeyLookups:
     """Return each key's holder, and the drones that could spawn for keys without a live one.
 
-    A live holder whose tag matches gets the query's token. The backends of drones ``uncounted`` are not counted.
+    A live holder whose tag matches gets the query's token. Drones of ``known`` clusters and pools are not read.
     """
-    wanted = {(q.cluster, q.pool): 0 for q in queries if q.cluster is not None}
+    wanted = {(q.cluster, q.pool): 0 for q in queries if q.cluster is not None and (q.cluster, q.pool) not in known}
     places = {pair: place for place, pair in enumerate(wanted, 1)}
     args = (
         *_keys_and_grants(queries),
         DYNAMIC_TOKEN_LIFETIME_S,
         [cluster for cluster, _ in places],
         [pool for _, pool in places],
-        [None if q.cluster is None else places[q.cluster, q.pool] for q in queries],
-        sum(q.best_of for q in queries),
+        [None if q.cluster is None else places.get((q.cluster, q.pool)) for q in queries],
+        MAX_CANDIDATES,
         UNHEALTHY_AFTER_S,
         MAX_COUNTED_BACKENDS,
-        uncounted,
     )
     try:
         rows = await db.fetch(_SQL["look_up_keys"], *args)
@@ -196,7 +190,7 @@ async def spawn_backends(db: Database | Transaction, wanted: Sequence[NewBackend
     """Store backends with their keys, states, spawn actions and tokens, and notify the drones' controllers.
 
     Returns false for a backend that was not stored: another connect (of the same batch, perhaps) took the key
-    concurrently, or no keys are granted now.
+    concurrently, no keys are granted now, or its drone drains or has connected again.
 
     Raises:
         BackendExists: a backend with a requested id exists; nothing was stored.

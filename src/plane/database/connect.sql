@@ -21,8 +21,7 @@ SELECT place, id, tag, cluster, last_status, static_token, subdomain FROM held;
 -- seconds. An expired holder's row is deleted if it is still expired. The first row also has, for each of the clusters
 -- $9 and pools $10 in which a request without a live holder may spawn ($11[i] is the index of its pair), up to $12 random
 -- drones that may take a new backend, with heartbeats of drone and controller within $13 seconds. At most $14 backends
--- of a drone are counted, and none of the drones $15. Expiry is decided by `plane_now`, since the database's clock may
--- have stepped forward.
+-- of a drone are counted. Expiry is decided by `plane_now`, since the database's clock may have stepped forward.
 WITH clock AS (
     SELECT plane_now() AS now
 ), held AS (
@@ -78,11 +77,11 @@ SELECT
     CASE WHEN held.place = 1 THEN (
         SELECT jsonb_agg(jsonb_build_object(
             'wanted', fit.wanted, 'id', fit.id, 'name', fit.name, 'local_time', fit.local_time,
-            'backend_count', CASE WHEN fit.id <> ALL ($15::int[]) THEN (
+            'backend_count', (
                 SELECT count(*) FROM (
                     SELECT FROM backend b WHERE b.drone_id = fit.id AND b.last_status <> 'terminated' LIMIT $14
                 ) counted
-            ) END
+            )
         ))
         FROM fit
     ) END AS drones
@@ -92,9 +91,9 @@ ORDER BY place;
 -- name: spawn_backends
 -- The second statement of connects with new keys: stores each request's backend, key, first state, spawn action and
 -- token, all or none of them. Returns the ids of the stored backends. A backend is not stored if another request took
--- the key concurrently or was given an equal or higher fencing token, if no keys are granted now, or if the drone has
--- connected again since its clock read $23[i] (milliseconds since the epoch), the start of the lease. A unique violation
--- means that a backend's id exists. Rows are sorted by key, so that controllers cannot deadlock.
+-- the key concurrently or was given an equal or higher fencing token, if no keys are granted now, if the drone drains, or
+-- if it has connected again since its clock read $23[i] (milliseconds since the epoch), the start of the lease. A unique
+-- violation means that a backend's id exists. Rows are sorted by key, so that controllers cannot deadlock.
 WITH given AS (
     SELECT * FROM unnest(
         $1::text[], $2::text[], $3::int[], $4::int[], $5::int[], $6::text[], $7::text[], $8::text[], $9::bigint[], $10::bool[],
@@ -106,7 +105,7 @@ WITH given AS (
         rewrite_prefix, token_in_cookie
     )
     WHERE (SELECT plane_may_grant()) AND EXISTS (
-        SELECT FROM drone WHERE drone.id = given.drone_id
+        SELECT FROM drone WHERE drone.id = given.drone_id AND drone.ready AND NOT drone.draining
             AND drone.last_local_time >= to_timestamp(given.leased_at / 1000.0)
     )
 ), fenced AS (

@@ -152,7 +152,7 @@ async def prune(db: Database, min_age_days: int) -> None:
 
 
 async def silent_drones(db: Transaction) -> list[SilentDrone]:
-    """Return drones whose silence has lasted long, and is no event yet."""
+    """Return drones that have been silent for long and whose silence is not yet an event."""
     rows = await db.fetch(_SQL["silent_drones"], DRONE_LOST_AFTER_S, DRONES_PER_STATEMENT)
     return [SilentDrone(row["id"], row["name"], row["stopped"], row["has_backends"]) for row in rows]
 

@@ -28,7 +28,7 @@ _SQL = statements("events")
 
 
 async def follow_events(url: str) -> AsyncIterator[Event]:
-    """Yield new events until the iteration is closed. Notifications that are no events of Plane are skipped.
+    """Yield new events until the iteration is closed. Notifications that are not events of Plane are skipped.
 
     Raises:
         ConfigurationError: cannot connect.

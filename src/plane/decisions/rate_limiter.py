@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 from collections import OrderedDict
 
-__all__ = ["RateLimiter", "network_of"]
+__all__ = ["BURST", "RATE_PER_S", "RateLimiter", "network_of"]
 
 # A resolver queries a few names per order. Its retries, and other resolvers of its network, stay far below this.
 RATE_PER_S = 20.0

@@ -1,1 +1,1 @@
-"""The ACME DNS server: answers TXT queries for DNS-01 challenges, and nothing else. `server.start_dns` starts one."""
+"""The ACME DNS server: responds to TXT queries for DNS-01 challenges only. `server.start_dns` starts one."""

@@ -44,6 +44,11 @@ class ChallengeValues:
         found = self._cache.get(cluster)
         return found if found is not None and self._clock() < found.expires_at else None
 
+    def had_values(self, cluster: str) -> bool:
+        """Return whether the last response about the cluster, however old, had values."""
+        found = self._cache.get(cluster)
+        return found is not None and bool(found.values)
+
     async def fetch(self, cluster: str) -> CachedValues | None:
         """Request the values, or wait for a request in flight.
 

@@ -64,7 +64,8 @@ class QueryHandler:
         if cached_values is not None:
             if cached_values.values or self._allows(source):
                 self._respond(decision, wire, cached_values, reply, over_udp=over_udp)
-        elif len(self._tasks) < TASKS_LIMIT and self._allows(source):
+        # Otherwise anybody could deny a CA its value by queries with source addresses of the CA's network.
+        elif len(self._tasks) < TASKS_LIMIT and (self._values.had_values(decision.cluster) or self._allows(source)):
             self._tasks.start(self._fetch(decision, wire, reply, over_udp=over_udp))
 
     async def close(self) -> None:

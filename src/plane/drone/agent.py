@@ -78,7 +78,7 @@ class Agent:
         return self._socket is not None
 
     async def announce_stopping(self) -> None:
-        """Tell the controller, if it supports the extension, that this drone accepts no more backends."""
+        """Notify the controller, if it supports the extension, that this drone accepts no more backends."""
         if self._socket is not None and self._socket.peer.supports(Extension.STOPPING):
             with suppress(SocketClosed):
                 await self._socket.send(MessageFromDrone(stopping=Stopping()))

@@ -107,7 +107,7 @@ class BackendRunner:
         log.info("backend state", backend=self.backend_id, status=str(self.state.status))
 
     def end_span(self, failure: str | None) -> None:
-        """End the measurement of its start, unless that is over."""
+        """End the measurement of its start, unless it has ended."""
         span, self._span = self._span, None
         if span is not None:
             if failure is not None:

@@ -119,7 +119,7 @@ class Ready(_State, frozen=True, kw_only=True, tag="ready"):
 
 
 class Terminating(_State, frozen=True, kw_only=True, tag="terminating"):
-    """The process was asked to stop."""
+    """The process received the signal to stop."""
 
     last_status: BackendStatus
     reason: TerminationReason

@@ -142,7 +142,7 @@ class _Envelope(msgspec.Struct, frozen=True):
 
 
 def refused_request(line: bytes) -> tuple[str, str] | None:
-    """Return the id and the kind of a request whose content cannot be decoded; None if it is no request."""
+    """Return the id and the kind of a request whose content cannot be decoded; None if it is not a request."""
     try:
         envelope = codec.decode(line, _Envelope)
     except MessageError:

@@ -15,7 +15,7 @@ class Extension(enum.StrEnum):
 
     ``STOPPING``: a drone accepts no more backends. ``LOGS``: a controller requests a backend's output from a drone.
     ``REVOCATION``: a controller notifies a proxy of revoked tokens. ``ROUTES``: a proxy requests several routes in one
-    message, and a controller responds likewise.
+    message, and a controller responds in the same way.
     """
 
     STOPPING = "stopping"

@@ -135,8 +135,8 @@ class ProxyService:
                 self.routes.receive(response)
             case BackendRemoved(backend):
                 self.remove_backend(backend)
-            case TokensRevoked(_, tokens):
-                self.revoke(tokens)
+            case TokensRevoked(backend, tokens):
+                self.revoke(backend, tokens)
 
     # From the connections.
 
@@ -152,21 +152,26 @@ class ProxyService:
         if backend_id not in self._cuts:
             self._cuts[backend_id] = self._loop.call_later(CUT_AFTER_S, self._cut_backend, backend_id)
 
-    def revoke(self, tokens: Iterable[str]) -> None:
-        """Follow no route of revoked tokens, and cut what was opened with them at once."""
+    def revoke(self, backend_id: str, tokens: Iterable[str]) -> None:
+        """Follow no route of revoked tokens of a backend, and cut what was opened with them at once."""
         revoked = frozenset(tokens)
         self.routes.revoke(revoked)
-        self._cut(lambda route: route.token in revoked, "token revoked")
+        self._cut("token revoked", backend_id, revoked)
 
     def _cut_backend(self, backend_id: str) -> None:
         del self._cuts[backend_id]
-        self._cut(lambda route: route.backend_id == backend_id, "backend ended")
+        self._cut("backend ended", backend_id)
 
-    def _cut(self, leads_nowhere: Callable[[Route], bool], reason: str) -> None:
-        found = [c for c in self.connections if c.route is not None and leads_nowhere(c.route)]
+    def _cut(self, reason: str, backend_id: str, tokens: frozenset[str] | None = None) -> None:
+        """Close what is open to a backend, or only what was opened with ``tokens``."""
+
+        def leads_nowhere(route: Route | None) -> bool:
+            return route is not None and route.backend_id == backend_id and (tokens is None or route.token in tokens)
+
+        found = [connection for connection in self.connections if leads_nowhere(connection.route)]
         for connection in found:
             connection.cut()
-        count = len(found) + self.tunnels.cut(leads_nowhere)
+        count = len(found) + self.tunnels.cut(backend_id, tokens)
         if count:
             log.info("connections cut", reason=reason, count=count)
 

@@ -119,7 +119,7 @@ class DeadlineEnforcer(Protocol):
         """Return once all deadlines that were set before this call are enforced.
 
         Raises:
-            DeadlinesNotEnforced: nobody confirmed them within the timeout.
+            DeadlinesNotEnforced: they were not confirmed within the timeout.
         """
 
 

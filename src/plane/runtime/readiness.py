@@ -50,7 +50,8 @@ async def wait_until_ready(
     probe_timeout_s, delay_s, foreign, result = first_probe_timeout_s, None, None, None
     while True:
         left_s = min(probe_timeout_s, end - clock())
-        result = more_informative(result, await _probe(host, port, left_s), left_s, first_probe_timeout_s)
+        last = await _probe(host, port, left_s)
+        result = more_informative(result, last, was_cut_short=left_s < probe_timeout_s)
         if result is ProbeResult.READY:
             foreign = None if foreign_listener is None else await foreign_listener()
             if foreign is None:

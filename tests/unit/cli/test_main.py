@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from plane.cli.main import make_program, options_last
@@ -37,3 +40,29 @@ def test_a_newcomer_sees_first_how_to_begin(capsys: pytest.CaptureFixture[str]) 
 )
 def test_a_group_s_options_may_stand_before_its_command(given: str, read: str) -> None:
     assert options_last(given.split()) == read.split()
+
+
+# Instead of reading its arguments, the program imports what it would import after that.
+SERVES = """
+import sys
+from unittest import mock
+from plane.cli import main
+
+class Program:
+    help_flags = ()
+
+    def __call__(self, _):
+        import plane.cli.serving, plane.{role}.server
+
+sys.argv = ["plane", "{role}"]
+with mock.patch.object(main, "make_program", Program):
+    main.main()
+print(sorted({{name.partition(".")[0] for name in sys.modules}} & {{"rich", "pygments", "jinja2", "opentelemetry"}}))
+import rich.console
+"""
+
+
+@pytest.mark.parametrize("role", ["controller", "drone", "proxy", "dns"])
+def test_a_program_that_serves_starts_without_what_only_people_need(role: str) -> None:
+    done = subprocess.run([sys.executable, "-c", SERVES.format(role=role)], check=False, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("[]\n", "")

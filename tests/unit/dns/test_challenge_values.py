@@ -82,3 +82,12 @@ async def test_what_is_remembered_is_forgotten_in_time_and_bounded(monkeypatch: 
     monkeypatch.setattr(module, "TXT_CACHE_TTL_S", 0.0)
     values_of.receive(TxtRecordResponse("c", "v"))
     assert values_of.cached("c") is None
+
+
+async def test_a_cluster_had_values_until_a_response_has_none() -> None:
+    values_of = ChallengeValues(Controller().ask)
+    assert not values_of.had_values("c")
+    values_of.receive(TxtRecordResponse("c", "v"))
+    assert values_of.had_values("c")
+    values_of.receive(TxtRecordResponse("c", None))
+    assert not values_of.had_values("c")

@@ -32,7 +32,7 @@ async def mark_backend_lost(
 ) -> None:
     """Mark backends as terminated, reason lost, and free their keys. Asks for confirmation of each.
 
-    Only for backends whose drone is gone for good: a backend that still runs would no longer be the only process of
+    Only for backends whose drone will never return: a backend that still runs would no longer be the only process of
     its key. Controllers do it by themselves two minutes after a drone's last heartbeat.
 
     Example: plane db mark-backend-lost --drone dr-gone --cluster plane.example.com

@@ -3,7 +3,7 @@
 aiohttp's server takes a quarter to a third of the processor time of a connect, and applications send little else, on
 persistent connections. A connection stays here as long as it sends plain ``POST /ctrl/connect`` requests, in one read
 or two (`plane.decisions.http.fast_path_request`). The first bytes that are anything else hand it over to aiohttp for
-good. Responses are the same on both paths (``docs/decisions/0009-connect-lane.md``): authorization, decoding,
+good. Responses are the same on both paths (``docs/decisions/0009-connect-fast-path.md``): authorization, decoding,
 `PendingConnect`, errors and metrics are the functions that the general endpoint uses.
 """
 
@@ -199,7 +199,7 @@ class _Connection(asyncio.Protocol):
             self._hand_over(self._queued)
 
     def _hand_over(self, data: bytes) -> None:
-        """Hand the connection over to aiohttp for good."""
+        """Pass the connection to aiohttp permanently."""
         self._cancel_timers()
         self._path.connections.discard(self)
         general = self._path.general()

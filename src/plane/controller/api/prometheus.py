@@ -143,7 +143,7 @@ INSTRUMENTS: web.AppKey[Instruments] = web.AppKey("instruments", Instruments)
 
 @web.middleware
 async def count_requests(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Count each request by endpoint and status, and measure the duration of those that are no streams."""
+    """Count each request by endpoint and status, and measure the duration of those that are not streams."""
     start = time.perf_counter()
     response = await handler(request)
     seconds = time.perf_counter() - start if isinstance(response, web.Response) else None

@@ -122,7 +122,7 @@ class _Reader:
 
     def _transport(self) -> asyncio.WriteTransport | None:
         """Return the connection; None if it is closed."""
-        # uvloop's transports are no asyncio.WriteTransport, though they have its methods.
+        # uvloop's transports are not asyncio.WriteTransport, though they have its methods.
         transport = cast("asyncio.WriteTransport | None", self._request.transport)
         return None if transport is None or transport.is_closing() else transport
 

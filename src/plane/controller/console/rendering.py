@@ -5,16 +5,19 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Callable
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-import jinja2
 from aiohttp import web
 
 from plane.controller.console.visitor import Visitor
 from plane.protocol import codec
 from plane.protocol.backend_state import BackendStatus
 from plane.version import this_version
+
+if TYPE_CHECKING:
+    import jinja2
 
 __all__ = ["Renderer", "duration", "moment", "size"]
 
@@ -28,19 +31,25 @@ class Renderer:
     """The templates of one controller. ``address_of`` returns the path of a static file."""
 
     def __init__(self, address_of: Callable[[str], str]) -> None:
-        self._environment = jinja2.Environment(
+        self._address_of = address_of
+
+    @cached_property
+    def _environment(self) -> jinja2.Environment:
+        # Imported for the first page, so that a controller starts sooner.
+        import jinja2
+
+        environment = jinja2.Environment(
             loader=jinja2.PackageLoader("plane.controller.console"),
             autoescape=True,
             undefined=jinja2.StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._environment.filters.update(
-            moment=moment, duration=duration, size=size, path=lambda text: quote(text, safe="")
+        environment.filters.update(moment=moment, duration=duration, size=size, path=lambda text: quote(text, safe=""))
+        environment.globals.update(
+            static=self._address_of, version=this_version().version, STATUSES=list(BackendStatus), json=_json
         )
-        self._environment.globals.update(
-            static=address_of, version=this_version().version, STATUSES=list(BackendStatus), json=_json
-        )
+        return environment
 
     def fragment(self, template: str, **values: Any) -> str:
         """Return a part of a page."""

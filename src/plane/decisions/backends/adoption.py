@@ -1,6 +1,6 @@
 """Decide what a restarted drone does with a backend that its store does not show as terminated.
 
-`plane.drone.backend_manager` asks the runtime what still runs and carries out the decision. Reasons:
+`plane.drone.backend_manager` queries the runtime for what still runs and carries out the decision. Reasons:
 docs/decisions/0004-readoption.md.
 """
 

@@ -18,7 +18,7 @@ _FAILURES = frozenset(
 
 
 def is_failure(state: Terminated) -> bool:
-    """Return whether a backend ended although nobody asked for it.
+    """Return whether a backend ended although nobody requested it.
 
     A process that ends by itself with another code than 0 has failed, too; one that was ordered to end may have any.
     """

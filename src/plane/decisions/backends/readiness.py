@@ -79,12 +79,16 @@ def classify_response(received: bytes, *, ended: bool) -> ProbeResult | None:
     return ProbeResult.NOT_HTTP
 
 
-def more_informative(
-    previous: ProbeResult | None, last: ProbeResult, last_timeout_s: float, first_s: float
-) -> ProbeResult:
-    """Return the more informative of two results: at the deadline the last probe may have had no time to learn much."""
-    had_no_time = last in (ProbeResult.SILENT, ProbeResult.UNREACHABLE) and last_timeout_s < first_s / 10
-    return last if previous is None or not had_no_time else previous
+def more_informative(previous: ProbeResult | None, last: ProbeResult, *, was_cut_short: bool) -> ProbeResult:
+    """Return the more informative of two results.
+
+    ``was_cut_short``: the deadline left the last probe less than its timeout, so that its silence means little.
+    """
+    if previous is None or not was_cut_short or last not in (ProbeResult.SILENT, ProbeResult.UNREACHABLE):
+        return last
+    # A silent listener is at least a listener.
+    was_absent = previous in (ProbeResult.REFUSED, ProbeResult.UNREACHABLE)
+    return last if last is ProbeResult.SILENT and was_absent else previous
 
 
 def not_ready_message(result: ProbeResult, port: int, timeout_s: float) -> str:

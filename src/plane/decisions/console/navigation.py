@@ -25,7 +25,7 @@ def is_link_from_elsewhere(method: str, fetch_site: str | None, fetch_mode: str 
 
 
 def target_after_sign_in(wanted: str) -> str:
-    """Return the page of the console that was wanted before the sign-in; its first page if that is no page of it."""
+    """Return the page that was requested before the sign-in; the first page if it is not a page of the console."""
     return wanted if _OWN_PATH.fullmatch(wanted) and not wanted.startswith(SIGN_IN) else "/console"
 
 

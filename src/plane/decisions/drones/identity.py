@@ -40,7 +40,7 @@ def identity_facts(
     """Return the facts to store. ``instance`` and ``clock`` are random ids, renewed when they no longer apply.
 
     An instance is one store on one machine since its boot: a store that was copied, or is used on another machine, is
-    another instance. The clock's id lasts until the clock begins anew.
+    another instance. The clock's id lasts until the clock starts again.
     """
     same = _is_same(stored, machine)
     instance = stored.get("instance") if same else None

@@ -258,7 +258,8 @@ class Exchange:
         self._pending = data[end + 4 :]
         try:
             head = self._rules.requests.read(data[:end])
-            head.target = origin_form(head)
+            if not head.target.startswith(b"/"):
+                head.target = origin_form(head)
         except RequestRefused as refused:
             return self._refuse(refused.status, now, str(refused))
         self.state = _AFTER_REQUEST_HEAD
@@ -479,7 +480,7 @@ class Exchange:
             self.deadline = now + self._rules.timeouts.first_request_s
 
     def cut(self) -> list[Command]:
-        """End the exchange at once, because the proxy has stopped or the route leads nowhere any more."""
+        """End the exchange at once, because the proxy has stopped or the route was removed."""
         commands: list[Command] = []
         if self.state is not _CLOSED and self.state is not _TUNNEL:
             self._drop_upstream(commands)

@@ -1,10 +1,14 @@
-"""The commands that `plane.decisions.http.exchange` returns to its shell, in the order of their execution."""
+"""The commands that `plane.decisions.http.exchange` returns to its shell, in the order of their execution.
+
+Those with data are msgspec's structs, which are made in half the time of a dataclass.
+"""
 
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from typing import TypeAlias
+
+import msgspec
 
 __all__ = [
     "Action",
@@ -72,23 +76,20 @@ class Incident(enum.Enum):
     STALLED = enum.auto()
 
 
-@dataclass(slots=True)
-class SendUpstream:
+class SendUpstream(msgspec.Struct):
     """Send bytes of the request to the backend."""
 
     data: bytes
 
 
-@dataclass(slots=True)
-class StartResponse:
+class StartResponse(msgspec.Struct):
     """Send the client a final response's head, and what has come of its body."""
 
     status: int
     data: bytes
 
 
-@dataclass(slots=True)
-class FinishResponse:
+class FinishResponse(msgspec.Struct):
     """`StartResponse` with a complete response, `Action.POOL_UPSTREAM` and `Action.END`, as one command.
 
     Most responses are such. Together with `Exchange._start_response` it is a shortcut that saves each of them a
@@ -99,23 +100,20 @@ class FinishResponse:
     data: bytes
 
 
-@dataclass(slots=True)
-class SendClient:
+class SendClient(msgspec.Struct):
     """Send the client a part of the body, or an interim response."""
 
     data: bytes
 
 
-@dataclass(slots=True)
-class StartTunnel:
+class StartTunnel(msgspec.Struct):
     """Send both sides these bytes, and from then on each what the other one sends."""
 
     to_client: bytes
     to_upstream: bytes
 
 
-@dataclass(slots=True)
-class Report:
+class Report(msgspec.Struct):
     """Log an incident. ``status``: of the response to it, 0 without one."""
 
     incident: Incident

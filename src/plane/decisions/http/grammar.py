@@ -26,7 +26,7 @@ HOST = re.compile(rb"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?\Z")
 # All bytes that may occur in a head: visible ASCII, space, tab, obs-text, and the CR and LF that end lines.
 _ALLOWED = bytes([0x09, 0x0A, 0x0D, *range(0x20, 0x7F), *range(0x80, 0x100)])
 # Field lines, each with the line end before it: no space before the colon, no folded line (both begin a
-# line with a byte that is no token's).
+# line with a byte that no token contains).
 _FIELDS = re.compile(rb"(?:\r\n" + TOKEN + rb":[^\r\n]*)*")
 
 # Options that are not fields, and fields that frame or route the message. They stay, whatever `Connection` names.

@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+import msgspec
+
 from plane.decisions.http.grammar import (
     HOST,
     TOKEN,
@@ -42,7 +44,7 @@ __all__ = [
 # A target has no '#', '<' or '>'. RFC 3986 allows none of them there, browsers escape them, and Plane 0.5.5 refuses
 # '<' and '>'. A server that drops a fragment would serve another path than the one in x-verified-path. Other bytes that
 # RFC 3986 excludes (quotes, braces, '|', '^', those beyond ASCII) come from real browsers, and nginx accepts them.
-_REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([!-\"$-;=?-~\x80-\xff]+) HTTP/([0-9])\.([0-9])")
+_REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([!-\"$-;=?-~\x80-\xff]+) HTTP/([0-9])\.([0-9])(?=\r\n|\Z)")
 _METHOD = re.compile(rb"(?:\r\n)?\r?\Z|" + TOKEN + rb"(?: |\Z)")
 # The fields that are read or removed: framing, connection, and those that only this proxy may send. For a block in
 # lower case: an expression that ignores case takes twice the time.
@@ -94,9 +96,8 @@ class RequestFields:
     claims: Claims
 
 
-@dataclass(slots=True)
-class RequestHead:
-    """A valid head."""
+class RequestHead(msgspec.Struct):
+    """A valid head. One is made for each request, in half the time of a dataclass."""
 
     method: bytes
     target: bytes
@@ -137,7 +138,7 @@ class RequestReader:
         if len(head) > self._limits.head_bytes:
             raise RequestRefused(431, "head too large")
         line = _REQUEST_LINE.match(head)
-        if line is None or not (head.startswith(b"\r\n", line.end()) or line.end() == len(head)):
+        if line is None:
             raise RequestRefused(400, "malformed request line")
         method, target, major, minor = line.groups()
         if major != b"1":

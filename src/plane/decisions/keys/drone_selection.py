@@ -1,22 +1,23 @@
 """Which drone gets a new backend: the one with the fewest backends among a few random candidates.
 
-The database returns the candidates; `plane.controller.connect_statements` feeds the counts and calls `DroneSelector`.
+The database returns the candidates of a cluster and pool; `plane.controller.connect_statements` remembers them for a
+moment as `DroneCandidates`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from plane.protocol.times import DroneTime
 
-__all__ = ["COUNT_RETENTION_S", "COUNT_VALID_S", "BackendCounts", "DroneCandidate", "DroneSelector"]
+__all__ = ["CANDIDATES_VALID_S", "CountedDrone", "DroneCandidate", "DroneCandidates"]
 
-# A drone's backends are counted again after this long. Counting thousands takes the database as long as everything else
-# that a new key needs, and this controller adds what it spawns meanwhile.
-COUNT_VALID_S = 1.0
-# A drone that was no candidate for so long may be gone.
-COUNT_RETENTION_S = 60.0
+# Candidates are read again after this long. Reading thousands of drones, and counting the backends of some, takes the
+# database longer than everything else that a new key needs. What happens meanwhile does no harm: `spawn_backends`
+# stores nothing for a drone that drains, and the own new backends are counted here.
+CANDIDATES_VALID_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,42 +29,35 @@ class DroneCandidate:
     local_time: DroneTime
 
 
-class BackendCounts:
-    """Backends per drone: the database's recent count, plus the backends assigned since."""
+class CountedDrone(NamedTuple):
+    """A candidate and the number of its backends."""
 
-    def __init__(self) -> None:
-        self._counts: dict[int, int] = {}
-        self._counted_at: dict[int, float] = {}
-
-    def recently_counted(self, now_s: float) -> list[int]:
-        """Return the drones that need not be counted now. Forgets those that were not counted for a minute."""
-        for drone_id, counted_at in list(self._counted_at.items()):
-            if now_s - counted_at > COUNT_RETENTION_S:
-                del self._counted_at[drone_id], self._counts[drone_id]
-        return [drone_id for drone_id, counted_at in self._counted_at.items() if now_s - counted_at < COUNT_VALID_S]
-
-    def record(self, drone_id: int, count: int, now_s: float) -> None:
-        """Store the database's count."""
-        self._counts[drone_id] = count
-        self._counted_at[drone_id] = now_s
-
-    def of(self, drone_id: int) -> int:
-        """Return the number of the drone's backends; 0 for a drone that was never counted."""
-        return self._counts.get(drone_id, 0)
-
-    def increment(self, drone_id: int) -> None:
-        """Add one backend to the drone's count."""
-        if drone_id in self._counts:
-            self._counts[drone_id] += 1
+    candidate: DroneCandidate
+    backend_count: int
 
 
-class DroneSelector:
-    """Selects among the candidates of one cluster and pool, in random order, for the requests of one batch."""
+class DroneCandidates:
+    """Drones of one cluster and pool that may take a backend.
 
-    def __init__(self, candidates: Sequence[DroneCandidate], counts: BackendCounts) -> None:
-        self._candidates = candidates
-        self._counts = counts
+    Args:
+        drones: in random order.
+        now_s: when they were read, in seconds of a monotonic clock.
+        are_all: there is no other drone. Otherwise each is considered once, so that a burst of new keys is spread over
+            more drones than these.
+    """
+
+    def __init__(self, drones: Sequence[CountedDrone], now_s: float, *, are_all: bool) -> None:
+        self._candidates = [drone.candidate for drone in drones]
+        self._counts = {drone.candidate.drone_id: drone.backend_count for drone in drones}
+        self._valid_until_s = now_s + CANDIDATES_VALID_S
+        self._are_all = are_all
         self._next = 0
+
+    def are_valid(self, now_s: float) -> bool:
+        """Return whether they may still be used. Without a drone they are not: one may connect at any moment."""
+        if not self._are_all and self._next >= len(self._candidates):
+            return False
+        return bool(self._candidates) and now_s < self._valid_until_s
 
     def choose(self, best_of: int) -> DroneCandidate | None:
         """Return the candidate with the fewest backends among the next ``best_of``; the first of several.
@@ -73,7 +67,7 @@ class DroneSelector:
         count = len(self._candidates)
         considered = [self._candidates[(self._next + step) % count] for step in range(min(best_of, count))]
         self._next += len(considered)
-        chosen = min(considered, key=lambda drone: self._counts.of(drone.drone_id), default=None)
+        chosen = min(considered, key=lambda drone: self._counts[drone.drone_id], default=None)
         if chosen is not None:
-            self._counts.increment(chosen.drone_id)
+            self._counts[chosen.drone_id] += 1
         return chosen

@@ -5,8 +5,9 @@ Called by `plane.proxy.data_plane.dispatch`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from plane.decisions.routing.host_names import normal_host
 from plane.decisions.routing.rewrite import could_be_token, split_target
@@ -14,8 +15,7 @@ from plane.decisions.routing.rewrite import could_be_token, split_target
 __all__ = ["RouteMatch", "https_location", "match_target"]
 
 
-@dataclass(slots=True)
-class RouteMatch:
+class RouteMatch(msgspec.Struct):
     """The request leads to the backend of ``token``, which gets ``forwarded`` as its target."""
 
     token: str

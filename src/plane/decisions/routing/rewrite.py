@@ -154,10 +154,11 @@ def split_target(target: bytes) -> tuple[str, bytes]:
 
     ``/{token}/rest?query`` becomes ``/rest?query``; the target of a static token is unchanged.
     """
-    path_end = target.find(b"?", 1)
-    end = target.find(b"/", 1, path_end if path_end > 0 else len(target))
+    end = target.find(b"/", 1)
+    if _QUESTION_MARK in target and (query := target.find(b"?", 1)) > 0 and (query < end or end < 0):
+        end = query
     if end < 0:
-        end = path_end if path_end > 0 else len(target)
+        end = len(target)
     token = target[1:end].decode("latin-1")
     if token.startswith("s."):
         return token, target

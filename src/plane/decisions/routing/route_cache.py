@@ -1,6 +1,6 @@
 """Where does a token lead, as far as the proxy knows? A bounded cache of the controller's responses.
 
-The least recently used route is evicted first, and a token that has expired leads nowhere, cached or not. Negative
+The least recently used route is evicted first, and an expired token has no route, cached or not. Negative
 responses expire after a few seconds and have a cache of their own: so a flood of bad tokens evicts no route, and a
 token that was requested too early works soon. `plane.proxy.data_plane.route_lookup` sends requests to the controller.
 
@@ -63,7 +63,7 @@ class RouteCache(Generic[R]):
     def get(self, token: str, now: float) -> R | Literal["gone", "unconfirmed"] | None:
         """Return the route of a token, or why there is none.
 
-        ``"gone"``: the token leads nowhere. ``"unconfirmed"``: there has been no connection to a controller for
+        ``"gone"``: the token has no route. ``"unconfirmed"``: there has been no connection to a controller for
         too long. None: the token must be looked up.
         """
         entry = self._routes.get(token)
@@ -122,7 +122,7 @@ class RouteCache(Generic[R]):
             self._drop(next(iter(self._routes)))
 
     def put_gone(self, token: str, now: float) -> None:
-        """Store that a token leads nowhere."""
+        """Store that a token has no route."""
         self._drop(token)
         self._negatives[token] = now + NEGATIVE_LIFETIME_S
         self._negatives.move_to_end(token)

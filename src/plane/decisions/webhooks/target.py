@@ -96,7 +96,7 @@ def address_refusal(address: str, allowed: Sequence[Network]) -> str | None:
     """Return why a webhook must not connect to an address; None if it may.
 
     Args:
-        address: as in the socket's address. Whatever is no plain address, such as 2130706433, is refused.
+        address: as in the socket's address. Every other form, such as 2130706433, is refused.
         allowed: networks that may be reached although they are not public.
     """
     try:

@@ -1,4 +1,4 @@
-"""Waits until the zone's own name servers respond with a TXT value, before the CA is asked to validate it.
+"""Waits until the zone's own name servers respond with a TXT value, before the CA validates it.
 
 Where the servers cannot be found or reached (a firewall, a test without delegation), it waits for a short fixed time.
 """

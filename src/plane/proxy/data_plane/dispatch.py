@@ -89,7 +89,7 @@ class _WaitingRequest:
             self._dispatcher.leave(self._matches[0].token, self)
 
     def _end(self) -> Requester | None:
-        """Stop waiting. Return whose request this is, unless that is over already."""
+        """Stop waiting. Return whose request this is, unless it has already stopped."""
         requester, self._requester = self._requester, None
         if self._page_timer is not None:
             self._page_timer.cancel()
@@ -156,15 +156,15 @@ class Dispatcher:
         match = match_target(target, head.fields.host, self._cluster)
         if isinstance(match, RouteMatch) and requester.entry_point is not _TO_TLS:
             found = self._routes.cached(match.token)
-            if found is None:
+            if isinstance(found, Route):
+                self._forward(requester, head, found, match)
+            elif found is None:
                 self._look_up(requester, head, (match,))
             elif found == "gone":
                 self._lost.leads_nowhere(requester, head, match.token)
-            elif found == "unconfirmed":
+            else:
                 # The same for a connection in the pool: its request may reach a process whose key is another's by now.
                 requester.respond(503)
-            else:
-                self._forward(requester, head, found, match)
         else:
             self._respond_without_token(requester, head, match)
 
@@ -206,7 +206,7 @@ class Dispatcher:
         requester.respond(410)
 
     def _look_up(self, requester: Requester, head: RequestHead, matches: tuple[_Match, ...]) -> None:
-        """Ask the controller where the first match leads; those after it are tried if it leads nowhere."""
+        """Request the route of the first match from the controller; those after it are tried if it has none."""
         waiting = _WaitingRequest(self, requester, head, matches)
         requester.wait_for(waiting)
         self._routes.look_up(matches[0].token, waiting)
@@ -224,7 +224,7 @@ class Dispatcher:
     def route_found(
         self, requester: Requester, head: RequestHead, matches: tuple[_Match, ...], route: Route | None
     ) -> None:
-        """Handle the route of the first match, or that it leads nowhere."""
+        """Handle the route of the first match, or that there is none."""
         match = matches[0]
         if route is not None and _is_open(match, route, head):
             self._forward(requester, head, route, match)
@@ -236,10 +236,11 @@ class Dispatcher:
     # Forwarding.
 
     def _forward(self, requester: Requester, head: RequestHead, route: Route, match: _Match) -> None:
-        if not host_belongs_to(head.fields.host, route.accepted_host):
+        host = head.fields.host
+        # On the path of every request, so without a call where that is possible.
+        if host != route.accepted_host and not host_belongs_to(host, route.accepted_host):
             self._lost.wrong_host(requester, head, route.accepted_host)
             return
-        # On the path of every request, so without a call.
         by_cookie = False
         if route.token_in_cookie:
             by_cookie = isinstance(match, _CookieMatch)
@@ -250,7 +251,6 @@ class Dispatcher:
         if by_cookie:
             response_fields = route.cookie_response_fields
         else:
-            # By index, for the same reason.
             has_slash = len(target) > route.slash_at and target[route.slash_at] == _SLASH
             response_fields = route.response_fields if has_slash else route.bare_response_fields
         requester.forward(route, out, response_fields, b"" if by_cookie else route.rewritten_prefix)

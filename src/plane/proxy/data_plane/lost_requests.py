@@ -53,7 +53,7 @@ class LostRequests:
         return found if isinstance(found, Route) else None
 
     def leads_nowhere(self, requester: Requester, head: RequestHead, segment: str, status: int = 410) -> None:
-        """Respond to a request whose first path segment leads nowhere, or that has none."""
+        """Respond to a request whose first path segment has no route, or that has no path segment."""
         if is_issued_token(segment):
             requester.respond(status)
             return

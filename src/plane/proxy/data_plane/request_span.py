@@ -1,6 +1,6 @@
 """The span of a request: it continues the trace of the client, and the backend's spans continue it.
 
-The URL is no attribute, because a token is in it, which a reader of traces could use.
+The URL is not an attribute, because a token is in it, which a reader of traces could use.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ class RouteWaiter(Protocol):
     """A request that waits for a route."""
 
     def route_found(self, route: Route | None) -> None:
-        """Handle the controller's response. None: the token leads nowhere."""
+        """Handle the controller's response. None: the token has no route."""
 
     def lookup_failed(self) -> None:
         """Handle that there is no response in time, or that there are too many lookups."""

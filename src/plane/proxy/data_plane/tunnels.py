@@ -1,15 +1,15 @@
 """The open tunnels of the proxy, each of which counts as use of its backend.
 
-A tunnel is closed when it stalls, when the proxy stops, or when its token leads nowhere any more.
+A tunnel is closed when it stalls, when the proxy stops, or when its route was removed.
 
-`plane.decisions.http.tunnel_timeout` decides which tunnel has a deadline. `sweep` checks only these, so an idle tunnel
-costs nothing.
+`plane.decisions.http.tunnel_timeout` decides which tunnel has a deadline. `sweep` checks only these, and the end of a
+backend only its own. So an idle tunnel costs nothing, however many there are.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import structlog
 
@@ -35,16 +35,18 @@ class Tunnels:
         self._keepalive = keepalive
         self._now = now
         self._timeout_s = timeout_s
-        self._open: set[Tunnel] = set()
+        self._by_backend: dict[str, set[Tunnel]] = {}
+        self._count = 0
         self._limited: set[Tunnel] = set()
 
     def __len__(self) -> int:
-        return len(self._open)
+        return self._count
 
     def begin(self, client: asyncio.Transport, backend: asyncio.Transport, route: Route) -> Tunnel:
         """Start a tunnel between two transports; the caller reports what has happened to them before."""
         tunnel = Tunnel(client, backend, route, self, self._timeout_s)
-        self._open.add(tunnel)
+        self._by_backend.setdefault(route.backend_id, set()).add(tunnel)
+        self._count += 1
         return tunnel
 
     # From the tunnels.
@@ -65,7 +67,11 @@ class Tunnels:
         if first:
             self._keepalive.use_ended(tunnel.route.backend_id)
         else:
-            self._open.discard(tunnel)
+            backend_id = tunnel.route.backend_id
+            self._by_backend[backend_id].remove(tunnel)
+            self._count -= 1
+            if not self._by_backend[backend_id]:
+                del self._by_backend[backend_id]
             self._limited.discard(tunnel)
 
     # From the service.
@@ -80,13 +86,15 @@ class Tunnels:
                 log.info("tunnel stalled; closed", backend=tunnel.route.backend_id, reason=deadline.reason)
                 tunnel.abort()
 
-    def cut(self, leads_nowhere: Callable[[Route], bool]) -> int:
-        """Close those whose route leads nowhere any more; return how many."""
-        found = [tunnel for tunnel in self._open if leads_nowhere(tunnel.route)]
+    def cut(self, backend_id: str, tokens: Collection[str] | None = None) -> int:
+        """Close those to a backend that has ended, or only those of ``tokens``; return how many."""
+        of_backend = self._by_backend.get(backend_id, ())
+        found = [tunnel for tunnel in of_backend if tokens is None or tunnel.route.token in tokens]
         for tunnel in found:
             tunnel.abort()
         return len(found)
 
     def close(self) -> None:
         """Close all."""
-        self.cut(lambda _: True)
+        for backend_id in list(self._by_backend):
+            self.cut(backend_id)

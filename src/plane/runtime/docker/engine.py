@@ -115,7 +115,7 @@ class DockerEngine:
         return found
 
     async def remove(self, container: str, *, force: bool) -> None:
-        """Remove a container, with ``force`` even if it runs. A container that is already gone is no error."""
+        """Remove a container, with ``force`` even if it runs. A container that does not exist is not an error."""
         try:
             params = {"force": "true" if force else "false"}
             await self.call("remove the container", "DELETE", f"containers/{container}", params=params)

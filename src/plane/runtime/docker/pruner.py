@@ -1,6 +1,6 @@
 """Remove stopped backend containers of this drone, and those without a drone label. Used by `docker.runtime`.
 
-Containers that run, that are no backends, or that carry the label of another drone are never removed.
+Containers that run, that are not backends, or that carry the label of another drone are never removed.
 """
 
 from __future__ import annotations

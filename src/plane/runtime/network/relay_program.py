@@ -34,7 +34,7 @@ PR_SET_NO_NEW_PRIVS = 38
 CAP_HEADER, NO_CAPABILITIES = struct.pack("=Ii", 0x20080522, 0), bytes(24)
 # Concurrent connections; more wait in the backlog of the listener.
 CONNECTION_LIMIT = 2_000
-# Descriptors that are no connections.
+# Descriptors that are not connections.
 OTHER_DESCRIPTORS = 32
 READ_BYTES = 64 * 1024
 # After an accept that failed because the limit of open files was lowered meanwhile.

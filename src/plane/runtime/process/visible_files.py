@@ -106,7 +106,7 @@ def first_inaccessible_folder(path: Path, user: UserIds, below: Path | None = No
 
 
 def can_execute(program: str, user: UserIds | None, view: FileView | None) -> bool:
-    """Return whether a backend sees the program and may execute it, as far as modes tell.
+    """Return whether a backend sees the program and may execute it, judging by file modes.
 
     Args:
         user: None: the drone's user.

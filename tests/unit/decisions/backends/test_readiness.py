@@ -63,8 +63,19 @@ def test_each_result_has_its_own_message() -> None:
     assert all(text.startswith("did not respond to HTTP within 3 s: ") and "{" not in text for text in said)
 
 
-def test_a_last_probe_without_time_is_less_informative() -> None:
-    assert more_informative(ProbeResult.REFUSED, ProbeResult.UNREACHABLE, 0.001, 1.0) is ProbeResult.REFUSED
-    assert more_informative(ProbeResult.REFUSED, ProbeResult.SILENT, 0.5, 1.0) is ProbeResult.SILENT
-    assert more_informative(ProbeResult.SILENT, ProbeResult.REFUSED, 0.001, 1.0) is ProbeResult.REFUSED
-    assert more_informative(None, ProbeResult.SILENT, 0.001, 1.0) is ProbeResult.SILENT
+@pytest.mark.parametrize(
+    ("previous", "last", "was_cut_short", "result"),
+    [
+        (None, ProbeResult.SILENT, True, ProbeResult.SILENT),
+        (ProbeResult.REFUSED, ProbeResult.UNREACHABLE, True, ProbeResult.REFUSED),
+        (ProbeResult.REFUSED, ProbeResult.UNREACHABLE, False, ProbeResult.UNREACHABLE),
+        (ProbeResult.REFUSED, ProbeResult.SILENT, True, ProbeResult.SILENT),
+        (ProbeResult.TLS, ProbeResult.SILENT, True, ProbeResult.TLS),
+        (ProbeResult.TLS, ProbeResult.SILENT, False, ProbeResult.SILENT),
+        (ProbeResult.SILENT, ProbeResult.REFUSED, True, ProbeResult.REFUSED),
+    ],
+)
+def test_a_last_probe_that_was_cut_short_is_less_informative(
+    previous: ProbeResult | None, last: ProbeResult, was_cut_short: bool, result: ProbeResult
+) -> None:
+    assert more_informative(previous, last, was_cut_short=was_cut_short) is result
