@@ -50,6 +50,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]
         server.server_close()
 
 
+# All pages, one after the other.
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_pages_have_no_error_and_fit_a_telephone(site: tuple[str, Path], chromium: str, scheme: str) -> None:
     base, folder = site
