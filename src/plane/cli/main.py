@@ -128,6 +128,9 @@ def _import_structlog_without_rich() -> None:
     That takes an eighth of the start of a program, and only colored tracebacks need them. `plane.cli.logs` uses the
     plain ones, since the colored ones have the values of variables.
     """
+    if "rich" in sys.modules:
+        # Whoever calls this as a function has imported it.
+        return
     sys.modules["rich"] = None  # type: ignore[assignment]  # An import of it fails, as if it were not installed.
     try:
         import structlog  # noqa: F401
