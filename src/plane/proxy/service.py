@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import structlog
 
-from plane.decisions.http.exchange import ExchangeRules
+from plane.decisions.http.exchange_steps import ExchangeRules
 from plane.decisions.http.exchange_timeouts import ExchangeTimeouts
 from plane.decisions.http.proxy_protocol import ProxyHeader
 from plane.decisions.http.request_head import RequestReader
