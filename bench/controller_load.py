@@ -130,6 +130,12 @@ class Bench:
         self.server = server
         self.bare = BareClient(sql[0], CLUSTER)
 
+    async def reopen(self) -> None:
+        """Open the clients' connections again, which the controller closes when they are idle for long."""
+        for client in self.http:
+            client.close()
+        self.http = [await HttpClient.open("127.0.0.1", self.server.port) for _ in self.http]
+
     async def connect(self, client: int = 0, **request: Any) -> dict[str, Any]:
         status, body = await self.http[client].post("/ctrl/connect", json.dumps(request).encode())
         assert status == 200, body

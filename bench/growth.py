@@ -23,7 +23,6 @@ from bench.controller import fill, loaded
 from bench.controller_load import CLIENTS, CLUSTER, ROUNDS, Bench, cost_us, median, row
 from bench.drones import BenchDrone, connected_drones
 from bench.growth_of_proxy import routes, tunnels
-from bench.load import HttpClient
 from bench.processes import run_benchmark, within
 from plane.database.embedded.server import embedded_postgres
 
@@ -65,6 +64,7 @@ async def ended(folder: Path) -> None:
             arguments = [value for name, value in (("$1", ENDED), ("$2", CLUSTER)) if name in statement]
             await full.sql[0].execute(statement, *arguments, timeout=LIMIT_S)
         for bench in (empty, full):
+            await bench.reopen()
             for number in range(CLIENTS):
                 await bench.held_key(number)
         await _compare("new key", {"empty": empty, "full": full}, lambda bench: bench.new_key, 1_000)
@@ -112,8 +112,7 @@ async def drones(folder: Path) -> None:
             more = connected_drones(base, CLUSTER, count - len(some), first=len(some))
             some += await stack.enter_async_context(more)
             cost = await _message_us(bench, some)
-            # The controller has closed the idle connections meanwhile.
-            bench.http = [await HttpClient.open("127.0.0.1", bench.server.port) for _ in range(CLIENTS)]
+            await bench.reopen()
             connect = await cost_us(bench, bench.new_key, 4_000)
             row(
                 f"{count:,} drones of {BACKENDS_EACH} backends: CPU time per message; per new key",

@@ -11,9 +11,8 @@ from plane.database.migrate import migrate
 from plane.database.pool import connect
 from plane.database.statements import all_statements
 
-# What operators ask for with whatever filter they like; and what is done once after a step of the clock or a failover.
+# What is done once after a step of the clock or a failover.
 MAY_READ_WHOLE = {
-    "inspection.list_backends",
     "clock.record_failover",
     "clock.shift_lifetimes",
     "clock.shift_times",

@@ -19,7 +19,7 @@ FACTS = {
     "key": KEY,
     "token": int(os.environ["SESSION_BACKEND_FENCING_TOKEN"]),
     "backend": os.environ["SESSION_BACKEND_ID"],
-    "host": os.uname().nodename,
+    "host": os.environ.get("FAULTS_HOST") or os.uname().nodename,
     "process": f"{os.getpid()}-{os.urandom(3).hex()}",
 }
 
@@ -68,6 +68,16 @@ def serve(connection: socket.socket) -> None:
 
 signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 threading.Thread(target=report, daemon=True).start()
-listener = socket.create_server(("0.0.0.0", int(os.environ["PORT"])), backlog=64)
+
+
+def listen() -> socket.socket:
+    """Listen, as soon as the port is free: many servers try again where another one has it."""
+    while True:
+        with contextlib.suppress(OSError):
+            return socket.create_server(("0.0.0.0", int(os.environ["PORT"])), backlog=64)
+        time.sleep(TICK_S)
+
+
+listener = listen()
 while True:
     threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()

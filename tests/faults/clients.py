@@ -7,36 +7,60 @@ import contextlib
 import itertools
 import json
 import random
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
-from faults.cluster import CLUSTER, CONTROLLER_PORT, PROXY_PORT
+from faults.cluster import CLUSTER, CONTROLLER_PORT, DOCKER_POOL, PROXY_PORT
+from faults.docker_engine import IMAGE
 from faults.history import Completed, Invoked, Record
 from faults.hosts import Host
 
-__all__ = ["Clients"]
+__all__ = ["CHURN_WEIGHTS", "DOCKER_KEY", "WEIGHTS", "Clients"]
 
 BACKEND = (Path(__file__).parent / "backend_program.py").read_text()
 CALL_TIMEOUT_S = 8.0
 TUNNEL_S = 20.0
 PAUSE_S = 0.6
+# Keys whose processes are containers begin with this. Their clients pause for so many times as long.
+DOCKER_KEY = "docker-key"
+DOCKER_PAUSES = 4
+# How many links of earlier connects a client keeps, and how many of its reads use one of them.
+KEPT_LINKS = 6
+KEPT_LINK_SHARE = 0.25
 # How often a client does what, in its order: connect, read, hold a tunnel, follow the states, terminate, revoke.
 WEIGHTS = (30, 50, 6, 6, 5, 3)
+# The same where processes are to end and start all the time.
+CHURN_WEIGHTS = (30, 50, 6, 6, 40, 3)
 
 
 class Clients:
-    """All clients of a run. ``records``: what they have done."""
+    """All clients of a run.
+
+    Args:
+        weights: how often a client does what.
+
+    Attributes:
+        records: what they have done.
+    """
 
     def __init__(
-        self, controllers: Sequence[Host], proxies: Sequence[Host], observer: Path, seed: int, now: Callable[[], float]
+        self,
+        controllers: Sequence[Host],
+        proxies: Sequence[Host],
+        observer: Path,
+        seed: int,
+        now: Callable[[], float],
+        weights: Sequence[int] = WEIGHTS,
     ) -> None:
+        self.weights = weights
         self.records: list[Record] = []
         self._controllers = controllers
         self._proxies = proxies
-        self._observer = str(observer)
+        self._observer = observer
         self._now = now
         self._random = random.Random(seed)
         self._ops = itertools.count(1)
@@ -75,7 +99,13 @@ class Clients:
 
     def spawn_config(self, key: str) -> dict[str, Any]:
         """What runs the process of a key."""
-        env = {"CODE": BACKEND, "FAULTS_KEY": key, "FAULTS_OBSERVER": self._observer}
+        if key.startswith(DOCKER_KEY):
+            # The folder of the observer's socket is mounted.
+            folder, observer = self._observer.parent.name, f"/plane-data/{self._observer.name}"
+            env = {"CODE": BACKEND, "FAULTS_KEY": key, "FAULTS_OBSERVER": observer, "FAULTS_HOST": "docker-1"}
+            executable = {"image": IMAGE, "pull_policy": "Never", "env": env, "mount": folder}
+            return {"pool": DOCKER_POOL, "executable": executable}
+        env = {"CODE": BACKEND, "FAULTS_KEY": key, "FAULTS_OBSERVER": str(self._observer)}
         command = ["/usr/bin/python3", "-S", "-E", "-c", "import os; exec(os.environ['CODE'])"]
         return {"executable": {"command": command, "env": env, "isolation": "none"}}
 
@@ -89,14 +119,18 @@ class _Client:
         self._key = key
         self._user = user
         self._backend = self._token = ""
+        # Backend and token of earlier connects: a link that somebody has kept.
+        self._earlier: deque[tuple[str, str]] = deque(maxlen=KEPT_LINKS)
 
     async def run(self) -> None:
         actions = (self._connect, self._read, self._tunnel, self._follow, self._terminate, self._revoke)
         choose = self._clients.random.choices
         while True:
-            action = choose(actions, WEIGHTS)[0] if self._backend else self._connect
+            action = choose(actions, self._clients.weights)[0] if self._backend else self._connect
             await action()
-            await asyncio.sleep(PAUSE_S * 2 * self._clients.random.random())
+            # A container costs much more than a process to start.
+            pause_s = PAUSE_S * (DOCKER_PAUSES if self._key.startswith(DOCKER_KEY) else 1)
+            await asyncio.sleep(pause_s * 2 * self._clients.random.random())
 
     async def _post(self, op: int, controller: Host, path: str, body: Any = None) -> str | None:
         """Call the control API; return the text of the response, or complete the operation and return None."""
@@ -123,12 +157,17 @@ class _Client:
         if text is None:
             return
         answer = json.loads(text)
+        if self._token:
+            self._earlier.append((self._backend, self._token))
         self._backend, self._token = answer["backend_id"], answer["token"]
         self._clients.complete(op, "ok", **{name: answer[name] for name in ("backend_id", "spawned", "token", "drone")})
 
     async def _read(self) -> None:
-        proxy, token = self._clients.proxy(), self._token
-        op = self._clients.invoke("read", self._key, proxy, token=token, backend=self._backend)
+        proxy, backend, token = self._clients.proxy(), self._backend, self._token
+        is_kept = bool(self._earlier) and self._clients.random.random() < KEPT_LINK_SHARE
+        if is_kept:
+            backend, token = self._clients.random.choice(self._earlier)
+        op = self._clients.invoke("read", self._key, proxy, token=token, backend=backend)
         try:
             url = f"http://{proxy.ip}:{PROXY_PORT}/{token}/"
             async with self._http.get(url, headers={"Host": CLUSTER}) as response:
@@ -139,7 +178,7 @@ class _Client:
             self._clients.complete(op, "failed", error=type(error).__name__)
             return
         self._clients.complete(op, "failed", status=response.status)
-        if response.status in (403, 404, 410, 502):
+        if response.status in (403, 404, 410, 502) and not is_kept:
             await self._connect()
 
     async def _tunnel(self) -> None:

@@ -1,4 +1,7 @@
-"""The programs of a run, each on a host of its own: controllers, drones, proxies, and the database's two servers."""
+"""The programs of a run, each on a host of its own: controllers, drones, proxies, and the database's two servers.
+
+Hosts named ``docker-1``, … have a drone too, and a Docker engine.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from signal import Signals
 
+from faults.docker_engine import DockerHost
 from faults.hosts import Host
 from faults.postgres_pair import PostgresPair
 from faults.schedule import DATABASE
 
-__all__ = ["CLUSTER", "CONTROLLER_PORT", "PROXY_PORT", "FaultyCluster", "Part"]
+__all__ = ["CLUSTER", "CONTROLLER_PORT", "DOCKER_POOL", "PROXY_PORT", "FaultyCluster", "Part"]
 
 PLANE = Path(sys.executable).parent / "plane"
 INJECTED = Path(__file__).parent / "injected"
@@ -25,17 +29,20 @@ GRACE_S = 2
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 30.0
 DISK_BYTES = 24 * 2**20
-NUMBERS = {DATABASE: 10, "controller": 20, "drone": 30, "proxy": 40}
+NUMBERS = {DATABASE: 10, "controller": 20, "drone": 30, "docker": 35, "proxy": 40}
+# Backends on Docker drones are of this pool, since their executables are other ones.
+DOCKER_POOL = "docker"
 
 
 @dataclass
 class Part:
-    """A program on its host. ``role``: the subcommand of `plane`."""
+    """A program on its host. ``role``: the subcommand of `plane`. ``engine``: of a drone that runs containers."""
 
     role: str
     host: Host
     arguments: list[str]
     environment: dict[str, str] = field(default_factory=dict)
+    engine: DockerHost | None = None
 
     @property
     def name(self) -> str:
@@ -95,7 +102,7 @@ class FaultyCluster:
         databases = [host for name, host in self.hosts.items() if name.startswith(DATABASE)]
         self.postgres = PostgresPair(databases[0], databases[1], self._database_environment)
         self.parts = {
-            name: Part(kind, host, self._arguments(kind, host), self._environment(host))
+            name: self._part(kind, host)
             for name, host in self.hosts.items()
             if (kind := name.partition("-")[0]) != DATABASE
         }
@@ -116,6 +123,8 @@ class FaultyCluster:
         for part in self.of_role("controller"):
             self._until(lambda part=part: "controller listening" in part.log.read_text(), part)  # type: ignore[misc]
         for part in self.parts.values():
+            if part.engine is not None:
+                part.engine.prepare()
             if part.role != "controller":
                 part.start()
 
@@ -123,14 +132,26 @@ class FaultyCluster:
         """End everything at once."""
         for host in self.hosts.values():
             host.power_off()
+        for part in self.parts.values():
+            if part.engine is not None:
+                part.engine.remove_control_groups()
 
-    def set_clock(self, host: Host, ahead_s: int = 0, rate: float = 1.0) -> None:
-        """Set the time of day of a host's programs: so far ahead of the machine's, and so fast from now on."""
+    def set_clock(self, host: Host, ahead_s: int = 0, rate: float = 1.0, period_ms: int = 0) -> None:
+        """Set the time of day of a host's programs: so far ahead of the machine's, and so fast from now on.
+
+        Args:
+            period_ms: it is ahead in every other period of this length only; 0: all the time. Not for a database.
+        """
         is_database = host.name.startswith(DATABASE)
         new = _clock(host).with_suffix(".new")
-        new.write_text(f"{ahead_s:+d} x{rate}" if is_database else f"{ahead_s} {rate}")
+        new.write_text(f"{ahead_s:+d} x{rate}" if is_database else f"{ahead_s} {rate} {period_ms}")
         new.chmod(0o644)
         new.rename(_clock(host))
+
+    def _part(self, kind: str, host: Host) -> Part:
+        engine = DockerHost(host, f"/{self.folder.name}-{host.name}") if kind == "docker" else None
+        role = "drone" if kind == "docker" else kind
+        return Part(role, host, self._arguments(kind, host, engine), self._environment(host), engine)
 
     def _database_environment(self, host: Host) -> dict[str, str]:
         if not _clock(host).exists():
@@ -150,7 +171,7 @@ class FaultyCluster:
         injected = {"PYTHONPATH": str(INJECTED), "FAULTS_CLOCK": str(_clock(host)), **planted}
         return {"PLANE_LOG": "info", "NO_COLOR": "1", **injected}
 
-    def _arguments(self, kind: str, host: Host) -> list[str]:
+    def _arguments(self, kind: str, host: Host, engine: DockerHost | None) -> list[str]:
         number = int(host.name.partition("-")[2])
         if kind == "controller":
             return [
@@ -163,11 +184,14 @@ class FaultyCluster:
         node = ["--controller-url", f"http://{controller.ip}:{CONTROLLER_PORT}", "--cluster", CLUSTER]
         if kind == "proxy":
             return [*node, "--name", f"px-{number}", "--host", "0.0.0.0", "--http-port", str(PROXY_PORT)]
-        return [
-            *(*node, "--name", f"dr-{number}", "--ip", host.ip, "--runtime", "process"),
-            *("--db", str(host.folder / "store" / "drone.sqlite"), "--backend-user", "root"),
-            *("--soft-terminate-grace", str(GRACE_S)),
+        drone = [
+            *(*node, "--name", f"dr-{'docker-' if engine else ''}{number}", "--ip", host.ip),
+            *("--db", str(host.folder / "store" / "drone.sqlite"), "--soft-terminate-grace", str(GRACE_S)),
         ]
+        if engine is None:
+            return [*drone, "--runtime", "process", "--backend-user", "root"]
+        docker = ("--runtime", "docker", "--docker-socket", str(engine.socket), "--pool", DOCKER_POOL)
+        return [*drone, *docker, "--mount-base", str(self.folder)]
 
     def _until(self, condition: Callable[[], bool], part: Part) -> None:
         end = time.monotonic() + START_TIMEOUT_S

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from faults.cluster import CLUSTER, CONTROLLER_PORT, FaultyCluster, Part
+from faults.docker_engine import DockerHost
 from faults.hosts import NET, Host
 from faults.schedule import DATABASE, PlannedFault
 
@@ -20,6 +21,10 @@ Undo = Callable[[], None]
 WATCHDOG = "plane.drone.watchdog.main"
 SPARE_NUMBER = 60
 BALLAST = "ballast"
+# Another continent, a bad satellite link, and longer than a request waits for a route.
+DELAYS_S = (0.1, 0.6, 2.5)
+# About as long as a backend is in each state of its start.
+JUMP_EVERY_MS = 40
 
 
 def begin(cluster: FaultyCluster, fault: PlannedFault) -> Undo:
@@ -98,10 +103,23 @@ connections_reset = _filtered(("input", "ip saddr NET meta l4proto tcp reject wi
 connections_hang = _filtered(("input", "ip saddr NET tcp flags & syn != syn drop"))
 
 
+def link_cut(cluster: FaultyCluster, fault: PlannedFault) -> Undo:
+    """One other host, which the seed draws, is unreachable, and cannot reach it either."""
+    host, table = _host(cluster, fault), f"fault{fault.number}"
+    others = [other for name, other in sorted(cluster.hosts.items()) if other is not host]
+    peer = random.Random(fault.seed).choice(others).ip
+    host.filter_packets(table, ("input", f"ip saddr {peer} drop"), ("output", f"ip daddr {peer} drop"))
+    return lambda: host.unfilter(table)
+
+
 def network_slow(cluster: FaultyCluster, fault: PlannedFault) -> Undo:
     host = _host(cluster, fault)
     host.throttle("256kbit")
     return lambda: host.throttle(None)
+
+
+def packets_delayed(cluster: FaultyCluster, fault: PlannedFault) -> Undo:
+    return _host(cluster, fault).delay(random.Random(fault.seed).choice(DELAYS_S))
 
 
 # Clocks and machines.
@@ -121,15 +139,49 @@ def clock_runs_wrong(cluster: FaultyCluster, fault: PlannedFault) -> Undo:
     return lambda: cluster.set_clock(host)
 
 
+def clock_jumps(cluster: FaultyCluster, fault: PlannedFault) -> Undo:
+    """As where two programs set the clock, and disagree."""
+    host = _host(cluster, fault)
+    cluster.set_clock(host, random.Random(fault.seed).choice((-3600, -35, 35, 3600)), period_ms=JUMP_EVERY_MS)
+    return lambda: cluster.set_clock(host)
+
+
 def host_rebooted(cluster: FaultyCluster, fault: PlannedFault) -> Undo:
     part = _part(cluster, fault)
     part.host.power_off()
 
     def boot() -> None:
         part.host.boot(random.Random(fault.seed).randrange(0, 100_000))
+        if part.engine is not None:
+            part.engine.boot()
         part.start()
 
     return boot
+
+
+def engine_restarted(cluster: FaultyCluster, fault: PlannedFault) -> Undo:
+    engine = _engine(cluster, fault)
+    engine.stop(signal.SIGTERM)
+    engine.start()
+    return nothing
+
+
+def engine_killed(cluster: FaultyCluster, fault: PlannedFault) -> Undo:
+    engine = _engine(cluster, fault)
+    engine.stop(signal.SIGKILL)
+    return engine.start
+
+
+def engine_stopped(cluster: FaultyCluster, fault: PlannedFault) -> Undo:
+    engine = _engine(cluster, fault)
+    engine.signal(signal.SIGSTOP)
+    return lambda: engine.signal(signal.SIGCONT)
+
+
+def _engine(cluster: FaultyCluster, fault: PlannedFault) -> DockerHost:
+    engine = _part(cluster, fault).engine
+    assert engine is not None
+    return engine
 
 
 # State stores and disks.
@@ -218,13 +270,20 @@ def database_crashed(cluster: FaultyCluster, fault: PlannedFault) -> Undo:
     return lambda: cluster.postgres.start_server(host)
 
 
+def database_stopped(cluster: FaultyCluster, fault: PlannedFault) -> Undo:
+    host = cluster.postgres.primary
+    host.signal(signal.SIGSTOP, "postgres")
+    return lambda: host.signal(signal.SIGCONT, "postgres")
+
+
 def database_failed_over(cluster: FaultyCluster, fault: PlannedFault) -> Undo:
     cluster.postgres.fail_over()
     return nothing
 
 
 def drone_drained(cluster: FaultyCluster, fault: PlannedFault) -> Undo:
-    name = f"dr-{fault.target.partition('-')[2]}"
+    arguments = _part(cluster, fault).arguments
+    name = arguments[arguments.index("--name") + 1]
 
     def call(what: str) -> None:
         for controller in cluster.of_role("controller"):
@@ -248,14 +307,17 @@ CARRIED_OUT: dict[str, Callable[[FaultyCluster, PlannedFault], Undo]] = {
     "watchdog killed": watchdog_killed,
     "watchdog stopped": watchdog_stopped,
     "host cut off": cut_off,
+    "two hosts cut off from each other": link_cut,
     "nothing arrives at host": nothing_arrives,
     "nothing leaves host": nothing_leaves,
     "packets lost": packets_lost,
     "network slow": network_slow,
+    "packets delayed": packets_delayed,
     "connections reset": connections_reset,
     "connections hang": connections_hang,
     "clock steps": clock_steps,
     "clock runs wrong": clock_runs_wrong,
+    "clock jumps to and fro": clock_jumps,
     "host rebooted": host_rebooted,
     "store lost": store_lost,
     "store restored from a copy": store_restored,
@@ -264,7 +326,11 @@ CARRIED_OUT: dict[str, Callable[[FaultyCluster, PlannedFault], Undo]] = {
     "disk hangs": disk_hangs,
     "proxy upgraded in place": proxy_upgraded,
     "drone drained": drone_drained,
+    "engine restarted": engine_restarted,
+    "engine killed": engine_killed,
+    "engine stopped": engine_stopped,
     "database restarted": database_restarted,
     "database crashed": database_crashed,
+    "database stopped": database_stopped,
     "database failed over": database_failed_over,
 }

@@ -90,6 +90,8 @@ class StoredBackend(msgspec.Struct, frozen=True, tag="stored_backend"):
     drone: str
     # Of its row in backend_key.
     holds_key: bool = False
+    # The status that it had before its end, as its last state says; None: it has not ended.
+    ended_from: str | None = None
 
 
 class StoredOnDrone(msgspec.Struct, frozen=True, tag="stored_on_drone"):

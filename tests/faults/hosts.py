@@ -11,10 +11,12 @@ import os
 import signal
 import subprocess
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-__all__ = ["GATEWAY", "Host", "make_bridge"]
+from faults.delays import CHECKSUMS_OFF, Delay
+
+__all__ = ["GATEWAY", "Host", "make_bridge", "remove_control_groups"]
 
 BRIDGE = "faults0"
 NET = "10.77.0"
@@ -165,6 +167,20 @@ class Host:
         """Remove a table of rules; after a reboot there is none."""
         self.run("nft", "delete", "table", "inet", table, check=False)
 
+    def delay(self, least_s: float) -> Callable[[], None]:
+        """Delay all that it sends and receives; returns what undoes it."""
+        tap = f"ft{self.ip.rpartition('.')[2]}"
+        self.run("env", f"PYTHONPATH={Path(__file__).parents[1]}", *CHECKSUMS_OFF)
+        _run("ip", "link", "set", self._device, "nomaster")
+        delay = Delay(self._device, tap, least_s)
+        _run("ip", "link", "set", tap, "master", BRIDGE, "up")
+
+        def undo() -> None:
+            delay.close()
+            _run("ip", "link", "set", self._device, "master", BRIDGE)
+
+        return undo
+
     def throttle(self, rate: str | None) -> None:
         """Let it send no faster than ``rate``, with a queue of up to 400 ms; None: as fast as it can."""
         if rate is None:
@@ -172,6 +188,14 @@ class Host:
         else:
             options = ["rate", rate, "burst", "4kb", "latency", "400ms"]
             self.run("tc", "qdisc", "replace", "dev", "eth0", "root", "tbf", *options)
+
+
+def remove_control_groups(name: str) -> None:
+    """Remove the control groups with this name and those in them, which do not end with the processes of a host."""
+    for parent in Path("/sys/fs/cgroup").glob(f"*/{name}"):
+        for folder in (*sorted((path for path in parent.rglob("*") if path.is_dir()), reverse=True), parent):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
 
 def _run(*command: str, check: bool = True) -> str:

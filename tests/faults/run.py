@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from faults import fault_kinds
-from faults.clients import Clients
+from faults.clients import CHURN_WEIGHTS, DOCKER_KEY, WEIGHTS, Clients
 from faults.cluster import FaultyCluster
 from faults.history import (
     FaultBegan,
@@ -23,14 +23,15 @@ from faults.history import (
     StoredOnDrone,
     write_history,
 )
-from faults.hosts import make_bridge
+from faults.hosts import make_bridge, remove_control_groups
 from faults.observer import Observer, boottime
 from faults.schedule import DATABASE, KINDS, ROUND_S, PlannedFault, draw
 
 __all__ = ["COUNTS", "Options", "run"]
 
-COUNTS = {"controller": 3, "drone": 3, "proxy": 2}
+COUNTS = {"controller": 3, "drone": 3, "docker": 1, "proxy": 2}
 KEYS = tuple(f"key-{number}" for number in range(1, 7))
+DOCKER_KEYS = (f"{DOCKER_KEY}-1",)
 CLIENTS_OF_A_KEY = 2
 # Before the first fault, and at least before the end.
 CALM_S = 8.0
@@ -41,7 +42,7 @@ NODES_READY_S = 60.0
 STORED = """
 SELECT coalesce(json_agg(json_build_object(
     'backend', b.id, 'status', b.last_status, 'drone', n.name,
-    'holds_key', EXISTS (SELECT FROM backend_key k WHERE k.id = b.id),
+    'holds_key', EXISTS (SELECT FROM backend_key k WHERE k.id = b.id), 'ended_from', b.state->>'last_status',
     'states', (SELECT json_agg(json_build_array(s.state->>'status',
         coalesce(s.state->>'reason', s.state->>'message')) ORDER BY s.id)
         FROM backend_state s WHERE s.backend_id = b.id)
@@ -63,21 +64,25 @@ class Options:
     seed: int
     rounds: int
     planted: str = ""
-    # Only faults of these kinds, at targets of these roles; all by default.
+    # Only faults of these kinds, at targets of these roles or names; all by default.
     kinds: tuple[str, ...] = ()
     roles: tuple[str, ...] = ()
     # Whether each fault may last as long as its kind does at most.
     long: bool = False
+    # Whether clients terminate as often as they connect.
+    churn: bool = False
+    round_s: float = ROUND_S
     counts: dict[str, int] = field(default_factory=lambda: dict(COUNTS))
 
     def faults(self) -> list[PlannedFault]:
         """Return the faults that the seed draws."""
         names = [f"{role}-{number}" for role, count in self.counts.items() for number in range(1, count + 1)]
-        targets = [name for name in [*names, DATABASE] if not self.roles or name.partition("-")[0] in self.roles]
+        wanted = set(self.roles)
+        targets = [name for name in [*names, DATABASE] if not wanted or {name, name.partition("-")[0]} & wanted]
         kinds = [kind for kind in KINDS if not self.kinds or kind.name in self.kinds]
         if self.long:
             kinds = [replace(kind, usual_s=kind.longest_s) for kind in kinds]
-        return draw(self.seed, self.rounds, targets, kinds)
+        return draw(self.seed, self.rounds, targets, kinds, self.round_s)
 
 
 class _Run:
@@ -89,14 +94,18 @@ class _Run:
         self.records: list[Record] = []
         self.cluster = FaultyCluster(options.folder, options.counts, options.planted)
         hosts = self.cluster.hosts
-        socket = options.folder / "observer"
+        # A folder of its own, which containers have mounted.
+        socket = options.folder / "observer" / "socket"
+        socket.parent.mkdir()
         self.observer = Observer(socket, self.began)
+        self.keys = KEYS + (DOCKER_KEYS if options.counts["docker"] else ())
         self.clients = Clients(
             [host for name, host in hosts.items() if name.startswith("controller")],
             [host for name, host in hosts.items() if name.startswith("proxy")],
             socket,
             options.seed,
             self.now,
+            CHURN_WEIGHTS if options.churn else WEIGHTS,
         )
 
     def now(self) -> float:
@@ -121,11 +130,11 @@ class _Run:
         async with asyncio.TaskGroup() as tasks:
             for fault in self.options.faults():
                 tasks.create_task(self.carry_out(fault, first_round))
-            tasks.create_task(asyncio.sleep(self.options.rounds * ROUND_S))
+            tasks.create_task(asyncio.sleep(self.options.rounds * self.options.round_s))
 
     async def until_connected(self) -> None:
         """Return when all drones and proxies are connected."""
-        wanted = self.options.counts["drone"] + self.options.counts["proxy"]
+        wanted = sum(count for kind, count in self.options.counts.items() if kind != "controller")
         async with asyncio.timeout(NODES_READY_S):
             while await asyncio.to_thread(self.cluster.postgres.query, CONNECTED) != str(wanted):
                 await asyncio.sleep(0.2)
@@ -162,7 +171,7 @@ async def run(options: Options) -> History:
         await asyncio.to_thread(it.cluster.start)
         await it.until_connected()
         async with asyncio.TaskGroup() as tasks:
-            using = tasks.create_task(it.clients.run(KEYS, CLIENTS_OF_A_KEY))
+            using = tasks.create_task(it.clients.run(it.keys, CLIENTS_OF_A_KEY))
             await asyncio.sleep(CALM_S)
             await it.carry_out_all()
             # Clients go on while the cluster recovers.
@@ -173,6 +182,8 @@ async def run(options: Options) -> History:
     finally:
         it.cluster.end()
         it.observer.close()
+        for backend in {life.backend for life in it.observer.lives()}:
+            remove_control_groups(f"plane-{backend}")
         it.records += [*it.clients.records, *it.observer.lives()]
         write_history(options.folder / "history.jsonl", it.records)
     return History(sorted(it.records, key=lambda record: record.at))

@@ -44,8 +44,8 @@ def connected(op: int, at: float, backend: str, token: str = "t", *, spawned: bo
     return operation(op, at, "connect", {"user": "u"}, answer)
 
 
-def stored(backend: str, states: list[tuple[str, str | None]]) -> StoredBackend:
-    return StoredBackend(300.0, backend, states[-1][0], states, "dr-1")
+def stored(backend: str, states: list[tuple[str, str | None]], ended_from: str | None = None) -> StoredBackend:
+    return StoredBackend(300.0, backend, states[-1][0], states, "dr-1", ended_from=ended_from)
 
 
 def kept(backend: str, status: str, unacknowledged: int = 0) -> StoredOnDrone:
@@ -74,6 +74,7 @@ def followed(op: int, statuses: list[str]) -> list[Record]:
 
 
 FAULT: list[Record] = [FaultBegan(90.0, 1, 1, "host cut off", "proxy-1"), FaultEnded(130.0, 1)]
+LONG_FAULT = FaultBegan(90.0, 1, 1, "program stopped", "drone-1")
 DRONE_FAULT = FaultBegan(90.0, 1, 1, "host cut off", "drone-1")
 SOUND: list[Record] = [
     *connected(1, 1.0, "b", spawned=True),
@@ -84,7 +85,7 @@ SOUND: list[Record] = [
     *terminated(5, 49.0),
     *connected(6, 51.0, "c", "t2", spawned=True),
     life("c", 52.0, 299.9, 8),
-    stored("b", ENDED),
+    stored("b", ENDED, "ready"),
     stored("c", STARTED),
     kept("b", "terminated"),
     kept("c", "ready"),
@@ -105,6 +106,7 @@ WRONG: list[tuple[int, str, list[Record]]] = [
     ),
     (4, "out of order", [stored("b", [*STARTED, ("loading", None)])]),
     (4, "out of order", [stored("b", [*STARTED, STARTED[-1]])]),
+    (4, "ended from ready, which is not stored", [stored("b", [*STARTED[:1], ("terminated", "external")], "ready")]),
     (4, "no unacknowledged state", [stored("b", STARTED[:2]), kept("b", "ready")]),
     (4, "a client saw", [*followed(1, ["scheduled", "ready"]), stored("b", STARTED[:2])]),
     (4, "a client saw", [*followed(1, ["ready", "loading"]), stored("b", ENDED)]),
@@ -112,6 +114,7 @@ WRONG: list[tuple[int, str, list[Record]]] = [
     (5, "is not stored", [life("b", 1.0, 299.9, 7), END]),
     (5, "has no process", [life("b", 1.0, 100.0, 7), stored("b", STARTED), END]),
     (5, "lived 5.9 s after its hard termination", [*terminated(1, 100.0), life("b", 1.0, 106.0, 7)]),
+    (5, "lived 58.0 s after the last renewal", [LONG_FAULT, life("b", 1.0, 148.0, 7)]),
     (6, "let a read through", [*connected(1, 1.0, "b"), *revoked(2, 100.0), *read(3, 100.2)]),
     (6, "let a read through", [DRONE_FAULT, *connected(1, 1.0, "b"), *revoked(2, 100.0), *read(3, 100.2)]),
     (6, "let a tunnel through", [*connected(1, 1.0, "b"), *revoked(2, 100.0), *tunnel(3, 100.2, 100.3)]),
@@ -126,8 +129,12 @@ RIGHT: list[tuple[str, list[Record]]] = [
     ("processes of two keys", [life("b", 1.0, 20.0, 7), life("c", 10.0, 30.0, 7, key="other")]),
     ("a process that is started again", [life("b", 1.0, 2.0, 7), life("b", 3.0, 4.0, 7)]),
     ("a promise that ended with a reason", [*connected(1, 1.0, "b", spawned=True), stored("b", ENDED), END]),
+    ("a backend that its drone did not know", [stored("b", [*STARTED[:1], ("terminated", "lost")], "ready")]),
     ("a state that is not acknowledged", [stored("b", STARTED[:2]), kept("b", "ready", 1)]),
     ("a late end under a fault", [DRONE_FAULT, *terminated(1, 100.0), life("b", 1.0, 106.0, 7)]),
+    ("a process killed at its deadline", [LONG_FAULT, life("b", 1.0, 143.0, 7)]),
+    ("a process of another drone", [LONG_FAULT, life("b", 1.0, 148.0, 7, host="drone-2")]),
+    ("a drone that came back in time", [LONG_FAULT, FaultEnded(130.0, 1), life("b", 1.0, 200.0, 7)]),
     ("a proxy without controller", [*FAULT, *connected(1, 1.0, "b"), *revoked(2, 100.0), *read(3, 190.0)]),
     ("a token that is issued again", [*revoked(1, 10.0), *connected(2, 11.0, "b"), *read(3, 12.0)]),
     ("a token that another user has", [*connected(1, 1.0, "c"), *revoked(2, 10.0), *read(3, 12.0)]),

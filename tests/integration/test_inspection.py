@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import asyncpg
 import pytest
 
 from harness.controllers import controller_api
@@ -37,6 +38,32 @@ async def test_backends_are_listed_by_cluster_status_and_key(postgres_url: str) 
         assert (await plane.backends(cluster="other.example")).backends == []
         short = await plane.backends(limit=1)
         assert (len(short.backends), short.more) == (1, True)
+
+
+async def test_search_among_many_terminated_backends_says_that_it_is_not_complete(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with controller_api(postgres_url) as api, fake_drone(api.base), AsyncPlane(api.base) as plane:
+        names = [(await plane.connect(KeyConfig(name=f"k{n}"), CONFIG)).backend_id for n in range(4)]
+        database = await asyncpg.connect(postgres_url)
+        for age, name in enumerate(names[:3], 1):
+            await database.execute(
+                "UPDATE backend SET last_status = 'terminated', last_status_number = 70,"
+                f" last_status_time = now() - {age} * interval '1 minute' WHERE id = '{name}'",
+            )
+        await database.close()
+        monkeypatch.setattr("plane.database.inspection.SEARCHED_TERMINATED", 2)
+        latest, oldest = await plane.backends(status="all", key="k0"), await plane.backends(status="all", key="k2")
+        assert ([found.id for found in latest.backends], latest.more) == ([names[0]], True)
+        assert (oldest.backends, oldest.more) == ([], True)
+        # Without a filter nothing is searched, and live ones are all read.
+        assert [found.id for found in (await plane.backends(status="terminated")).backends] == names[:3]
+        everything = await plane.backends(status="all")
+        assert ([found.id for found in everything.backends], everything.more) == ([names[3], *names[:3]], False)
+        live = await plane.backends(key="k3")
+        assert ([found.id for found in live.backends], live.more) == ([names[3]], False)
+        monkeypatch.setattr("plane.database.inspection.SEARCHED_TERMINATED", 3)
+        assert not (await plane.backends(status="all", key="k2")).more
 
 
 async def test_details_of_a_backend(postgres_url: str) -> None:

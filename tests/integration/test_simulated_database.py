@@ -209,6 +209,11 @@ TELLING: dict[str, list[Step]] = {
         *(("advance", 3, 0), ("advance", 1, 0), ("confirm", 0, 0), ("look up", 0, 0)),
     ],
     "conflict_ignored": [("look up", 0, 0), ("look up", 0, 0), ("spawn", 2, 0), ("spawn", 0, 0)],
+    "expired_key_overwritten": [
+        *(("look up", 0, 0), ("spawn", 0, 0)),
+        *(("advance", 3, 0), ("advance", 2, 0), ("advance", 1, 0), ("confirm", 0, 0)),
+        *(("heartbeat", 0, 0), ("heartbeat", 1, 0), ("look up", 0, 0), ("look up", 0, 0)),
+    ],
     "renewal_after_expiry": [("look up", 0, 0), ("spawn", 0, 0), ("end", 0, 0), ("renew", 0, 0)],
     "grants_after_failover": [("fail over", 0, 1), ("look up", 0, 0)],
 }

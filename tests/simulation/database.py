@@ -30,6 +30,8 @@ class Mutations:
     missing_commits_ignored: bool = False
     # Two requests that find a key free both get it.
     conflict_ignored: bool = False
+    # A lookup leaves an expired holder's row where it is, and the spawn overwrites it.
+    expired_key_overwritten: bool = False
     # A fencing token is the database's time, whatever the last one was.
     tokens_by_time_only: bool = False
     # The database takes a lease for expired after 40 s.
@@ -186,7 +188,8 @@ class DatabaseModel:
             status = BackendStatus.READY if row.backend_id in self.rows.live else BackendStatus.TERMINATED
             held = HeldKey(row.backend_id, "", live, "c", status, None, None)
             if not live:
-                del self.rows.keys[key]
+                if not self._mutations.expired_key_overwritten:
+                    del self.rows.keys[key]
                 removed, last_token = True, max(last_token or 0, row.token)
         fit = [
             (name, drone)
@@ -223,7 +226,10 @@ class DatabaseModel:
             return None
         # Also if the key is not granted: tokens only rise.
         self.rows.tokens[key] = token
-        if not self._mutations.conflict_ignored and key in self.rows.keys:
+        is_overwritten = self._mutations.conflict_ignored or (
+            self._mutations.expired_key_overwritten and lookup.removed
+        )
+        if not is_overwritten and key in self.rows.keys:
             return None
         self.rows.keys[key] = KeyRow(backend_id, name, self.clock() + self._lease_s, token)
         action = self.rows.actions[backend_id] = Action(backend_id, name, key, token, leased_at_ms)
@@ -254,7 +260,7 @@ class DatabaseModel:
         """``renew_keys`` for one backend."""
         for row in self.rows.keys.values():
             if row.backend_id == backend_id:
-                row.expires_at = self.clock() + self._lease_s
+                row.expires_at = max(row.expires_at, self.clock() + self._lease_s)
                 return True
         return self._mutations.renewal_after_expiry
 

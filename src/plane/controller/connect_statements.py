@@ -56,7 +56,7 @@ class ConnectStatements:
         candidates = self._candidates.copy()
         found = await connect.look_up_keys(self._db, queries, candidates)
         for pool, drones in found.candidates.items():
-            candidates[pool] = DroneCandidates(drones, now_s)
+            candidates[pool] = DroneCandidates(drones, now_s, are_all=len(drones) < connect.MAX_CANDIDATES)
             if drones:
                 self._candidates[pool] = candidates[pool]
         lookups = []

@@ -25,26 +25,27 @@ SELECT plane_lock_times();
 -- name: shift_times
 -- Moves all times by which expiry is decided by $1 seconds if positive. Rows may have been written after the step: no
 -- lease ends later than $2 seconds from now, and no heartbeat lies in the future. After a step back, only these limits
--- are applied.
+-- are applied. Now is when all rows are locked: since the transaction began, others have written later times.
 WITH moved AS (
-    SELECT make_interval(secs => greatest($1::float8, 0)) AS by, now() + make_interval(secs => $2) AS lease_end
+    SELECT make_interval(secs => greatest($1::float8, 0)) AS by, now, now + make_interval(secs => $2) AS lease_end
+    FROM clock_timestamp() AS now
 ), grants AS (
     UPDATE plane_clock SET grants_after = least(grants_after + moved.by, moved.lease_end) FROM moved
     WHERE grants_after IS NOT NULL
 ), keys AS (
     UPDATE backend_key SET expires_at = least(expires_at + moved.by, moved.lease_end) FROM moved
 ), drones AS (
-    UPDATE drone SET last_heartbeat = least(last_heartbeat + moved.by, now()),
+    UPDATE drone SET last_heartbeat = least(last_heartbeat + moved.by, moved.now),
         plane_lost_heartbeat = CASE WHEN plane_lost_heartbeat IS NOT NULL THEN
-            least(plane_lost_heartbeat + moved.by, now()) END
+            least(plane_lost_heartbeat + moved.by, moved.now) END
     FROM moved WHERE last_heartbeat IS NOT NULL
 ), controllers AS (
-    UPDATE controller SET last_heartbeat = least(last_heartbeat + moved.by, now()) FROM moved
+    UPDATE controller SET last_heartbeat = least(last_heartbeat + moved.by, moved.now) FROM moved
 ), certificates AS (
-    UPDATE acme_txt_entries SET leased_at = least(leased_at + moved.by, now()) FROM moved
+    UPDATE acme_txt_entries SET leased_at = least(leased_at + moved.by, moved.now) FROM moved
 )
-UPDATE backend SET last_status_time = least(last_status_time + moved.by, now()),
-    last_keepalive = least(last_keepalive + moved.by, now())
+UPDATE backend SET last_status_time = least(last_status_time + moved.by, moved.now),
+    last_keepalive = least(last_keepalive + moved.by, moved.now)
 FROM moved WHERE last_status <> 'terminated';
 
 -- name: shift_lifetimes

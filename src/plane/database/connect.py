@@ -27,6 +27,7 @@ from plane.protocol.times import DroneTime
 from plane.timing import DYNAMIC_TOKEN_LIFETIME_S, KEY_LEASE_S, UNHEALTHY_AFTER_S
 
 __all__ = [
+    "MAX_CANDIDATES",
     "BackendExists",
     "KeyLookups",
     "KeyQuery",

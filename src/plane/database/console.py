@@ -8,6 +8,7 @@ from typing import Any
 
 import asyncpg
 
+from plane.database.inspection import SEARCHED_TERMINATED
 from plane.database.pool import Database
 from plane.database.statements import statements
 from plane.decisions.console.backend_query import PAGE_ROWS, BackendQuery
@@ -27,8 +28,6 @@ __all__ = [
     "users_of_backend",
 ]
 
-# Terminated backends that a search reads, each with its spawn action: 0.1 s.
-SEARCHED_TERMINATED = 10_000
 # Beyond that a person looks for a name instead of reading a list.
 MAX_USERS = 100
 

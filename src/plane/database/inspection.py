@@ -19,6 +19,7 @@ from plane.protocol.times import DbTime
 from plane.timing import MIN_IDLE_S, SWEEP_INTERVAL_S
 
 __all__ = [
+    "SEARCHED_TERMINATED",
     "TerminationCandidate",
     "drone_id",
     "inspect_backend",
@@ -26,6 +27,9 @@ __all__ = [
     "list_nodes",
     "termination_candidates",
 ]
+
+# Terminated backends that a search reads, each with its spawn action: 0.1 s.
+SEARCHED_TERMINATED = 10_000
 
 _SQL = statements("inspection")
 
@@ -59,10 +63,16 @@ async def list_backends(
 ) -> BackendList:
     """Return backends by cluster, name and namespace of the key, and name of the drone (None: any).
 
-    ``status``: a status, "live" for all but terminated, or "all".
+    ``status``: a status, "live" for all but terminated, or "all". Filters are applied to the `SEARCHED_TERMINATED`
+    latest of the terminated ones; ``more`` of the result is true if there are others.
     """
-    rows = await db.fetch(_SQL["list_backends"], cluster, status, key, namespace, limit + 1, drone)
-    return BackendList([BackendSummary(**_summary(row)) for row in rows[:limit]], more=len(rows) > limit)
+    is_filtered = any(value is not None for value in (cluster, key, namespace, drone))
+    searched = SEARCHED_TERMINATED if is_filtered else limit + 1
+    rows = await db.fetch(_SQL["list_backends"], cluster, status, key, namespace, limit + 1, drone, searched)
+    more = len(rows) > limit
+    if not more and is_filtered and status in ("all", BackendStatus.TERMINATED):
+        more = bool(await db.fetch(_SQL["terminated_after"], searched))
+    return BackendList([BackendSummary(**_summary(row)) for row in rows[:limit]], more=more)
 
 
 async def inspect_backend(db: Database, backend_id: str) -> BackendDetail | None:

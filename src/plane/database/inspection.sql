@@ -1,29 +1,66 @@
 -- name: list_backends
 -- Up to $5 backends, the latest change first, of cluster $1, with status $2, spawned for the key named $3 in namespace
--- $4 on drone $6; null matches any. The status may also be 'live' (all but terminated) or 'all'.
-SELECT b.id, b.cluster, b.last_status AS status, b.drone_id, node.name AS drone, drone.pool,
-    floor(extract(epoch FROM b.last_status_time) * 1000)::bigint AS since,
-    floor(extract(epoch FROM now() - b.last_keepalive))::bigint AS quiet_s,
+-- $4 on drone $6; null matches any. The status may also be 'live' (all but terminated) or 'all'. Of terminated ones only
+-- the latest $7 are read: there may be millions, and their keys have no index.
+SELECT page.id, page.cluster, page.last_status AS status, page.drone_id, node.name AS drone, drone.pool,
+    floor(extract(epoch FROM page.last_status_time) * 1000)::bigint AS since,
+    floor(extract(epoch FROM now() - page.last_keepalive))::bigint AS quiet_s,
     spawn.key
-FROM backend b
-JOIN drone ON drone.id = b.drone_id
-JOIN node ON node.id = drone.id
+FROM (
+    (
+        SELECT b.id, b.cluster, b.last_status, b.drone_id, b.last_status_time, b.last_keepalive
+        FROM backend b
+        JOIN node ON node.id = b.drone_id
+        LEFT JOIN LATERAL (
+            SELECT a.action #> '{action,Spawn,key,key}' AS key FROM backend_action a
+            WHERE ($3::text IS NOT NULL OR $4::text IS NOT NULL) AND a.backend_id = b.id AND a.action -> 'action' ? 'Spawn'
+            ORDER BY a.created_at LIMIT 1
+        ) spawn ON true
+        WHERE b.last_status <> 'terminated' AND $2::text <> 'terminated'
+            AND ($2::text IN ('live', 'all') OR b.last_status = $2)
+            AND ($1::text IS NULL OR b.cluster = $1) AND ($6::text IS NULL OR node.name = $6)
+            AND ($3::text IS NULL OR spawn.key ->> 'name' = $3)
+            AND ($4::text IS NULL OR spawn.key ->> 'namespace' = $4)
+        ORDER BY b.last_status_time DESC, b.id
+        LIMIT $5
+    )
+    UNION ALL
+    (
+        SELECT ended.id, ended.cluster, ended.last_status, ended.drone_id, ended.last_status_time, ended.last_keepalive
+        FROM (
+            SELECT * FROM backend b
+            WHERE b.last_status = 'terminated' AND $2::text IN ('all', 'terminated')
+            ORDER BY b.last_status_time DESC
+            LIMIT $7
+        ) ended
+        JOIN node ON node.id = ended.drone_id
+        LEFT JOIN LATERAL (
+            SELECT a.action #> '{action,Spawn,key,key}' AS key FROM backend_action a
+            WHERE ($3::text IS NOT NULL OR $4::text IS NOT NULL) AND a.backend_id = ended.id
+                AND a.action -> 'action' ? 'Spawn'
+            ORDER BY a.created_at LIMIT 1
+        ) spawn ON true
+        WHERE ($1::text IS NULL OR ended.cluster = $1) AND ($6::text IS NULL OR node.name = $6)
+            AND ($3::text IS NULL OR spawn.key ->> 'name' = $3)
+            AND ($4::text IS NULL OR spawn.key ->> 'namespace' = $4)
+        ORDER BY ended.last_status_time DESC, ended.id
+        LIMIT $5
+    )
+    ORDER BY last_status_time DESC, id
+    LIMIT $5
+) page
+JOIN drone ON drone.id = page.drone_id
+JOIN node ON node.id = page.drone_id
 LEFT JOIN LATERAL (
     SELECT a.action #> '{action,Spawn,key,key}' AS key FROM backend_action a
-    WHERE a.backend_id = b.id AND a.action -> 'action' ? 'Spawn'
+    WHERE a.backend_id = page.id AND a.action -> 'action' ? 'Spawn'
     ORDER BY a.created_at LIMIT 1
 ) spawn ON true
-WHERE ($1::text IS NULL OR b.cluster = $1)
-    AND CASE $2::text
-        WHEN 'all' THEN true
-        WHEN 'live' THEN b.last_status <> 'terminated'
-        ELSE b.last_status = $2
-    END
-    AND ($3::text IS NULL OR spawn.key ->> 'name' = $3)
-    AND ($4::text IS NULL OR spawn.key ->> 'namespace' = $4)
-    AND ($6::text IS NULL OR node.name = $6)
-ORDER BY b.last_status_time DESC, b.id
-LIMIT $5;
+ORDER BY page.last_status_time DESC, page.id;
+
+-- name: terminated_after
+-- The terminated backend after the latest $1, if there are more.
+SELECT id FROM backend WHERE last_status = 'terminated' ORDER BY last_status_time DESC OFFSET $1::bigint LIMIT 1;
 
 -- name: inspect_backend
 -- Everything that is stored of backend $1.

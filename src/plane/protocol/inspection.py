@@ -29,7 +29,7 @@ class BackendSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BackendList(msgspec.Struct, frozen=True):
-    """``GET /ctrl/backends``, the latest change first. ``more``: further ones match."""
+    """``GET /ctrl/backends``, the latest change first. ``more``: further ones match, or were not searched."""
 
     backends: list[BackendSummary]
     more: bool

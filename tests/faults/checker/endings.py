@@ -13,11 +13,21 @@ ALIVE_WITHIN_S = 1.5
 TERMINATED_WITHIN_S = 2.0 + 1.0
 # A fault has effects for so long after its end: nodes reconnect, a lease is renewed.
 RECOVERED_AFTER_S = 20.0
+# The watchdog kills three seconds after the hard deadline, and a busy machine needs a moment.
+KILLED_WITHIN_S = 53.0 + 2.0
+# While a drone has one of these, none of its leases is renewed.
+WITHOUT_RENEWAL = (
+    "program killed",
+    "program stopped",
+    "host cut off",
+    "nothing arrives at host",
+    "nothing leaves host",
+)
 
 
 def check(history: History) -> list[Violation]:
-    """Return processes that outlive the record of their end, records without process, and late terminations."""
-    return [*_at_the_end(history), *_late(history)]
+    """Return processes that outlive the record of their end or their lease, records without process, and late ends."""
+    return [*_at_the_end(history), *_late(history), *_unrenewed(history)]
 
 
 def _at_the_end(history: History) -> list[Violation]:
@@ -52,11 +62,24 @@ def _late(history: History) -> list[Violation]:
             continue
         at, backend = operation.completed.at, operation.invoked.detail["backend"]
         due = at + TERMINATED_WITHIN_S
-        if not history.is_calm(at - RECOVERED_AFTER_S, due, "controller", "drone", "database"):
+        if not history.is_calm(at - RECOVERED_AFTER_S, due, "controller", "drone", "docker", "database"):
             continue
         for life in history.lives:
             if life.backend == backend and life.last > due:
                 how = operation.invoked.detail["how"]
                 text = f"process of {backend} lived {life.last - at:.1f} s after its {how} termination"
                 violations.append(Violation(5, text, (operation.invoked, operation.completed, life), life.key))
+    return violations
+
+
+def _unrenewed(history: History) -> list[Violation]:
+    violations = []
+    for fault in history.faults:
+        began, due = fault.began, fault.began.at + KILLED_WITHIN_S
+        if began.kind not in WITHOUT_RENEWAL or (fault.ended is not None and fault.ended < due):
+            continue
+        for life in history.lives:
+            if life.host == began.target and life.at < began.at and life.last > due:
+                lived = f"lived {life.last - began.at:.1f} s after the last renewal that it can have had"
+                violations.append(Violation(5, f"process of {life.backend} {lived}", (began, life), life.key))
     return violations

@@ -10,11 +10,17 @@ from faults.history import History, Operation
 __all__ = ["ORDER", "check"]
 
 ORDER = ("scheduled", "loading", "starting", "waiting", "ready", "terminating", "hard-terminating", "terminated")
+LOST = "lost"
 
 
 def check(history: History) -> list[Violation]:
     """Return backends whose stored states are out of order, or lack a state that a drone or a client knows of."""
-    return [*_out_of_order(history), *_lost_acknowledged(history), *_lost_seen(history)]
+    return [
+        *_out_of_order(history),
+        *_lost_before_end(history),
+        *_lost_acknowledged(history),
+        *_lost_seen(history),
+    ]
 
 
 def _out_of_order(history: History) -> list[Violation]:
@@ -24,6 +30,19 @@ def _out_of_order(history: History) -> list[Violation]:
         if any(later <= earlier for earlier, later in pairwise(numbers)):
             states = ", ".join(status for status, _ in stored.states)
             violations.append(Violation(4, f"states of {stored.backend} are out of order: {states}", (stored,)))
+    return violations
+
+
+def _lost_before_end(history: History) -> list[Violation]:
+    """Return backends that ended from a status that is not stored: later states were sent before earlier ones."""
+    violations = []
+    for stored in history.stored.values():
+        statuses = [status for status, _ in stored.states]
+        # Who does not know a backend, says that it is lost, and not in which status it was.
+        if stored.ended_from is None or stored.states[-1][1] == LOST or stored.ended_from in statuses:
+            continue
+        text = f"{stored.backend} ended from {stored.ended_from}, which is not stored: {', '.join(statuses)}"
+        violations.append(Violation(4, text, (stored,)))
     return violations
 
 

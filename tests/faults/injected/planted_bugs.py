@@ -9,7 +9,9 @@ import asyncio
 import importlib.abc
 import importlib.machinery
 import itertools
+import socket
 import sys
+import time
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -69,6 +71,29 @@ def _forgetful_reaper(module: Any) -> None:
     module.terminate_backends = forget
 
 
+def _port_given_twice(module: Any) -> None:
+    """A drone gives away the first port on which nobody listens yet, and does not ask who answers there."""
+    if not module.__name__.endswith("ports"):
+        module.foreign_listener = lambda *_: None
+        return
+
+    def allocate(ports: Any) -> tuple[int, int]:
+        free = next(port for port in itertools.count(ports._range.first) if not module._is_bound(port))
+        ports._in_use[free] = lock = socket.socket(socket.AF_UNIX)
+        return free, lock.fileno()
+
+    module.Ports.allocate = allocate
+
+
+def _replay_by_time(module: Any) -> None:
+    """A drone sends unacknowledged events in the order of their times of day."""
+    store, insert, read = module.StateStore, module.StateStore._insert_event, module.StateStore._unacknowledged
+    store._insert_event = lambda own, backend, state, _: insert(
+        own, backend, state, module.DroneTime(time.time_ns() // 1_000_000)
+    )
+    store._unacknowledged = lambda own: sorted(read(own), key=lambda event: event.timestamp.ms)
+
+
 PLANTED: dict[str, tuple[Patch, tuple[str, ...]]] = {
     "watchdog off": (_watchdog_off, ("plane.decisions.backends.deadline_enforcement",)),
     "acknowledgement before the commit": (_acknowledged_before_commit, ("plane.controller.batched_statements",)),
@@ -78,6 +103,8 @@ PLANTED: dict[str, tuple[Patch, tuple[str, ...]]] = {
         _foreign_processes,
         ("plane.decisions.drones.registration", "plane.decisions.drones.identity"),
     ),
+    "port given twice": (_port_given_twice, ("plane.runtime.network.ports", "plane.runtime.process.runtime")),
+    "replay by timestamp": (_replay_by_time, ("plane.drone.state_store",)),
     "reaper that forgets the action": (_forgetful_reaper, ("plane.controller.upkeep.reaper",)),
 }
 

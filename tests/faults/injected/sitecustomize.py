@@ -1,6 +1,7 @@
 """Gives a program a time of day of its own, and the planted bug that it is to have.
 
-The file ``FAULTS_CLOCK`` has "seconds ahead, rate" and may change at any time. Only `time.time` and `time.time_ns`
+The file ``FAULTS_CLOCK`` has "seconds ahead, rate, period" and may change at any time. With a period (ms) the clock is
+ahead in every other one only. Only `time.time` and `time.time_ns`
 follow it: libfaketime, which PostgreSQL has, makes sleeps of Python fail now and then (EINVAL from clock_nanosleep).
 """
 
@@ -17,6 +18,7 @@ class _Clock:
         self._path = path
         self._real, self._steady = time.time_ns, time.monotonic_ns
         self._read_at = self._ahead_ns = 0
+        self._period_ns = 0
         self._text, self._rate, self._since = "", 1.0, self._real()
 
     def now_ns(self) -> int:
@@ -24,7 +26,8 @@ class _Clock:
         if self._steady() - self._read_at > READ_EVERY_NS:
             self._read_at = self._steady()
             self._read(at)
-        return int(at + self._ahead_ns + (at - self._since) * (self._rate - 1))
+        is_back = self._period_ns and self._steady() // self._period_ns % 2
+        return int(at + (0 if is_back else self._ahead_ns) + (at - self._since) * (self._rate - 1))
 
     def _read(self, at: int) -> None:
         try:
@@ -33,8 +36,9 @@ class _Clock:
         except OSError:
             return
         if text != self._text:
-            ahead_s, rate = text.split()
-            self._text, self._ahead_ns, self._rate, self._since = text, int(ahead_s) * 10**9, float(rate), at
+            ahead_s, rate, period_ms = text.split()
+            self._text, self._rate, self._since = text, float(rate), at
+            self._ahead_ns, self._period_ns = int(ahead_s) * 10**9, int(period_ms) * 10**6
 
 
 if "FAULTS_CLOCK" in os.environ:

@@ -42,16 +42,21 @@ class DroneCandidates:
     Args:
         drones: in random order.
         now_s: when they were read, in seconds of a monotonic clock.
+        are_all: there is no other drone. Otherwise each is considered once, so that a burst of new keys is spread over
+            more drones than these.
     """
 
-    def __init__(self, drones: Sequence[CountedDrone], now_s: float) -> None:
+    def __init__(self, drones: Sequence[CountedDrone], now_s: float, *, are_all: bool) -> None:
         self._candidates = [drone.candidate for drone in drones]
         self._counts = {drone.candidate.drone_id: drone.backend_count for drone in drones}
         self._valid_until_s = now_s + CANDIDATES_VALID_S
+        self._are_all = are_all
         self._next = 0
 
     def are_valid(self, now_s: float) -> bool:
         """Return whether they may still be used. Without a drone they are not: one may connect at any moment."""
+        if not self._are_all and self._next >= len(self._candidates):
+            return False
         return bool(self._candidates) and now_s < self._valid_until_s
 
     def choose(self, best_of: int) -> DroneCandidate | None:

@@ -11,9 +11,10 @@ from plane.decisions.keys.drone_selection import CANDIDATES_VALID_S, CountedDron
 from plane.protocol.times import DroneTime
 
 
-def drones(*backends: int) -> DroneCandidates:
+def drones(*backends: int, are_all: bool = True) -> DroneCandidates:
     """Return drones 0, 1, … that have so many backends."""
-    return DroneCandidates([CountedDrone(candidate(number), count) for number, count in enumerate(backends)], 10.0)
+    counted = [CountedDrone(candidate(number), count) for number, count in enumerate(backends)]
+    return DroneCandidates(counted, 10.0, are_all=are_all)
 
 
 def candidate(number: int) -> DroneCandidate:
@@ -46,6 +47,17 @@ def test_each_request_considers_other_drones_than_the_previous_one() -> None:
 def test_candidates_are_valid_for_a_moment() -> None:
     assert drones(1).are_valid(10.0 + CANDIDATES_VALID_S / 2)
     assert not drones(1).are_valid(10.0 + CANDIDATES_VALID_S)
+
+
+def test_some_of_many_drones_are_considered_once() -> None:
+    # A burst of new keys would otherwise start on a few drones of a large cluster.
+    some, everyone = drones(1, 2, 3, 4, are_all=False), drones(1, 2, 3, 4)
+    for _ in range(2):
+        assert some.are_valid(10.0)
+        some.choose(2)
+        everyone.choose(2)
+    assert not some.are_valid(10.0)
+    assert everyone.are_valid(10.0)
 
 
 def test_absence_of_drones_is_not_remembered() -> None:

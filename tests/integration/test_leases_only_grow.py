@@ -1,0 +1,71 @@
+"""A statement that waits for a lock does not end a lease sooner than one that began after it, and was first."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+
+from harness.controllers import controller_api
+from harness.fake_node import fake_drone
+from harness.sql import sql
+from plane.database import clock, keys
+from plane.database.pool import Database, open_database
+
+IMAGE: dict[str, Any] = {"executable": {"image": "example/image"}}
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+
+@asynccontextmanager
+async def two_keys(url: str) -> AsyncIterator[tuple[Database, asyncpg.Connection, list[str]]]:
+    """Yield the database, a connection that holds locks, and two backends in the order in which rows are locked."""
+    async with controller_api(url) as api, fake_drone(api.base):
+        backends = sorted([(await api.connect(spawn_config=IMAGE))["backend_id"] for _ in range(2)])
+    # The controller has stopped: nothing else writes.
+    async with open_database(url) as db, sql(url) as connection:
+        yield db, connection, backends
+
+
+async def until_one_waits(db: Database) -> None:
+    async with asyncio.timeout(10):
+        while not (await db.fetch(WAITING))[0][0]:
+            await asyncio.sleep(0.02)
+
+
+async def lease_end(db: Database, backend: str) -> datetime:
+    (row,) = await db.fetch("SELECT expires_at FROM backend_key WHERE id = $1", backend)
+    end: datetime = row[0]
+    return end
+
+
+async def test_a_renewal_that_waited_for_another_row_ends_no_lease_sooner(postgres_url: str) -> None:
+    async with two_keys(postgres_url) as (db, connection, (locked, renewed)):
+        transaction = connection.transaction()
+        await transaction.start()
+        await connection.execute("SELECT FROM backend_key WHERE id = $1 FOR UPDATE", locked)
+        early = asyncio.create_task(keys.renew(db, [locked, renewed]))
+        await until_one_waits(db)
+        await keys.renew(db, [renewed])
+        before = await lease_end(db, renewed)
+        await transaction.rollback()
+        assert await early == [True, True]
+        assert await lease_end(db, renewed) >= before
+
+
+async def test_a_shift_that_waited_for_a_table_ends_no_lease_sooner(postgres_url: str) -> None:
+    async with two_keys(postgres_url) as (db, connection, (backend, _)):
+        transaction = connection.transaction()
+        await transaction.start()
+        await connection.execute("LOCK TABLE backend IN ROW EXCLUSIVE MODE")
+        row = await clock.read(db, asyncio.get_running_loop().time)
+        shift = asyncio.create_task(clock.shift(db, row, 10.0, measured=True))
+        await until_one_waits(db)
+        await keys.renew(db, [backend])
+        before = await lease_end(db, backend)
+        await transaction.rollback()
+        assert await shift is not None
+        assert await lease_end(db, backend) >= before
