@@ -108,7 +108,8 @@ class Cluster:
         until(is_answered)
         assert answers[-1].status == 200, answers[-1].body
         body: dict[str, Any] = answers[-1].json()
-        self.spawned.append(body["backend_id"])
+        if body["backend_id"] not in self.spawned:
+            self.spawned.append(body["backend_id"])
         return body
 
     def spawn(self, key: str | None = None, *, spawn: dict[str, Any] | None = None, **env: str) -> dict[str, Any]:

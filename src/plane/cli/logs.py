@@ -63,6 +63,8 @@ def set_up_logs(default_level: str = "info") -> None:
         cache_logger_on_first_use=False,
     )
     logging.basicConfig(handlers=[_OtherLibraries()], level=logging.WARNING, force=True)
+    # Its pool warns with a traceback each time that it cannot connect, which a controller reports itself.
+    logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)
 
 
 def print_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

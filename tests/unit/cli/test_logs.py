@@ -73,3 +73,17 @@ def test_no_failure_shows_what_it_was_about(json: str) -> None:
     # A traceback has lines of the program: this one, with the word.
     lines = [line for line in done.stderr.splitlines() if 'secret = "planted"' not in line]
     assert "planted" not in "\n".join(lines)
+
+
+def test_a_pool_that_cannot_connect_adds_no_traceback() -> None:
+    """A controller says "database not available" itself, once for each request."""
+    code = """
+import logging
+from plane.cli.logs import set_up_logs
+set_up_logs()
+logging.getLogger("asyncpg.pool").warning("Failed to restore the pool connection floor; retrying")
+logging.getLogger("asyncpg.pool").error("seen")
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert "seen" in done.stderr
+    assert "pool connection floor" not in done.stderr
