@@ -129,7 +129,7 @@ def _import_structlog_without_rich() -> None:
     plain ones, since the colored ones have the values of variables.
     """
     if "rich" in sys.modules:
-        # The caller uses this as a function and has imported it.
+        # The caller, a test for example, has imported it.
         return
     sys.modules["rich"] = None  # type: ignore[assignment]  # An import of it fails, as if it were not installed.
     try:
