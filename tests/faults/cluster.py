@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ CLUSTER = f"plane.test:{PROXY_PORT}"
 GRACE_S = 2
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 30.0
+RESTART_AFTER_S = 5.0
 DISK_BYTES = 24 * 2**20
 NUMBERS = {DATABASE: 10, "controller": 20, "drone": 30, "docker": 35, "proxy": 40}
 # Backends on Docker drones are of this pool, since their executables are other ones.
@@ -43,6 +45,8 @@ class Part:
     arguments: list[str]
     environment: dict[str, str] = field(default_factory=dict)
     engine: DockerHost | None = None
+    _started_at: float | None = field(default=None, init=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     @property
     def name(self) -> str:
@@ -68,14 +72,28 @@ class Part:
 
     def start(self) -> None:
         """Start the program."""
+        with self._lock:
+            self._start()
+
+    def _start(self) -> None:
+        self._started_at = time.monotonic()
         self.host.start([str(PLANE), self.role, *self.arguments], self.log, self.environment, self.host.folder)
+
+    def start_again(self) -> None:
+        """Start the program if it has ended by itself, as systemd does: a controller ends that finds no database."""
+        with self._lock:
+            is_due = self._started_at is not None and time.monotonic() - self._started_at > RESTART_AFTER_S
+            if is_due and not self.is_running:
+                self._start()
 
     def signal(self, number: Signals) -> None:
         """Send a signal to the program, not to its watchdog."""
         self.host.signal(number, *self.words)
 
     def stop(self, number: Signals) -> None:
-        """End the program, and return when it has ended."""
+        """End the program, and return when it has ended. It stays away until it is started."""
+        with self._lock:
+            self._started_at = None
         self.signal(number)
         end = time.monotonic() + STOP_TIMEOUT_S
         while self.is_running:

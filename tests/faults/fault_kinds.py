@@ -148,6 +148,7 @@ def clock_jumps(cluster: FaultyCluster, fault: PlannedFault) -> Undo:
 
 def host_rebooted(cluster: FaultyCluster, fault: PlannedFault) -> Undo:
     part = _part(cluster, fault)
+    part.stop(signal.SIGKILL)
     part.host.power_off()
 
     def boot() -> None:

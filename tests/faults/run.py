@@ -38,6 +38,7 @@ CALM_S = 8.0
 # All that a fault leaves behind is over by then: a lost drone's backends, and what is terminated once more.
 SETTLED_WITHIN_S = 200.0
 NODES_READY_S = 60.0
+SUPERVISE_EVERY_S = 2.0
 
 STORED = """
 SELECT coalesce(json_agg(json_build_object(
@@ -132,6 +133,13 @@ class _Run:
                 tasks.create_task(self.carry_out(fault, first_round))
             tasks.create_task(asyncio.sleep(self.options.rounds * self.options.round_s))
 
+    async def supervise(self) -> None:
+        """Start programs that have ended by themselves, until cancelled."""
+        while True:
+            await asyncio.sleep(SUPERVISE_EVERY_S)
+            for part in self.cluster.parts.values():
+                await asyncio.to_thread(part.start_again)
+
     async def until_connected(self) -> None:
         """Return when all drones and proxies are connected."""
         wanted = sum(count for kind, count in self.options.counts.items() if kind != "controller")
@@ -173,11 +181,13 @@ async def run(options: Options) -> History:
         async with asyncio.TaskGroup() as tasks:
             using = tasks.create_task(it.clients.run(it.keys, CLIENTS_OF_A_KEY))
             await asyncio.sleep(CALM_S)
+            supervision = tasks.create_task(it.supervise())
             await it.carry_out_all()
             # Clients go on while the cluster recovers.
             await asyncio.sleep(CALM_S)
             using.cancel()
-        await it.settle()
+            await it.settle()
+            supervision.cancel()
         it.records += it.look()
     finally:
         it.cluster.end()
