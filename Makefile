@@ -1,5 +1,5 @@
 # Needs Python 3.11 or newer with venv, git and make; everything else goes into .venv.
-.PHONY: help dev test screenshots check dist bench bench-controller bench-dns bench-proxy bench-drone simulate faults faults-planted fuzz clean
+.PHONY: help dev test screenshots diagrams check dist bench bench-controller bench-dns bench-proxy bench-drone simulate faults faults-planted fuzz clean
 .DEFAULT_GOAL := help
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -22,10 +22,13 @@ test: .venv/development ## Set everything up and run all tests
 	@# Six at once on two cores: many tests mostly wait for a lease, a grace or a CA. In the order of tests/conftest.py.
 	$(RUN) pytest -n 6 --dist loadgroup --no-loadscope-reorder --durations 15 $(OPTIONS)
 
-screenshots: .venv/development ## Photograph the console again for the documentation
+screenshots: .venv/development ## Photograph the console and the terminal again for the documentation
 	sh scripts/install_real_parts.sh
 	sh scripts/install_applications.sh $(BIN)/python
-	PLANE_SCREENSHOTS=docs/how-to/console $(RUN) pytest -q tests/browser/test_console.py -k accessible
+	PLANE_SCREENSHOTS=docs/how-to/console $(RUN) pytest -q tests/browser/test_console.py tests/acceptance/test_admin.py -k "accessible or 80_columns"
+
+diagrams: .venv/development ## Draw the diagrams of the documentation that were changed
+	$(BIN)/python scripts/draw_diagrams.py
 
 check: .venv/development ## Lint, types, import rules, known vulnerabilities
 	$(RUN) ruff check

@@ -170,8 +170,10 @@ class Bench:
         return _cpu_s([self.server.pid]), _cpu_s([int(server), *postgres])
 
 
-async def cost_us(bench: Bench, work: Callable[[int], Awaitable[object]], count: int) -> tuple[float, float]:
-    """CPU time for each of ``count`` connects, of the controller and of PostgreSQL, until all backends are ready."""
+async def cost_us(
+    bench: Bench, work: Callable[[int], Awaitable[object]], count: int, clients: int = CLIENTS
+) -> tuple[float, float]:
+    """CPU time for each of ``count`` requests, of the controller and of PostgreSQL, until all backends are ready."""
     remaining = iter(range(count))
 
     async def client(number: int) -> None:
@@ -179,7 +181,7 @@ async def cost_us(bench: Bench, work: Callable[[int], Awaitable[object]], count:
             await work(number)
 
     before = await bench.cpu_s()
-    await asyncio.gather(*(client(number) for number in range(CLIENTS)))
+    await asyncio.gather(*(client(number) for number in range(clients)))
     while await bench.sql[0].fetchval(_STARTING):
         await asyncio.sleep(0.05)
     after = await bench.cpu_s()

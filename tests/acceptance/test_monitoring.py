@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import shutil
 import signal
 import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -24,6 +26,8 @@ from harness.real_parts import OwnPostgres
 ROOT = Path(__file__).parents[2]
 ALERTS = ROOT / "deploy/prometheus/alerts.yaml"
 BOARDS = sorted((ROOT / "deploy/grafana").glob("*.json"))
+# A drone that has no lease does not have this one.
+OF_LEASES = "plane_drone_lease_shortest_seconds"
 METRIC = re.compile(r"\bplane_[a-z_]+\b")
 
 
@@ -37,6 +41,25 @@ def get(url: str, timeout_s: float = 10.0) -> tuple[int, str]:
             return error.code, error.read().decode()
     except OSError as error:
         return 0, str(error)
+
+
+def scraped_metrics(base: str) -> set[tuple[str, str, str]]:
+    """Name, kind and text of each metric of a part."""
+    text = get(f"{base}/metrics")[1]
+    texts = dict(re.findall(r"^# HELP (plane_\S+) (.*)$", text, re.M))
+    return {(name, kind, texts[name]) for name, kind in re.findall(r"^# TYPE (plane_\S+) (\w+)$", text, re.M)}
+
+
+def documented_metrics(part: str) -> set[tuple[str, str, str]]:
+    """The same, as the page of metrics has them."""
+    file = ROOT / "scripts/generated_pages.py"
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    assert spec is not None
+    assert spec.loader is not None
+    pages = importlib.util.module_from_spec(spec)
+    sys.modules[file.stem] = pages
+    spec.loader.exec_module(pages)
+    return {(each.name, each.kind, each.text) for each in pages.metrics() if each.part == part}
 
 
 def until_ready(base: str) -> None:
@@ -75,6 +98,9 @@ def test_liveness_depends_on_nothing_and_readiness_names_what_is_missing(
             for part in base:
                 until_ready(base[part])
                 assert get(f"{base[part]}/livez") == (200, "ok\n")
+                assert scraped_metrics(base[part]) <= documented_metrics(part)
+                missing = documented_metrics(part) - scraped_metrics(base[part])
+                assert {name for name, _, _ in missing} <= {OF_LEASES}
             own_postgres.stop(signal.SIGINT)
             until_unready(base["controller"], "the database does not respond")
             assert get(f"{base['controller']}/livez") == (200, "ok\n")

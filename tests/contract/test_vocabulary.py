@@ -1,14 +1,18 @@
-"""Identifiers use the field's terms: those of docs/concepts/glossary.md, and none that was given up for them."""
+"""Identifiers and prose use the terms of docs/concepts/glossary.md, and none that was given up for them."""
 
 from __future__ import annotations
 
 import ast
+import io
 import re
+import tokenize
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).parents[2] / "src" / "plane"
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "src" / "plane"
 # Word: what to use instead. "Round trip" is the field's own.
 RETIRED = {
     "answer": "response",
@@ -63,6 +67,39 @@ ALLOWED = {
     ("runtime/logs/files.py", "tell"): "a method of files",
 }
 
+# In comments, docstrings, decisions and pages for developers. Phrase: what to write instead.
+RETIRED_PHRASES = {
+    r"answer(?:s|ed)?": "response, respond",
+    r"anew": "again, new",
+    r"be it": "whether",
+    r"(?:has|have|had) come": "has arrived",
+    r"dearer": "more expensive",
+    r"for good": "permanently",
+    r"gets? on|getting on": "progresses",
+    r"goes on|go on|went on": "continues",
+    r"hears?|heard": "receives, received",
+    r"(?:is|are|was|were) no (?:part|error|page|event|request|attribute|longer one|type)": "is not a",
+    r"(?:is|are|was|were) over": "has ended, has expired",
+    r"lately": "recently",
+    r"leads? nowhere": "has no route",
+    r"lest": "so that not",
+    r"likewise": "in the same way",
+    r"look-ups?": "lookup",
+    r"mend(?:s|ed|ing)?": "repair",
+    r"none of it": "nothing",
+    r"said|unsaid": "sent, reported",
+    r"seldom": "rarely",
+    r"stands? still": "stalls",
+    r"told|tells? (?:the|a|it|them|him|apart)": "sends, notifies; distinguishes",
+    r"(?<!round )(?<!round-)trips?": "round trip",
+    r"whoever|whatever is": "the caller; everything that is",
+}
+PHRASES = re.compile("|".join(rf"(?P<p{place}>\b(?:{each})\b)" for place, each in enumerate(RETIRED_PHRASES)), re.I)
+# The four kinds of code have their names since the beginning.
+ALLOWED_PHRASES = {
+    ("docs/internals/architecture.md", "said"),
+}
+
 
 def words(name: str) -> list[str]:
     """Return the words of an identifier, in lower case."""
@@ -95,3 +132,36 @@ def test_no_identifier_uses_a_retired_word(path: Path) -> None:
         and not (word.startswith("trip") and "round" in words(identifier))
     }
     assert found == set()
+
+
+def prose(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines of comments and docstrings of a module, or of a page without its code."""
+    text = path.read_text()
+    if path.suffix == ".md":
+        without_code = re.sub(r"```.*?```", lambda block: "\n" * block[0].count("\n"), text, flags=re.S)
+        for number, line in enumerate(without_code.splitlines(), 1):
+            yield number, re.sub(r"`[^`]*`", "", line)
+        return
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], token.string
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            for line in (ast.get_docstring(node) or "").splitlines():
+                yield getattr(node, "lineno", 1), re.sub(r"``.*?``", "", line)
+
+
+PAGES = [*(ROOT / "docs" / "decisions").glob("*.md"), *(ROOT / "docs" / "internals").glob("*.md")]
+
+
+@pytest.mark.parametrize("path", sorted([*SOURCE.rglob("*.py"), *PAGES]), ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_prose_uses_a_retired_phrase(path: Path) -> None:
+    name = str(path.relative_to(ROOT))
+    instead = list(RETIRED_PHRASES.values())
+    found = [
+        f"line {number}: {match[0]!r}: write {instead[int(match.lastgroup[1:])]}"
+        for number, line in prose(path)
+        for match in PHRASES.finditer(line)
+        if match.lastgroup and (name, match[0].lower()) not in ALLOWED_PHRASES
+    ]
+    assert found == []

@@ -21,13 +21,24 @@ from pathlib import Path
 
 from harness import real_parts
 
-__all__ = ["CHECKOUT", "PATH", "Machine", "Running", "copy_checkout", "debian", "machine", "wheels"]
+__all__ = [
+    "CHECKOUT",
+    "PATH",
+    "Machine",
+    "Running",
+    "copy_checkout",
+    "debian",
+    "download_environment",
+    "machine",
+    "wheels",
+]
 
 CHECKOUT = Path(__file__).parents[2]
 # Where Debian's own Python is, which every user of the machine can reach; the tests' own may be below /root.
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 START_LIMIT_S = 30.0
-COMMAND_LIMIT_S = 100.0
+# Three machines that install everything at once on two busy cores take a minute each.
+COMMAND_LIMIT_S = 200.0
 # Not part of a clone, or made by running something in it.
 NOT_CLONED = (".git", ".venv", ".plane", "__pycache__", ".*_cache", ".hypothesis", "site", "build")
 
@@ -58,9 +69,10 @@ exec chroot "$1/root" sh -c "echo up; exec sleep infinity"
 
 @dataclass(frozen=True)
 class Machine:
-    """A machine that runs. ``pid``: of its process 1, as seen from here."""
+    """A machine that runs. ``pid``: of its process 1, as seen from here. ``namespaces``: what it has of its own."""
 
     pid: int
+    namespaces: tuple[str, ...] = ("--mount", "--pid", "--net", "--root", "--wd")
 
     @property
     def root(self) -> Path:
@@ -70,7 +82,7 @@ class Machine:
     def enter(self, *command: str, user: str | None = None) -> list[str]:
         """The command line that runs ``command`` there."""
         become = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"] if user else []
-        return ["nsenter", f"--target={self.pid}", *["--mount", "--pid", "--net", "--root", "--wd"], *become, *command]
+        return ["nsenter", f"--target={self.pid}", *self.namespaces, *become, *command]
 
     def sh(self, script: str, *, user: str | None = None, cwd: str = "/", **environment: str) -> str:
         """Run a shell script there, which must succeed; returns what it printed."""
@@ -213,7 +225,7 @@ def debian(codename: str) -> Path:
             capture_output=True,
             text=True,
             check=False,
-            env={**os.environ, **_proxy()},
+            env={**os.environ, **download_environment()},
         )
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
 
@@ -229,8 +241,8 @@ def _mirror() -> str:
     return next(fit, "")
 
 
-def _proxy() -> dict[str, str]:
-    """The proxy that apt uses, as mmdebstrap reads it from the environment."""
+def download_environment() -> dict[str, str]:
+    """The proxy that this machine's apt uses, as mmdebstrap and the apt of another root folder read it."""
     command = ["apt-config", "shell", "PROXY", "Acquire::http::Proxy"]
     found = subprocess.run(command, check=False, capture_output=True, text=True).stdout
     return {"http_proxy": found.split("'")[1]} if "'" in found else {}

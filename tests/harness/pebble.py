@@ -18,7 +18,7 @@ import trustme
 from harness import real_parts
 from harness.ports import free_port
 
-__all__ = ["EAB_KEY", "EAB_KEY_ID", "Pebble", "pebble"]
+__all__ = ["EAB_KEY", "EAB_KEY_ID", "Pebble", "pebble", "write_pebble_config"]
 
 START_LIMIT_S = 20.0
 EAB_KEY_ID = "kid-1"
@@ -53,27 +53,20 @@ def pebble(
         real_parts.missing("Pebble (Debian's pebble)")
     assert program is not None
     authority = trustme.CA()
-    issued = authority.issue_cert("localhost")
     authority.cert_pem.write_to_path(folder / "ca.pem")
-    issued.private_key_pem.write_to_path(folder / "pebble-key.pem")
-    issued.cert_chain_pems[0].write_to_path(folder / "pebble-cert.pem")
     port, management_port, http_port, tls_port = (free_port() for _ in range(4))
-    config = {
-        "listenAddress": f"127.0.0.1:{port}",
-        "managementListenAddress": f"127.0.0.1:{management_port}",
-        "certificate": str(folder / "pebble-cert.pem"),
-        "privateKey": str(folder / "pebble-key.pem"),
-        "httpPort": http_port,
-        "tlsPort": tls_port,
-        "ocspResponderURL": "",
-        "externalAccountBindingRequired": eab,
-        "externalAccountMACKeys": {EAB_KEY_ID: EAB_KEY} if eab else {},
+    config = write_pebble_config(
+        folder,
+        authority.issue_cert("localhost"),
+        "127.0.0.1",
+        (port, management_port, http_port, tls_port),
+        externalAccountBindingRequired=eab,
+        externalAccountMACKeys={EAB_KEY_ID: EAB_KEY} if eab else {},
         **({} if validity_s is None else {"certificateValidityPeriod": validity_s}),
-    }
-    (folder / "pebble.json").write_text(json.dumps({"pebble": config}))
+    )
     values = {**os.environ, "PEBBLE_WFE_NONCEREJECT": "20"}
     values |= {"PEBBLE_VA_NOSLEEP": "1"} if validation_s is None else {"PEBBLE_VA_SLEEPTIME": str(validation_s)}
-    command = [program, "-config", str(folder / "pebble.json"), "-dnsserver", f"127.0.0.1:{dns_port}", "-strict"]
+    command = [program, "-config", str(config), "-dnsserver", f"127.0.0.1:{dns_port}", "-strict"]
     log = folder / "pebble.log"
     with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output, env=values) as server:
         try:
@@ -81,6 +74,30 @@ def pebble(
             yield Pebble(f"https://localhost:{port}/dir", folder / "ca.pem", log)
         finally:
             server.terminate()
+
+
+def write_pebble_config(
+    folder: Path, certificate: trustme.LeafCert, address: str, ports: tuple[int, int, int, int], **more: object
+) -> Path:
+    """Write Pebble's configuration, and return its file. ``ports``: ACME, management, HTTP-01, TLS-ALPN-01."""
+    certificate.private_key_pem.write_to_path(folder / "pebble-key.pem")
+    certificate.cert_chain_pems[0].write_to_path(folder / "pebble-cert.pem")
+    port, management_port, http_port, tls_port = ports
+    config = {
+        "listenAddress": f"{address}:{port}",
+        "managementListenAddress": f"{address}:{management_port}",
+        "certificate": str(folder / "pebble-cert.pem"),
+        "privateKey": str(folder / "pebble-key.pem"),
+        "httpPort": http_port,
+        "tlsPort": tls_port,
+        "ocspResponderURL": "",
+        "externalAccountBindingRequired": False,
+        "externalAccountMACKeys": {},
+        **more,
+    }
+    file = folder / "pebble.json"
+    file.write_text(json.dumps({"pebble": config}))
+    return file
 
 
 def _until_accepting(port: int, server: subprocess.Popen[bytes]) -> None:

@@ -30,6 +30,13 @@ _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(_MODULES)
 
 
+@atexit.register
+def _kill_forks() -> None:
+    """Kill what a test has left, before `multiprocessing` waits for it at the end of the worker."""
+    for process in multiprocessing.active_children():
+        process.kill()
+
+
 class PreloadedProcess:
     """A run of the program ``path``, with the methods of `subprocess.Popen` that tests use.
 

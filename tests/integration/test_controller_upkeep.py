@@ -16,6 +16,7 @@ from plane.controller.upkeep.reaper import reap
 from plane.database import cleanup
 from plane.database.pool import Database, ReferencedRowDeleted, open_database
 from plane.decisions.backends.idle_sweep import SweepCandidate
+from plane.decisions.keys.drone_selection import CANDIDATES_VALID_S
 from plane.settings import ControllerLimits
 
 IMAGE: dict[str, Any] = {"executable": {"image": "example/image"}}
@@ -50,6 +51,8 @@ async def test_backends_of_a_lost_drone_are_terminated_and_their_keys_are_free(p
             lost = (await api.connect(key={"name": "k"}, spawn_config=IMAGE))["backend_id"]
         await connection.execute("UPDATE drone SET last_heartbeat = now() - interval '119 seconds'")
         assert await reap(db) == 0
+        # The controller may still choose among the drones that it read before.
+        await asyncio.sleep(CANDIDATES_VALID_S)
         await connection.execute("UPDATE drone SET last_heartbeat = now() - interval '121 seconds'")
         async with obedient_drone(api.base, "dr-healthy"):
             healthy = (await api.connect(spawn_config=IMAGE))["backend_id"]

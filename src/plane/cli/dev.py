@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from plane.cli.arguments import exposed_paths
+from plane.cli.output import show
 from plane.decisions.trace_export import traces_are_exported
 from plane.protocol import codec
 from plane.protocol.errors import ConfigurationError, InvalidClusterName
@@ -103,12 +104,12 @@ async def _run(settings: DevSettings) -> None:
     started = time.monotonic()
 
     def report(what: str) -> None:
-        console.print(f"[dim]{time.monotonic() - started:5.1f} s[/dim]  {what}")
+        console.print(f"[dim]{time.monotonic() - started:5.1f} s[/dim]  {what}", soft_wrap=True)
 
     async with start_cluster(settings, report) as cluster:
         report("ready")
-        console.print(_summary(cluster))
-        console.print("Try it (open the url of the response in a browser):\n")
+        show(_summary(cluster))
+        console.print("\nTry it (open the url of the response in a browser):\n")
         console.print(_curl_line(cluster), soft_wrap=True, markup=False)
         if cluster.embedded_db is not None:
             command = f"\n{shlex.quote(sys.argv[0])} db list-nodes --db {shlex.quote(cluster.embedded_db)}"

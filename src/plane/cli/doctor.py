@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from rich.markup import escape
 from rich.table import Table
 
-from plane.cli.output import AsJson, console, print_json
+from plane.cli.output import AsJson, console, print_json, show
 from plane.cli.run_config import read_config
 from plane.decisions.diagnosis import Finding, Status, exit_status
 
@@ -88,7 +88,7 @@ async def _examine(part: str, checks: list[Check], rows: list[dict[str, Any]], *
             {"part": part, "check": name, "status": finding.status, "found": finding.found, "advice": finding.advice}
         )
         if not as_json:
-            out.print(_line(name, finding))
+            show(_line(name, finding))
     return findings
 
 

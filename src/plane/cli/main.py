@@ -109,9 +109,10 @@ def _run(arguments: Sequence[str]) -> None:
     except CycloptsError:
         sys.exit(2)
     except PlaneError as error:
+        from plane.cli.next_steps import next_step
         from plane.decisions.redaction import redacted
 
-        print(f"plane: {redacted(str(error))}", file=sys.stderr)  # noqa: T201
+        print(f"plane: {redacted(str(error))}{next_step(error)}", file=sys.stderr)  # noqa: T201
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -127,6 +128,9 @@ def _import_structlog_without_rich() -> None:
     That takes an eighth of the start of a program, and only colored tracebacks need them. `plane.cli.logs` uses the
     plain ones, since the colored ones have the values of variables.
     """
+    if "rich" in sys.modules:
+        # The caller, a test for example, has imported it.
+        return
     sys.modules["rich"] = None  # type: ignore[assignment]  # An import of it fails, as if it were not installed.
     try:
         import structlog  # noqa: F401

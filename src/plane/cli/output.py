@@ -22,6 +22,7 @@ from plane.protocol.times import DbTime
 
 __all__ = [
     "AsJson",
+    "columns",
     "console",
     "duration",
     "entry_text",
@@ -74,6 +75,7 @@ def show(part: Table | Group) -> None:
     with out.capture() as printed:
         out.print(part)
     sys.stdout.write("".join(f"{line.rstrip()}\n" for line in printed.get().splitlines()))
+    sys.stdout.flush()
 
 
 def table(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
@@ -84,6 +86,12 @@ def table(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
     for row in rows:
         made.add_row(*(_cell(value) for value in row))
     return made
+
+
+def columns(named: Sequence[tuple[str, Sequence[Any]]], *, only_if_different: Sequence[str]) -> Table:
+    """Return a table of columns, without those of ``only_if_different`` whose cells are all the same."""
+    shown = [(name, cells) for name, cells in named if name not in only_if_different or len(set(cells)) > 1]
+    return table([name for name, _ in shown], zip(*(cells for _, cells in shown), strict=True))
 
 
 def fields(pairs: Iterable[tuple[str, Any]]) -> Table:

@@ -20,12 +20,12 @@ import aiohttp
 from plane.client import calls
 from plane.client.calls import Call, OutputLine
 from plane.client.controller_key import find_key, read_key_file
-from plane.client.errors import BackendEnded, CallFailed, ControllerUnreachable, UnexpectedResponse
+from plane.client.errors import BackendEnded, CallFailed, CallRefused, ControllerUnreachable, UnexpectedResponse
 from plane.client.trace import connect_span
 from plane.decisions.retry import ReconnectBackoff, is_transient, may_retry, retry_delay
 from plane.protocol.backend_state import BackendStatus, BackendStatusStreamEntry
 from plane.protocol.control_api import BackendUsage, ClusterState, ConnectRequest, ConnectResponse, ControllerStatus
-from plane.protocol.errors import PlaneError
+from plane.protocol.errors import ApiErrorKind, PlaneError
 from plane.protocol.event_feed import EventPage, FeedEvent
 from plane.protocol.inspection import BackendDetail, BackendList, NodeList
 from plane.protocol.keys import KeyConfig
@@ -156,7 +156,7 @@ class AsyncPlane:
         """Yield a backend's output, starting with the last ``tail`` lines (default 1000).
 
         Output is kept for an hour after the backend's end. With ``follow``, new lines are yielded until the backend
-        ends, also after broken connections.
+        ends, also after broken connections. A backend that is being started is waited for.
 
         Raises:
             CallRefused: there is no such backend, its output is no longer kept, or its drone does not respond.
@@ -164,6 +164,7 @@ class AsyncPlane:
         backoff = ReconnectBackoff()
         clock = asyncio.get_running_loop().time
         path, last_id = calls.logs_path(backend, tail, follow=follow), ""
+        may_be_starting = follow
         while True:
             try:
                 async for event in self._events(path, last_id):
@@ -173,6 +174,11 @@ class AsyncPlane:
             except (*_UNREACHABLE, _Unavailable) as error:
                 if not follow:
                     raise self._unreachable(error, sent=False) from error
+            except CallRefused as error:
+                if error.kind is not ApiErrorKind.NOT_FOUND or not may_be_starting:
+                    raise
+                # Once more after the start, which may have been between the two calls.
+                may_be_starting = (await self.status(backend)).status.number < BackendStatus.WAITING.number
             else:
                 return
             await asyncio.sleep(backoff.ended(clock()))

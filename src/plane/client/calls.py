@@ -215,7 +215,7 @@ def test_webhook(name: str) -> Call[WebhookTest]:
     return Call("POST", f"/ctrl/webhooks/{_part(name)}/test", WebhookTest)
 
 
-# For a type checker `None` is no type[T], although the codec accepts it.
+# For a type checker `None` is not a type[T], although the codec accepts it.
 _NOTHING = cast("type[None]", None)
 
 

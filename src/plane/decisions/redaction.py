@@ -1,4 +1,4 @@
-"""Takes secrets out of text that goes into a log or an error message. The last line of defence: `plane.cli.logs` asks.
+"""Takes secrets out of text that goes into a log or an error message. `plane.cli.logs` calls it last of all.
 
 What is known to be secret has no place in a log call, and types that hold secrets do not show them
 (`plane.protocol.codec.redacted_repr`). Texts of libraries and of the database have them all the same.

@@ -1,6 +1,6 @@
 """Decides the responses to DNS queries, as pure functions on messages (docs/reference/protocol/dns.md).
 
-A controller has the TXT values inside the zone. SOA and NS of the zone itself are answered here, so that resolvers
+A controller has the TXT values inside the zone. SOA and NS of the zone itself are decided here, so that resolvers
 accept the delegation. Another type inside the zone has no data: NOERROR with the zone's SOA (RFC 2308, section 2.2),
 since strict resolvers give up a name server that responds with NOTIMP. A name outside the zone is FORMERR, as in Plane
 0.5.5.
@@ -48,7 +48,7 @@ class LookupNeeded:
 
 
 class Zone:
-    """A zone by name. None: no zone, each ``_acme-challenge.{cluster}`` is answered (for tests).
+    """A zone by name. None: no zone, each ``_acme-challenge.{cluster}`` has a response (for tests).
 
     Raises:
         ValueError: not a domain name, or the root (an empty text).
@@ -95,7 +95,7 @@ def decide(zone: Zone, wire: bytes) -> LookupNeeded | dns.message.Message | None
         response = _response(query, dns.rcode.NOERROR)
         response.answer.append(_apex_record(question.name, question.rdtype, ZONE_TTL_S))
         return response
-    # ANY may be answered with a part of the records (RFC 8482, section 4.1).
+    # A response to ANY may have a part of the records (RFC 8482, section 4.1).
     if not at_apex and question.rdtype in (dns.rdatatype.TXT, dns.rdatatype.ANY):
         return LookupNeeded(query, cluster, zone.origin)
     return _no_data(query, zone.origin)

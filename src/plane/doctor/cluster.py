@@ -37,7 +37,7 @@ async def check_controller(url: ControllerUrl, socket_path: str) -> Finding:
     """Check that a controller responds and accepts this node's key.
 
     Args:
-        socket_path: the path of the node's WebSocket; a plain GET of it tells whether the key is accepted.
+        socket_path: the path of the node's WebSocket; a plain GET of it shows whether the key is accepted.
     """
     try:
         async with aiohttp.ClientSession(headers=url.headers) as http:

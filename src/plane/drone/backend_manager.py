@@ -46,7 +46,7 @@ __all__ = ["BackendManager"]
 
 TOO_LATE = "the spawn action arrived when its key's lease had nearly expired; connect again"
 NOT_RENEWED = "its drone was restarted before the start, and its key's lease could not be renewed; connect again"
-# Between attempts to ask a runtime what still runs, and between writes of renewed deadlines.
+# Between queries of a runtime for what still runs, and between writes of renewed deadlines.
 RETRY_INTERVAL_S = 1.0
 MAINTENANCE_INTERVAL_S = 1.0
 # How long a spawn action waits for the end of orphaned backends; then the controller resends it.
@@ -127,7 +127,7 @@ class BackendManager:
             self._adopting[backend_id] = task
 
     async def _adopt(self, backend_id: str, run: StoredRun) -> None:
-        """Ask the runtime what runs of a backend until it knows, and carry out the decision."""
+        """Query the runtime for what runs of a backend until it responds, and carry out the decision."""
         lease_known = run.order is not None and self._clock.continues
         try:
             while True:

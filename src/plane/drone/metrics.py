@@ -61,7 +61,11 @@ class DroneMetrics:
         leases, recorder, watchdog = self._backends.leases, self._recorder, self._watchdog
         statuses = self._backends.statuses()
         backends = GaugeMetricFamily("plane_drone_backends", "Backends that have not ended", labels=["status"])
-        entered = CounterMetricFamily("plane_drone_backend_states", "States that backends entered", labels=["status"])
+        entered = CounterMetricFamily(
+            "plane_drone_backend_states",
+            "States that backends entered; loading counts starts, terminated ends",
+            labels=["status"],
+        )
         for status in BackendStatus:
             if status is not BackendStatus.TERMINATED:
                 backends.add_metric([status], statuses[status])
@@ -69,26 +73,45 @@ class DroneMetrics:
         yield backends
         yield entered
         yield CounterMetricFamily(
-            "plane_drone_backend_failures", "Backends that ended without being ordered to", value=recorder.failures
+            "plane_drone_backend_failures",
+            "Ends that nobody ordered: an exit code other than 0, a slow start, a lost lease, an internal error",
+            value=recorder.failures,
         )
         renewals = CounterMetricFamily("plane_drone_lease_renewals", "Responses to renewals", labels=["result"])
         renewals.add_metric(["renewed"], leases.renewed_count)
         renewals.add_metric(["refused"], leases.refused_count)
         yield renewals
         shortest_s = leases.shortest_s()
-        for name, text, value in (
-            ("leases", "Leases that are renewed", len(leases)),
-            ("connected", "1 while connected to a controller", int(self._agent.is_connected)),
-            ("watchdog_responds", "1 while the watchdog confirms what it is sent", int(watchdog.responds)),
-            ("events_unacknowledged", "Stored events that no controller has acknowledged", unacknowledged),
-            ("events_in_memory", "Events that the state store did not take yet", recorder.pending_count),
-            ("ready", "1 while nothing keeps the drone from starting backends", int(not self._missing())),
-        ):
-            yield GaugeMetricFamily(f"plane_drone_{name}", text, value=value)
+        yield from (
+            GaugeMetricFamily("plane_drone_leases", "Leases that are renewed", value=len(leases)),
+            GaugeMetricFamily(
+                "plane_drone_connected", "1 while connected to a controller", value=int(self._agent.is_connected)
+            ),
+            GaugeMetricFamily(
+                "plane_drone_watchdog_responds",
+                "1 while the watchdog confirms what it is sent",
+                value=int(watchdog.responds),
+            ),
+            GaugeMetricFamily(
+                "plane_drone_events_unacknowledged",
+                "Stored events that no controller has acknowledged",
+                value=unacknowledged,
+            ),
+            GaugeMetricFamily(
+                "plane_drone_events_in_memory",
+                "Events that the state store did not take yet",
+                value=recorder.pending_count,
+            ),
+            GaugeMetricFamily(
+                "plane_drone_ready",
+                "1 while nothing keeps the drone from starting backends",
+                value=int(not self._missing()),
+            ),
+        )
         if shortest_s is not None:
             yield GaugeMetricFamily(
                 "plane_drone_lease_shortest_seconds",
-                "Time until the first backend is stopped unless its lease is renewed",
+                "Time until the first backend is asked to stop unless its lease is renewed; 10 when a renewal is due",
                 value=shortest_s,
             )
         yield CounterMetricFamily(

@@ -164,7 +164,7 @@ def state_from_builtins(value: Any) -> BackendState:
     return codec.convert(value, _ANY_STATE)
 
 
-# For a type checker a union is no type[T], although the codec accepts it.
+# For a type checker a union is not a type[T], although the codec accepts it.
 _ANY_STATE = cast("type[BackendState]", BackendState)
 
 

@@ -72,7 +72,7 @@ class PlaneError(Exception):
 
 
 class ConfigurationError(PlaneError):
-    """A program cannot start with its configuration. The text tells the operator what to change."""
+    """A program cannot start with its configuration. The text describes what the operator must change."""
 
 
 class MessageError(PlaneError):

@@ -24,21 +24,34 @@ def _metrics(service: ProxyService) -> Iterator[Metric]:
         if kind >= 2:
             responses.add_metric([f"{kind}xx"], count)
     yield responses
-    for name, text, value in (
-        ("connections", "Connections of clients, without tunnels", len(service.connections)),
-        ("handshakes", "TLS handshakes in progress", len(service.handshakes)),
-        ("tunnels", "Open tunnels", len(service.tunnels)),
-        ("backend_connections", "Connections to backends, without tunnels, idle ones included", service.pool.open),
-        ("open_files_limit", "Limit of open connections of both kinds", service.fd_budget.limit),
-        ("routes", "Cached routes", service.routes.cached_count),
-        ("questions", "Route lookups in flight", service.routes.pending_count),
-        (
-            "ready",
-            "1 while connected to a controller and, with TLS, a certificate is loaded",
-            int(not service.missing),
+    yield from (
+        GaugeMetricFamily(
+            "plane_proxy_connections", "Connections of clients, without tunnels", value=len(service.connections)
         ),
-    ):
-        yield GaugeMetricFamily(f"plane_proxy_{name}", text, value=value)
+        GaugeMetricFamily("plane_proxy_handshakes", "TLS handshakes in progress", value=len(service.handshakes)),
+        GaugeMetricFamily("plane_proxy_tunnels", "Open tunnels", value=len(service.tunnels)),
+        GaugeMetricFamily(
+            "plane_proxy_backend_connections",
+            "Connections to backends, without tunnels, idle ones included",
+            value=service.pool.open,
+        ),
+        GaugeMetricFamily(
+            "plane_proxy_open_files_limit",
+            "Limit of open connections of both kinds; near it, new ones are refused",
+            value=service.fd_budget.limit,
+        ),
+        GaugeMetricFamily("plane_proxy_routes", "Cached routes", value=service.routes.cached_count),
+        GaugeMetricFamily(
+            "plane_proxy_questions",
+            "Route lookups in flight; beyond 8,000 the oldest lookup gets 504",
+            value=service.routes.pending_count,
+        ),
+        GaugeMetricFamily(
+            "plane_proxy_ready",
+            "1 while connected to a controller and, with TLS, a certificate is loaded",
+            value=int(not service.missing),
+        ),
+    )
 
 
 async def serve_metrics(service: ProxyService, host: str, port: int) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import structlog
 
-from plane.decisions.http.exchange import ExchangeRules
+from plane.decisions.http.exchange_steps import ExchangeRules
 from plane.decisions.http.exchange_timeouts import ExchangeTimeouts
 from plane.decisions.http.proxy_protocol import ProxyHeader
 from plane.decisions.http.request_head import RequestReader
@@ -165,10 +165,10 @@ class ProxyService:
     def _cut(self, reason: str, backend_id: str, tokens: frozenset[str] | None = None) -> None:
         """Close what is open to a backend, or only what was opened with ``tokens``."""
 
-        def leads_nowhere(route: Route | None) -> bool:
+        def is_removed(route: Route | None) -> bool:
             return route is not None and route.backend_id == backend_id and (tokens is None or route.token in tokens)
 
-        found = [connection for connection in self.connections if leads_nowhere(connection.route)]
+        found = [connection for connection in self.connections if is_removed(connection.route)]
         for connection in found:
             connection.cut()
         count = len(found) + self.tunnels.cut(backend_id, tokens)

@@ -30,6 +30,13 @@ readinessProbe:
   failureThreshold: 2
 {{- end }}
 
+{{- define "plane.drain" -}}
+# Kubernetes goes on sending connections for some seconds after it has decided to stop a pod: they must still be accepted.
+lifecycle:
+  preStop:
+    exec: {command: [sleep, "10"]}
+{{- end }}
+
 {{- define "plane.restricted" -}}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true

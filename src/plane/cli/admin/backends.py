@@ -13,6 +13,7 @@ from plane.cli.admin.logs import line_text
 from plane.cli.admin.options import DEFAULT_CONTROLLER, ControllerOptions
 from plane.cli.output import (
     AsJson,
+    columns,
     console,
     duration,
     entry_text,
@@ -21,7 +22,6 @@ from plane.cli.output import (
     print_json,
     show,
     status_text,
-    table,
 )
 from plane.client import CallFailed
 from plane.protocol.inspection import BackendDetail, BackendList
@@ -83,7 +83,7 @@ def backend_table(found: BackendList) -> Table:
     is left out.
     """
     now_ms = time.time() * 1000
-    columns: list[tuple[str, list[Any]]] = [
+    named: list[tuple[str, list[Any]]] = [
         ("BACKEND", [each.id for each in found.backends]),
         ("STATUS", [status_text(each.status) for each in found.backends]),
         ("FOR", [duration(max(0.0, now_ms - each.since.ms) / 1000) for each in found.backends]),
@@ -93,8 +93,7 @@ def backend_table(found: BackendList) -> Table:
         ("POOL", [escape(each.pool) or None for each in found.backends]),
         ("CLUSTER", [each.cluster for each in found.backends]),
     ]
-    shown = [(name, cells) for name, cells in columns if name not in ("POOL", "CLUSTER") or len(set(cells)) > 1]
-    return table([name for name, _ in shown], zip(*(cells for _, cells in shown), strict=True))
+    return columns(named, only_if_different=("POOL", "CLUSTER"))
 
 
 async def inspect_backend(

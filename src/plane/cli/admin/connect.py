@@ -17,7 +17,8 @@ from plane.protocol.errors import ConfigurationError
 
 __all__ = ["connect"]
 
-_SHELL_SYNTAX = re.compile(r"[$;&|<>`]")
+# PORT is known only when the process starts, so a shell must expand it. The words are commands of the shell itself.
+_SHELL_SYNTAX = re.compile(r"[$;&|<>`]|^\s*(exec|cd|export|ulimit|umask)\s")
 
 
 async def connect(
@@ -127,6 +128,5 @@ def _executable(
     except ValueError as error:
         raise ConfigurationError(f"--command cannot be split into words: {error}") from None
     if _SHELL_SYNTAX.search(command):
-        # PORT is known only when the process starts, so a shell must expand it.
         words = ["/bin/sh", "-c", command]
     return ProcessExecutable(command=words, env=variables, mount=mount_option)

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from plane.cli.admin.backends import backend_table
 from plane.cli.admin.options import DEFAULT_CONTROLLER, ControllerOptions
-from plane.cli.output import console, duration, show, table
+from plane.cli.output import columns, console, duration, show
 from plane.client import CallFailed
 from plane.protocol.inspection import NodeList
 
@@ -102,21 +102,20 @@ async def _frame(plane: AsyncPlane, rate: _RequestRate, cluster: str | None, hei
 
 
 def _node_table(found: NodeList) -> Table:
-    return table(
-        ("NODE", "STATE", "BACKENDS", "HEARTBEAT", "POOL", "CLUSTER", "CONNECTED", "VERSION"),
-        (
-            (
-                node.name,
-                _state(draining=node.draining, ready=node.ready),
-                node.backends,
-                duration(node.heartbeat_age_s),
-                escape(node.pool) if node.pool else None,
-                node.cluster,
-                duration(node.connected_s),
-                node.plane_version,
-            )
-            for node in found.nodes
-        ),
+    """Return nodes as a table of at most 80 columns, unless their pools or clusters differ."""
+    nodes = found.nodes
+    return columns(
+        [
+            ("NODE", [node.name for node in nodes]),
+            ("STATE", [_state(draining=node.draining, ready=node.ready) for node in nodes]),
+            ("BACKENDS", [node.backends for node in nodes]),
+            ("HEARTBEAT", [duration(node.heartbeat_age_s) for node in nodes]),
+            ("POOL", [escape(node.pool) if node.pool else None for node in nodes]),
+            ("CLUSTER", [node.cluster for node in nodes]),
+            ("CONNECTED", [duration(node.connected_s) for node in nodes]),
+            ("VERSION", [node.plane_version for node in nodes]),
+        ],
+        only_if_different=("POOL", "CLUSTER"),
     )
 
 

@@ -106,15 +106,23 @@ class _StateCollector(Collector):
         )
         yield CounterMetricFamily("plane_events", "Events received from the database", value=context.bus.received)
         yield GaugeMetricFamily("plane_event_subscribers", "Subscriptions to events", value=context.bus.subscribers)
-        batches = CounterMetricFamily("plane_database_batches", "Executed batches", labels=["write"])
-        items = CounterMetricFamily("plane_database_batched_writes", "Items of executed batches", labels=["write"])
+        batches = CounterMetricFamily(
+            "plane_database_batches", "Statements that wrote for several callers", labels=["write"]
+        )
+        items = CounterMetricFamily("plane_database_batched_writes", "Writes of these statements", labels=["write"])
         for name, batcher in context.statements.by_label.items():
             batches.add_metric([name], batcher.batches)
             items.add_metric([name], batcher.items)
         yield batches
         yield items
-        attempts = CounterMetricFamily("plane_webhook_attempts", "Messages sent", labels=["webhook", "result"])
-        down = GaugeMetricFamily("plane_webhook_receiver_down", "1 while a receiver is down", labels=["webhook"])
+        attempts = CounterMetricFamily(
+            "plane_webhook_attempts", "Messages of webhooks; delivered, or failed", labels=["webhook", "result"]
+        )
+        down = GaugeMetricFamily(
+            "plane_webhook_receiver_down",
+            "1 while a receiver is down; only of webhooks that this controller delivers",
+            labels=["webhook"],
+        )
         for name, counts in context.webhooks.counts().items():
             attempts.add_metric([name, "delivered"], counts.delivered)
             attempts.add_metric([name, "failed"], counts.failed)

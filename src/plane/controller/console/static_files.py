@@ -54,7 +54,7 @@ class StaticFiles:
         file = self._files.get(request.match_info["name"])
         if file is None:
             raise ApiFailure(404, ApiErrorKind.NOT_FOUND, "The console has no such file")
-        # During an upgrade, a page of another version may ask here: better a file of this version, for once.
+        # During an upgrade, a page of another version may request a file here. This version's is better than none.
         is_same = file.version == request.match_info["version"]
         headers = {"Cache-Control": _FOREVER if is_same else "no-store", "Vary": "Accept-Encoding"}
         if "gzip" in request.headers.get("Accept-Encoding", ""):

@@ -23,7 +23,7 @@ class AdoptionAction(enum.Enum):
 
 
 def was_started(state: BackendState) -> bool:
-    """Return whether a process was started for certain, so that the runtime can be asked for it."""
+    """Return whether a process was started for certain, so that the runtime can be queried for it."""
     return state.status.number >= BackendStatus.WAITING.number
 
 

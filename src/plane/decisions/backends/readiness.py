@@ -31,7 +31,7 @@ _HTTP_2_TYPE = slice(3, 4)
 
 
 class ProbeResult(enum.Enum):
-    """The result of one probe. The value tells people why the backend is not ready; ``{port}`` is filled in."""
+    """The result of one probe. The value describes to people why the backend is not ready; ``{port}`` is filled in."""
 
     READY = "it responds to HTTP"
     REFUSED = "nothing listens on port {port}; it must listen on the port in $PORT, on all addresses"

@@ -1,7 +1,7 @@
 """Is a request to the console a person who follows a link, and where does a sign-in lead?
 
 A link in a chat or a wiki opens the console from another site. Browsers send the session's cookie (``SameSite=Strict``)
-only when the console's own page asks, so such a request is answered by a page that opens the same address again.
+only with requests of the console's own pages, so the response is a page that opens the same address again.
 Everything else of another origin is refused by `plane.decisions.http.request_source`.
 """
 

@@ -83,7 +83,7 @@ class SendUpstream(msgspec.Struct):
 
 
 class StartResponse(msgspec.Struct):
-    """Send the client a final response's head, and what has come of its body."""
+    """Send the client a final response's head, and the bytes of its body that have arrived."""
 
     status: int
     data: bytes

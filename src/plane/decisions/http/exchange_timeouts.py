@@ -60,7 +60,7 @@ class ExchangeTimeouts:
             client_paused: the client does not read what was sent to it.
             client_ended: the client sends no more.
             sends_body: the backend gets the request's body, and it is not complete.
-            response_head_begun: a part of the response's head has come, and its end has not.
+            response_head_begun: a part of the response's head has arrived, and its end has not.
         """
         if state is _CLOSED or state is _TUNNEL:
             return None

@@ -54,7 +54,7 @@ class FastPathRequest(NamedTuple):
     Attributes:
         source: its fields about its origin. A request that a web page may have caused is not on the fast path.
         authorization: the field's value.
-        body: empty if none of it has arrived yet; there is always one.
+        body: empty if nothing of it has arrived yet; there is always one.
     """
 
     path: str

@@ -28,7 +28,7 @@ class ResponseReader:
 
     Attributes:
         last_head: of the last response. It also says for how long the free connection may be used again.
-        head_begun: a part of a head has come, and its end has not.
+        head_begun: a part of a head has arrived, and its end has not.
         rest: the bytes after the head that `read_head` returned. The exchange empties it when it takes them.
         done: the body is complete.
         clean: no bytes came after the body. Such bytes belong to no response.

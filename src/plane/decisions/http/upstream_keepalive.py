@@ -13,7 +13,7 @@ from typing import Final
 
 __all__ = ["MOST_S", "announced_timeout_s", "repeatable_reuse_s", "unrepeatable_reuse_s"]
 
-# An upper limit, whatever is announced: a free connection costs both sides a file.
+# An upper limit, independent of the announced one: a free connection costs both sides a file.
 MOST_S: Final = 15.0
 # Node.js, uvicorn, Hypercorn and Apache close after 5 s.
 USUAL_S: Final = 4.0

@@ -2,7 +2,7 @@
 
 An application that does not know that it is served below `/{token}/` links to `/lab` or `/@vite/client`. The first
 segment of these paths takes the place of a token. Called by `plane.proxy.data_plane.lost_requests`
-if it leads nowhere.
+if that segment has no route.
 """
 
 from __future__ import annotations

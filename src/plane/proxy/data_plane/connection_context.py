@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from plane.decisions.http.exchange import ExchangeRules
+from plane.decisions.http.exchange_steps import ExchangeRules
 from plane.decisions.http.trusted_proxies import TrustedProxies
 from plane.decisions.routing.host_names import HostNames
 from plane.decisions.routing.rewrite import Route

@@ -161,7 +161,7 @@ class Dispatcher:
             elif found is None:
                 self._look_up(requester, head, (match,))
             elif found == "gone":
-                self._lost.leads_nowhere(requester, head, match.token)
+                self._lost.respond(requester, head, match.token)
             else:
                 # The same for a connection in the pool: its request may reach a process whose key is another's by now.
                 requester.respond(503)
@@ -181,14 +181,14 @@ class Dispatcher:
             requester.respond_with(responses.redirect(https_location(target, head.fields.authority), close=close))
         elif match == "root":
             if not responses.redirects_root and self._lost.live_referer(head) is not None:
-                self._lost.leads_nowhere(requester, head, "", status=400)
+                self._lost.respond(requester, head, "", status=400)
                 return
             own_host = head.fields.host == self._cluster
             requester.respond_with(responses.of_root(requester.error_format(), close=close, own_host=own_host))
         elif match == 403:
             self._lost.wrong_host(requester, head, self._cluster)
         else:
-            self._lost.leads_nowhere(requester, head, split_target(target)[0])
+            self._lost.respond(requester, head, split_target(target)[0])
 
     def _try(self, requester: Requester, head: RequestHead, matches: tuple[_Match, ...]) -> None:
         """Follow the first match that leads somewhere. Without one, respond as for a token that has ended."""
@@ -231,7 +231,7 @@ class Dispatcher:
         elif len(matches) > 1 or isinstance(match, _CookieMatch):
             self._try(requester, head, matches[1:])
         else:
-            self._lost.leads_nowhere(requester, head, match.token)
+            self._lost.respond(requester, head, match.token)
 
     # Forwarding.
 

@@ -52,7 +52,7 @@ class LostRequests:
         found = None if token is None else self._routes.cached(token)
         return found if isinstance(found, Route) else None
 
-    def leads_nowhere(self, requester: Requester, head: RequestHead, segment: str, status: int = 410) -> None:
+    def respond(self, requester: Requester, head: RequestHead, segment: str, status: int = 410) -> None:
         """Respond to a request whose first path segment has no route, or that has no path segment."""
         if is_issued_token(segment):
             requester.respond(status)

@@ -7,15 +7,25 @@ reading.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from plane.decisions.http.tunnel_timeout import TunnelDeadline, TunnelSide
 from plane.decisions.routing.rewrite import Route
 
-if TYPE_CHECKING:
-    from plane.proxy.data_plane.tunnels import Tunnels
+__all__ = ["Tunnel", "TunnelOwner"]
 
-__all__ = ["Tunnel"]
+
+class TunnelOwner(Protocol):
+    """What a tunnel reports to; implemented by `tunnels.Tunnels`."""
+
+    def now(self) -> float:
+        """Return the time, in seconds of a monotonic clock."""
+
+    def deadline_changed(self, tunnel: Tunnel, /) -> None:
+        """The tunnel has a deadline now, or has none any more."""
+
+    def side_lost(self, tunnel: Tunnel, /, *, first: bool) -> None:
+        """A side of the tunnel is closed. ``first``: the other one is open."""
 
 
 class _Protocol(asyncio.Protocol):
@@ -51,16 +61,16 @@ class Tunnel:
         deadline: when it is closed; `tunnels` checks it.
     """
 
-    __slots__ = ("_lost", "_tunnels", "backend", "client", "deadline", "route")
+    __slots__ = ("_lost", "_owner", "backend", "client", "deadline", "route")
 
     def __init__(
-        self, client: asyncio.Transport, backend: asyncio.Transport, route: Route, tunnels: Tunnels, timeout_s: float
+        self, client: asyncio.Transport, backend: asyncio.Transport, route: Route, owner: TunnelOwner, timeout_s: float
     ) -> None:
         self.client = client
         self.backend = backend
         self.route = route
         self.deadline = TunnelDeadline(timeout_s)
-        self._tunnels = tunnels
+        self._owner = owner
         self._lost = False
         client.set_protocol(_Protocol(self, TunnelSide.CLIENT, backend))
         backend.set_protocol(_Protocol(self, TunnelSide.BACKEND, client))
@@ -76,8 +86,8 @@ class Tunnel:
     def side_full(self, side: TunnelSide) -> None:
         """``side`` cannot be written to: do not read the other side."""
         self._peer(side).pause_reading()
-        self.deadline.side_full(side, self._tunnels.now())
-        self._tunnels.deadline_changed(self)
+        self.deadline.side_full(side, self._owner.now())
+        self._owner.deadline_changed(self)
 
     def side_drained(self, side: TunnelSide) -> None:
         """``side`` can be written to again."""
@@ -85,14 +95,14 @@ class Tunnel:
         if not self.deadline.has_ended(peer):
             # The event loop would report the end of one that has ended a second time.
             self._transport(peer).resume_reading()
-        self.deadline.side_drained(side, self._tunnels.now())
-        self._tunnels.deadline_changed(self)
+        self.deadline.side_drained(side, self._owner.now())
+        self._owner.deadline_changed(self)
 
     def side_ended(self, side: TunnelSide) -> bool:
         """``side`` sends no more: pass that on, and keep the other direction open. Return whether it is kept."""
         peer = self._peer(side)
-        still_open = self.deadline.side_ended(side, self._tunnels.now())
-        self._tunnels.deadline_changed(self)
+        still_open = self.deadline.side_ended(side, self._owner.now())
+        self._owner.deadline_changed(self)
         if not still_open or not peer.can_write_eof():
             return False
         peer.write_eof()
@@ -102,7 +112,7 @@ class Tunnel:
         transport = self._transport(side)
 
         def forward(data: bytes) -> None:
-            self.deadline.transferred(self._tunnels.now())
+            self.deadline.transferred(self._owner.now())
             transport.write(data)
 
         protocol.data_received = forward  # type: ignore[method-assign]
@@ -115,9 +125,9 @@ class Tunnel:
         first, self._lost = not self._lost, True
         if first:
             self._peer(side).close()
-            self.deadline.side_lost(self._tunnels.now())
-            self._tunnels.deadline_changed(self)
-        self._tunnels.side_lost(self, first=first)
+            self.deadline.side_lost(self._owner.now())
+            self._owner.deadline_changed(self)
+        self._owner.side_lost(self, first=first)
 
     # From `tunnels`.
 

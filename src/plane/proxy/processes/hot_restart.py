@@ -70,7 +70,7 @@ class HotRestart:
     Args:
         command: starts the new process.
         entry_points: the ports whose sockets it inherits.
-        leave_controller: ends the connection to the controller, for good.
+        leave_controller: ends the connection to the controller permanently.
     """
 
     def __init__(

@@ -122,7 +122,7 @@ def _end_of(path: Path, limit_bytes: int) -> bytes:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - limit_bytes))
-            # A leading line end tells the caller that the first line is complete.
+            # A leading line end shows the caller that the first line is complete.
             return (b"\n" if size <= limit_bytes else b"") + file.read()
     except FileNotFoundError:
         return b""

@@ -37,7 +37,7 @@ def make_home(folder: Path, backend_id: str, user: UserIds | None) -> Path:
     remove_home(folder)
     home = folder / "home" if user is None else Path(SHARED_FOLDER) / f"plane-home-{backend_id}"
     if user is not None:
-        # The link comes first, so that `remove_home` finds whatever is created.
+        # The link comes first, so that `remove_home` finds everything that is created.
         (folder / "home").symlink_to(home)
     home.mkdir(mode=0o700)
     folders = (home / "tmp", home / RUNTIME_FOLDER)

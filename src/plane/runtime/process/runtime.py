@@ -3,7 +3,7 @@
 Each backend is a session of its own, in bubblewrap where that works: files of the machine are read-only, and none of
 its descendants survives it. Without bubblewrap, descendants are found by their control group where the drone may create
 one; otherwise a subreaper adopts processes that leave their parent. The variable SESSION_BACKEND_ID in their
-environment tells which backend they belong to. The executable is `plane.protocol.spawn.ProcessExecutable`.
+environment shows which backend they belong to. The executable is `plane.protocol.spawn.ProcessExecutable`.
 
 This file owns the running backends, their ports and their exits; `process.start` starts them and
 `process.running_process` stops and kills them.

@@ -92,5 +92,5 @@ def test_the_diagram_in_the_documentation_matches_the_table() -> None:
             if following is not None:
                 lines.append(f"    {name} --> {following.replace('-', '_')}: {how}")
     lines += ["    terminated --> [*]", "```"]
-    page = (Path(__file__).parents[4] / "docs" / "internals" / "architecture.md").read_text()
+    page = (Path(__file__).parents[4] / "docs" / "concepts" / "backends.md").read_text()
     assert "\n".join(lines) in page
