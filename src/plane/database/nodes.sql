@@ -98,15 +98,16 @@ RETURNING before.draining <> $3 AS updated;
 
 -- name: drone_heartbeats
 -- Heartbeats of drones $1, with the drone's time $2[i] (milliseconds since the epoch), over the connection that began at
--- $3[i]. Heartbeats of earlier connections are ignored: the drone may have another clock since.
+-- $3[i]. Heartbeats of earlier connections are ignored: the drone may have another clock since. That is checked again when
+-- the drone's row is locked, since the drone may have registered again while this statement waited for it.
 WITH received AS (
-    SELECT drone.id, given.local_time FROM drone
+    SELECT drone.id, given.local_time, given.connected_at FROM drone
     JOIN unnest($1::int[], $2::bigint[], $3::timestamptz[]) AS given (id, local_time, connected_at) ON drone.id = given.id
     JOIN node ON node.id = drone.id AND node.last_connection_start_time = given.connected_at
     ORDER BY drone.id FOR NO KEY UPDATE OF drone
 )
 UPDATE drone SET last_heartbeat = now(), last_local_time = to_timestamp(received.local_time / 1000.0)
-FROM received WHERE drone.id = received.id;
+FROM received WHERE drone.id = received.id AND plane_connected_at(received.id) = received.connected_at;
 
 -- name: ping
 -- Health check.

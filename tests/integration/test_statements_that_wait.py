@@ -1,4 +1,4 @@
-"""A statement that waits for a lock does not end a lease sooner than one that began after it, and was first."""
+"""A statement that waits for a lock undoes nothing that one which began after it, and was first, has stored."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import asyncpg
 from harness.controllers import controller_api
 from harness.fake_node import fake_drone
 from harness.sql import sql
-from plane.database import clock, keys
+from plane.database import clock, keys, nodes
 from plane.database.pool import Database, open_database
+from plane.protocol.times import DroneTime
 
 IMAGE: dict[str, Any] = {"executable": {"image": "example/image"}}
 WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
@@ -69,3 +70,25 @@ async def test_a_shift_that_waited_for_a_table_ends_no_lease_sooner(postgres_url
         await transaction.rollback()
         assert await shift is not None
         assert await lease_end(db, backend) >= before
+
+
+async def test_a_heartbeat_that_waited_while_its_drone_registered_again_is_ignored(postgres_url: str) -> None:
+    async with two_keys(postgres_url) as (db, connection, _):
+        (node,) = await connection.fetch(
+            "SELECT node.id, cluster, last_connection_start_time AS started_at FROM node JOIN drone USING (id)"
+        )
+        former = nodes.DroneHeartbeat(nodes.Registration(*node), DroneTime(2_000_000_000_000))
+        # Its own connection is the present one.
+        await nodes.drone_heartbeats(db, [former])
+        local_time = "SELECT last_local_time FROM drone"
+        assert (await connection.fetchval(local_time)).year == 2033
+        transaction = connection.transaction()
+        await transaction.start()
+        await connection.execute("SELECT FROM drone FOR UPDATE")
+        await connection.execute("UPDATE node SET last_connection_start_time = now() WHERE id = $1", node["id"])
+        await connection.execute("UPDATE drone SET last_local_time = NULL")
+        late = asyncio.create_task(nodes.drone_heartbeats(db, [former]))
+        await until_one_waits(db)
+        await transaction.commit()
+        await late
+        assert await connection.fetchval(local_time) is None
