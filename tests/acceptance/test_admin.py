@@ -164,6 +164,7 @@ def test_a_backend_that_never_becomes_ready_is_an_error(cluster: Cluster) -> Non
         (("connect", "--image", "a", "--max-idle-seconds", "-1"), 1, "max_idle_seconds"),
         (("inspect", "nobody"), 1, "Backend does not exist (HTTP status 404, error id "),
         (("terminate", "nobody"), 1, "Backend does not exist"),
+        (("revoke", "nobody", "--user", "ada"), 1, "Backend does not exist"),
         (("cluster-state", "not a cluster"), 1, "Invalid cluster name"),
         (("drain", "--cluster", "c", "--drone", "dr-none"), 1, "Drone does not exist"),
         (("list", "--status", "odd"), 1, "query parameter status"),

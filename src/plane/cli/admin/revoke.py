@@ -27,5 +27,7 @@ async def revoke(
         User of the connect requests that returned the tokens.
     """
     async with controller.client() as plane:
+        # The call itself succeeds with any name, as in 0.5.5; a mistyped one must not look like a revocation.
+        await plane.status(backend)
         await plane.revoke(backend, user)
         console().print(f"The tokens of {user} for backend {backend} are revoked", markup=False)
