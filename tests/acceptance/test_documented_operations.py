@@ -132,6 +132,8 @@ def test_an_isolated_program_can_do_what_the_page_shows(prepared: Machine, tmp_p
     program = block("isolate.md", "isolated.py")
     (output,) = (each for each in blocks(page) if each.title == "output")
     (command,) = (each.text for each in blocks(page) if each.title == "" and each.kind == "sh")
+    # The machine may have the user already, if this test is run again.
+    prepared.sh("! id plane-backend 2>/dev/null || userdel plane-backend")
     # Bubblewrap is there, so apt needs no network.
     prepared.sh(block("isolate.md", "root").text)
     (prepared.root / str(CHECKOUT).lstrip("/") / program.title).write_text(program.text)
