@@ -22,7 +22,7 @@ import trustme
 
 from harness import real_parts
 from harness.clusters import until
-from harness.machines import PATH, Machine, debian, download_environment
+from harness.machines import PATH, Machine, debian, download_environment, first_process
 from harness.pebble import write_pebble_config
 
 __all__ = ["CA_NAME", "CA_PORT", "Internet", "booted_machine", "booted_system", "internet"]
@@ -193,15 +193,9 @@ def booted_machine(folder: Path, name: str, system: Path) -> Iterator[Machine]:
     ]
     enter = f'echo $$ > {groups}/cgroup.procs && exec "$@"'
     init = subprocess.Popen(["sh", "-c", enter, "sh", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert init.stdout is not None
-    assert init.stderr is not None
     with init:
         try:
-            if init.stdout.readline() != b"up\n":
-                init.wait(START_LIMIT_S)
-                real_parts.missing(f"a kernel that gives namespaces and overlayfs ({init.stderr.read().decode()})")
-            child = int(Path(f"/proc/{init.pid}/task/{init.pid}/children").read_text().split()[0])
-            machine = Machine(child, namespaces=(*NAMESPACES, "--root", "--wd"))
+            machine = Machine(first_process(init, START_LIMIT_S), namespaces=(*NAMESPACES, "--root", "--wd"))
             until(lambda: _has_booted(machine), START_LIMIT_S)
             yield machine
         finally:

@@ -29,6 +29,7 @@ __all__ = [
     "copy_checkout",
     "debian",
     "download_environment",
+    "first_process",
     "machine",
     "wheels",
 ]
@@ -164,6 +165,16 @@ class Running:
         return self.process.wait(COMMAND_LIMIT_S)
 
 
+def first_process(init: subprocess.Popen[bytes], limit_s: float) -> int:
+    """Return the id of process 1 of a machine whose namespaces ``init`` makes, once its script says that it is up."""
+    assert init.stdout is not None
+    assert init.stderr is not None
+    if init.stdout.readline() != b"up\n":
+        init.wait(limit_s)
+        real_parts.missing(f"a kernel that gives namespaces and overlayfs ({init.stderr.read().decode()})")
+    return int(Path(f"/proc/{init.pid}/task/{init.pid}/children").read_text().split()[0])
+
+
 @contextmanager
 def machine(folder: Path, system: Path = Path("/")) -> Iterator[Machine]:
     """A machine that runs while the block does. ``system``: the root folder beneath it, by default that of this one."""
@@ -179,15 +190,9 @@ def machine(folder: Path, system: Path = Path("/")) -> Iterator[Machine]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    assert init.stdout is not None
-    assert init.stderr is not None
     with init:
         try:
-            if init.stdout.readline() != b"up\n":
-                init.wait(START_LIMIT_S)
-                real_parts.missing(f"a kernel that gives namespaces and overlayfs ({init.stderr.read().decode()})")
-            children = Path(f"/proc/{init.pid}/task/{init.pid}/children").read_text().split()
-            yield Machine(int(children[0]))
+            yield Machine(first_process(init, START_LIMIT_S))
         finally:
             # With its process 1 ends everything in it; and with its last process, its mounts.
             init.kill()
