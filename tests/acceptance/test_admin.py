@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import secrets
 import socket
 import sys
 from collections.abc import Iterator
@@ -33,6 +34,11 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 def admin(cluster: Cluster, *arguments: str, **environment: str) -> Done:
     """A command as scripts written for the original have it: the controller comes first."""
     return run("admin", "--controller", cluster.control_urls[0], *arguments, **environment)
+
+
+def unused_id(prefix: str) -> str:
+    """A backend's id that a former try of the test did not take."""
+    return f"{prefix}-{secrets.token_hex(4)}"
 
 
 def name_of(cluster: Cluster) -> str:
@@ -64,10 +70,10 @@ def test_connect_prints_what_the_original_prints_and_follows_until_ready(cluster
 
 
 def test_terminate_follows_until_it_has_ended(cluster: Cluster) -> None:
-    backend = connected(cluster, "--id", "to-be-ended")
+    backend = connected(cluster, "--id", unused_id("to-be-ended"))
     done = admin(cluster, "terminate", backend, "--hard")
     assert done.status == 0, done.err
-    assert done.out.splitlines()[0] == "Killing backend to-be-ended"
+    assert done.out.splitlines()[0] == f"Killing backend {backend}"
     assert done.out.splitlines()[-1].split()[2:][:5] == [
         "terminated",
         "hard,",
@@ -116,19 +122,22 @@ def test_backend_status_prints_states_with_times_and_follows_until_terminated(cl
 
 
 def test_logs_are_shown_followed_and_kept_after_the_end(cluster: Cluster, tmp_path: Path) -> None:
+    backend = unused_id("talkative")
     command = f"for i in 1 2 3; do echo line $i; done; exec {sys.executable} -m http.server --bind 127.0.0.1 $PORT"
-    assert admin(cluster, "connect", "--command", command, "--id", "talkative").status == 0
-    shown = admin(cluster, "logs", "talkative").out.splitlines()
+    assert admin(cluster, "connect", "--command", command, "--id", backend).status == 0
+    shown = admin(cluster, "logs", backend).out.splitlines()
     assert [line.split("Z  ")[1] for line in shown[:3]] == ["line 1", "line 2", "line 3"]
-    assert admin(cluster, "logs", "talkative", "-n", "1").out.splitlines() == shown[-1:]
-    arguments = ["admin", "logs", "talkative", "--follow", "--json", "--controller", cluster.control_urls[0]]
+    (last,) = admin(cluster, "logs", backend, "-n", "1").out.splitlines()
+    # The server may have written more by now. Lines begin with their times.
+    assert last >= shown[-1]
+    arguments = ["admin", "logs", backend, "--follow", "--json", "--controller", cluster.control_urls[0]]
     with program(arguments, tmp_path, "following") as following:
         following.says('"text":"line 3"')
-        assert admin(cluster, "terminate", "talkative").status == 0
+        assert admin(cluster, "terminate", backend).status == 0
         # It ends with the backend.
         assert following.process.wait(30) == 0
-    assert "line 1" in admin(cluster, "logs", "talkative").out
-    assert "line 1" in admin(cluster, "inspect", "talkative").out
+    assert "line 1" in admin(cluster, "logs", backend).out
+    assert "line 1" in admin(cluster, "inspect", backend).out
     assert admin(cluster, "logs", "nobody").status == 1
 
 
@@ -263,7 +272,7 @@ def test_put_dummy_dns_takes_the_lease_and_a_second_one_is_refused(cluster: Clus
 
 
 def test_json_lines_can_be_read_by_programs(cluster: Cluster) -> None:
-    backend = connected(cluster, "--id", "for-programs")
+    backend = connected(cluster)
     lines = admin(cluster, "terminate", backend, "--json").out.splitlines()
     assert json.loads(lines[-1])["status"] == "terminated"
     assert all(json.loads(line)["time"] > 0 for line in lines)

@@ -147,11 +147,13 @@ class LogCollector:
             raise LogsNotRetained(
                 f"no output of {backend_id} is retained: it never ran here, or ended more than an hour ago"
             )
-        files = self._files.get(backend_id) or LogFiles(folder, self._limit_bytes)
         end = asyncio.get_running_loop().time() + wait_s
         while True:
             # Checked before the files are read: all output is in the files once the capture is finished.
             ended = backend_id not in self._captures
+            # What the process wrote before this moment is included, whenever `run` read last.
+            self._collect(backend_id)
+            files = self._files.get(backend_id) or LogFiles(folder, self._limit_bytes)
             lines = files.read(after, tail)
             if lines or ended or asyncio.get_running_loop().time() >= end:
                 return LogPage(lines, ended=ended and not (lines and files.read(lines[-1].time_ns, None)))

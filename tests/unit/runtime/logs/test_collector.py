@@ -36,6 +36,17 @@ async def test_a_read_without_output_raises_the_reason(tmp_path: Path) -> None:
     logs.close()
 
 
+async def test_a_read_includes_what_was_written_just_before(tmp_path: Path) -> None:
+    logs = LogCollector(tmp_path)
+    append(logs.capture_file("a"), b"first\n")
+    logs.follow("a")
+    # Nothing collects: `run` is between two of its reads.
+    assert [line.text for line in (await logs.read("a", None, None, 0)).lines] == ["first"]
+    append(logs.capture_file("a"), b"second\n")
+    assert [line.text for line in (await logs.read("a", None, 1, 0)).lines] == ["second"]
+    logs.close()
+
+
 async def test_a_backend_may_end_while_the_output_of_another_is_collected(tmp_path: Path) -> None:
     logs = LogCollector(tmp_path)
     for backend in ("a", "b", "c"):
