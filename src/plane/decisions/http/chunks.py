@@ -7,6 +7,7 @@ proxy may send are dropped, and those that would frame a message are refused. Us
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from plane.decisions.http.grammar import TOKEN, has_only_allowed_bytes
 from plane.decisions.http.limits import DEFAULT_LIMITS, HttpLimits
@@ -15,10 +16,10 @@ from plane.protocol.errors import PlaneError
 
 __all__ = ["ChunkDecoder", "ChunkScanner", "MalformedChunks"]
 
-_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[^\r\n]*)?\Z")
-_TRAILER = re.compile(TOKEN + rb":[^\r\n]*\Z")
+_SIZE_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[^\r\n]*)?\Z")
+_TRAILER: Final = re.compile(TOKEN + rb":[^\r\n]*\Z")
 # RFC 9110, section 6.5.1.
-_FRAMING = re.compile(rb"(?i:(?:content-length|transfer-encoding|host):)")
+_FRAMING: Final = re.compile(rb"(?i:(?:content-length|transfer-encoding|host):)")
 
 
 class MalformedChunks(PlaneError):

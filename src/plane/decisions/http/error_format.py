@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import enum
 import re
+from typing import Final
 
 __all__ = ["ErrorFormat", "error_format", "is_navigation"]
 
-_HTML = re.compile(rb"\r\n(?i:accept):[^\r\n]*(?i:text/html)(?![^\r\n,]*;[ \t]*[qQ]=0(?:\.0*)?[ \t]*(?:,|\r\n|\Z))")
+_HTML: Final = re.compile(
+    rb"\r\n(?i:accept):[^\r\n]*(?i:text/html)(?![^\r\n,]*;[ \t]*[qQ]=0(?:\.0*)?[ \t]*(?:,|\r\n|\Z))"
+)
 
 
 class ErrorFormat(enum.Enum):

@@ -38,15 +38,21 @@ PENDING_LIMIT_BYTES: Final = 64 * 1024
 
 # Members of enumerations on the path of every request. In Python 3.11 the access to a member takes 70 ns to 90 ns, a
 # transition takes 30 ns.
-_IDLE, _ROUTING, _CONNECTING = State.IDLE, State.ROUTING, State.CONNECTING
-_STREAMING, _CLOSING, _CLOSED, _TUNNEL = State.STREAMING, State.CLOSING, State.CLOSED, State.TUNNEL
-_OVER = (_CLOSING, _CLOSED, _TUNNEL)
+_IDLE: Final = State.IDLE
+_ROUTING: Final = State.ROUTING
+_CONNECTING: Final = State.CONNECTING
+_STREAMING: Final = State.STREAMING
+_CLOSING: Final = State.CLOSING
+_CLOSED: Final = State.CLOSED
+_TUNNEL: Final = State.TUNNEL
+_OVER: Final = (_CLOSING, _CLOSED, _TUNNEL)
 _AFTER_REQUEST_HEAD: Final = TRANSITIONS[_IDLE][Event.REQUEST_HEAD]
 _AFTER_BACKEND_FOUND: Final = TRANSITIONS[_ROUTING][Event.BACKEND_FOUND]
-_FIND_BACKEND = Action.FIND_BACKEND
-_REPEATABLE = Connect.REPEATABLE
-_PAUSE_UPSTREAM, _RESUME_UPSTREAM = Action.PAUSE_UPSTREAM, Action.RESUME_UPSTREAM
-_CUT = Event.CUT
+_FIND_BACKEND: Final = Action.FIND_BACKEND
+_REPEATABLE: Final = Connect.REPEATABLE
+_PAUSE_UPSTREAM: Final = Action.PAUSE_UPSTREAM
+_RESUME_UPSTREAM: Final = Action.RESUME_UPSTREAM
+_CUT: Final = Event.CUT
 
 
 class Exchange(UpstreamEvents):

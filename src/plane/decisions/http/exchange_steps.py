@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from plane.decisions.http.chunks import MalformedChunks
 from plane.decisions.http.error_format import ErrorFormat, error_format
@@ -33,9 +33,12 @@ __all__ = ["ExchangeRules", "ExchangeSteps", "Render"]
 
 # Members of enumerations on the path of every request. In Python 3.11 the access to a member takes 70 ns to 90 ns, a
 # transition takes 30 ns.
-_IDLE = State.IDLE
-_CLOSE, _LINGER = Action.CLOSE, Action.LINGER
-_RESPONSE_END, _LAST_RESPONSE_END, _CUT = Event.RESPONSE_END, Event.LAST_RESPONSE_END, Event.CUT
+_IDLE: Final = State.IDLE
+_CLOSE: Final = Action.CLOSE
+_LINGER: Final = Action.LINGER
+_RESPONSE_END: Final = Event.RESPONSE_END
+_LAST_RESPONSE_END: Final = Event.LAST_RESPONSE_END
+_CUT: Final = Event.CUT
 
 
 class Render(Protocol):

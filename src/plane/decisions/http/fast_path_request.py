@@ -9,32 +9,32 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from plane.decisions.http.request_source import RequestSource
 
 __all__ = ["HEAD_LIMIT_BYTES", "FastPathRequest", "read_fast_path_request"]
 
 # Well below the limits of the general server, so that they need not be repeated here.
-HEAD_LIMIT_BYTES = 4096
+HEAD_LIMIT_BYTES: Final = 4096
 # Clients repeat their heads to the byte, except for the length of the body.
-REMEMBERED_HEADS = 512
+REMEMBERED_HEADS: Final = 512
 
-_FIELD = rb"([A-Za-z-]+): *([!-~][ !-~]*)\r\n"
-_FIELDS = re.compile(_FIELD)
-_HEAD = re.compile(rb"POST (/[a-z/-]+) HTTP/1\.1\r\n((?:" + _FIELD + rb")+)\r\n")
+_FIELD: Final = rb"([A-Za-z-]+): *([!-~][ !-~]*)\r\n"
+_FIELDS: Final = re.compile(_FIELD)
+_HEAD: Final = re.compile(rb"POST (/[a-z/-]+) HTTP/1\.1\r\n((?:" + _FIELD + rb")+)\r\n")
 
-_HOST = re.compile(rb"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
-_JSON = re.compile(rb"(?i:application/json(?:; ?charset=utf-8)?)")
+_HOST: Final = re.compile(rb"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+_JSON: Final = re.compile(rb"(?i:application/json(?:; ?charset=utf-8)?)")
 # No sign, no leading zero, below a million.
-_LENGTH = re.compile(rb"[1-9][0-9]{0,5}")
-_KEEP_ALIVE = re.compile(rb"(?i:keep-alive)")
-_ANYTHING = re.compile(rb".+")
+_LENGTH: Final = re.compile(rb"[1-9][0-9]{0,5}")
+_KEEP_ALIVE: Final = re.compile(rb"(?i:keep-alive)")
+_ANYTHING: Final = re.compile(rb".+")
 
-_NEEDED = (b"host", b"content-type", b"content-length")
+_NEEDED: Final = (b"host", b"content-type", b"content-length")
 # Allowed values by lower-case name. The response does not depend on fields that may have any value, except on the
 # credentials, which are passed on.
-_ALLOWED = {
+_ALLOWED: Final = {
     b"host": _HOST,
     b"content-type": _JSON,
     b"content-length": _LENGTH,

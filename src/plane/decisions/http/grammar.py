@@ -6,6 +6,7 @@ RFC 9112 (message syntax) and RFC 9110 (field syntax). Used by `request_head` an
 from __future__ import annotations
 
 import re
+from typing import Final
 
 __all__ = [
     "HOST",
@@ -18,19 +19,19 @@ __all__ = [
     "without_hop_by_hop_fields",
 ]
 
-TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 
 # The value of `Host`: a name or an address, and a port.
-HOST = re.compile(rb"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?\Z")
+HOST: Final = re.compile(rb"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?\Z")
 
 # All bytes that may occur in a head: visible ASCII, space, tab, obs-text, and the CR and LF that end lines.
-_ALLOWED = bytes([0x09, 0x0A, 0x0D, *range(0x20, 0x7F), *range(0x80, 0x100)])
+_ALLOWED: Final = bytes([0x09, 0x0A, 0x0D, *range(0x20, 0x7F), *range(0x80, 0x100)])
 # Field lines, each with the line end before it: no space before the colon, no folded line (both begin a
 # line with a byte that no token contains).
-_FIELDS = re.compile(rb"(?:\r\n" + TOKEN + rb":[^\r\n]*)*")
+_FIELDS: Final = re.compile(rb"(?:\r\n" + TOKEN + rb":[^\r\n]*)*")
 
 # Options that are not fields, and fields that frame or route the message. They stay, whatever `Connection` names.
-_NEVER_FOR_ONE_HOP = frozenset(
+_NEVER_FOR_ONE_HOP: Final = frozenset(
     (b"", b"close", b"keep-alive", b"host", b"content-length", b"transfer-encoding", b"upgrade")
 )
 

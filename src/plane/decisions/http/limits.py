@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 __all__ = ["DEFAULT_LIMITS", "HttpLimits"]
 
@@ -31,4 +32,4 @@ class HttpLimits:
     response_head_bytes: int = 256 * 1024
 
 
-DEFAULT_LIMITS = HttpLimits()
+DEFAULT_LIMITS: Final = HttpLimits()

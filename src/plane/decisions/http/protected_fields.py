@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 __all__ = ["FORWARDING_FIELDS", "IDENTITY_FIELDS", "MISSPELT_FIELDS", "PROTECTED_NAME", "is_protected"]
 
 # A name that ends with `*` stands for itself and for all names that continue it after a separator.
 
 # The identity of the user, which only the proxy knows.
-IDENTITY_FIELDS = ("x-verified-*",)
+IDENTITY_FIELDS: Final = ("x-verified-*",)
 
 # The origin of the request, as proxies on its way report it (RFC 7239, and other fields in use). This
 # proxy sends `x-forwarded-for`, `-proto` and `-prefix`. A client that sent another one could choose its own address.
-FORWARDING_FIELDS = (
+FORWARDING_FIELDS: Final = (
     "forwarded-*",
     "x-forwarded-*",
     "x-real-ip",
@@ -55,9 +56,9 @@ FORWARDING_FIELDS = (
 
 # Fields that the proxy reads or removes under their usual name. In another spelling a backend might still obey them:
 # two framings of one message, or `HTTP_PROXY` in the environment of a CGI program.
-MISSPELT_FIELDS = ("content-length", "transfer-encoding", "proxy-*")
+MISSPELT_FIELDS: Final = ("content-length", "transfer-encoding", "proxy-*")
 
-_SEPARATOR = r"[!#$%&'*+\-.^_`|~]"
+_SEPARATOR: Final = r"[!#$%&'*+\-.^_`|~]"
 
 
 def _expression(names: Iterable[Sequence[str]]) -> str:
@@ -77,11 +78,11 @@ def _continuation(rests: Sequence[Sequence[str]]) -> str:
 
 
 # An expression for a complete name in lower case, before its colon or by itself.
-PROTECTED_NAME = (
+PROTECTED_NAME: Final = (
     _expression(name.split("-") for name in (*IDENTITY_FIELDS, *FORWARDING_FIELDS, *MISSPELT_FIELDS)) + r"(?=:|\Z)"
 ).encode()
 
-_PROTECTED = re.compile(PROTECTED_NAME, re.IGNORECASE)
+_PROTECTED: Final = re.compile(PROTECTED_NAME, re.IGNORECASE)
 
 
 def is_protected(line: bytes) -> bool:

@@ -21,13 +21,16 @@ LARGEST_BYTES: Final = 16 * 1024
 # Section 2.1.
 _LARGEST_V1_BYTES: Final = 107
 
-_V1_BEGINNING = b"PROXY "
-_V1 = re.compile(rb"PROXY (TCP4|TCP6) ([0-9A-Fa-f:.]+) ([0-9A-Fa-f:.]+) (0|[1-9][0-9]{0,4}) (0|[1-9][0-9]{0,4})\r\n")
-_V1_UNKNOWN = re.compile(rb"PROXY UNKNOWN(?: [^\r\n]*)?\r\n")
+_V1_BEGINNING: Final = b"PROXY "
+_V1: Final = re.compile(
+    rb"PROXY (TCP4|TCP6) ([0-9A-Fa-f:.]+) ([0-9A-Fa-f:.]+) (0|[1-9][0-9]{0,4}) (0|[1-9][0-9]{0,4})\r\n"
+)
+_V1_UNKNOWN: Final = re.compile(rb"PROXY UNKNOWN(?: [^\r\n]*)?\r\n")
 
-_V2_BEGINNING = b"\r\n\r\n\x00\r\nQUIT\n"
+_V2_BEGINNING: Final = b"\r\n\r\n\x00\r\nQUIT\n"
 _V2_FIXED_BYTES: Final = 16
-_LOCAL, _PROXY = 0x20, 0x21
+_LOCAL: Final = 0x20
+_PROXY: Final = 0x21
 # By address family and transport: the size of both addresses, and of each. Those of Unix sockets name no client.
 _V2_FAMILIES: Final = {
     0x00: (0, 0),
@@ -39,7 +42,8 @@ _V2_FAMILIES: Final = {
     0x32: (216, 0),
 }
 # An extension (section 2.2.6) and the bit of its first byte that is set if the client used TLS.
-_SSL, _CLIENT_SSL = 0x20, 0x01
+_SSL: Final = 0x20
+_CLIENT_SSL: Final = 0x01
 
 
 class MalformedProxyHeader(PlaneError):

@@ -6,6 +6,8 @@ a chunked body.
 
 from __future__ import annotations
 
+from typing import Final
+
 from plane.decisions.http.chunks import ChunkScanner
 from plane.decisions.http.limits import DEFAULT_LIMITS, HttpLimits
 
@@ -44,4 +46,4 @@ class RequestBody:
 
 
 # The body of most requests. It is complete, so `take` is never called.
-NO_BODY = RequestBody(0)
+NO_BODY: Final = RequestBody(0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Final
 
 import msgspec
 
@@ -44,24 +45,24 @@ __all__ = [
 # A target has no '#', '<' or '>'. RFC 3986 allows none of them there, browsers escape them, and Plane 0.5.5 refuses
 # '<' and '>'. A server that drops a fragment would serve another path than the one in x-verified-path. Other bytes that
 # RFC 3986 excludes (quotes, braces, '|', '^', those beyond ASCII) come from real browsers, and nginx accepts them.
-_REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([!-\"$-;=?-~\x80-\xff]+) HTTP/([0-9])\.([0-9])(?=\r\n|\Z)")
-_METHOD = re.compile(rb"(?:\r\n)?\r?\Z|" + TOKEN + rb"(?: |\Z)")
+_REQUEST_LINE: Final = re.compile(rb"(" + TOKEN + rb") ([!-\"$-;=?-~\x80-\xff]+) HTTP/([0-9])\.([0-9])(?=\r\n|\Z)")
+_METHOD: Final = re.compile(rb"(?:\r\n)?\r?\Z|" + TOKEN + rb"(?: |\Z)")
 # The fields that are read or removed: framing, connection, and those that only this proxy may send. For a block in
 # lower case: an expression that ignores case takes twice the time.
-_NOTED = re.compile(
+_NOTED: Final = re.compile(
     rb"\r\n(host|connection|content-length|transfer-encoding|upgrade|keep-alive|te|referer|"
     + PROTECTED_NAME
     + rb"):[ \t]*([^\r\n]*)"
 )
 # The fields of `Claims`. Proxies use no other spelling of these names.
-_CLAIM = re.compile(rb"\r\n(?i:x-forwarded-(for|proto|host)):[ \t]*([^\r\n]*)")
+_CLAIM: Final = re.compile(rb"\r\n(?i:x-forwarded-(for|proto|host)):[ \t]*([^\r\n]*)")
 # How many blocks of fields are cached, and how large each may be: 5 MiB at most, whatever clients send.
-KNOWN_LIMIT = 1024
-KNOWN_LIMIT_BYTES = 2048
+KNOWN_LIMIT: Final = 1024
+KNOWN_LIMIT_BYTES: Final = 2048
 # Methods of requests that may be sent twice (RFC 9110, section 9.2.1), if they have no body.
-REPEATABLE = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))
+REPEATABLE: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))
 # In a tunnel of HTTP/2, requests would bypass every rule about header fields. RFC 9113 has deprecated this upgrade.
-_HTTP_2 = re.compile(rb"(?i:(?:^|[, \t])h2c(?:$|[, \t]))")
+_HTTP_2: Final = re.compile(rb"(?i:(?:^|[, \t])h2c(?:$|[, \t]))")
 
 
 class RequestRefused(PlaneError):

@@ -15,15 +15,15 @@ import ipaddress
 import re
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 __all__ = ["RequestSource", "SourceRules", "host_name", "is_known_host", "refusal"]
 
-_AUTHORITY = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^\s:/?#@\[\]]+))(?::([0-9]{0,5}))?")
-_DEFAULT_PORTS = {"http": "80", "https": "443"}
+_AUTHORITY: Final = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^\s:/?#@\[\]]+))(?::([0-9]{0,5}))?")
+_DEFAULT_PORTS: Final = {"http": "80", "https": "443"}
 # Both mean that another origin caused the request. "none" means that the user typed the address.
-_FOREIGN_SITES = frozenset({"cross-site", "same-site"})
+_FOREIGN_SITES: Final = frozenset({"cross-site", "same-site"})
 
 
 class RequestSource(NamedTuple):
@@ -72,7 +72,7 @@ def refusal(source: RequestSource, rules: SourceRules, *, page: bool = False) ->
     return None
 
 
-_INSTEAD = "the control API serves programs and its own pages only: call it from a server"
+_INSTEAD: Final = "the control API serves programs and its own pages only: call it from a server"
 
 
 def is_known_host(host: str, rules: SourceRules) -> bool:

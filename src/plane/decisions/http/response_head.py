@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Final
 
 from plane.decisions.http.grammar import (
     connection_options,
@@ -31,29 +32,31 @@ __all__ = [
     "without_chunked_framing",
 ]
 
-UNTIL_CLOSE = -1
+UNTIL_CLOSE: Final = -1
 
-_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [^\r\n]*)?(?=\r\n|\Z)")
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [^\r\n]*)?(?=\r\n|\Z)")
 # The fields that are read or removed, for a head in lower case (see `request_head`).
-_NOTED = re.compile(
+_NOTED: Final = re.compile(
     rb"\r\n(content-length|transfer-encoding|connection|upgrade|keep-alive|proxy-(?:connection|authenticate)"
     rb"|server|x-plane-backend-id|access-control-allow-(?:origin|methods|headers)|referrer-policy|"
     + b"|".join(sorted(DROPPED_FIELDS))
     + rb"):[ \t]*([^\r\n]*)"
 )
-_BEGINNING = b"HTTP/1."
+_BEGINNING: Final = b"HTTP/1."
 # The fields about chunks and their trailers.
-_CHUNKED_FIELDS = re.compile(rb"\r\n(?i:transfer-encoding|trailer):[^\r\n]*")
-_FRAMING = frozenset((b"content-length", b"transfer-encoding"))
-_CORS = frozenset((b"access-control-allow-origin", b"access-control-allow-methods", b"access-control-allow-headers"))
-CORS_FIELDS = (
+_CHUNKED_FIELDS: Final = re.compile(rb"\r\n(?i:transfer-encoding|trailer):[^\r\n]*")
+_FRAMING: Final = frozenset((b"content-length", b"transfer-encoding"))
+_CORS: Final = frozenset(
+    (b"access-control-allow-origin", b"access-control-allow-methods", b"access-control-allow-headers")
+)
+CORS_FIELDS: Final = (
     b"\r\nAccess-Control-Allow-Origin: *"
     b"\r\nAccess-Control-Allow-Methods: *"
     b"\r\nAccess-Control-Allow-Headers: *, Authorization"
 )
 # The address of a page has its token. Only the cluster's own hosts may get it, and the proxy removes it there
 # (`plane.decisions.routing.referer`).
-_REFERRER_POLICY = b"\r\nReferrer-Policy: same-origin"
+_REFERRER_POLICY: Final = b"\r\nReferrer-Policy: same-origin"
 
 
 class InvalidResponse(PlaneError):

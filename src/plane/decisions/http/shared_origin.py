@@ -8,7 +8,7 @@ the origin. `response_head` drops the fields that do so, unless applications nee
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 __all__ = ["DROPPED_FIELDS", "FIELDS", "OriginField", "own_scope"]
 
@@ -27,7 +27,7 @@ class OriginField(NamedTuple):
     reason: str
 
 
-FIELDS = (
+FIELDS: Final = (
     OriginField(
         "service-worker-allowed",
         True,
@@ -58,7 +58,7 @@ FIELDS = (
     OriginField("accept-ch", False, "It only adds client hints to requests."),
 )
 
-DROPPED_FIELDS = frozenset(field.name.encode() for field in FIELDS if field.dropped)
+DROPPED_FIELDS: Final = frozenset(field.name.encode() for field in FIELDS if field.dropped)
 
 
 def own_scope(token: str) -> bytes:

@@ -40,7 +40,7 @@ MOST_HOPS: Final = 32
 KNOWN_LIMIT: Final = 4096
 _SCHEMES: Final = {b"http": "http", b"https": "https", b"ws": "http", b"wss": "https"}
 # Some proxies append the client's port.
-_WITH_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+))(?::[0-9]{1,5})?")
+_WITH_PORT: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+))(?::[0-9]{1,5})?")
 
 
 class Claims(NamedTuple):
@@ -51,7 +51,7 @@ class Claims(NamedTuple):
     host: bytes
 
 
-NO_CLAIMS = Claims(b"", b"", b"")
+NO_CLAIMS: Final = Claims(b"", b"", b"")
 
 
 class Visitor(NamedTuple):

@@ -8,18 +8,18 @@ client that has a request sends it soon.
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 __all__ = ["UnprovenConnections", "unproven_limit"]
 
 T = TypeVar("T")
 
 # More would not help clients with requests, which send them when they connect.
-MOST = 1_024
+MOST: Final = 1_024
 # The divisor of all open files. The rest is for requests, nodes and the database.
-SHARE_OF_FILES = 4
+SHARE_OF_FILES: Final = 4
 # The divisor of all such connections, for one source.
-SHARE_OF_SOURCE = 4
+SHARE_OF_SOURCE: Final = 4
 
 
 def unproven_limit(open_files: int) -> int:

@@ -23,7 +23,7 @@ SHORTEST_USUAL_S: Final = 1.0
 MARGIN_S: Final = 1.0
 
 # The last parameter of that name counts; the value may be in quotes, as every parameter's.
-_TIMEOUT = re.compile(rb'(?i:(?:^|[,;])[ \t]*timeout[ \t]*=[ \t]*"?([0-9]{1,9})"?[ \t]*(?=[,;]|\Z))')
+_TIMEOUT: Final = re.compile(rb'(?i:(?:^|[,;])[ \t]*timeout[ \t]*=[ \t]*"?([0-9]{1,9})"?[ \t]*(?=[,;]|\Z))')
 
 
 def announced_timeout_s(keep_alive: bytes) -> float | None:

@@ -8,14 +8,15 @@ if that segment has no route.
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from plane.decisions.routing.host_names import normal_host
 
 __all__ = ["is_issued_token", "referred_token"]
 
 # Tokens that controllers issue: 32 random bytes in base64url, static ones behind a prefix.
-_ISSUED = re.compile(r"(?:s\.)?[A-Za-z0-9_-]{43}")
-_REFERER = re.compile(rb"https?://([^/?#]*)/([^/?#]+)", re.IGNORECASE)
+_ISSUED: Final = re.compile(r"(?:s\.)?[A-Za-z0-9_-]{43}")
+_REFERER: Final = re.compile(rb"https?://([^/?#]*)/([^/?#]+)", re.IGNORECASE)
 
 
 def is_issued_token(segment: str) -> bool:

@@ -13,19 +13,20 @@ are resolved within milliseconds. So no backend, however many tokens it has, kee
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from plane.timing import STARTUP_TIMEOUT_S
 
 __all__ = ["DISCONNECTED_TIMEOUT_S", "LOOKUPS_LIMIT", "RESEND_INTERVAL_S", "RESPONSE_TIMEOUT_S", "PendingLookups"]
 
 # Fewer than a controller serves at the same time for one proxy.
-LOOKUPS_LIMIT = 8_000
+LOOKUPS_LIMIT: Final = 8_000
 # Without a connection to a controller.
-DISCONNECTED_TIMEOUT_S = 10.0
+DISCONNECTED_TIMEOUT_S: Final = 10.0
 # With one. The controller responds when the backend is ready, or has ended.
-RESPONSE_TIMEOUT_S = STARTUP_TIMEOUT_S + 90
+RESPONSE_TIMEOUT_S: Final = STARTUP_TIMEOUT_S + 90
 # A lost request costs this much, and not the whole timeout.
-RESEND_INTERVAL_S = 10.0
+RESEND_INTERVAL_S: Final = 10.0
 
 
 @dataclass(slots=True)

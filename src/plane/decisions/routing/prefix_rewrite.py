@@ -7,16 +7,17 @@ Called by `plane.decisions.http.exchange` for each response of such a backend.
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from plane.decisions.routing.host_names import normal_host
 
 __all__ = ["below_prefix"]
 
-_FIELD = re.compile(rb"\r\n(location|set-cookie):[ \t]*([^\r\n]*)", re.IGNORECASE)
-_ABSOLUTE = re.compile(rb"((https?):)?//([^/?#\\]*)", re.IGNORECASE)
-_PATH_ATTRIBUTE = re.compile(rb"(;[ \t]*path[ \t]*=[ \t]*)(/[^;]*)", re.IGNORECASE)
-_DOT_SEGMENT = re.compile(rb"/(?:\.|%2e){1,2}(?:/|\Z)", re.IGNORECASE)
-_DEFAULT_PORTS = {b"http": b":80", b"https": b":443"}
+_FIELD: Final = re.compile(rb"\r\n(location|set-cookie):[ \t]*([^\r\n]*)", re.IGNORECASE)
+_ABSOLUTE: Final = re.compile(rb"((https?):)?//([^/?#\\]*)", re.IGNORECASE)
+_PATH_ATTRIBUTE: Final = re.compile(rb"(;[ \t]*path[ \t]*=[ \t]*)(/[^;]*)", re.IGNORECASE)
+_DOT_SEGMENT: Final = re.compile(rb"/(?:\.|%2e){1,2}(?:/|\Z)", re.IGNORECASE)
+_DEFAULT_PORTS: Final = {b"http": b":80", b"https": b":443"}
 
 
 def below_prefix(fields: bytes, prefix: bytes, authority: bytes) -> bytes:

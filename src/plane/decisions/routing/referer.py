@@ -7,13 +7,14 @@ the first segment belongs to the application, and stays. Called by `plane.decisi
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from plane.decisions.routing.absolute_path import is_issued_token
 from plane.decisions.routing.host_names import HostNames
 
 __all__ = ["without_token"]
 
-_OURS = re.compile(rb"(https?://([^/?#]*))?/([^/?#]*)", re.IGNORECASE)
+_OURS: Final = re.compile(rb"(https?://([^/?#]*))?/([^/?#]*)", re.IGNORECASE)
 
 
 def without_token(value: bytes, names: HostNames, *, token_in_cookie: bool = False) -> bytes:

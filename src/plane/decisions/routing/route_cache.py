@@ -12,28 +12,28 @@ followed: the key, and after it the port, may belong to another backend by then.
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from typing import Final, Generic, Literal, TypeVar
+
+import msgspec
 
 from plane.timing import KEY_LEASE_S
 
 __all__ = ["RouteCache"]
 
-ROUTES_LIMIT = 100_000
-NEGATIVES_LIMIT = 10_000
-NEGATIVE_LIFETIME_S = 3.0
+ROUTES_LIMIT: Final = 100_000
+NEGATIVES_LIMIT: Final = 10_000
+NEGATIVE_LIFETIME_S: Final = 3.0
 # A response that was in transit when its token was revoked does not restore the route. Longer than a response takes.
-REVOKED_LIFETIME_S = 60.0
+REVOKED_LIFETIME_S: Final = 60.0
 # The same for a response that was in transit when its backend ended.
-REMOVED_LIFETIME_S = 60.0
+REMOVED_LIFETIME_S: Final = 60.0
 # How long routes are followed after the end of the connection on which they were learned or confirmed.
-DISCONNECTED_LIFETIME_S = KEY_LEASE_S
+DISCONNECTED_LIFETIME_S: Final = KEY_LEASE_S
 
 R = TypeVar("R")
 
 
-@dataclass(slots=True)
-class _Entry(Generic[R]):
+class _Entry(msgspec.Struct, Generic[R]):
     route: R
     backend_id: str
     expires_at: float | None

@@ -9,14 +9,15 @@ slash at the end.
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from plane.protocol.errors import PlaneError
 
 __all__ = ["AmbiguousPath", "routed_path"]
 
 # The characters of the API's paths and of the names in them (clusters, drones, backends).
-_SEGMENT = r"/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._~:@\[\]-]+"
-_PATH = re.compile(rf"/|(?:{_SEGMENT})+")
+_SEGMENT: Final = r"/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._~:@\[\]-]+"
+_PATH: Final = re.compile(rf"/|(?:{_SEGMENT})+")
 
 
 class AmbiguousPath(PlaneError):

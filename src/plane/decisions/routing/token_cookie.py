@@ -9,21 +9,22 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Final
 
 from plane.decisions.routing.absolute_path import is_issued_token
 from plane.decisions.routing.host_names import normal_host
 
 __all__ = ["COOKIE_MARKER", "TokenCookie", "extract_token_cookie", "redirect_target", "set_cookie_field"]
 
-PLAIN_NAME = b"plane-token"
+PLAIN_NAME: Final = b"plane-token"
 # Browsers accept this one only over TLS, host-only and with `Path=/`: no sibling subdomain can set it.
-SECURE_NAME = b"__Host-plane-token"
+SECURE_NAME: Final = b"__Host-plane-token"
 # Part of every head that has the cookie: a cheap test for all others.
-COOKIE_MARKER = b"plane-token="
+COOKIE_MARKER: Final = b"plane-token="
 
-_COOKIE = re.compile(rb"\r\ncookie:[ \t]*([^\r\n]*)", re.IGNORECASE)
-_SOURCE = re.compile(rb"\r\n(origin|sec-fetch-(?:site|mode|dest)):[ \t]*([^\r\n]*)", re.IGNORECASE)
-_SAFE = frozenset((b"GET", b"HEAD"))
+_COOKIE: Final = re.compile(rb"\r\ncookie:[ \t]*([^\r\n]*)", re.IGNORECASE)
+_SOURCE: Final = re.compile(rb"\r\n(origin|sec-fetch-(?:site|mode|dest)):[ \t]*([^\r\n]*)", re.IGNORECASE)
+_SAFE: Final = frozenset((b"GET", b"HEAD"))
 
 
 @dataclass(slots=True, frozen=True)

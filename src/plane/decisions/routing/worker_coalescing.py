@@ -7,15 +7,17 @@ second, but always the last one, so that a backend's idle time begins when its l
 
 from __future__ import annotations
 
+from typing import Final
+
 from plane.decisions.routing.pending_lookups import RESEND_INTERVAL_S
 
 __all__ = ["COALESCED_S", "FORGOTTEN_AFTER_S", "KEEPALIVE_INTERVAL_S", "WorkerCoalescing"]
 
 # For how long a lookup without a response stands for those of all workers. It ends just before a worker sends its own
 # again, so the controller gets one per interval, however many workers wait.
-COALESCED_S = RESEND_INTERVAL_S - 1.0
-KEEPALIVE_INTERVAL_S = 1.0
-FORGOTTEN_AFTER_S = 60.0
+COALESCED_S: Final = RESEND_INTERVAL_S - 1.0
+KEEPALIVE_INTERVAL_S: Final = 1.0
+FORGOTTEN_AFTER_S: Final = 60.0
 
 
 class WorkerCoalescing:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import structlog
 
@@ -30,10 +30,12 @@ from plane.tracing.span import Kind, child
 
 __all__ = ["Dispatcher"]
 
-_SLASH = ord("/")
-_READ_ONLY = frozenset((b"GET", b"HEAD"))
+_SLASH: Final = ord("/")
+_READ_ONLY: Final = frozenset((b"GET", b"HEAD"))
 # Members of enumerations on the path of every request. In Python 3.11 the access to a member takes 70 ns to 90 ns.
-_NEW, _REPEATABLE, _TO_TLS = Connect.NEW, Connect.REPEATABLE, EntryPoint.TO_TLS
+_NEW: Final = Connect.NEW
+_REPEATABLE: Final = Connect.REPEATABLE
+_TO_TLS: Final = EntryPoint.TO_TLS
 
 log = structlog.get_logger("plane.proxy")
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import html
+from typing import Final
 
 __all__ = ["error_page", "waiting_page"]
 
-_PAGE = """<!doctype html>
+_PAGE: Final = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -29,8 +30,8 @@ h1 {{ font-size: 1.5rem; }}
 """
 
 # Requests the same address. The response comes when the process is ready, or has failed.
-_WAITING_HEAD = '<noscript><meta http-equiv="refresh" content="5"></noscript>\n'
-_WAITING_SCRIPT = """<script>
+_WAITING_HEAD: Final = '<noscript><meta http-equiv="refresh" content="5"></noscript>\n'
+_WAITING_SCRIPT: Final = """<script>
 const again = () => fetch(location.href, { method: "HEAD", redirect: "manual", cache: "no-store" })
   .then(() => location.reload(), () => setTimeout(again, 2000));
 again();

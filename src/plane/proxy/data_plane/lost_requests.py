@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import structlog
 
 from plane.decisions.http.request_head import RequestHead
@@ -18,12 +20,12 @@ from plane.throttled_log import ThrottledWarnings
 __all__ = ["LostRequests"]
 
 # A longer first segment may be a mistyped token. Logs show as much of it as of a token.
-_NAME_LIMIT = 20
-_SHOWN_OF_TOKEN = 6
+_NAME_LIMIT: Final = 20
+_SHOWN_OF_TOKEN: Final = 6
 # The longest name of a host (RFC 1035, section 2.3.4). A client may send one of 64 KiB.
-_HOST_LIMIT = 255
+_HOST_LIMIT: Final = 255
 # Browsers request it by themselves, whatever the application does.
-_FAVICON = "favicon.ico"
+_FAVICON: Final = "favicon.ico"
 
 log = structlog.get_logger("plane.proxy")
 

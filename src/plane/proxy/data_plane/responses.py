@@ -7,6 +7,7 @@ rendered once.
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import Final
 
 from plane.decisions.http.error_format import ErrorFormat
 from plane.decisions.http.response_head import CORS_FIELDS
@@ -17,7 +18,7 @@ from plane.version import this_version
 __all__ = ["OwnResponses", "server_field"]
 
 # What happened, and what a person can do about it.
-_TEXTS = {
+_TEXTS: Final = {
     400: ("bad request", "The address or the request is malformed."),
     403: ("this address does not belong to that session", "Open the session from the application again."),
     408: ("request not complete in time", "Try again; the connection may be slow."),
@@ -34,16 +35,16 @@ _TEXTS = {
     504: ("no response in time", "The session takes long to start. Try again in a moment."),
     505: ("HTTP version not supported", "Only HTTP/1.1 and HTTP/1.0 are spoken."),
 }
-_ABSOLUTE_PATH = (
+_ABSOLUTE_PATH: Final = (
     "the application used an absolute path",
     "This address does not begin with the token of a session. The application must be told the path below which it "
     "runs, or get a subdomain of its own. Plane's documentation says how, in docs/how-to/applications.",
 )
-_OTHER_ORIGIN = ("another site caused this request", "Open the session from the application again.")
-_HTML = b"text/html; charset=utf-8"
-_JSON = b"application/json"
-_NO_STORE = b"\r\nCache-Control: no-store"
-_TEXT = b"text/plain; charset=utf-8"
+_OTHER_ORIGIN: Final = ("another site caused this request", "Open the session from the application again.")
+_HTML: Final = b"text/html; charset=utf-8"
+_JSON: Final = b"application/json"
+_NO_STORE: Final = b"\r\nCache-Control: no-store"
+_TEXT: Final = b"text/plain; charset=utf-8"
 
 
 def server_field() -> bytes:

@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 import structlog
 
@@ -25,9 +25,9 @@ from plane.throttled_log import ThrottledWarning
 __all__ = ["RouteLookup", "RouteWaiter"]
 
 # How often lookups are checked that have failed or are to be sent again.
-POLL_INTERVAL_S = 1.0
+POLL_INTERVAL_S: Final = 1.0
 # After this long without a check, the process was stopped or its machine suspended. No load causes that.
-SUSPENDED_AFTER_S = 10.0
+SUSPENDED_AFTER_S: Final = 10.0
 
 log = structlog.get_logger("plane.proxy")
 
