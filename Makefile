@@ -1,5 +1,5 @@
 # Needs Python 3.11 or newer with venv, git and make; everything else goes into .venv.
-.PHONY: help dev test screenshots diagrams check dist bench bench-controller bench-dns bench-proxy bench-drone simulate faults faults-planted fuzz clean
+.PHONY: help dev test screenshots diagrams check dist compiled bench bench-controller bench-dns bench-proxy bench-drone simulate faults faults-planted fuzz clean
 .DEFAULT_GOAL := help
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -38,8 +38,7 @@ check: .venv/development ## Lint, types, import rules, known vulnerabilities
 	$(BIN)/python scripts/audit.py
 
 bench: .venv/development ## Run the benchmarks (minutes); results are explained in docs/internals/performance.md
-	sh scripts/install_real_parts.sh
-	$(RUN) bench.proxy
+	$(MAKE) bench-proxy
 	$(RUN) bench.connect
 	PYTHONPATH=tests $(RUN) bench.drone
 	$(RUN) bench.dns
@@ -60,9 +59,10 @@ bench-drone: .venv/development ## Run the drone's benchmarks only
 bench-dns: .venv/development ## Run the DNS server's benchmark only
 	$(RUN) bench.dns
 
-bench-proxy: .venv/development ## Run the proxy's benchmarks only
+bench-proxy: .venv/development ## Run the benchmarks of the proxy, compiled, only
 	sh scripts/install_real_parts.sh
-	$(RUN) bench.proxy
+	$(MAKE) compiled
+	PYTHONPATH=dist/compiled/packages $(RUN) bench.proxy
 
 simulate: .venv/development ## Simulate clusters under faults; SEED=0 SEEDS=1000: which, and how many
 	PYTHONPATH=tests $(RUN) simulation $${SEED:-0} $${SEEDS:-1000}
@@ -84,6 +84,12 @@ dist: .venv/development ## Build what is released: wheel, sources, libraries for
 	$(PIP) download --require-hashes --only-binary :all: -r requirements.lock -d dist/libraries
 	$(BIN)/python scripts/sbom.py requirements.lock > dist/plane.cdx.json
 	cd dist && sha256sum *.whl *.tar.gz *.json > SHA256SUMS
+
+compiled: dist/compiled ## Build the wheel with a compiled proxy for this Python (dist/compiled/); needs a C compiler
+
+dist/compiled: .venv/development pyproject.toml scripts/build_compiled_wheel.sh $(shell find src -name '*.py')
+	sh scripts/build_compiled_wheel.sh $(BIN)/python $@
+	touch $@
 
 clean: ## Remove what was made here
 	rm -rf .venv .plane site build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

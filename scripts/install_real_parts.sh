@@ -1,9 +1,9 @@
 #!/bin/sh
-# Installs what the tests and benchmarks use for real: PostgreSQL, Docker and its registry, Chromium, nginx, HAProxy, PgBouncer, wrk, testssl.sh, bubblewrap, dig, Pebble, mmdebstrap, sudo, noVNC, Prometheus, Node.
+# Installs what the tests and benchmarks use for real: PostgreSQL, Docker and its registry, Chromium, nginx, HAProxy, PgBouncer, wrk, testssl.sh, bubblewrap, dig, Pebble, mmdebstrap, sudo, noVNC, Prometheus, Node, a C compiler.
 # Only as root on Debian, and only what is missing; no service is started or left running.
 set -eu
 
-wanted="postgresql docker.io chromium nginx-light haproxy pgbouncer wrk testssl.sh bubblewrap busybox-static faketime iproute2 iptables nftables bind9-dnsutils pebble docker-registry apache2-utils docker-compose systemd mmdebstrap sudo curl python3-venv novnc websockify tigervnc-standalone-server prometheus"
+wanted="postgresql docker.io chromium nginx-light haproxy pgbouncer wrk testssl.sh bubblewrap busybox-static faketime iproute2 iptables nftables bind9-dnsutils pebble docker-registry apache2-utils docker-compose systemd mmdebstrap sudo curl python3-venv python3-dev gcc libc6-dev novnc websockify tigervnc-standalone-server prometheus"
 # From wherever it comes, if there is one.
 command -v node > /dev/null || wanted="$wanted nodejs"
 command -v npm > /dev/null || wanted="$wanted npm"

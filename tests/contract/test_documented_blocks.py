@@ -24,6 +24,7 @@ RUN_BY = {
     "docs/how-to/isolate.md": "tests/acceptance/test_documented_operations.py",
     "docs/how-to/kubernetes.md": "tests/acceptance/test_documented_operations.py",
     "docs/how-to/load-balancer.md": "tests/harness/haproxy.py",
+    "docs/how-to/scale.md": "tests/acceptance/test_compiled_proxy.py",
     "docs/how-to/tls.md": "tests/acceptance/test_documented_operations.py",
     "docs/how-to/traces.md": "tests/acceptance/test_traces.py",
     "docs/how-to/verify-a-release.md": "tests/acceptance/test_documented_operations.py",
@@ -43,7 +44,11 @@ RUN_BY = {
 # Drawings, and what a program prints or sends.
 NO_COMMANDS = ("mermaid",)
 # Tests that run the blocks of a page by their titles, not all of them one after the other.
-BY_TITLE = ("tests/acceptance/test_distribution.py", "tests/acceptance/test_documented_operations.py")
+BY_TITLE = (
+    "tests/acceptance/test_compiled_proxy.py",
+    "tests/acceptance/test_distribution.py",
+    "tests/acceptance/test_documented_operations.py",
+)
 # The first words of a block that no test runs, and why.
 NOT_RUN = {
     "gh attestation verify": "asks GitHub about a release",

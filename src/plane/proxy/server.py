@@ -13,6 +13,7 @@ from plane.protocol.errors import ConfigurationError
 from plane.protocol.proxy_messages import MessageFromProxy
 from plane.proxy.certificates.tls import CertificateHolder
 from plane.proxy.controller_link import ControllerLink, MessageHandler
+from plane.proxy.data_plane import client_connection
 from plane.proxy.listeners.entry_points import EntryPoints, bind
 from plane.proxy.listeners.serving import certificate_files, serving
 from plane.proxy.processes.hot_restart import HotRestart, predecessor
@@ -190,4 +191,6 @@ def _log_start(settings: ProxySettings, entry_points: EntryPoints) -> None:
         port=entry_points.http_port,
         https_port=entry_points.https_port,
         workers=settings.workers,
+        # See docs/decisions/0023-compiled-data-plane.md.
+        compiled=not client_connection.__file__.endswith(".py"),
     )
