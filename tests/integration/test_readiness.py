@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -97,11 +96,9 @@ async def test_a_slow_first_page_is_awaited_by_one_probe_at_a_time() -> None:
     assert probes >= 4
 
 
-async def test_a_fast_backend_is_ready_within_milliseconds() -> None:
+async def test_a_backend_that_listens_later_is_ready() -> None:
     port = free_port()
     probing = asyncio.create_task(wait_until_ready(HOST, port, 10.0))
     await asyncio.sleep(0.1)
     async with listening(responding(b"HTTP/1.0 200 OK\r\n\r\n"), port):
-        began = time.monotonic()
         await probing
-        assert time.monotonic() - began < 0.1
