@@ -40,6 +40,8 @@ PROXY_TESTS = (
     "time",
     "tunnels",
 )
+# They run whole programs: what is not compiled calls what is, which checks the types of its arguments.
+PROGRAM_TESTS = ("application_paths", "attacks_on_requests")
 pytestmark = [pytest.mark.xdist_group("compiled"), pytest.mark.timeout(600)]
 
 
@@ -80,6 +82,7 @@ def test_the_program_says_whether_it_is_compiled(packages: Path, tmp_path: Path)
 def test_the_tests_of_the_sources_pass(packages: Path, tmp_path: Path) -> None:
     tests = [f"tests/unit/{name}" for name in UNIT_TESTS]
     tests += [f"tests/integration/test_proxy_{name}.py" for name in PROXY_TESTS]
+    tests += [f"tests/acceptance/test_{name}.py" for name in PROGRAM_TESTS]
     tests += [f"--deselect=tests/unit/{name}" for name in LEFT_OUT]
     command = [
         sys.executable,

@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import structlog
 
@@ -113,9 +113,12 @@ class ClientConnection(asyncio.Protocol):
 
     # Who the client is.
 
-    def _identify_peer(self, peername: tuple[str, int] | None) -> None:
-        """Determine who sends the requests: the peer, or the client that a trusted proxy named at the start."""
-        address = peername[0] if peername else "unknown"
+    def _identify_peer(self, peername: Sequence[Any] | None) -> None:
+        """Determine who sends the requests: the peer, or the client that a trusted proxy named at the start.
+
+        ``peername``: address and port, and two more numbers with IPv6.
+        """
+        address: str = peername[0] if peername else "unknown"
         over_tls = self.entry_point is _TLS
         trusted, header = self._context.trusted_proxies, self._proxy_header
         if header is not None:
