@@ -17,6 +17,8 @@ from cyclonedx.output import make_outputter
 from cyclonedx.schema import OutputFormat, SchemaVersion
 from packageurl import PackageURL
 
+from plane.version import VERSION
+
 PROJECT = Path(__file__).parents[1] / "pyproject.toml"
 _LIBRARY = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)==(?P<version>[^\s;]+)(?P<rest>(?:.*\\\n)*.*)$", re.M)
 _HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
@@ -45,7 +47,7 @@ def bill(lock: str) -> str:
     """Return the bill of materials of the program whose lock this is."""
     project = tomllib.loads(PROJECT.read_text())["project"]
     bom = Bom(components=libraries(lock))
-    bom.metadata.component = program = _component(project["name"], project["version"], [])
+    bom.metadata.component = program = _component(project["name"], VERSION, [])
     bom.register_dependency(program, bom.components)
     return make_outputter(bom, OutputFormat.JSON, SchemaVersion.V1_6).output_as_string(indent=2)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from plane.version import this_version
+from plane.version import VERSION, source_hash
 
 __all__ = ["version", "version_text"]
 
@@ -14,5 +14,4 @@ def version() -> None:
 
 def version_text() -> str:
     """Return the line that `plane version` prints."""
-    this = this_version()
-    return f"plane {this.version} ({this.git_hash})"
+    return f"plane {VERSION} ({source_hash()})"
