@@ -20,10 +20,15 @@ from pathlib import Path
 
 __all__ = ["PreloadedProcess"]
 
+_COMMANDS = ("controller", "dev", "dns", "doctor", "drone", "executor", "logs", "migrate", "proxy", "run_config")
+_ADMIN = ("backends", "connect", "drain", "events", "logs", "put_dummy_dns", "revoke", "states", "terminate", "webhook")
+_DB = ("cleanup", "events", "lists", "mark_backend_lost", "prevent_renew")
 _MODULES = [
-    *(f"plane.cli.{name}" for name in ("admin.program", "db.program", "controller", "dev", "dns", "doctor", "drone")),
-    *(f"plane.cli.{name}" for name in ("executor", "migrate", "proxy", "run_config")),
+    *(f"plane.cli.{name}" for name in _COMMANDS),
+    *(f"plane.cli.admin.{name}" for name in _ADMIN),
+    *(f"plane.cli.db.{name}" for name in _DB),
     *(f"plane.{role}.server" for role in ("controller", "dns", "drone", "executor", "proxy")),
+    *("plane.client.async_client", "plane.database.inspection", "rich.console", "rich.table"),
     *("plane.dev.cluster", "plane.runtime.docker.runtime", "plane.runtime.process.runtime"),
 ]
 _forks = multiprocessing.get_context("forkserver")

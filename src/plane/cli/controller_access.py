@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from plane.client.controller_key import KEY_FILE_VARIABLE, find_key, read_key_file
-from plane.transport.controller_url import ControllerUrl
+if TYPE_CHECKING:
+    from plane.transport.controller_url import ControllerUrl
 
 __all__ = ["KeyFileOption", "controller_access", "key_files"]
 
@@ -26,6 +26,8 @@ KeyFileOption = Annotated[
 
 def key_files(key_file: Path | None) -> tuple[Path, ...]:
     """Return the key files that the option and the environment name."""
+    from plane.client.controller_key import KEY_FILE_VARIABLE
+
     named = os.environ.get(KEY_FILE_VARIABLE)
     return tuple(path for path in (key_file, Path(named) if named else None) if path is not None)
 
@@ -36,12 +38,14 @@ def controller_access(url: str, key_file: Path | None) -> ControllerUrl:
     Raises:
         ConfigurationError: the URL is malformed, or the file cannot be read.
     """
+    from plane.client.controller_key import find_key, read_key_file
+    from plane.transport.controller_url import ControllerUrl
+
     parsed = ControllerUrl.parse(url)
     if parsed.bearer_token is not None and any(url in argument for argument in sys.argv):
         # Every user of the machine can read the command line and use the key.
-        import structlog
-
         from plane.cli.logs import set_up_logs
+        from plane.cli.plain_structlog import structlog
 
         set_up_logs()
         structlog.get_logger("plane.cli").warning(

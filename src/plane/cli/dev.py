@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter, validators
-from rich.console import Console
-from rich.table import Table
 
 from plane.cli.arguments import exposed_paths
 from plane.cli.output import show
@@ -22,6 +20,8 @@ from plane.protocol.names import parse_cluster_name
 from plane.settings import RuntimeKind
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from plane.dev.cluster import DevCluster, DevSettings
 
 __all__ = ["dev"]
@@ -97,6 +97,8 @@ def _public_host(name: str) -> str:
 
 
 async def _run(settings: DevSettings) -> None:
+    from rich.console import Console
+
     from plane.cli.serving import until_stopped
     from plane.dev.cluster import start_cluster
 
@@ -119,6 +121,8 @@ async def _run(settings: DevSettings) -> None:
 
 
 def _summary(cluster: DevCluster) -> Table:
+    from rich.table import Table
+
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_row("Control API", cluster.control_url)
     table.add_row("Proxy", cluster.proxy_url)

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
-from rich.markup import escape
-from rich.table import Table
 
 from plane.cli.output import AsJson, console, print_json, show
 from plane.cli.run_config import read_config
 from plane.decisions.diagnosis import Finding, Status, exit_status
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from plane.doctor.examination import Check
 
 __all__ = ["doctor"]
@@ -76,6 +76,8 @@ async def _run(files: tuple[Path, ...], db: str | None, data_dir: Path, docker_s
 
 
 async def _examine(part: str, checks: list[Check], rows: list[dict[str, Any]], *, as_json: bool) -> list[Finding]:
+    from rich.markup import escape
+
     from plane.doctor.examination import examine
 
     out = console()
@@ -93,6 +95,9 @@ async def _examine(part: str, checks: list[Check], rows: list[dict[str, Any]], *
 
 
 def _line(name: str, finding: Finding) -> Table:
+    from rich.markup import escape
+    from rich.table import Table
+
     style = _STYLES[finding.status]
     line = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     line.add_column(width=8)

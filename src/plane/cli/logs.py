@@ -14,8 +14,7 @@ from collections.abc import MutableMapping
 from types import TracebackType
 from typing import Any
 
-import structlog
-
+from plane.cli.plain_structlog import structlog
 from plane.decisions.redaction import redacted
 from plane.protocol import codec
 from plane.protocol.errors import ConfigurationError

@@ -8,17 +8,19 @@ from __future__ import annotations
 import datetime
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
-from rich.console import Console, Group
-from rich.markup import escape
-from rich.table import Table
 
 from plane.protocol import codec
-from plane.protocol.backend_state import BackendStatus, BackendStatusStreamEntry
-from plane.protocol.keys import KeyConfig
-from plane.protocol.times import DbTime
+
+if TYPE_CHECKING:
+    from rich.console import Console, Group
+    from rich.table import Table
+
+    from plane.protocol.backend_state import BackendStatus, BackendStatusStreamEntry
+    from plane.protocol.keys import KeyConfig
+    from plane.protocol.times import DbTime
 
 __all__ = [
     "AsJson",
@@ -41,16 +43,14 @@ AsJson = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON,
 # Wider than any table, so that nothing is wrapped for a pipe.
 PIPE_WIDTH = 10_000
 
-_STYLES = {
-    BackendStatus.READY: "green",
-    BackendStatus.TERMINATING: "yellow",
-    BackendStatus.HARD_TERMINATING: "red",
-    BackendStatus.TERMINATED: "dim",
-}
+# By status.
+_STYLES = {"ready": "green", "terminating": "yellow", "hard-terminating": "red", "terminated": "dim"}
 
 
 def console() -> Console:
     """Return the console of stdout."""
+    from rich.console import Console
+
     return Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 
 
@@ -80,6 +80,8 @@ def show(part: Table | Group) -> None:
 
 def table(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
     """Return aligned columns; None is shown as a dash. Cells may have rich's markup: escape foreign text."""
+    from rich.table import Table
+
     made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for name in names:
         made.add_column(name, overflow="fold")
@@ -96,6 +98,8 @@ def columns(named: Sequence[tuple[str, Sequence[Any]]], *, only_if_different: Se
 
 def fields(pairs: Iterable[tuple[str, Any]]) -> Table:
     """Return names and values, one pair per line."""
+    from rich.table import Table
+
     made = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     made.add_column(style="bold", no_wrap=True)
     made.add_column(overflow="fold")
@@ -137,11 +141,15 @@ def key_text(key: KeyConfig | None) -> str | None:
     """Return ``namespace/name``, or the name alone."""
     if key is None:
         return None
+    from rich.markup import escape
+
     return escape(f"{key.namespace}/{key.name}" if key.namespace else key.name)
 
 
 def entry_text(entry: BackendStatusStreamEntry) -> str:
     """Return a state as one line, with the cause of its end."""
+    from rich.markup import escape
+
     causes = [str(part) for part in (entry.termination_kind, entry.termination_reason) if isinstance(part, str)]
     if entry.exit_error is True:
         causes.append("exit error")

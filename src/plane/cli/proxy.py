@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -174,6 +172,9 @@ def proxy(
 @asynccontextmanager
 async def proxy_component(settings: ProxySettings) -> AsyncIterator[Running]:
     """Run a proxy while the block runs, with its worker processes and hot restart on SIGUSR2."""
+    import asyncio
+    import signal
+
     from plane.cli.proxy_worker import COMMAND
     from plane.proxy.server import start_proxy
 

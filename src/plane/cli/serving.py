@@ -8,10 +8,10 @@ import signal
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-import structlog
 import uvloop
 
 from plane.cli.logs import set_up_logs
+from plane.cli.plain_structlog import structlog
 
 __all__ = ["Running", "serve", "until_stopped"]
 

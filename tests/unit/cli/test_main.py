@@ -42,6 +42,48 @@ def test_a_group_s_options_may_stand_before_its_command(given: str, read: str) -
     assert options_last(given.split()) == read.split()
 
 
+# Runs the program, and prints at its end which modules it has imported of those that it must not.
+RUNS = """
+import sys
+from plane.cli.main import main
+
+sys.argv = ["plane", *{arguments}]
+try:
+    main()
+finally:
+    print("imported:", *sorted({unneeded} & set(sys.modules)), file=sys.stderr)
+"""
+LOGS = {"structlog", "uvloop"}
+TABLES = {"rich", "pygments"}
+CONNECTIONS = {"asyncio", "ssl", "aiohttp", "asyncpg", "plane.client"}
+ARGUMENTS = {"cyclopts", "attrs"}
+# It has half of the modules of the email package.
+METADATA = {"importlib.metadata"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "unneeded"),
+    [
+        ("version", {*LOGS, *TABLES, *CONNECTIONS, *ARGUMENTS, *METADATA, "msgspec"}),
+        ("completion bash", {*LOGS, *TABLES, *CONNECTIONS, *METADATA}),
+        ("completion zsh", {*LOGS, *CONNECTIONS, *METADATA}),
+        ("--help", {*LOGS, *CONNECTIONS, *METADATA}),
+        ("admin --help", {*LOGS, *CONNECTIONS, *METADATA}),
+        ("db --help", {*LOGS, *CONNECTIONS, *METADATA}),
+        ("api-key ci", {*LOGS, *TABLES, *CONNECTIONS, *METADATA}),
+        ("admin list --controller http://127.0.0.1:1", {*LOGS, *TABLES, *METADATA, "plane.cli.admin.connect"}),
+        ("migrate --db postgresql://127.0.0.1:1/x", {*TABLES, *METADATA}),
+        ("db list-nodes --db postgresql://127.0.0.1:1/x", {*TABLES, *METADATA}),
+        ("db cleanup --db postgresql://127.0.0.1:1/x", {"pygments"}),
+        ("db events --db postgresql://127.0.0.1:1/x", {"pygments"}),
+    ],
+)
+def test_a_command_imports_only_what_it_needs(arguments: str, unneeded: set[str]) -> None:
+    program = RUNS.format(arguments=arguments.split(), unneeded=unneeded)
+    done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True)
+    assert done.stderr.splitlines()[-1] == "imported:", done.stderr
+
+
 # Instead of reading its arguments, the program imports what it would import after that.
 SERVES = """
 import sys
@@ -52,7 +94,7 @@ class Program:
     help_flags = ()
 
     def __call__(self, _):
-        import plane.cli.serving, plane.{role}.server
+        import {modules}
 
 sys.argv = ["plane", "{role}"]
 with mock.patch.object(main, "make_program", Program):
@@ -62,7 +104,18 @@ import rich.console
 """
 
 
-@pytest.mark.parametrize("role", ["controller", "drone", "proxy", "dns"])
-def test_a_program_that_serves_starts_without_what_only_people_need(role: str) -> None:
-    done = subprocess.run([sys.executable, "-c", SERVES.format(role=role)], check=False, capture_output=True, text=True)
+@pytest.mark.parametrize(
+    ("role", "modules"),
+    [
+        ("controller", "plane.cli.serving, plane.controller.server"),
+        ("drone", "plane.cli.serving, plane.drone.server"),
+        ("executor", "plane.cli.serving, plane.executor.server"),
+        ("dns", "plane.cli.serving, plane.dns.server"),
+        ("proxy", "plane.cli.serving, plane.proxy.server"),
+        ("proxy", "plane.cli.proxy_worker"),
+    ],
+)
+def test_a_program_that_serves_starts_without_what_only_people_need(role: str, modules: str) -> None:
+    program = SERVES.format(role=role, modules=modules)
+    done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("[]\n", "")

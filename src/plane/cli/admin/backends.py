@@ -6,8 +6,6 @@ import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter, validators
-from rich.markup import escape
-from rich.table import Table
 
 from plane.cli.admin.logs import line_text
 from plane.cli.admin.options import DEFAULT_CONTROLLER, ControllerOptions
@@ -23,11 +21,12 @@ from plane.cli.output import (
     show,
     status_text,
 )
-from plane.client import CallFailed
-from plane.protocol.inspection import BackendDetail, BackendList
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from plane.client import AsyncPlane
+    from plane.protocol.inspection import BackendDetail, BackendList
 
 __all__ = ["backend_table", "inspect_backend", "list_backends"]
 
@@ -82,6 +81,8 @@ def backend_table(found: BackendList) -> Table:
     FOR is how long a backend has had its status, by this machine's clock. A pool or a cluster that all have in common
     is left out.
     """
+    from rich.markup import escape
+
     now_ms = time.time() * 1000
     named: list[tuple[str, list[Any]]] = [
         ("BACKEND", [each.id for each in found.backends]),
@@ -126,6 +127,8 @@ async def inspect_backend(
 
 
 async def _usage(plane: AsyncPlane, backend: str) -> str | None:
+    from plane.client import CallFailed
+
     try:
         usage = await plane.usage(backend)
     except CallFailed:
@@ -135,6 +138,8 @@ async def _usage(plane: AsyncPlane, backend: str) -> str | None:
 
 
 async def _output(plane: AsyncPlane, backend: str) -> list[str]:
+    from plane.client import CallFailed
+
     try:
         return [line_text(line) async for line in plane.logs(backend, tail=TAIL)]
     except CallFailed as error:
@@ -143,6 +148,8 @@ async def _output(plane: AsyncPlane, backend: str) -> list[str]:
 
 
 def _known(found: BackendDetail) -> list[tuple[str, object]]:
+    from rich.markup import escape
+
     lease = None if found.lease_ends_in_s is None else f"ends in {duration(found.lease_ends_in_s)}"
     lifetime = None if found.lifetime_ends_in_s is None else f"ends in {duration(found.lifetime_ends_in_s)}"
     tag = escape(found.key.tag) if found.key is not None and found.key.tag else None

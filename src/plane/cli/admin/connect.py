@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 import shlex
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
-from msgspec import UNSET
 
 from plane.cli.admin.follow import follow
 from plane.cli.admin.options import DEFAULT_CONTROLLER, ControllerOptions
 from plane.cli.output import AsJson, console, print_json
-from plane.client import BackendStatus, DockerExecutable, KeyConfig, ProcessExecutable, SpawnConfig
 from plane.protocol.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from plane.client import DockerExecutable, ProcessExecutable
 
 __all__ = ["connect"]
 
@@ -82,6 +83,10 @@ async def connect(
     user
         User name that the process receives with each request through the URL.
     """
+    from msgspec import UNSET
+
+    from plane.client import BackendStatus, KeyConfig, SpawnConfig
+
     spawn = SpawnConfig(
         executable=_executable(image, command, env or [], mount),
         id=id,
@@ -111,6 +116,8 @@ async def connect(
 def _executable(
     image: str | None, command: str | None, env: list[str], mount: str | None
 ) -> DockerExecutable | ProcessExecutable:
+    from plane.client import DockerExecutable, ProcessExecutable
+
     if (image is None) == (command is None):
         raise ConfigurationError("name what to run: either --image or --command")
     variables = {}

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter, validators
 
 from plane.cli.admin.options import DEFAULT_CONTROLLER, ControllerOptions
 from plane.cli.output import AsJson, print_json, print_line, time_text
-from plane.client import FeedEvent
 from plane.protocol import codec
+
+if TYPE_CHECKING:
+    from plane.client import FeedEvent
 
 __all__ = ["audit", "event_text", "events"]
 

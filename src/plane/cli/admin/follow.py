@@ -6,10 +6,9 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from plane.cli.output import console, entry_text, print_json
-from plane.client import BackendEnded, BackendStatus
 
 if TYPE_CHECKING:
-    from plane.client import AsyncPlane
+    from plane.client import AsyncPlane, BackendStatus
 
 __all__ = ["follow"]
 
@@ -21,6 +20,8 @@ async def follow(plane: AsyncPlane, backend: str, wanted: BackendStatus, *, as_j
         BackendEnded: its status is past ``wanted``.
         CallFailed
     """
+    from plane.client import BackendEnded
+
     out = console()
     waiting = out.status(f"waiting until it is {wanted}") if out.is_terminal and not as_json else nullcontext()
     with waiting:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import datetime
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter, validators
 
 from plane.cli.admin.options import DEFAULT_CONTROLLER, ControllerOptions
 from plane.cli.output import AsJson, print_json
-from plane.client import OutputLine
+
+if TYPE_CHECKING:
+    from plane.client import OutputLine
 
 __all__ = ["line_text", "logs"]
 

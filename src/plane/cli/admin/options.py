@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from plane.cli.controller_access import KeyFileOption, controller_access
-from plane.transport.controller_url import ControllerUrl
 
 if TYPE_CHECKING:
     from plane.client import AsyncPlane
+    from plane.transport.controller_url import ControllerUrl
 
 __all__ = ["DEFAULT_CONTROLLER", "ClusterOfDroneOption", "ControllerOptions", "DroneOption"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from plane.cli.admin.options import DEFAULT_CONTROLLER, ControllerOptions
@@ -10,18 +9,10 @@ from plane.cli.arguments import cluster_name
 from plane.cli.output import console
 from plane.protocol.errors import ConfigurationError, PlaneError
 from plane.protocol.names import Prefix
-from plane.protocol.proxy_messages import (
-    CertLeaseResponse,
-    CertManagerResponse,
-    MessageFromProxy,
-    MessageToProxy,
-    SetTxtRecord,
-    SetTxtRecordRequest,
-)
 from plane.random_ids import random_name
-from plane.tasks import end_tasks
 
 if TYPE_CHECKING:
+    from plane.protocol.proxy_messages import MessageFromProxy, MessageToProxy
     from plane.transport.node_socket import NodeSocket
 
 __all__ = ["put_dummy_dns"]
@@ -39,7 +30,11 @@ async def put_dummy_dns(*, cluster: str, controller: ControllerOptions = DEFAULT
     cluster
         Cluster whose challenge gets the value.
     """
+    import asyncio
+
     from plane.cli.logs import set_up_logs
+    from plane.protocol.proxy_messages import MessageToProxy
+    from plane.tasks import end_tasks
     from plane.transport.node_socket import NodeConnector
 
     set_up_logs("error")
@@ -75,6 +70,14 @@ async def put_dummy_dns(*, cluster: str, controller: ControllerOptions = DEFAULT
 
 
 async def _set_value(socket: NodeSocket[MessageToProxy, MessageFromProxy], value: str) -> None:
+    from plane.protocol.proxy_messages import (
+        CertLeaseResponse,
+        CertManagerResponse,
+        MessageFromProxy,
+        SetTxtRecord,
+        SetTxtRecordRequest,
+    )
+
     await socket.send(MessageFromProxy(cert_manager_request="CertLeaseRequest"))
     async for message in socket.messages():
         if not isinstance(message.content, CertManagerResponse):

@@ -9,7 +9,6 @@ from cyclopts import Parameter
 from plane.cli.admin.follow import follow
 from plane.cli.admin.options import DEFAULT_CONTROLLER, ControllerOptions
 from plane.cli.output import AsJson, console, duration, entry_text, fields, print_json, show, table
-from plane.client import BackendStatus
 
 __all__ = ["backend_status", "cluster_state", "status"]
 
@@ -79,6 +78,8 @@ async def backend_status(
     immediate
         Print the present state and exit.
     """
+    from plane.client import BackendStatus
+
     async with controller.client() as plane:
         if not immediate:
             await follow(plane, backend, BackendStatus.TERMINATED, as_json=as_json)

@@ -9,7 +9,6 @@ from cyclopts import Parameter
 from plane.cli.admin.follow import follow
 from plane.cli.admin.options import DEFAULT_CONTROLLER, ControllerOptions
 from plane.cli.output import AsJson, console
-from plane.client import BackendStatus
 
 __all__ = ["terminate"]
 
@@ -36,6 +35,8 @@ async def terminate(
     immediate
         Return without waiting for its end.
     """
+    from plane.client import BackendStatus
+
     async with controller.client() as plane:
         await plane.terminate(backend, hard=hard)
         if not as_json:

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter, validators
-from rich.console import Group
-from rich.live import Live
-from rich.markup import escape
-from rich.table import Table
-from rich.text import Text
 
 from plane.cli.admin.backends import backend_table
 from plane.cli.admin.options import DEFAULT_CONTROLLER, ControllerOptions
 from plane.cli.output import columns, console, duration, show
-from plane.client import CallFailed
-from plane.protocol.inspection import NodeList
 
 if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.table import Table
+
     from plane.client import AsyncPlane
+    from plane.protocol.inspection import NodeList
 
 __all__ = ["top"]
 
@@ -47,6 +43,14 @@ async def top(
     once
         Print the present state and exit.
     """
+    import asyncio
+
+    from rich.console import Group
+    from rich.live import Live
+    from rich.text import Text
+
+    from plane.client import CallFailed
+
     out = console()
     rate = _RequestRate()
     async with controller.client() as plane:
@@ -87,6 +91,9 @@ class _RequestRate:
 
 
 async def _frame(plane: AsyncPlane, rate: _RequestRate, cluster: str | None, height: int) -> Group:
+    from rich.console import Group
+    from rich.text import Text
+
     nodes = await plane.nodes(cluster=cluster, limit=1000)
     room = max(5, height - len(nodes.nodes) - OTHER_LINES)
     backends = await plane.backends(cluster=cluster, limit=min(room, 1000))
@@ -103,6 +110,8 @@ async def _frame(plane: AsyncPlane, rate: _RequestRate, cluster: str | None, hei
 
 def _node_table(found: NodeList) -> Table:
     """Return nodes as a table of at most 80 columns, unless their pools or clusters differ."""
+    from rich.markup import escape
+
     nodes = found.nodes
     return columns(
         [

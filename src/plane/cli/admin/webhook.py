@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
-from rich.markup import escape
 
 from plane.cli.admin.options import DEFAULT_CONTROLLER, ControllerOptions
 from plane.cli.output import AsJson, console, print_json, print_line, show, table, time_text
-from plane.client import WebhookInfo
 from plane.protocol.errors import PlaneError
+
+if TYPE_CHECKING:
+    from plane.client import WebhookInfo
 
 __all__ = ["webhook"]
 
@@ -65,6 +66,8 @@ async def list_webhooks(*, as_json: AsJson = False, controller: ControllerOption
 
     Example: plane admin webhook list
     """
+    from rich.markup import escape
+
     async with controller.client() as plane:
         found = await plane.webhooks()
     if as_json:
@@ -94,12 +97,16 @@ async def list_webhooks(*, as_json: AsJson = False, controller: ControllerOption
 
 
 def _state(found: WebhookInfo) -> str:
+    from rich.markup import escape
+
     if not found.enabled:
         return f"[red]off: {escape(found.disabled_reason or '')}[/red]"
     return "[green]on[/green]" if found.retry_at is None else f"[yellow]retry at {time_text(found.retry_at)}[/yellow]"
 
 
 def _last_error(found: WebhookInfo) -> str | None:
+    from rich.markup import escape
+
     if found.last_error is None or found.last_error_at is None:
         return None
     return escape(f"{time_text(found.last_error_at)} {found.last_error}")

@@ -30,11 +30,11 @@ async def cleanup(
     min_age_days
         Delete backends and events older than this many days. Default: delete only expired tokens.
     """
+    from plane.cli.db.connection import open_database
     from plane.database.cleanup import delete_expired_tokens, delete_old
-    from plane.database.pool import open_database
 
     out = console()
-    async with open_database(db, pool_size=1) as database:
+    async with open_database(db) as database:
         await delete_expired_tokens(database)
         out.print("Deleted expired tokens")
         if min_age_days is not None:

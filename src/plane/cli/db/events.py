@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from rich.markup import escape
-
 from plane.cli.db.options import DatabaseOption
 from plane.cli.output import AsJson, console, print_json
 from plane.protocol import codec
@@ -16,8 +14,12 @@ async def events(*, db: DatabaseOption, as_json: AsJson = False) -> None:
 
     Example: plane db events --json | jq .payload
     """
+    from rich.markup import escape
+
+    from plane.cli.logs import set_up_logs
     from plane.database.event_tail import follow_events
 
+    set_up_logs("warning")
     out = console()
     if out.is_terminal and not as_json:
         out.print("[dim]Following new events; press Ctrl-C to stop.[/dim]")

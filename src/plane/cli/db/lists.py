@@ -38,10 +38,10 @@ async def list_nodes(
     cluster
         Only rows of this cluster.
     """
+    from plane.cli.db.connection import open_database
     from plane.database import inspection
-    from plane.database.pool import open_database
 
-    async with open_database(db, pool_size=1) as database:
+    async with open_database(db) as database:
         found = await inspection.list_nodes(database, cluster, include_disconnected=all, limit=LIMIT)
     if as_json:
         print_json(found)
@@ -82,10 +82,10 @@ async def list_backends(
     all
         Also terminated ones.
     """
+    from plane.cli.db.connection import open_database
     from plane.database import inspection
-    from plane.database.pool import open_database
 
-    async with open_database(db, pool_size=1) as database:
+    async with open_database(db) as database:
         status = "all" if all else "live"
         found = await inspection.list_backends(database, cluster, status, None, None, LIMIT)
     if as_json:
@@ -103,10 +103,10 @@ async def termination_candidates(
 
     Example: plane db termination-candidates --cluster plane.example.com --drone dr-one
     """
+    from plane.cli.db.connection import open_database
     from plane.database import inspection
-    from plane.database.pool import open_database
 
-    async with open_database(db, pool_size=1) as database:
+    async with open_database(db) as database:
         node_id = await known_drone(database, cluster, drone)
         found = await inspection.termination_candidates(database, node_id)
     if as_json:

@@ -10,12 +10,11 @@ from cyclopts import Parameter
 from plane.cli.db.known_drone import known_drone
 from plane.cli.db.options import DatabaseOption
 from plane.cli.output import console, key_text
-from plane.protocol.backend_state import BackendStatus, Terminated, TerminationReason
 from plane.protocol.errors import ConfigurationError
-from plane.protocol.inspection import BackendSummary
 
 if TYPE_CHECKING:
     from plane.database.pool import Database
+    from plane.protocol.inspection import BackendSummary
 
 __all__ = ["mark_backend_lost"]
 
@@ -50,9 +49,9 @@ async def mark_backend_lost(
     """
     if (drone is None) != (cluster is None) or (drone is None) == (not backends):
         raise ConfigurationError("name either backends, or a drone with --drone and --cluster")
-    from plane.database.pool import open_database
+    from plane.cli.db.connection import open_database
 
-    async with open_database(db, pool_size=1) as database:
+    async with open_database(db) as database:
         chosen = await _chosen(database, backends, drone, cluster)
         if not chosen:
             console().print("No backend of this drone is live")
@@ -89,6 +88,7 @@ def _confirmed(backend: BackendSummary) -> bool:
 
 async def _mark(database: Database, backend: BackendSummary) -> None:
     from plane.database.backends import StateChange, record_states
+    from plane.protocol.backend_state import BackendStatus, Terminated, TerminationReason
 
     out = console()
     if backend.status is BackendStatus.TERMINATED:

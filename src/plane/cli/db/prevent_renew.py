@@ -19,10 +19,10 @@ async def prevent_renew(backend: str, /, *, db: DatabaseOption) -> None:
     backend
         Name of the backend.
     """
+    from plane.cli.db.connection import open_database
     from plane.database import keys
-    from plane.database.pool import open_database
 
-    async with open_database(db, pool_size=1) as database:
+    async with open_database(db) as database:
         if not await keys.prevent_renewal(database, backend):
             raise ConfigurationError(f"backend {backend!r} holds no key; `plane db list-backends` lists backends")
     console().print(f"The key of backend {backend} will not be renewed", markup=False)
