@@ -5,6 +5,7 @@ The endpoints are described in ``docs/reference/protocol/control-api.md``.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 from aiohttp import web
@@ -102,10 +103,13 @@ def make_app(
 
 
 def _openapi() -> Endpoint:
-    document = codec.encode(describe(all_endpoints()))
+    # Made for the first request, so that the controller starts sooner.
+    @functools.cache
+    def document() -> bytes:
+        return codec.encode(describe(all_endpoints()))
 
     async def serve(_: web.Request) -> web.Response:
-        return web.Response(body=document, content_type="application/json")
+        return web.Response(body=document(), content_type="application/json")
 
     return Endpoint(
         method="GET",

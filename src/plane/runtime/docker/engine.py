@@ -13,7 +13,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import aiodocker
 import aiohttp
 
 from plane.runtime.base import BackendFailed
@@ -59,6 +58,9 @@ class DockerEngine:
     """
 
     def __init__(self, socket: Path, timeout_s: float = CALL_TIMEOUT_S) -> None:
+        # Imported here, so that a drone without an engine starts sooner.
+        import aiodocker
+
         self.timeout_s = timeout_s
         # No limit of connections: each pending stop holds one, and so does the event stream.
         connector = aiohttp.UnixConnector(path=str(socket), limit=0)
