@@ -31,6 +31,8 @@ def api_key(
 
     The key is printed to stdout once; the file has only its hash. A running controller reloads the file on SIGHUP.
 
+    Example: plane api-key ci --role connect --file /etc/plane/api-keys
+
     Parameters
     ----------
     name

@@ -38,7 +38,7 @@ def dev(
     runtime: RuntimeKind = RuntimeKind.AUTO,
     db: str | None = None,
     docker_socket: Path = Path("/var/run/docker.sock"),
-    expose: Annotated[tuple[Path, ...], Parameter(negative=(), show_default=False)] = (),
+    expose: Annotated[tuple[Path, ...], Parameter(negative=())] = (),
 ) -> None:
     """Run a whole cluster in this process: database, controller, drone, proxy. Ctrl-C ends it.
 

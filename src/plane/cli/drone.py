@@ -25,7 +25,7 @@ def drone(
     controller_key_file: KeyFileOption = None,
     name: str | None = None,
     ip: str = "127.0.0.1",
-    pool: Annotated[str, Parameter(show_default=False)] = "",
+    pool: str = "",
     db: Path | None = None,
     terminate_on_exit: Annotated[bool, Parameter(negative=())] = False,
     executor_socket: Path | None = None,
@@ -34,6 +34,9 @@ def drone(
     options: RuntimeOptions | None = None,
 ) -> None:
     """Run a drone: it starts and ends backends on this machine.
+
+    Example: plane drone --controller-url http://10.0.0.1:8080 --cluster plane.example.com
+    --db /var/lib/plane/drone.sqlite
 
     Parameters
     ----------

@@ -13,6 +13,8 @@ __all__ = ["executor"]
 def executor(*, socket: Path, options: RuntimeOptions | None = None) -> None:
     """Run an external executor: it runs backends for a drone, over a Unix socket.
 
+    Example: plane executor --socket /run/plane/executor.sock --runtime process
+
     Parameters
     ----------
     socket

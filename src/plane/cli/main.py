@@ -37,14 +37,16 @@ IMPORT_GC_THRESHOLD = 200_000
 
 def make_program() -> App:
     """Return the program with all its commands."""
-    from cyclopts import App, Group
+    from cyclopts import App, Group, Parameter
 
     set_up = Group("Set up", sort_key=3)
     program = App(
         name="plane",
         help="A distributed hash map whose values are running processes. To try it: plane dev",
         version=_version_text,
+        default_parameter=Parameter(show_default=_shown_default),
         exit_on_error=False,
+        print_error=False,
         group_commands=set_up,
     )
     for commands, group in ((RUN, Group("Run", sort_key=1)), (SET_UP, set_up)):
@@ -55,6 +57,11 @@ def make_program() -> App:
     for name, help_text in GROUPS.items():
         program.command(f"plane.cli.{name}.program:{name}", name=name, help=help_text, group=operation)
     return program
+
+
+def _shown_default(value: object) -> str | None:
+    """Return a default as help shows it: not at all for flags, nor where the text says what happens without a value."""
+    return None if value is False or value in (None, "", ()) else str(value)
 
 
 def _version_text() -> str:
@@ -104,7 +111,11 @@ def _run(arguments: Sequence[str]) -> None:
         program = make_program()
         _import_listed_commands(program, arguments)
         program(options_last(arguments))
-    except CycloptsError:
+    except CycloptsError as error:
+        from plane.cli.usage_errors import usage_error
+        from plane.decisions.redaction import redacted
+
+        print(f"plane: {redacted(usage_error(error))}", file=sys.stderr)  # noqa: T201
         sys.exit(2)
     except PlaneError as error:
         from plane.cli.next_steps import next_step

@@ -70,8 +70,8 @@ class RuntimeOptions:
     auto_prune_containers_older_than_seconds: Annotated[
         float, _DOCKER, Parameter(validator=validators.Number(gte=0))
     ] = 0
-    expose: Annotated[tuple[Path, ...], _PROCESSES, Parameter(negative=(), show_default=False)] = ()
-    hide: Annotated[tuple[Path, ...], _PROCESSES, Parameter(negative=(), show_default=False)] = ()
+    expose: Annotated[tuple[Path, ...], _PROCESSES, Parameter(negative=())] = ()
+    hide: Annotated[tuple[Path, ...], _PROCESSES, Parameter(negative=())] = ()
     backend_user: Annotated[str | None, _PROCESSES] = None
     backend_ports: Annotated[str | None, _PROCESSES] = None
     log_limit_bytes: Annotated[int, Parameter(validator=validators.Number(gte=100_000))] = 10 * 1024 * 1024
