@@ -69,6 +69,11 @@ def test_connect_prints_what_the_original_prints_and_follows_until_ready(cluster
     assert "Drone" not in again.out
 
 
+def test_a_list_without_events_says_so_to_people_only(cluster: Cluster) -> None:
+    assert admin(cluster, "events", "--type", "drone.lost").out == "No events\n"
+    assert admin(cluster, "events", "--type", "drone.lost", "--json").out == ""
+
+
 def test_terminate_follows_until_it_has_ended(cluster: Cluster) -> None:
     backend = connected(cluster, "--id", unused_id("to-be-ended"))
     done = admin(cluster, "terminate", backend, "--hard")

@@ -79,6 +79,8 @@ async def _print(
         page = await plane.events(after=after, types=types, key=key, limit=limit)
         for event in page.events:
             _show(event, as_json=as_json)
+        if not (page.events or follow or as_json):
+            print_line("No events")
         if follow:
             async for event in plane.follow_events(after=page.cursor, types=types, key=key):
                 _show(event, as_json=as_json)
