@@ -66,7 +66,8 @@ METADATA = {"importlib.metadata"}
     [
         ("version", {*LOGS, *TABLES, *CONNECTIONS, *ARGUMENTS, *METADATA, "msgspec", "pathlib"}),
         ("completion bash", {*LOGS, *TABLES, *CONNECTIONS, *METADATA}),
-        ("completion zsh", {*LOGS, *CONNECTIONS, *METADATA}),
+        ("completion zsh", {*LOGS, *CONNECTIONS, *METADATA, "rich.markdown"}),
+        ("completion fish", {*LOGS, *CONNECTIONS, *METADATA, "rich.markdown"}),
         ("--help", {*LOGS, *CONNECTIONS, *METADATA}),
         ("admin --help", {*LOGS, *CONNECTIONS, *METADATA}),
         ("db --help", {*LOGS, *CONNECTIONS, *METADATA}),
