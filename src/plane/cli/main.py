@@ -109,7 +109,7 @@ def _run(arguments: Sequence[str]) -> None:
 
     try:
         program = make_program()
-        _import_listed_commands(program, arguments)
+        _prepare_list_of_commands(program, arguments)
         program(options_last(arguments))
     except CycloptsError as error:
         from plane.cli.usage_errors import usage_error
@@ -134,13 +134,15 @@ def _run(arguments: Sequence[str]) -> None:
         gc.freeze()
 
 
-def _import_listed_commands(program: App, arguments: Sequence[str]) -> None:
-    """Import the commands of a list that will be printed: it shows the first line of their help."""
+def _prepare_list_of_commands(program: App, arguments: Sequence[str]) -> None:
+    """If the program will print a list of commands, import these: it shows the first line of their help."""
     group, words = program, arguments
     if arguments and arguments[0] in GROUPS:
         group, words = program[arguments[0]], arguments[1:]
     if all(word in program.help_flags for word in words):
         group.resolved_commands()
+        # The lines have no markup, and the library that reads Markdown takes a fifth of the time.
+        group.help_format = "plaintext"
 
 
 def _print_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
