@@ -14,7 +14,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from plane import timing
-from plane.protocol.drone_messages import AckEvent, MessageFromDrone, MessageToDrone
+from plane.protocol.drone_messages import AckEvent, MessageFromDrone, MessageToDrone, RenewKeyResponse
 from plane.protocol.handshake import Handshake
 from plane.transport.controller_url import ControllerUrl
 from plane.transport.node_socket import NodeConnector, NodeSocket, SocketClosed
@@ -58,6 +58,52 @@ async def test_broken_connection_is_reported() -> None:
         await ws.close()
         with pytest.raises(SocketClosed):
             await sending(ws).send_all(acks(1, 2))
+
+
+@asynccontextmanager
+async def connection_to_a_peer_that_does_not_read() -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+    ended = asyncio.Event()
+
+    async def hang(request: web.Request) -> web.WebSocketResponse:
+        ws = web.WebSocketResponse()
+        await ws.prepare(request)
+        assert request.transport is not None
+        request.transport.pause_reading()
+        await ended.wait()
+        request.transport.abort()
+        return ws
+
+    app = web.Application()
+    app.router.add_get("/", hang)
+    async with TestServer(app) as server, aiohttp.ClientSession() as http, http.ws_connect(server.make_url("/")) as ws:
+        try:
+            yield ws
+        finally:
+            ended.set()
+
+
+# More than the buffers of both sockets.
+LARGE = [MessageToDrone(renew_key_response=RenewKeyResponse("x" * 1_000_000))] * 32
+
+
+async def test_peer_that_does_not_read_in_time_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "NODE_SEND_TIMEOUT_S", 0.5)
+    async with connection_to_a_peer_that_does_not_read() as ws, asyncio.timeout(30):
+        with pytest.raises(SocketClosed):
+            await sending(ws).send_all(LARGE)
+        task = asyncio.current_task()
+        assert task is not None
+        assert not task.cancelling()
+
+
+async def test_cancelled_send_is_no_timeout() -> None:
+    async with connection_to_a_peer_that_does_not_read() as ws:
+        sender = asyncio.create_task(sending(ws).send_all(LARGE))
+        await asyncio.wait([sender], timeout=0.5)
+        assert not sender.done()
+        sender.cancel()
+        await asyncio.wait([sender], timeout=30)
+        assert sender.cancelled()
 
 
 async def test_hanging_controller_does_not_delay_a_stopping_node(monkeypatch: pytest.MonkeyPatch) -> None:
