@@ -56,6 +56,7 @@ async def _serve(context: Context, socket: ProxySocket, registration: Registrati
     ):
         await run_together(
             _receive(context, socket, registration, lookups, replies),
+            lookups.run(),
             replies.run(),
             _send_removals(socket, states),
             _send_revocations(socket, revocations, lookups),

@@ -77,9 +77,9 @@ class RouteLookups:
         self._open: dict[str, _Lookup] = {}
         self._waiting: dict[str, _Waiting] = {}
         self._waiting_count = 0
-        # Decided lookups whose responses are not sent yet, and whether a task sends some.
+        # Decided lookups whose responses are not sent yet.
         self._decided: list[tuple[_Lookup, RouteRow | None]] = []
-        self._sending = False
+        self._has_decided = asyncio.Event()
         self._ended = False
         self._too_many = ThrottledWarning(log, "too many route lookups of a proxy", proxy=socket.peer.name)
         self._failed = ThrottledWarning(log, "route lookup failed", proxy=socket.peer.name)
@@ -104,6 +104,20 @@ class RouteLookups:
             if (lookup := self._open.get(token)) is not None:
                 lookup.revoked = True
 
+    async def run(self) -> None:
+        """Send responses, those of one batch together, until cancelled."""
+        while True:
+            await self._has_decided.wait()
+            self._has_decided.clear()
+            decided, self._decided = self._decided, []
+            try:
+                await self._respond(decided)
+            except SocketClosed as error:
+                self._failed.warn(error=str(error), lookups=len(decided))
+            finally:
+                for lookup, _ in decided:
+                    self._close(lookup)
+
     async def end(self) -> None:
         """Cancel all lookups, after the connection has ended."""
         self._ended = True
@@ -127,26 +141,9 @@ class RouteLookups:
             return
         if _is_decided(row):
             self._decided.append((lookup, row))
-            if not self._sending:
-                self._sending = True
-                self._tasks.start(self._send_decided())
+            self._has_decided.set()
         elif row is None or not self._wait_for(row.backend_id, lookup):
             self._close(lookup)
-
-    async def _send_decided(self) -> None:
-        """Send the responses to decided lookups: those of one batch together."""
-        try:
-            while self._decided:
-                decided, self._decided = self._decided, []
-                try:
-                    await self._respond(decided)
-                except SocketClosed as error:
-                    self._failed.warn(error=str(error), lookups=len(decided))
-                finally:
-                    for lookup, _ in decided:
-                        self._close(lookup)
-        finally:
-            self._sending = False
 
     def _wait_for(self, backend_id: str, lookup: _Lookup) -> bool:
         """Queue a lookup until its backend is ready; false if too many wait already."""
