@@ -67,7 +67,8 @@ class Batcher(Generic[In, Out]):
         self._queued: list[_Entry[In, Out]] = []
         self._in_flight: list[list[_Entry[In, Out]]] = []
         self._deadline_timer: asyncio.TimerHandle | None = None
-        self._has_items = asyncio.Event()
+        # Of workers without a batch. An event would wake all of them for each lone item.
+        self._waiters: list[asyncio.Future[None]] = []
         self._idle = asyncio.Event()
         self._idle.set()
         self.batches = 0
@@ -88,7 +89,8 @@ class Batcher(Generic[In, Out]):
             _fail(future, DatabaseUnavailable("the database is too slow: too many statements are queued"))
             return future
         self._queued.append((item, future, due_s))
-        self._has_items.set()
+        if len(self._queued) == 1:
+            self._wake_worker()
         self._idle.clear()
         return future
 
@@ -137,15 +139,17 @@ class Batcher(Generic[In, Out]):
     async def _work(self) -> None:
         clock = asyncio.get_running_loop().time
         while True:
-            await self._has_items.wait()
+            if not self._queued:
+                await self._wait_for_items()
             if len(self._queued) < MAX_BATCH_SIZE and (wait_s := self._started_at + self._spacing_s - clock()) > 0:
                 await asyncio.sleep(wait_s)
             batch = self._queued[:MAX_BATCH_SIZE]
             del self._queued[:MAX_BATCH_SIZE]
-            if not self._queued:
-                self._has_items.clear()
             if not batch:
+                # Another worker has taken the items meanwhile.
                 continue
+            if self._queued:
+                self._wake_worker()
             self._started_at = clock()
             self._in_flight.append(batch)
             try:
@@ -158,6 +162,20 @@ class Batcher(Generic[In, Out]):
                         future.cancel()
                 if not self._queued and not self._in_flight:
                     self._idle.set()
+
+    async def _wait_for_items(self) -> None:
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        try:
+            await waiter
+        finally:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+
+    def _wake_worker(self) -> None:
+        """Wake one worker, unless all have batches: each looks for items after its batch."""
+        if self._waiters:
+            self._waiters.pop().set_result(None)
 
     async def _write_batch(self, batch: list[_Entry[In, Out]]) -> None:
         if not batch:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from plane.database import batches
 from plane.database.batches import Batcher
 from plane.database.pool import DatabaseUnavailable, Unstorable
 
@@ -128,6 +129,34 @@ async def test_items_beyond_the_queue_limit_fail_at_once() -> None:
     futures = [batcher.submit(item) for item in (1, 2, 3)]
     assert isinstance(futures[2].exception(), DatabaseUnavailable)
     assert not futures[1].done()
+
+
+async def test_items_of_two_batches_are_executed_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "MAX_BATCH_SIZE", 2)
+    in_flight: list[list[int]] = []
+    both = asyncio.Event()
+
+    async def write(items: Sequence[int]) -> list[int]:
+        in_flight.append(list(items))
+        if len(in_flight) == 2:
+            both.set()
+        await both.wait()
+        return list(items)
+
+    async with running(write, max_concurrency=2) as batcher, asyncio.timeout(10):
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert await asyncio.gather(*(batcher.submit(item) for item in (1, 2, 3, 4))) == [1, 2, 3, 4]
+    assert in_flight == [[1, 2], [3, 4]]
+
+
+async def test_item_that_is_submitted_after_the_end_is_queued() -> None:
+    async def write(items: Sequence[int]) -> list[int]:
+        return list(items)
+
+    async with running(write, max_concurrency=2) as batcher:
+        assert await batcher.execute(1) == 1
+    assert not batcher.submit(2).done()
 
 
 async def test_concurrent_batches_are_cancelled_with_the_batcher() -> None:
