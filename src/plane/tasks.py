@@ -25,7 +25,7 @@ async def until_one_ends(tasks: Collection[asyncio.Task[None]]) -> None:
         task.result()
 
 
-async def end_tasks(tasks: Collection[asyncio.Task[None]]) -> None:
+async def end_tasks(tasks: Collection[asyncio.Future[None]]) -> None:
     """Cancel ``tasks``, and return when all have ended."""
     for task in tasks:
         task.cancel()
@@ -42,7 +42,7 @@ class OwnedTasks:
 
     def __init__(self, failed: Callable[[BaseException], None]) -> None:
         self._failed = failed
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: set[asyncio.Future[None]] = set()
 
     def __len__(self) -> int:
         return len(self._running)
@@ -50,9 +50,13 @@ class OwnedTasks:
     def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run ``work`` until it returns, or until `end`."""
         task = asyncio.create_task(work)
-        self._running.add(task)
-        task.add_done_callback(self._done)
+        self.add(task)
         return task
+
+    def add(self, work: asyncio.Future[None]) -> None:
+        """Own a future that is no task. Its maker ends the work when the future is cancelled."""
+        self._running.add(work)
+        work.add_done_callback(self._done)
 
     async def wait(self, timeout_s: float) -> None:
         """Return when all running tasks have ended, or after the timeout."""
@@ -63,7 +67,7 @@ class OwnedTasks:
         """Cancel all running tasks, and return when they have ended."""
         await end_tasks(list(self._running))
 
-    def _done(self, task: asyncio.Task[None]) -> None:
+    def _done(self, task: asyncio.Future[None]) -> None:
         self._running.discard(task)
         if not task.cancelled() and (error := task.exception()):
             self._failed(error)

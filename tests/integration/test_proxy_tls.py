@@ -181,7 +181,9 @@ async def test_handshakes_beyond_the_limit_wait(
         await until(lambda: len(it.service.handshakes) == 3)
         waiting = asyncio.create_task(connect(it, authority.client()))
         await until(lambda: "at the limit of TLS handshakes" in "".join(capfd.readouterr()))
+        await asyncio.sleep(0.2)
         assert not waiting.done()
+        assert len(it.service.handshakes) == 3
         held.pop()[1].close()
         async with asyncio.timeout(LIMIT_S):
             reader, writer = await waiting
@@ -192,6 +194,7 @@ async def test_handshakes_beyond_the_limit_wait(
 
 async def test_a_stop_does_not_wait_for_a_silent_client(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("plane.timing.PROXY_SHUTDOWN_GRACE_S", 0.2)
+    monkeypatch.setattr(limits, "HANDSHAKE_LIMIT_S", 60.0)
     async with world(https_port=0, tls_pair=authority.pair(authority.issue())) as it:
         reader, writer = await silent(it)
         await until(lambda: len(it.service.handshakes) == 1)

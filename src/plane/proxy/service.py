@@ -73,7 +73,7 @@ class ProxyService:
         self.pool = UpstreamPool(settings)
         self.tunnels = Tunnels(self.keepalive, loop.time, limits.body_s)
         # TLS handshakes in progress, each of which holds a file.
-        self.handshakes = OwnedTasks(_defect)
+        self.handshakes = OwnedTasks(_handshake_failed)
         # What is missing before requests can be served, in words.
         self.missing = {_NO_CONTROLLER}
         self._context = ConnectionContext(
@@ -206,7 +206,11 @@ class ProxyService:
         self.pool.close()
 
 
-def _defect(error: BaseException) -> None:
+def _handshake_failed(error: BaseException) -> None:
+    if isinstance(error, OSError):
+        # The client is gone, too slow, or does not speak TLS.
+        log.debug("TLS handshake failed", error=str(error))
+        return
     log.error("TLS handshake failed unexpectedly", exc_info=error)
 
 

@@ -17,7 +17,9 @@ from plane.proxy.certificates.tls import CertificateHolder
 from plane.proxy.data_plane.lost_peers import notice_lost_peer
 from plane.proxy.listeners.entry_point import EntryPoint
 from plane.proxy.listeners.handshake_port import HandshakePort
+from plane.proxy.listeners.tls_port import TlsPort
 from plane.proxy.service import ProxyService
+from plane.tasks import run_together
 
 __all__ = ["EntryPoints", "bind"]
 
@@ -32,7 +34,8 @@ class EntryPoints:
     https: Sequence[socket.socket] = ()
 
     def __post_init__(self) -> None:
-        self._open: list[asyncio.Server | HandshakePort] = []
+        self._open: list[asyncio.Server | HandshakePort | TlsPort] = []
+        self._tls_ports: list[TlsPort] = []
         self._closed = False
 
     @property
@@ -57,8 +60,9 @@ class EntryPoints:
             # Accepted connections inherit the setting.
             notice_lost_peer(bound, service.limits.lost_after_s)
             try:
+                # uvloop does this too, but does not report an error.
+                bound.listen(ACCEPT_BACKLOG)
                 if service.proxy_protocol:
-                    bound.listen(ACCEPT_BACKLOG)
                     self._open.append(HandshakePort(bound, service, entry_point, None))
                 else:
                     self._open.append(
@@ -85,7 +89,20 @@ class EntryPoints:
                 bound.listen(ACCEPT_BACKLOG)
             except OSError as error:
                 raise ConfigurationError(f"port {self.https_port} {port_error_reason(error)}") from error
-            self._open.append(HandshakePort(bound, service, EntryPoint.TLS, certificates.context))
+            if service.proxy_protocol:
+                self._open.append(HandshakePort(bound, service, EntryPoint.TLS, certificates.context))
+            else:
+                port = TlsPort(bound, ACCEPT_BACKLOG, service, certificates.context)
+                self._open.append(port)
+                self._tls_ports.append(port)
+                await port.open()
+
+    async def run(self) -> None:
+        """Bound the handshakes of the TLS port, until cancelled."""
+        if self._tls_ports:
+            await run_together(*(port.run() for port in self._tls_ports))
+        else:
+            await asyncio.Event().wait()
 
     def close(self) -> None:
         """Accept no more."""

@@ -1,4 +1,4 @@
-"""A port whose connections begin with a handshake: TLS, the PROXY protocol of a load balancer, or both.
+"""A port behind a load balancer, whose connections begin with a PROXY header, followed by a TLS handshake or by HTTP.
 
 It counts connections from their acceptance on, not only from the end of the handshake. A client that connects and sends
 nothing would otherwise hold a file that `service` does not count, without any bound. `entry_points` opens it.
@@ -25,7 +25,6 @@ __all__ = ["HandshakePort"]
 ACCEPTED_AT_ONCE = 64
 # The wait after accepting failed for lack of a resource of the system.
 PAUSE_S = 1.0
-LOG_INTERVAL_S = 10.0
 
 log = structlog.get_logger("plane.proxy")
 
@@ -45,12 +44,14 @@ class HandshakePort:
         self._service = service
         self._entry_point = entry_point
         self._context = context
+        self._full = ThrottledWarning(log, "at the limit of TLS handshakes; new connections wait")
         self._no_header = ThrottledWarning(log, "connection of a trusted proxy without PROXY header; closed")
         self._loop = asyncio.get_running_loop()
         self._pause: asyncio.TimerHandle | None = None
-        self._full_logged_at = float("-inf")
         self._accepts = False
         self._closed = False
+        # Handshakes in progress of this port, so that one of them ends after the limit was reached.
+        self._handshakes = 0
         listening.setblocking(False)
         self._resume()
 
@@ -63,9 +64,9 @@ class HandshakePort:
 
     def _accept(self) -> None:
         for _ in range(ACCEPTED_AT_ONCE):
-            if len(self._service.handshakes) >= limits.HANDSHAKES_LIMIT:
+            if self._handshakes >= limits.HANDSHAKES_LIMIT:
                 # Further connections wait in the kernel's queue until a handshake ends.
-                self._log_full()
+                self._full.warn(limit=limits.HANDSHAKES_LIMIT)
                 self._stop_accepting()
                 return
             try:
@@ -79,15 +80,10 @@ class HandshakePort:
                 return
             if self._service.has_room():
                 handshake = self._service.handshakes.start(self._handshake(accepted, address[0]))
-                handshake.add_done_callback(self._resume)
+                handshake.add_done_callback(self._handshake_ended)
+                self._handshakes += 1
             else:
                 accepted.close()
-
-    def _log_full(self) -> None:
-        now = self._loop.time()
-        if now - self._full_logged_at >= LOG_INTERVAL_S:
-            self._full_logged_at = now
-            log.warning("at the limit of TLS handshakes; new connections wait", limit=limits.HANDSHAKES_LIMIT)
 
     async def _handshake(self, accepted: socket.socket, address: str) -> None:
         accepted.setblocking(False)
@@ -105,13 +101,10 @@ class HandshakePort:
         if self._context is not None:
             timeouts["ssl_handshake_timeout"] = limits.HANDSHAKE_LIMIT_S
             timeouts["ssl_shutdown_timeout"] = limits.TLS_CLOSE_LIMIT_S
-        try:
-            await self._loop.connect_accepted_socket(
-                lambda: self._service.new_connection(self._entry_point, header), accepted, ssl=self._context, **timeouts
-            )
-        except OSError as error:
-            # The client is gone, too slow, or does not speak TLS.
-            log.debug("TLS handshake failed", error=str(error))
+        # What makes it fail is logged by the owner of this task.
+        await self._loop.connect_accepted_socket(
+            lambda: self._service.new_connection(self._entry_point, header), accepted, ssl=self._context, **timeouts
+        )
 
     async def _read_proxy_header(self, accepted: socket.socket, address: str) -> ProxyHeader | None:
         """Read the PROXY header of a trusted proxy. Return None for peers that send none.
@@ -153,12 +146,16 @@ class HandshakePort:
         finally:
             self._loop.remove_reader(accepted)
 
+    def _handshake_ended(self, _: object) -> None:
+        self._handshakes -= 1
+        self._resume()
+
     def _stop_accepting(self) -> None:
         if self._accepts:
             self._accepts = False
             self._loop.remove_reader(self._listening)
 
-    def _resume(self, _: object = None) -> None:
+    def _resume(self) -> None:
         if not self._accepts and not self._closed:
             self._accepts = True
             self._loop.add_reader(self._listening, self._accept)

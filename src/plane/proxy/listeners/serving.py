@@ -76,7 +76,7 @@ async def _serve_tls(
     async def open_port() -> None:
         await entry_points.open_https(service, certificates)
         service.missing.discard(_NO_CERTIFICATE)
-        await asyncio.Event().wait()
+        await entry_points.run()
 
     parts = [open_port()]
     if files is not None:
