@@ -174,8 +174,12 @@ class Batcher(Generic[In, Out]):
 
     def _wake_worker(self) -> None:
         """Wake one worker, unless all have batches: each looks for items after its batch."""
-        if self._waiters:
-            self._waiters.pop().set_result(None)
+        while self._waiters:
+            waiter = self._waiters.pop()
+            # It is cancelled where the batcher is being ended.
+            if not waiter.done():
+                waiter.set_result(None)
+                return
 
     async def _write_batch(self, batch: list[_Entry[In, Out]]) -> None:
         if not batch:

@@ -159,6 +159,19 @@ async def test_item_that_is_submitted_after_the_end_is_queued() -> None:
     assert not batcher.submit(2).done()
 
 
+async def test_item_that_is_submitted_while_the_batcher_is_being_ended_is_cancelled() -> None:
+    async def write(items: Sequence[int]) -> list[int]:
+        return list(items)
+
+    async with running(write, max_concurrency=2) as batcher:
+        assert await batcher.execute(1) == 1
+        await asyncio.sleep(0)
+        for waiter in list(batcher._waiters):
+            waiter.cancel()
+        late = batcher.submit(2)
+    assert late.cancelled()
+
+
 async def test_concurrent_batches_are_cancelled_with_the_batcher() -> None:
     in_flight: list[int] = []
 
