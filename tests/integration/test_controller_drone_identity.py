@@ -40,6 +40,18 @@ async def registered_at(url: str) -> Any:
         await connection.close()
 
 
+def state_event(event_id: int, backend: str, state: dict[str, Any]) -> dict[str, Any]:
+    return {"event_id": event_id, "backend_id": backend, "state": state, "timestamp": event_id}
+
+
+async def execute(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
 async def until_listed(api: Api, wanted: bool) -> None:
     async with asyncio.timeout(10):
         while bool((await api.call("GET", f"/ctrl/c/{CLUSTER}/state"))[1]["drones"]) is not wanted:
@@ -88,6 +100,37 @@ async def test_name_of_an_unhealthy_drone_is_free(postgres_url: str) -> None:
         await connection.close()
         async with fake_drone(api.base, identity=CLONE):
             assert (await registered_at(postgres_url))["plane_instance"] == "i-2"
+
+
+async def test_another_drone_of_the_name_does_not_free_the_keys_of_the_former_one(postgres_url: str) -> None:
+    """A drone that is cut off keeps its processes for the rest of their leases, and nobody else can end them."""
+    request = {"key": {"name": "k"}, "spawn_config": IMAGE}
+    async with (
+        controller_api(postgres_url) as api,
+        controller_api(postgres_url) as other,
+        fake_drone(other.base, identity=FIRST) as first,
+    ):
+        backend = (await api.connect(**request))["backend_id"]
+        await first.receive("Action")
+        await first.send("BackendEvent", state_event(1, backend, {"status": "ready", "address": "127.0.0.1:1"}))
+        await first.receive("AckEvent")
+        await execute(postgres_url, "UPDATE drone SET last_heartbeat = now() - interval '46 seconds'")
+        async with fake_drone(api.base, identity=CLONE) as clone:
+            assert (await api.call("POST", f"/ctrl/b/{backend}/hard-terminate"))[0] == 200
+            while "Terminate" not in (await clone.receive("Action"))["action"]:
+                pass
+            # What a drone reports of a backend that it does not know.
+            lost = {"status": "terminated", "last_status": "ready", "reason": "lost"}
+            await clone.send("BackendEvent", state_event(1, backend, lost))
+            await clone.receive("AckEvent")
+            async with api.http.post(f"{api.base}/ctrl/connect", json=request) as response:
+                assert (response.status, (await response.json())["kind"]) == (503, "FailedToAcquireKey")
+                assert 50 <= int(response.headers["Retry-After"]) <= 60
+            # The former drone does not get the key back either.
+            await first.send("RenewKey", {"backend": backend, "local_time": 1})
+            assert (await first.receive("RenewKeyResponse"))["deadlines"] is None
+            await execute(postgres_url, "UPDATE backend_key SET expires_at = now()")
+            assert (await api.connect(**request))["spawned"]
 
 
 async def test_refused_node_logs_the_reason_and_retries(postgres_url: str) -> None:

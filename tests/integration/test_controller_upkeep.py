@@ -62,6 +62,9 @@ async def test_backends_of_a_lost_drone_are_terminated_and_their_keys_are_free(p
             assert entry["status"] == "terminated"
             assert entry["termination_reason"] == "lost"
             assert entry["message"] == "its drone has sent nothing for 121 s"
+            # Not before the lease has ended, whatever is known of the drone.
+            assert await api.refused(key={"name": "k"}, spawn_config=IMAGE) == (503, "FailedToAcquireKey")
+            await connection.execute("UPDATE backend_key SET expires_at = now()")
             assert (await api.connect(key={"name": "k"}, spawn_config=IMAGE))["spawned"] is True
             assert (await status_of(api, healthy))["status"] != "terminated"
             assert await reap(db) == 0
@@ -127,6 +130,9 @@ async def test_stuck_backend_gets_its_action_again_and_then_is_lost(postgres_url
         assert await reap(db) == 1
         entry = await status_of(api, backend)
         assert (entry["status"], entry["termination_reason"]) == ("terminated", "lost")
+        # If its drone is stopped, a watchdog kills it seven seconds before the lease ends.
+        assert await api.refused(key={"name": "k"}, spawn_config=IMAGE) == (503, "FailedToAcquireKey")
+        await connection.execute("UPDATE backend_key SET expires_at = now()")
         assert (await api.connect(key={"name": "k"}, spawn_config=IMAGE))["spawned"] is True
 
 

@@ -86,7 +86,10 @@ class Both:
         found = await connect.look_up_keys(self._db, [query])
         real, candidates = found.keys[0], found.candidates[CLUSTER, ""]
         expected = self._model.look_up(name)
-        held = [None if each.held is None else (each.held.backend_id, each.held.live) for each in (real, expected)]
+        held = [
+            None if each.held is None else (each.held.backend_id, each.held.live, each.held.status == "terminated")
+            for each in (real, expected)
+        ]
         assert held[0] == held[1]
         assert real.removed == expected.removed
         if real.held is None or not real.held.live:
@@ -116,12 +119,13 @@ class Both:
             backend = self._backends[-1 - number // 2 % min(3, len(self._backends))]
             assert await keys.renew(self._db, [backend]) == [self._model.renew(backend)]
 
-    async def end(self, number: int, _: int) -> None:
+    async def end(self, number: int, uncertain: int) -> None:
         if self._backends:
             backend = self._backends[-1 - number // 2 % min(3, len(self._backends))]
-            ended = backends.StateChange(backend, Terminated(last_status=BackendStatus.SCHEDULED))
-            await backends.record_states(self._db, [ended])
-            self._model.terminated(backend)
+            state = Terminated(last_status=BackendStatus.SCHEDULED)
+            change = backends.StateChange(backend, state, uncertain=bool(uncertain))
+            if await backends.record_states(self._db, [change]) == [True]:
+                self._model.terminated(backend, uncertain=bool(uncertain))
 
     async def register(self, number: int, is_another: int) -> None:
         drone = number % DRONES

@@ -62,6 +62,7 @@ class KeyRow:
     drone: str
     expires_at: float
     token: int
+    allow_renew: bool = True
 
 
 @dataclass
@@ -259,7 +260,7 @@ class DatabaseModel:
     def renew(self, backend_id: str) -> bool:
         """``renew_keys`` for one backend."""
         for row in self.rows.keys.values():
-            if row.backend_id == backend_id:
+            if row.backend_id == backend_id and row.allow_renew:
                 row.expires_at = max(row.expires_at, self.clock() + self._lease_s)
                 return True
         return self._mutations.renewal_after_expiry
@@ -272,9 +273,15 @@ class DatabaseModel:
         """``acknowledge_actions``."""
         self.rows.actions.pop(backend_id, None)
 
-    def terminated(self, backend_id: str) -> None:
-        """``record_states`` with the last state: the key is free. A spawn action stays until it is acknowledged."""
+    def terminated(self, backend_id: str, *, uncertain: bool = False) -> None:
+        """``record_states`` with the last state, of a backend that is not terminated.
+
+        The key is free; if the end is uncertain, it expires with its lease. A spawn action stays until it is
+        acknowledged.
+        """
         self.rows.live.pop(backend_id, None)
         for key, row in list(self.rows.keys.items()):
             if row.backend_id == backend_id:
-                del self.rows.keys[key]
+                row.allow_renew = False
+                if not uncertain or row.expires_at <= self.plane_now():
+                    del self.rows.keys[key]

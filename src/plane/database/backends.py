@@ -53,10 +53,15 @@ class RouteRow:
 
 @dataclass(frozen=True, slots=True)
 class StateChange:
-    """A new state of a backend."""
+    """A new state of a backend.
+
+    Attributes:
+        uncertain: it says that the backend has ended, but its process may run until its lease ends.
+    """
 
     backend_id: str
     state: BackendState
+    uncertain: bool = False
 
 
 async def record_states(db: Database | Transaction, changes: Sequence[StateChange]) -> list[bool]:
@@ -68,6 +73,7 @@ async def record_states(db: Database | Transaction, changes: Sequence[StateChang
         [change.state.status.number for change in changes],
         [change.state.address if isinstance(change.state, Waiting | Ready) else None for change in changes],
         [codec.encode(change.state).decode() for change in changes],
+        [change.uncertain for change in changes],
     )
     risen = {row["place"] for row in rows}
     return [place in risen for place in range(1, len(changes) + 1)]

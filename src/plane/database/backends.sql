@@ -1,10 +1,11 @@
 -- name: record_states
 -- Stores new states, in order: backend $1[i] has the status $2[i] (number $3[i], address $4[i], whole state $5[i]). Only
--- states by which the status rises are stored and emitted; returns their indexes. A terminated backend frees its key.
--- Rows are locked in the order of their ids, so that controllers cannot deadlock.
+-- states by which the status rises are stored and emitted; returns their indexes. A terminated backend frees its key, but
+-- if its end is not certain ($6[i]), the key expires with its current lease. Rows are locked in the order of their ids, so
+-- that controllers cannot deadlock.
 WITH given AS (
-    SELECT * FROM unnest($1::text[], $2::text[], $3::int[], $4::text[], $5::jsonb[])
-        WITH ORDINALITY AS given (id, status, number, address, state, place)
+    SELECT * FROM unnest($1::text[], $2::text[], $3::int[], $4::text[], $5::jsonb[], $6::bool[])
+        WITH ORDINALITY AS given (id, status, number, address, state, uncertain, place)
 ), known AS (
     SELECT id, coalesce(last_status_number, 0) AS number FROM backend
     WHERE id = ANY ($1::text[]) ORDER BY id FOR NO KEY UPDATE
@@ -28,6 +29,11 @@ WITH given AS (
     INSERT INTO backend_state (backend_id, state) SELECT id, state FROM risen ORDER BY place
 ), freed AS (
     DELETE FROM backend_key USING latest WHERE backend_key.id = latest.id AND latest.status = 'terminated'
+        AND (NOT latest.uncertain OR backend_key.expires_at <= (SELECT plane_now()))
+), expiring AS (
+    UPDATE backend_key SET allow_renew = false FROM latest
+    WHERE backend_key.id = latest.id AND latest.status = 'terminated'
+        AND latest.uncertain AND backend_key.expires_at > (SELECT plane_now())
 )
 SELECT place, plane_emit('backend_state', id, state) AS event FROM risen ORDER BY place;
 

@@ -1,13 +1,13 @@
 -- name: reuse_keys
 -- The only statement of connects whose keys are held: returns the live holder of each key ($1[i] namespace, $2[i] name).
 -- A holder with the tag $3[i] and no static token gets the dynamic token $4[i] (secret $5[i], user $6[i], auth $7[i])
--- for $8 seconds. There is no row for a key without a live holder.
+-- for $8 seconds. There is no row for a key without a live holder, or whose holder is terminated.
 WITH held AS (
     SELECT query.*, k.id, k.tag, b.cluster, b.last_status, b.static_token, b.subdomain
     FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::jsonb[])
         WITH ORDINALITY AS query (namespace, key_name, wanted_tag, token, secret_token, username, auth, place)
     JOIN backend_key k ON k.namespace = query.namespace AND k.key_name = query.key_name AND k.expires_at > now()
-    JOIN backend b ON b.id = k.id
+    JOIN backend b ON b.id = k.id AND b.last_status <> 'terminated'
 ), issued AS (
     INSERT INTO token (token, backend_id, expiration_time, username, auth, secret_token)
     SELECT token, id, now() + make_interval(secs => $8), username, auth, secret_token
@@ -38,7 +38,7 @@ WITH clock AS (
 ), issued AS (
     INSERT INTO token (token, backend_id, expiration_time, username, auth, secret_token)
     SELECT token, id, now() + make_interval(secs => $8), username, auth, secret_token
-    FROM held WHERE live AND tag = wanted_tag AND static_token IS NULL
+    FROM held WHERE live AND tag = wanted_tag AND static_token IS NULL AND last_status <> 'terminated'
 ), expired AS (
     SELECT id FROM backend_key WHERE id = ANY (ARRAY(SELECT id FROM held WHERE NOT live))
         AND expires_at <= (SELECT now FROM clock)

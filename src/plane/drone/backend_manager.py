@@ -44,6 +44,7 @@ from plane.tracing.span import Kind, Span, Tracer
 
 __all__ = ["BackendManager"]
 
+FOREIGN = "the drone's machine was booted, or its state was lost, after the order; connect again"
 TOO_LATE = "the spawn action arrived when its key's lease had nearly expired; connect again"
 NOT_RENEWED = "its drone was restarted before the start, and its key's lease could not be renewed; connect again"
 # Between queries of a runtime for what still runs, and between writes of renewed deadlines.
@@ -188,6 +189,11 @@ class BackendManager:
         if state is not None and not isinstance(state, Loading):
             return True
         # The backend is new, or the disk stored it and then reported a failure: either way nothing was started.
+        if reason := foreign_lease_reason(order.key.deadlines, self._clock.began, self._clock.now()):
+            # Another drone of this name may have accepted the order before.
+            return await self._refuse(
+                backend_id, state or Scheduled(), f"{reason}: {FOREIGN}", reason=TerminationReason.LOST
+            )
         if refusal := self._refusal(backend_id, order):
             return await self._refuse(backend_id, state or Scheduled(), refusal)
         runner = self._add_runner(backend_id, order, state, self._begin_span(backend_id, order))
@@ -210,9 +216,11 @@ class BackendManager:
         self._tasks.start(self._run(runner))
         return True
 
-    async def _refuse(self, backend_id: str, state: BackendState, reason: str) -> bool:
-        log.warning("spawn refused", backend=backend_id, reason=reason)
-        await self._recorder.record(backend_id, to_terminated(state, message=reason))
+    async def _refuse(
+        self, backend_id: str, state: BackendState, message: str, *, reason: TerminationReason | None = None
+    ) -> bool:
+        log.warning("spawn refused", backend=backend_id, reason=message)
+        await self._recorder.record(backend_id, to_terminated(state, message=message, reason=reason))
         await self._recorder.wait_durable(backend_id)
         return True
 
@@ -257,8 +265,6 @@ class BackendManager:
                 f"{backend_id!r} is not a valid backend id; it has lower-case letters, digits and dashes only, and at "
                 "most 45 characters"
             )
-        if reason := foreign_lease_reason(order.key.deadlines, self._clock.began, self._clock.now()):
-            return f"{reason}: the drone's machine was booted, or its state was lost, after the order; connect again"
         if self._is_too_late(order):
             return TOO_LATE
         for runner in self._runners.values():

@@ -26,6 +26,7 @@ from plane.database.backends import StateChange
 from plane.database.event_bus import Subscription
 from plane.database.nodes import DroneHeartbeat, Registration
 from plane.decisions.access import Role
+from plane.decisions.backends.lost_drones import is_uncertain_end
 from plane.decisions.drones.registration import may_register, orders_are_void, refusal_message
 from plane.decisions.keys.lease import lease_deadlines
 from plane.protocol import codec
@@ -135,7 +136,8 @@ async def _receive(
             case Heartbeat(local_time):
                 await replies.expect(statements.heartbeats.submit(DroneHeartbeat(registration, local_time)), no_reply)
             case BackendEvent() as event:
-                change = StateChange(event.backend_id, _storable(event.state))
+                uncertain = is_uncertain_end(event.state)
+                change = StateChange(event.backend_id, _storable(event.state), uncertain=uncertain)
                 await replies.expect(statements.states.submit(change), partial(_event_stored, event))
             case AckAction(action_id):
                 stored = statements.acknowledgements.submit(Acknowledgement(action_id, drone_id))

@@ -53,7 +53,8 @@ async def reap(db: Database) -> int:
         stuck = [backend for backend, action in classified if action is ReapAction.RESEND]
         if abandoned:
             await record_states(
-                transaction, [StateChange(backend.backend_id, lost_state(backend)) for backend in abandoned]
+                transaction,
+                [StateChange(backend.backend_id, lost_state(backend), uncertain=True) for backend in abandoned],
             )
         if stuck:
             await lost_backends.resend_spawns(transaction, [backend.backend_id for backend in stuck])

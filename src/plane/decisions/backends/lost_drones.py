@@ -8,10 +8,10 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from plane.protocol.backend_state import BackendStatus, Terminated, TerminationReason
+from plane.protocol.backend_state import BackendState, BackendStatus, Terminated, TerminationReason
 from plane.timing import DRONE_LOST_AFTER_S, SCHEDULED_TIMEOUT_S, UNTERMINATED_LOST_AFTER_S
 
-__all__ = ["ReapAction", "SuspectBackend", "classify", "lost_state"]
+__all__ = ["ReapAction", "SuspectBackend", "classify", "is_uncertain_end", "lost_state"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,14 @@ def classify(backend: SuspectBackend) -> ReapAction:
         return ReapAction.WAIT
     # The controller of the drone resends actions that are not acknowledged.
     return ReapAction.RESEND if backend.spawn_acknowledged else ReapAction.WAIT
+
+
+def is_uncertain_end(state: BackendState) -> bool:
+    """Return whether a drone reports the end of a backend that it does not know.
+
+    Another drone, which had the same name before and is cut off, may still run its process for the rest of the lease.
+    """
+    return isinstance(state, Terminated) and state.reason is TerminationReason.LOST and state.termination is None
 
 
 def lost_state(backend: SuspectBackend) -> Terminated:

@@ -6,6 +6,7 @@ decision. Rules and errors are described in ``docs/reference/protocol/control-ap
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import msgspec
@@ -88,6 +89,13 @@ def decide(request: ConnectRequest, cluster: str | None, lookup: KeyLookup) -> R
         ApiFailure: the request is refused.
     """
     held = lookup.held
+    if held is not None and held.live and held.status is BackendStatus.TERMINATED:
+        raise ApiFailure(
+            503,
+            ApiErrorKind.FAILED_TO_ACQUIRE_KEY,
+            "The backend of this key is lost, and its process may run until its lease ends. Retry.",
+            retry_after_s=max(1, math.ceil(lookup.lease_left_s or 0.0)),
+        )
     if held is not None and held.live:
         tag = request.key.tag if request.key else ""
         if held.tag != tag:

@@ -6,8 +6,21 @@ from typing import Any
 
 import pytest
 
-from plane.decisions.backends.lost_drones import ReapAction, SuspectBackend, classify, lost_state
-from plane.protocol.backend_state import BackendStatus, TerminationReason
+from plane.decisions.backends.lost_drones import (
+    ReapAction,
+    SuspectBackend,
+    classify,
+    is_uncertain_end,
+    lost_state,
+)
+from plane.protocol.backend_state import (
+    BackendState,
+    BackendStatus,
+    Ready,
+    Terminated,
+    TerminationKind,
+    TerminationReason,
+)
 
 SCHEDULED, READY = BackendStatus.SCHEDULED, BackendStatus.READY
 
@@ -64,3 +77,19 @@ def test_a_lost_backend_has_a_message_with_the_reason() -> None:
     assert lost_state(unended).message == "its key has expired, and its drone does not report that it has ended"
     stuck = suspect(status=SCHEDULED, in_status_s=61.0, past_hard_deadline=True)
     assert lost_state(stuck).message == "its drone has not started it within 61 s"
+
+
+@pytest.mark.parametrize(
+    ("state", "uncertain"),
+    [
+        (Terminated(last_status=READY, reason=TerminationReason.LOST), True),
+        # The drone has ended it itself, when it stopped for example.
+        (Terminated(last_status=READY, reason=TerminationReason.LOST, termination=TerminationKind.SOFT), False),
+        (Terminated(last_status=READY, exit_code=0), False),
+        (Ready(address="127.0.0.1:1"), False),
+    ],
+)
+def test_only_the_end_of_a_backend_that_its_drone_does_not_know_is_uncertain(
+    state: BackendState, uncertain: bool
+) -> None:
+    assert is_uncertain_end(state) is uncertain

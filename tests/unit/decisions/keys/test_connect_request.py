@@ -61,6 +61,16 @@ def test_live_holder_with_another_tag_is_a_conflict() -> None:
     assert refusal(WANTED, "c", lookup(held(tag="other"))) == (409, ApiErrorKind.KEY_HELD)
 
 
+@pytest.mark.parametrize(("left_s", "retry_after_s"), [(12.3, 13), (0.0, 1)])
+def test_key_of_a_lost_backend_is_not_granted_before_its_lease_ends(left_s: float, retry_after_s: int) -> None:
+    lost = replace(held(), status=BackendStatus.TERMINATED)
+    with pytest.raises(ApiFailure, match="until its lease ends") as caught:
+        decide(WANTED, "c", replace(lookup(lost), lease_left_s=left_s))
+    assert (caught.value.status, caught.value.retry_after_s) == (503, retry_after_s)
+    # Once the lease has ended, its row is removed, like that of any expired holder.
+    assert isinstance(decide(WANTED, "c", lookup(replace(lost, live=False), removed=True)), Spawn)
+
+
 @pytest.mark.parametrize("identity", [{"user": "ann"}, {"auth": {"role": "x"}}])
 def test_holder_with_a_static_token_takes_no_identity(identity: dict[str, Any]) -> None:
     holder = replace(held(), static_token="s.x")
