@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import MutableMapping
@@ -16,11 +17,14 @@ from typing import Any
 
 from plane.cli.plain_structlog import structlog
 from plane.decisions.redaction import redacted
+from plane.decisions.terminal_text import plain_line, plain_text
 from plane.protocol import codec
 from plane.protocol.errors import ConfigurationError
 
 __all__ = ["print_uncaught", "set_up_logs"]
 
+# What makes structlog's renderer for people quote a value.
+_QUOTED = re.compile(r"[ \t=\r\n\"']")
 _LEVELS = {
     "debug": logging.DEBUG,
     "info": logging.INFO,
@@ -52,6 +56,7 @@ def set_up_logs(default_level: str = "info") -> None:
         processors.append(structlog.processors.JSONRenderer(serializer=_json))
     else:
         colors = sys.stderr.isatty() and "NO_COLOR" not in os.environ
+        processors.append(_escape_controls)
         processors.append(
             structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)
         )
@@ -68,7 +73,7 @@ def set_up_logs(default_level: str = "info") -> None:
 
 def print_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Print the exception that ended the program, redacted. Used as `sys.excepthook`."""
-    print(redacted("".join(traceback.format_exception(kind, error, trace))), file=sys.stderr)  # noqa: T201
+    print(plain_text(redacted("".join(traceback.format_exception(kind, error, trace)))), file=sys.stderr)  # noqa: T201
 
 
 class _OtherLibraries(logging.Handler):
@@ -86,6 +91,16 @@ def _redact(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[
     for name, value in event.items():
         if not isinstance(value, int | float | bool | None):
             event[name] = redacted(value if isinstance(value, str) else str(value))
+    return event
+
+
+def _escape_controls(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Escape controls for people's terminals; JSON escapes them itself. A traceback keeps its lines."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            # The renderer quotes values with spaces, and escapes all controls in them.
+            is_quoted = name != "event" and _QUOTED.search(value)
+            event[name] = plain_text(value) if name == "exception" else value if is_quoted else plain_line(value)
     return event
 
 

@@ -120,8 +120,9 @@ def _run(arguments: Sequence[str]) -> None:
     except PlaneError as error:
         from plane.cli.next_steps import next_step
         from plane.decisions.redaction import redacted
+        from plane.decisions.terminal_text import plain_text
 
-        print(f"plane: {redacted(str(error))}{next_step(error)}", file=sys.stderr)  # noqa: T201
+        print(f"plane: {plain_text(redacted(str(error)))}{next_step(error)}", file=sys.stderr)  # noqa: T201
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

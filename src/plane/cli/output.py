@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from plane.decisions.terminal_text import plain_line
 from plane.protocol import codec
 
 if TYPE_CHECKING:
@@ -49,9 +50,9 @@ _STYLES = {"ready": "green", "terminating": "yellow", "hard-terminating": "red",
 
 def console() -> Console:
     """Return the console of stdout."""
-    from rich.console import Console
+    from plane.cli.plain_console import PlainConsole
 
-    return Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    return PlainConsole(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 
 
 def print_json(value: Any) -> None:
@@ -62,7 +63,7 @@ def print_json(value: Any) -> None:
 
 def print_line(text: str) -> None:
     """Print one line without colours, at once."""
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(plain_line(text) + "\n")
     sys.stdout.flush()
 
 
@@ -143,7 +144,7 @@ def key_text(key: KeyConfig | None) -> str | None:
         return None
     from rich.markup import escape
 
-    return escape(f"{key.namespace}/{key.name}" if key.namespace else key.name)
+    return escape(plain_line(f"{key.namespace}/{key.name}" if key.namespace else key.name))
 
 
 def entry_text(entry: BackendStatusStreamEntry) -> str:

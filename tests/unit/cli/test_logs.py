@@ -87,3 +87,18 @@ logging.getLogger("asyncpg.pool").error("seen")
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert "seen" in done.stderr
     assert "pool connection floor" not in done.stderr
+
+
+def test_a_line_of_the_log_is_one_line_of_plain_text() -> None:
+    code = """
+import structlog
+from plane.cli.logs import set_up_logs
+set_up_logs()
+for text in ("x\\x1b[2J", "two\\nlines", "a b\\x1b[2J"):
+    structlog.get_logger().warning(text, value=text)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    first, second, third = (line.partition("] ")[2].split("value=") for line in run.stderr.splitlines())
+    assert first[0].strip() == first[1] == r"x\x1b[2J"
+    assert (second[0].strip(), second[1]) == (r"two\nlines", r"'two\nlines'")
+    assert (third[0].strip(), third[1]) == (r"a b\x1b[2J", r"'a b\x1b[2J'")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from plane.cli.output import duration, entry_text, key_text, time_text
+from plane.cli.output import console, duration, entry_text, key_text, print_line, show, table, time_text
 from plane.protocol.backend_state import BackendStatus, BackendStatusStreamEntry, TerminationKind, TerminationReason
 from plane.protocol.keys import KeyConfig
 from plane.protocol.times import DbTime
@@ -31,3 +31,15 @@ def test_what_comes_from_elsewhere_is_no_markup() -> None:
         message="[bold]oops",
     )
     assert entry_text(entry).endswith("hard, lost, exit error, \\[bold]oops")
+
+
+def test_a_terminal_obeys_nothing_that_comes_from_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
+    clipboard = "a\x1b]52;c;aGk=\x07\rb"
+    console().print(f"[bold]{clipboard}[/bold]")
+    show(table(["KEY", clipboard], [[key_text(KeyConfig(name=f"{clipboard}\n2026-11-29")), clipboard]]))
+    print_line(f"{clipboard}\nx")
+    printed = capsys.readouterr().out
+    assert printed.isascii()
+    assert printed.replace("\n", "").isprintable()
+    assert printed.count(r"a\x1b]52;c;aGk=\x07\rb") == 5
+    assert r"b\n2026-11-29" in printed

@@ -141,7 +141,7 @@ async def _output(plane: AsyncPlane, backend: str) -> list[str]:
     from plane.client import CallFailed
 
     try:
-        return [line_text(line) async for line in plane.logs(backend, tail=TAIL)]
+        return [line_text(line, on_terminal=False) async for line in plane.logs(backend, tail=TAIL)]
     except CallFailed as error:
         # The rest is worth to be shown all the same.
         return [str(error)]

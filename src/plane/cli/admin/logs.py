@@ -10,6 +10,7 @@ from cyclopts import Parameter, validators
 
 from plane.cli.admin.options import DEFAULT_CONTROLLER, ControllerOptions
 from plane.cli.output import AsJson, print_json
+from plane.decisions.terminal_text import colored_line
 
 if TYPE_CHECKING:
     from plane.client import OutputLine
@@ -44,11 +45,12 @@ async def logs(
             if as_json:
                 print_json(line)
             else:
-                sys.stdout.write(line_text(line) + "\n")
+                sys.stdout.write(line_text(line, on_terminal=sys.stdout.isatty()) + "\n")
                 sys.stdout.flush()
 
 
-def line_text(line: OutputLine) -> str:
-    """Return a line with its time before it."""
+def line_text(line: OutputLine, *, on_terminal: bool) -> str:
+    """Return a line with its time before it. Of its control sequences a terminal gets colours only."""
     at = datetime.datetime.fromtimestamp(line.time.ms / 1000, datetime.UTC)
-    return f"{at:%Y-%m-%d %H:%M:%S}.{line.time.ms % 1000:03d}Z  {line.text}"
+    text = colored_line(line.text) if on_terminal else line.text
+    return f"{at:%Y-%m-%d %H:%M:%S}.{line.time.ms % 1000:03d}Z  {text}"
