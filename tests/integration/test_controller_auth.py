@@ -100,6 +100,38 @@ async def test_keys_are_reloaded_on_sighup_and_an_invalid_file_changes_nothing(
         await until("a-new-key", 200)
 
 
+async def test_connections_end_with_the_role_of_the_key_that_opened_them(postgres_url: str, key_file: Path) -> None:
+    async with controller_api(postgres_url, api_key_file=key_file) as api, aiohttp.ClientSession() as http:
+
+        async def node(key: str) -> aiohttp.ClientWebSocketResponse:
+            ws = await http.ws_connect(f"{api.base}/ctrl/c/{CLUSTER}/proxy-socket", headers=bearer(key))
+            await ws.send_str(json.dumps({"version": VERSION, "name": f"px-{key[7:12]}"}))
+            await ws.receive_str()
+            return ws
+
+        async def stream(key: str) -> aiohttp.ClientResponse:
+            return await http.get(f"{api.base}/ctrl/events", params={"follow": "true"}, headers=bearer(key))
+
+        withdrawn, kept = await node(KEYS[Role.NODE]), await node(KEYS[Role.ADMIN])
+        streams = {role: await stream(KEYS[role]) for role in (Role.READ, Role.CONNECT)}
+        lines = key_file.read_text().splitlines()
+        # The key of the node is gone, and that of the reader has another role.
+        lines = [line for line in lines if " node " not in line]
+        lines.append(lines.pop(next(i for i, line in enumerate(lines) if " read " in line)).replace(" read ", " node "))
+        key_file.write_text("\n".join(lines))
+        os.kill(os.getpid(), signal.SIGHUP)
+        async with asyncio.timeout(5):
+            assert (await withdrawn.receive()).type in (aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR)
+            with pytest.raises(aiohttp.ClientError):
+                await streams[Role.READ].content.read()
+        await kept.send_str(json.dumps({"RouteInfoRequest": {"token": "unknown"}}))
+        assert "RouteInfoResponse" in await kept.receive_str(timeout=5)
+        assert not streams[Role.CONNECT].content.at_eof()
+        await kept.close()
+        for response in streams.values():
+            response.close()
+
+
 async def test_unreadable_key_file_prevents_the_start(postgres_url: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="cannot be read"):
         async with controller_api(postgres_url, api_key_file=tmp_path / "none"):

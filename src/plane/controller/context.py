@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from plane.controller.api.admitted_requests import AdmittedRequests
 from plane.controller.api.api_keys import ApiKeyFile
 from plane.controller.api.forward_auth import ForwardAuth
 from plane.controller.api.stream_registry import StreamRegistry
@@ -46,6 +47,7 @@ class Context:
     feed_tail: FeedTail
     webhooks: WebhookDispatcher
     api_keys: ApiKeyFile | ApiKeys | None
+    admitted: AdmittedRequests
     forward_auth: ForwardAuth | None
     source_rules: SourceRules
     tracer: Tracer | None

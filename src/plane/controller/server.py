@@ -13,6 +13,7 @@ import structlog
 from aiohttp import web
 
 from plane import timing
+from plane.controller.api.admitted_requests import AdmittedRequests
 from plane.controller.api.api_keys import ApiKeyFile, reload_on_sighup
 from plane.controller.api.auth import source_rules, warn_if_open
 from plane.controller.api.connect_fast_path import ConnectFastPath
@@ -119,8 +120,9 @@ async def start_controller(
         stack.callback(listener.close)
         tracer = await stack.enter_async_context(start_tracing("plane-controller", enabled=settings.traces))
         keys = ApiKeyFile(settings.api_key_file) if settings.api_key_file else None
+        admitted = AdmittedRequests()
         if keys is not None:
-            stack.enter_context(reload_on_sighup(keys, asyncio.get_running_loop()))
+            stack.enter_context(reload_on_sighup(keys, admitted.end_withdrawn, asyncio.get_running_loop()))
         auth_server = (
             await stack.enter_async_context(connect_forward_auth(settings.forward_auth, settings.limits.forward_auth_s))
             if settings.forward_auth
@@ -149,6 +151,7 @@ async def start_controller(
                 db, tail, f"{settings.name} {secrets.token_hex(8)}", settings.webhook_allowed_networks
             ),
             api_keys=keys or settings.fixed_api_keys,
+            admitted=admitted,
             forward_auth=auth_server,
             source_rules=source_rules(settings),
             tracer=tracer,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -64,9 +64,16 @@ class ApiKeyFile:
 
 
 @contextmanager
-def reload_on_sighup(keys: ApiKeyFile, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
-    """Reload the keys on each SIGHUP while the block runs."""
-    loop.add_signal_handler(signal.SIGHUP, keys.reload)
+def reload_on_sighup(
+    keys: ApiKeyFile, reloaded: Callable[[ApiKeyFile], None], loop: asyncio.AbstractEventLoop
+) -> Iterator[None]:
+    """Reload the keys on each SIGHUP while the block runs, and call ``reloaded``."""
+
+    def reload() -> None:
+        keys.reload()
+        reloaded(keys)
+
+    loop.add_signal_handler(signal.SIGHUP, reload)
     try:
         yield
     finally:

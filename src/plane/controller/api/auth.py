@@ -59,9 +59,10 @@ async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
         return await handler(request)
     if context.api_keys is not None:
         request[CALLER] = require_role(context.api_keys, request.headers.get("Authorization"), needed)
-    if context.forward_auth is not None and (refusal := await context.forward_auth.refusal(request)) is not None:
-        return refusal
-    return await handler(request)
+    with context.admitted.enter(request, needed):
+        if context.forward_auth is not None and (refusal := await context.forward_auth.refusal(request)) is not None:
+            return refusal
+        return await handler(request)
 
 
 def _needed(request: web.Request) -> Role | None:
