@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 from plane.protocol import codec
@@ -21,6 +22,10 @@ __all__ = ["check_connect_request", "check_identity"]
 MAX_TEXT_LENGTH = 255
 # `auth` is sent in a header, escaped to ASCII; servers commonly refuse request heads of more than 16 KiB.
 MAX_AUTH_BYTES = 8 * 1024
+# PostgreSQL writes `1e300` with its 301 digits, so an order could be fifty times as long as its request. Far more than
+# the numbers of any executable have; with the largest body still far less than the largest message of a node.
+MAX_DIGITS = 64 * 1024
+_EXPONENT = re.compile(rb"[0-9]e-?[0-9]")
 # A hundred years: beyond any use, within PostgreSQL's range.
 MAX_SECONDS = 100 * 365 * 24 * 3600
 
@@ -50,7 +55,7 @@ def check_connect_request(request: ConnectRequest) -> None:
                 "may have printable ASCII only, since it is sent in a header; put other text into `auth`",
             )
     if request.auth:
-        _check_json("auth", request.auth)
+        _check_json("auth", request.auth, MAX_AUTH_BYTES)
         if len(codec.encode(request.auth)) > MAX_AUTH_BYTES:
             raise _refuse("auth", f"at most {MAX_AUTH_BYTES} bytes of JSON are allowed")
     if request.spawn_config is not None:
@@ -91,7 +96,7 @@ def _check_spawn_config(config: SpawnConfig) -> None:
             "spawn_config.executable",
             'must be an object, as {"image": "…"} for Docker or {"command": ["…"]} for processes',
         )
-    _check_json("spawn_config.executable", config.executable)
+    _check_json("spawn_config.executable", config.executable, MAX_DIGITS)
     limits = config.executable.get("resource_limits")
     if isinstance(limits, dict):
         for name, value in limits.items():
@@ -118,24 +123,31 @@ def _check_seconds(path: str, value: int | None, *, least: int) -> None:
         raise _refuse(path, f"must be from {least} to {MAX_SECONDS} seconds")
 
 
-def _check_json(path: str, value: Any) -> None:
-    """Refuse NUL, which PostgreSQL's jsonb cannot store."""
-    if b"\\u0000" not in codec.encode(value):
+def _check_json(path: str, value: Any, max_digits: int) -> None:
+    """Refuse what PostgreSQL's jsonb cannot store, and numbers that it writes with more than ``max_digits`` in all."""
+    encoded = codec.encode(value)
+    has_nul, may_have_exponents = b"\\u0000" in encoded, _EXPONENT.search(encoded) is not None
+    if not has_nul and not may_have_exponents:
         return
-    for where, text in _texts(path, value):
-        if "\0" in text:
+    digits = 0
+    for where, item in _leaves(path, value):
+        if isinstance(item, float):
+            digits += len(f"{Decimal(repr(item)):f}")
+            if digits > max_digits:
+                raise _refuse(where, f"the numbers up to here have more than {max_digits} digits")
+        elif "\0" in item:
             raise _refuse(where, "must not contain NUL")
 
 
-def _texts(path: str, value: Any) -> Iterator[tuple[str, str]]:
-    """Yield every string in a JSON value, including names of members, with its path.
+def _leaves(path: str, value: Any) -> Iterator[tuple[str, str | float]]:
+    """Yield every string in a JSON value, names of members included, and every number with a fraction, with its path.
 
     Iteratively, since it may be deep.
     """
     todo = [(path, value)]
     while todo:
         where, item = todo.pop()
-        if isinstance(item, str):
+        if isinstance(item, str | float):
             yield where, item
         elif isinstance(item, dict):
             for name, member in item.items():

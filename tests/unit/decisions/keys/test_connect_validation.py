@@ -96,6 +96,17 @@ def test_nul_is_refused_at_every_depth() -> None:
         check_connect_request(request_with("auth", {"\0": 1}))
 
 
+@pytest.mark.parametrize("number", [1e300, -5e-324])
+def test_numbers_that_the_database_writes_out_are_few(number: float) -> None:
+    check_connect_request(request_with("spawn_config.executable.env", {"A": [number] * 100}))
+    with pytest.raises(ApiFailure, match=r"^spawn_config\.executable\.env\.A\[\d+\]: the numbers up to here"):
+        check_connect_request(request_with("spawn_config.executable.env", {"A": [number] * 1000}))
+    with pytest.raises(ApiFailure, match=r"^auth\.A\[\d+\]: .* more than 8192 digits"):
+        check_connect_request(request_with("auth", {"A": [number] * 30}))
+    # Others are not lengthened.
+    check_connect_request(request_with("spawn_config.executable.env", {"A": [0.5, 1234567890123456789] * 10_000}))
+
+
 @given(st.text(max_size=255))
 def test_valid_user_fits_into_a_header(user: str) -> None:
     try:
