@@ -7,7 +7,7 @@ import asyncio
 import asyncpg
 import pytest
 
-from plane.database.pool import Database, DatabaseUnavailable, Unstorable, open_database
+from plane.database.pool import Database, DatabaseUnavailable, Unstorable, connect, open_database
 
 
 async def _pid(db: Database) -> int:
@@ -91,3 +91,16 @@ async def test_few_connections_are_kept_after_a_burst_and_none_after_the_end(pos
         await asyncio.gather(*(db.fetch("SELECT pg_sleep(0.05)") for _ in range(16)))
         pid = await _pid(db)
     await _until_gone(postgres_url, pid)
+
+
+async def test_a_connection_that_listens_outlives_the_idle_timeout_of_the_database(postgres_url: str) -> None:
+    first = await asyncpg.connect(postgres_url)
+    name = await first.fetchval("SELECT current_database()")
+    await first.execute(f'ALTER DATABASE "{name}" SET idle_session_timeout = 200')
+    await first.close()
+    dedicated = await connect(postgres_url)
+    try:
+        await asyncio.sleep(0.6)
+        assert await dedicated.fetchval("SELECT 1") == 1
+    finally:
+        await dedicated.close()

@@ -279,7 +279,17 @@ async def connect(url: str) -> asyncpg.Connection[asyncpg.Record]:
     Raises:
         OSError, asyncpg.PostgresError, TimeoutError
     """
-    return await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_S, **_CONNECT_OPTIONS)
+    connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(
+        url, timeout=CONNECT_TIMEOUT_S, **_CONNECT_OPTIONS
+    )
+    try:
+        # A connection that listens is idle for any time. Not a setting of all sessions: poolers refuse those that they
+        # do not know.
+        await connection.execute("SET idle_session_timeout = 0", timeout=CONNECT_TIMEOUT_S)
+    except BaseException:
+        connection.terminate()
+        raise
+    return connection
 
 
 _SERVER_SETTINGS: Final = {
