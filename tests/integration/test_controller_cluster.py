@@ -95,6 +95,14 @@ async def test_revocation_works_on_both_paths_and_reaches_every_proxy(postgres_u
         assert (await near.receive("TokensRevoked"))["tokens"] == [anns["token"]]
         # A proxy that knows nothing of revocations forgets the whole backend, and asks again.
         assert await original.receive("BackendRemoved") == {"backend": backend}
+        # Tokens that have expired are deleted, but what was opened with them is not closed.
+        done = await api.call("POST", "/ctrl/revoke", {"backend_id": backend, "user": "eve"})
+        assert done == (200, "Token revoked successfully")
+        assert await near.receive("TokensRevoked") == {"backend": backend, "tokens": [], "user": "eve"}
+        # A proxy that was without a controller meanwhile has missed them.
+        async with fake_proxy(other.base, "px-back", extensions=["revocation"]) as back:
+            repeated = [await back.receive("TokensRevoked") for _ in range(3)]
+            assert [(each["user"], len(each["tokens"])) for each in repeated] == [("bob", 2), ("ann", 1), ("eve", 0)]
         # Nothing to revoke is no error, and tells nobody.
         done = await api.call("POST", "/ctrl/revoke", {"backend_id": "unknown", "user": "ann"})
         assert done == (200, "Token revoked successfully")

@@ -65,6 +65,26 @@ async def test_connections_of_a_revoked_token_are_cut() -> None:
                 writer.close()
 
 
+async def test_a_revocation_cuts_what_tokens_of_the_user_that_have_expired_had_opened() -> None:
+    async with world() as it:
+        it.exchange = switch_or_go_on
+        it.add_route("old", backend_id="b", user="ann", expires_in_ms=500)
+        it.add_route("new", backend_id="b", user="ann", expires_in_ms=600_000)
+        it.add_route("other", backend_id="b", user="bob", expires_in_ms=500)
+        async with asyncio.timeout(LIMIT_S):
+            opened = {token: await one_of_each(it, token) for token in ("old", "new", "other")}
+            await asyncio.sleep(0.6)
+            # Its row is deleted by now. The new one was given after the revocation.
+            await tell(it, "TokensRevoked", {"backend": "b", "tokens": [], "user": "ann"})
+            for reader, _ in opened["old"]:
+                assert await ended(reader)
+            for reader, _ in opened["new"] + opened["other"]:
+                assert not reader.at_eof()
+            for connections in opened.values():
+                for _, writer in connections:
+                    writer.close()
+
+
 async def test_a_response_in_transit_does_not_restore_a_revoked_token() -> None:
     async with world() as it:
         it.silent = True

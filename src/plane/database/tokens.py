@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from plane.database.pool import Transaction
-from plane.database.statements import statements
+from typing import Any
 
-__all__ = ["revoke"]
+from plane.database.pool import Database, Transaction
+from plane.database.statements import statements
+from plane.protocol import codec
+
+__all__ = ["recent_revocations", "revoke"]
 
 _SQL = statements("tokens")
 
@@ -15,3 +18,9 @@ async def revoke(db: Transaction, backend_id: str, user: str) -> int:
     rows = await db.fetch(_SQL["revoke_tokens"], backend_id, user)
     count: int = rows[0]["number"]
     return count
+
+
+async def recent_revocations(db: Database, within_s: float) -> list[Any]:
+    """Return the revocations of the last ``within_s`` seconds, oldest first, as they were announced."""
+    rows = await db.fetch(_SQL["recent_revocations"], within_s)
+    return [codec.decode(row["data"], dict) for row in rows]

@@ -126,10 +126,14 @@ class BackendRemoved(msgspec.Struct, frozen=True):
 
 
 class TokensRevoked(msgspec.Struct, frozen=True):
-    """The proxy must drop the routes of these tokens and close their connections (extension "revocation")."""
+    """The proxy must drop the routes of these tokens and close their connections (extension "revocation").
+
+    ``user``: whose tokens they are. Those that have expired are not listed, but have connections; UNSET: unknown.
+    """
 
     backend: str
     tokens: tuple[str, ...]
+    user: str | UnsetType = UNSET
 
     def __repr__(self) -> str:
         return codec.redacted_repr(self, "tokens")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
@@ -135,8 +135,8 @@ class ProxyService:
                 self.routes.receive(response)
             case BackendRemoved(backend):
                 self.remove_backend(backend)
-            case TokensRevoked(backend, tokens):
-                self.revoke(backend, tokens)
+            case TokensRevoked() as revoked:
+                self.revoke(revoked)
 
     # From the connections.
 
@@ -152,26 +152,33 @@ class ProxyService:
         if backend_id not in self._cuts:
             self._cuts[backend_id] = self._loop.call_later(CUT_AFTER_S, self._cut_backend, backend_id)
 
-    def revoke(self, backend_id: str, tokens: Iterable[str]) -> None:
-        """Follow no route of revoked tokens of a backend, and cut what was opened with them at once."""
-        revoked = frozenset(tokens)
-        self.routes.revoke(revoked)
-        self._cut("token revoked", backend_id, revoked)
+    def revoke(self, revoked: TokensRevoked) -> None:
+        """Follow no route of revoked tokens of a backend, and cut what was opened with them at once.
+
+        Tokens of the user that had expired before are not listed. Others of the same user are newer.
+        """
+        tokens = frozenset(revoked.tokens)
+        self.routes.revoke(tokens)
+
+        def is_revoked(route: Route) -> bool:
+            return route.token in tokens or (route.user == revoked.user and self.routes.has_expired(route))
+
+        self._cut("token revoked", revoked.backend, is_revoked)
 
     def _cut_backend(self, backend_id: str) -> None:
         del self._cuts[backend_id]
         self._cut("backend ended", backend_id)
 
-    def _cut(self, reason: str, backend_id: str, tokens: frozenset[str] | None = None) -> None:
-        """Close what is open to a backend, or only what was opened with ``tokens``."""
-
-        def is_removed(route: Route | None) -> bool:
-            return route is not None and route.backend_id == backend_id and (tokens is None or route.token in tokens)
-
-        found = [connection for connection in self.connections if is_removed(connection.route)]
+    def _cut(self, reason: str, backend_id: str, is_cut: Callable[[Route], bool] = lambda _: True) -> None:
+        """Close what is open to a backend, or only what was opened by routes of which ``is_cut`` is true."""
+        found = [
+            connection
+            for connection in self.connections
+            if (route := connection.route) is not None and route.backend_id == backend_id and is_cut(route)
+        ]
         for connection in found:
             connection.cut()
-        count = len(found) + self.tunnels.cut(backend_id, tokens)
+        count = len(found) + self.tunnels.cut(backend_id, is_cut)
         if count:
             log.info("connections cut", reason=reason, count=count)
 

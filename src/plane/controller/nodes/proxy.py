@@ -6,6 +6,7 @@ The messages are described in ``docs/reference/protocol/proxy.md``.
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import structlog
 from aiohttp import web
@@ -17,6 +18,7 @@ from plane.controller.nodes.acme_requests import handle_certificate_request
 from plane.controller.nodes.deferred_replies import DeferredReplies
 from plane.controller.nodes.route_lookups import RouteLookups
 from plane.controller.nodes.session import serve_node
+from plane.database import tokens
 from plane.database.event_bus import Subscription
 from plane.database.nodes import Registration
 from plane.decisions.access import Role
@@ -34,9 +36,14 @@ from plane.protocol.proxy_messages import (
     TokensRevoked,
 )
 from plane.tasks import run_together
+from plane.timing import DYNAMIC_TOKEN_LIFETIME_S
 from plane.transport.node_socket import NodeSocket
 
 __all__ = ["PROXY_SOCKET_ENDPOINTS"]
+
+# How old the revocations are that a new connection repeats. Less than the lifetime of a token: a user's tokens that
+# have expired since are older than the revocation, so the proxy can close their connections.
+REVOCATIONS_REPEATED_S = DYNAMIC_TOKEN_LIFETIME_S - 600
 
 ProxySocket = NodeSocket[MessageFromProxy, MessageToProxy]
 
@@ -59,7 +66,7 @@ async def _serve(context: Context, socket: ProxySocket, registration: Registrati
             lookups.run(),
             replies.run(),
             _send_removals(socket, states),
-            _send_revocations(socket, revocations, lookups),
+            _send_revocations(context, socket, revocations, lookups),
         )
 
 
@@ -71,9 +78,9 @@ async def _receive(
             match message.content:
                 case RouteInfoRequest(token):
                     lookups.start(token)
-                case RouteInfoRequests(tokens):
-                    for token in tokens:
-                        lookups.start(token)
+                case RouteInfoRequests(wanted):
+                    for each in wanted:
+                        lookups.start(each)
                 case str(backend_id) if message.keep_alive is not UNSET:
                     await replies.expect(
                         context.statements.keepalives.submit(backend_id), partial(_if_removed, backend_id)
@@ -99,21 +106,34 @@ async def _send_removals(socket: ProxySocket, states: Subscription) -> None:
             await socket.send(MessageToProxy(backend_removed=BackendRemoved(backend)))
 
 
-async def _send_revocations(socket: ProxySocket, revocations: Subscription, lookups: RouteLookups) -> None:
+async def _send_revocations(
+    context: Context, socket: ProxySocket, revocations: Subscription, lookups: RouteLookups
+) -> None:
     supported = socket.peer.supports(Extension.REVOCATION)
+    if supported:
+        # It may have been without a controller when they were announced, with connections that are still open.
+        recent = map(_revocation, await tokens.recent_revocations(context.db, REVOCATIONS_REPEATED_S))
+        await socket.send_all([MessageToProxy(tokens_revoked=revoked) for revoked in recent if revoked is not None])
     async for event in revocations:
-        try:
-            revoked = codec.convert(event.payload, TokensRevoked)
-        except MessageError as error:
-            log.warning("revocation not decoded", backend=event.key, error=str(error))
+        revoked = _revocation(event.payload)
+        if revoked is None:
             continue
         lookups.revoke(revoked.tokens)
         if supported:
             await socket.send(MessageToProxy(tokens_revoked=revoked))
-        else:
+        elif revoked.tokens:
             # A proxy of Plane 0.5.5 knows only this message: it forgets all routes to the backend and requests them
             # again, and the response for a revoked token is null. Its open connections stay open.
             await socket.send(MessageToProxy(backend_removed=BackendRemoved(revoked.backend)))
+
+
+def _revocation(payload: Any) -> TokensRevoked | None:
+    """Return what was announced; None, with a warning, if it cannot be decoded."""
+    try:
+        return codec.convert(payload, TokensRevoked)
+    except MessageError as error:
+        log.warning("revocation not decoded", error=str(error))
+        return None
 
 
 PROXY_SOCKET_ENDPOINTS = (

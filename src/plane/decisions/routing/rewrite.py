@@ -59,10 +59,18 @@ class Route:
     token_in_cookie: bool
     # Field lines that the client gets where the token is in the cookie.
     cookie_response_fields: bytes
+    # Whose token it is.
+    user: str | None
+    # When the token expires, by the proxy's clock; None: never.
+    expires_at: float | None
 
 
-def make_route(token: str, info: RouteInfo, server_field: bytes) -> Route:
-    """Return the route of ``token``, from a controller's response. ``server_field`` is the line ``\\r\\nserver: …``.
+def make_route(token: str, info: RouteInfo, server_field: bytes, expires_at: float | None = None) -> Route:
+    """Return the route of ``token``, from a controller's response.
+
+    Args:
+        server_field: the line ``\\r\\nserver: …``.
+        expires_at: when the token expires, by the proxy's clock; None: never.
 
     Raises:
         MessageError: the address is malformed, or a value cannot be a header field.
@@ -101,6 +109,8 @@ def make_route(token: str, info: RouteInfo, server_field: bytes) -> Route:
         token_in_cookie=info.token_in_cookie is True and not shares_origin,
         # A shared cache must not give one user's response to another: the address no longer distinguishes them.
         cookie_response_fields=response_fields + b"\r\nVary: Cookie",
+        user=info.user,
+        expires_at=expires_at,
     )
 
 

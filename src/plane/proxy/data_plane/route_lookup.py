@@ -110,23 +110,26 @@ class RouteLookup:
     def receive(self, response: RouteInfoResponse) -> None:
         """Handle a response of the controller."""
         route: Route | None = None
+        now = self._clock()
         info = response.route_info
         if info is not None:
+            expires_at = now + info.expires_in_ms / 1000 if isinstance(info.expires_in_ms, int) else None
             try:
-                route = make_route(response.token, info, self._server_field)
+                route = make_route(response.token, info, self._server_field, expires_at)
             except MessageError as error:
                 log.error("invalid route from controller", backend=info.backend_id, error=str(error))
-        now = self._clock()
         if route is None:
             self._cache.put_gone(response.token, now)
         else:
-            assert info is not None
-            expires_at = now + info.expires_in_ms / 1000 if isinstance(info.expires_in_ms, int) else None
-            self._cache.put(response.token, route, info.backend_id, expires_at, now)
+            self._cache.put(response.token, route, route.backend_id, route.expires_at, now)
             if self._cache.get(response.token, now) is not route:
                 # The token was revoked, or its backend ended, while the response was in transit.
                 route = None
         self._resolve(response.token, route)
+
+    def has_expired(self, route: Route) -> bool:
+        """Return whether the token of a route opens nothing more. What it has opened stays open."""
+        return route.expires_at is not None and self._clock() >= route.expires_at
 
     def forget_backend(self, backend_id: str) -> None:
         """Look the tokens of a backend up again, which cannot be reached."""

@@ -9,7 +9,7 @@ backend only its own. So an idle tunnel costs nothing, however many there are.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
 import structlog
 
@@ -86,10 +86,9 @@ class Tunnels:
                 log.info("tunnel stalled; closed", backend=tunnel.route.backend_id, reason=deadline.reason)
                 tunnel.abort()
 
-    def cut(self, backend_id: str, tokens: Collection[str] | None = None) -> int:
-        """Close those to a backend that has ended, or only those of ``tokens``; return how many."""
-        of_backend = self._by_backend.get(backend_id, ())
-        found = [tunnel for tunnel in of_backend if tokens is None or tunnel.route.token in tokens]
+    def cut(self, backend_id: str, is_cut: Callable[[Route], bool] = lambda _: True) -> int:
+        """Close those to a backend, or only those by routes of which ``is_cut`` is true; return how many."""
+        found = [tunnel for tunnel in self._by_backend.get(backend_id, ()) if is_cut(tunnel.route)]
         for tunnel in found:
             tunnel.abort()
         return len(found)
