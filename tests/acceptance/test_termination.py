@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import sys
 import time
 from pathlib import Path
@@ -11,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from harness import real_parts
-from harness.clusters import GRACE_S, Cluster
+from harness.clusters import GRACE_S, Cluster, processes_of
 
 RISING = ["scheduled", "loading", "starting", "waiting", "ready"]
 
@@ -83,6 +85,21 @@ def test_hard_does_not_wait(cluster: Cluster) -> None:
     assert [entry["status"] for entry in history] == [*RISING, "hard-terminating", "terminated"]
     assert history[-1]["exit_error"] is True
     assert history[-1]["termination_kind"] == "hard"
+
+
+@pytest.mark.parametrize("kind", ["soft", "hard"])
+def test_what_somebody_has_stopped_ends(processes: Cluster, kind: str) -> None:
+    if shutil.which("bwrap") is None:
+        real_parts.missing("bubblewrap")
+    executable = processes.executable(MODE="graceful") | {"isolation": "bubblewrap"}
+    backend = processes.connect(spawn_config={"executable": executable})["backend_id"]
+    processes.until_status(backend, "ready")
+    # Its supervisors, too.
+    for pid in processes_of(backend):
+        os.kill(pid, signal.SIGSTOP)
+    processes.call("POST", f"/ctrl/b/{backend}/{kind}-terminate")
+    processes.until_status(backend, "terminated", GRACE_S + 5)
+    assert not processes_of(backend)
 
 
 def test_hard_after_soft(cluster: Cluster) -> None:

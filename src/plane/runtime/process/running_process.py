@@ -153,7 +153,10 @@ class RunningProcess:
         if not self.bubblewrap:
             self.tasks.append(asyncio.create_task(self._kill_members()))
         # The init of the namespace, with whose end the kernel kills all processes in it.
-        elif not signal_descendant(process.pid, process.started_at, depth=1, number=signal.SIGKILL):
+        elif signal_descendant(process.pid, process.started_at, depth=1, number=signal.SIGKILL):
+            # If somebody has stopped (SIGSTOP) it, it would never report the end.
+            process.send_signal(signal.SIGCONT)
+        else:
             process.send_signal(signal.SIGKILL)
 
     async def _kill_members(self) -> None:

@@ -99,9 +99,12 @@ class SoftStop:
 
 
 def continue_supervisor(target: ProcessTarget) -> None:
-    """Continue a stopped supervisor, so that it writes how its command ended."""
+    """Continue stopped supervisors, so that they write how the command ended and exit."""
     if (supervisor := _last_supervisor(target)) is not None:
         signal_process(*supervisor, signal.SIGCONT)
+    if target.bubblewrap:
+        # It was stopped by somebody else.
+        signal_process(target.pid, target.started_at, signal.SIGCONT)
 
 
 def _last_supervisor(target: ProcessTarget) -> _Process | None:
