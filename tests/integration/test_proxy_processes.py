@@ -65,6 +65,18 @@ async def test_a_worker_that_dies_is_replaced_while_the_other_serves(tmp_path: P
         assert victim not in workers_of(running)
 
 
+async def test_a_worker_that_is_stopped_is_replaced(tmp_path: Path) -> None:
+    async with program_world(tmp_path, "--workers", "2") as (it, running):
+        stopped, other = workers_of(running)
+        os.kill(stopped, signal.SIGSTOP)
+        await asyncio.to_thread(running.says, "worker is stuck; killing it")
+        await until_ended(stopped)
+        async with asyncio.timeout(30):
+            responses = await asyncio.gather(*(patient(it) for _ in range(20)))
+        assert {status(response) for response in responses} == {200}
+        assert other in workers_of(running)
+
+
 async def test_a_worker_that_cannot_start_is_started_again_after_growing_waits(
     capfd: pytest.CaptureFixture[str],
 ) -> None:

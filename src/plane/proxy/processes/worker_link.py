@@ -7,7 +7,10 @@ whether it is connected to the real controller.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import socket
+import sys
+import termios
 from collections.abc import AsyncIterator
 from typing import Any, Generic, Literal, TypeVar
 
@@ -47,6 +50,14 @@ class WorkerLink(Generic[In]):
     def unread_bytes(self) -> int:
         """The bytes that the other end has not read yet."""
         return self._writer.transport.get_write_buffer_size()
+
+    @property
+    def is_read(self) -> bool:
+        """Whether the other end, if it is there, has read everything. Bytes in the kernel's buffer are unread, too."""
+        if self._writer.is_closing():
+            return True
+        queued = fcntl.ioctl(self._writer.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
+        return self.unread_bytes == 0 and int.from_bytes(queued, sys.byteorder) == 0
 
     async def drain(self) -> None:
         """Wait while the other end reads slowly."""

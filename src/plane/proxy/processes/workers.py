@@ -29,8 +29,10 @@ __all__ = ["Workers"]
 
 # Longer than the grace that a worker gives its connections.
 STOP_TIMEOUT_S = PROXY_SHUTDOWN_GRACE_S + 5.0
-# A worker that leaves this much unread is stuck.
+# A worker that leaves this much unread is stuck, and one that leaves anything unread at so many checks, one a second.
+# Checks are counted, since this process may be stopped, too. A worker takes a second or two to start.
 UNREAD_LIMIT_BYTES = 16 * 1024 * 1024
+UNREAD_LIMIT_CHECKS = 15
 
 log = structlog.get_logger("plane.proxy")
 
@@ -57,6 +59,8 @@ class Workers:
         self._coalescing = WorkerCoalescing()
         self._links: dict[int, WorkerLink[FromWorker]] = {}
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
+        # At how many checks in a row a worker had not read everything.
+        self._unread_checks: dict[int, int] = {}
         self._connected = False
         self._stopping = False
         self._clock = asyncio.get_running_loop().time
@@ -84,8 +88,18 @@ class Workers:
         for number, link in list(self._links.items()):
             link.send(message)
             if link.unread_bytes > UNREAD_LIMIT_BYTES:
-                log.error("worker is stuck; killing it", worker=number)
-                self._processes[number].kill()
+                self._kill_stuck(number)
+
+    def _check_workers(self) -> None:
+        """Kill workers that are stopped or hang: the kernel continues to give them a share of the connections."""
+        for number, link in self._links.items():
+            self._unread_checks[number] = 0 if link.is_read else self._unread_checks.get(number, 0) + 1
+            if self._unread_checks[number] >= UNREAD_LIMIT_CHECKS:
+                self._kill_stuck(number)
+
+    def _kill_stuck(self, number: int) -> None:
+        log.error("worker is stuck; killing it", worker=number)
+        self._processes[number].kill()
 
     # The processes.
 
@@ -108,6 +122,7 @@ class Workers:
             ours.setblocking(False)
             link: WorkerLink[FromWorker] = await WorkerLink.over(ours, FromWorker)
             self._links[number] = link
+            self._unread_checks[number] = 0
             if self._connected:
                 link.send("Connected")
             log.info("worker started", worker=number, pid=process.pid)
@@ -154,6 +169,7 @@ class Workers:
     async def _keep_alive(self) -> None:
         while True:
             await asyncio.sleep(KEEPALIVE_INTERVAL_S)
+            self._check_workers()
             self._send_to_all("Connected" if self._connected else "Disconnected")
             for backend_id in self._coalescing.poll(self._clock()):
                 await self._send(MessageFromProxy(keep_alive=backend_id))
