@@ -212,16 +212,35 @@ def store_restored(cluster: FaultyCluster, fault: PlannedFault) -> Undo:
 
 def drone_cloned(cluster: FaultyCluster, fault: PlannedFault) -> Undo:
     """Another host starts from a copy of the drone's disk, under the same name."""
-    part = _part(cluster, fault)
-    host = Host(f"clone-{fault.number}", SPARE_NUMBER + fault.number % 100, cluster.folder)
-    host.boot()
-    clone = Part("drone", host, list(part.arguments), part.environment)
-    clone.store.parent.mkdir()
-    _copy_store(part.store, clone.store.parent)
-    for option, value in (("--ip", host.ip), ("--db", str(clone.store))):
-        clone.arguments[clone.arguments.index(option) + 1] = value
+    clone = _second_drone(cluster, fault, "clone")
+    _copy_store(_part(cluster, fault).store, clone.store.parent)
     clone.start()
-    return host.power_off
+    return clone.host.power_off
+
+
+def drone_replaced(cluster: FaultyCluster, fault: PlannedFault) -> Undo:
+    """The drone's host is cut off, and another one with an empty disk is given its name."""
+    heal = cut_off(cluster, fault)
+    replacement = _second_drone(cluster, fault, "other")
+    replacement.start()
+
+    def undo() -> None:
+        replacement.host.power_off()
+        heal()
+
+    return undo
+
+
+def _second_drone(cluster: FaultyCluster, fault: PlannedFault, kind: str) -> Part:
+    """A drone of the same name on a spare host, which is not started yet."""
+    part = _part(cluster, fault)
+    host = Host(f"{kind}-{fault.number}", SPARE_NUMBER + fault.number % 100, cluster.folder)
+    host.boot()
+    second = Part("drone", host, list(part.arguments), part.environment)
+    second.store.parent.mkdir()
+    for option, value in (("--ip", host.ip), ("--db", str(second.store))):
+        second.arguments[second.arguments.index(option) + 1] = value
+    return second
 
 
 def disk_full(cluster: FaultyCluster, fault: PlannedFault) -> Undo:
@@ -323,6 +342,7 @@ CARRIED_OUT: dict[str, Callable[[FaultyCluster, PlannedFault], Undo]] = {
     "store lost": store_lost,
     "store restored from a copy": store_restored,
     "drone cloned": drone_cloned,
+    "drone replaced": drone_replaced,
     "disk full": disk_full,
     "disk hangs": disk_hangs,
     "proxy upgraded in place": proxy_upgraded,

@@ -53,6 +53,8 @@ KINDS = (
     Kind("store lost", DRONES, 0.0, 0.0),
     Kind("store restored from a copy", DRONES, 6.0, 40.0),
     Kind("drone cloned", ("drone",), 10.0, 30.0),
+    # The name is free after 45 s, and processes of the former drone may live for 53 s.
+    Kind("drone replaced", ("drone",), 90.0, 120.0),
     Kind("disk full", DRONES, 12.0, 60.0),
     Kind("disk hangs", DRONES, 12.0, 70.0),
     Kind("proxy upgraded in place", ("proxy",), 0.0, 0.0),
