@@ -52,7 +52,7 @@ from plane.runtime.in_flight_starts import InFlightStarts
 from plane.runtime.kill_target import ContainerTarget
 from plane.runtime.logs.collector import LogCollector, LogsUnavailable
 from plane.runtime.logs.files import page_of
-from plane.runtime.mounts import open_mount
+from plane.runtime.mounts import Mounts
 from plane.runtime.network.ports import Ports, port_range_of_machine
 from plane.runtime.network.relays import ContainerRelays
 from plane.runtime.readiness import wait_until_ready
@@ -110,7 +110,7 @@ class DockerRuntime:
         self._engine = DockerEngine(socket, call_timeout_s)
         self._images = DockerImages(self._engine)
         self._defaults = defaults
-        self._mount_base = mount_base
+        self._mounts = Mounts(mount_base)
         self._prune_images = prune_images
         self._prune_after_s = prune_after_s
         self._ip = ip
@@ -160,7 +160,7 @@ class DockerRuntime:
     async def _start(self, request: SpawnRequest, executable: DockerExecutable) -> int:
         backend_id = request.backend_id
         self._listener.on_location(backend_id, container_target(self._socket, backend_id))
-        folder = open_mount(self._mount_base, executable.mount, request.key)
+        folder = await self._mounts.open(executable.mount, request.key)
         try:
             await create_container(self._engine, request, executable, self._defaults, folder)
             self._running[backend_id] = CpuCounter()

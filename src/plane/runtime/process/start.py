@@ -25,7 +25,7 @@ from plane.runtime.base import BackendFailed, LocationCallback, SpawnRequest, se
 from plane.runtime.kill_target import ProcessTarget
 from plane.runtime.logs.collector import LogCollector
 from plane.runtime.logs.output_capture import open_for_output
-from plane.runtime.mounts import open_mount
+from plane.runtime.mounts import Mounts
 from plane.runtime.network.ports import listening_socket
 from plane.runtime.network.relays import start_relay
 from plane.runtime.process import subreaper
@@ -102,6 +102,7 @@ class ProcessStarter:
         self._cgroups = cgroups
         self._identity = identity
         self._mount_base = mount_base
+        self._mounts = Mounts(mount_base)
         self._exposed = exposed
         self._hidden = hidden
         self._user = user
@@ -141,7 +142,7 @@ class ProcessStarter:
         """
         backend_id, executable, user, view = request.backend_id, resolved.executable, resolved.user, resolved.view
         owner = None if user is None else user.uid
-        mount = open_mount(self._mount_base, executable.mount, request.key, owner)
+        mount = await self._mounts.open(executable.mount, request.key, owner)
         cgroup = None
         descriptors = [] if mount is None else [mount]
         try:
