@@ -1,4 +1,4 @@
-"""The disk under the state store fills up: nothing new is begun, what must end ends, and recovery needs no help."""
+"""The disk of the state store fills up or hangs: nothing new is begun, what must end ends, recovery needs no help."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import functools
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from harness import real_parts
 from harness.clusters import processes_of, separate_parts, until
+from plane import timing
 
 
 @pytest.fixture
@@ -78,3 +81,55 @@ def test_a_full_disk(postgres_url: str, tmp_path: Path, small_disk: Path) -> Non
         cluster.call("POST", f"/ctrl/b/{refused['backend_id']}/hard-terminate")
         assert drone.stop(signal.SIGTERM) == 0
         assert "Traceback" not in drone.log.read_text()
+
+
+@pytest.fixture
+def freezable_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system on which writes can be made to hang."""
+    image, folder = tmp_path / "image", tmp_path / "freezable"
+    folder.mkdir()
+    with image.open("wb") as file:
+        file.truncate(64 * 1024 * 1024)
+    commands = (["mkfs.ext4", "-q", "-F", str(image)], ["mount", "-o", "loop", str(image), str(folder)])
+    if os.geteuid() != 0 or any(subprocess.run(command, check=False).returncode for command in commands):
+        real_parts.missing("a file system that may be mounted (root)")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@contextmanager
+def frozen(folder: Path) -> Iterator[None]:
+    subprocess.run(["fsfreeze", "--freeze", str(folder)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["fsfreeze", "--unfreeze", str(folder)], check=True)
+
+
+TALKS = """
+import http.server, os, threading, time
+def talk():
+    while True:
+        print("talk", flush=True)
+        time.sleep(0.05)
+threading.Thread(target=talk, daemon=True).start()
+http.server.test(http.server.SimpleHTTPRequestHandler, port=int(os.environ["PORT"]))
+"""
+
+
+def test_a_disk_that_hangs_while_a_backend_writes(postgres_url: str, tmp_path: Path, freezable_disk: Path) -> None:
+    options = ("--db", str(freezable_disk / "drone.sqlite"))
+    with separate_parts(postgres_url, tmp_path, controllers=1, drone=options) as cluster:
+        backend = cluster.spawn("talks", CODE=TALKS)["backend_id"]
+        cluster.until_status(backend, "ready")
+
+        def heartbeat_age_s() -> int:
+            (drone,) = cluster.call("GET", f"/ctrl/c/localhost:{cluster.proxy_port}/state").json()["drones"]
+            age: int = drone["last_heartbeat_age"]
+            return age
+
+        with frozen(freezable_disk):
+            # Longer than two heartbeats, which come like renewals from what would wait.
+            time.sleep(2 * timing.HEARTBEAT_INTERVAL_S + 4)
+            assert heartbeat_age_s() <= timing.HEARTBEAT_INTERVAL_S + 3
+        assert cluster.status(backend)["status"] == "ready"

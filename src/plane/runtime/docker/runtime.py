@@ -416,5 +416,5 @@ class DockerRuntime:
     async def _store_output(self, backend_id: str) -> str:
         """Store a container's output before it is removed. Return the end of the output."""
         lines = await last_lines(self._engine, container_name(backend_id))
-        self._logs.append(backend_id, (line.text.encode() for line in lines), (line.time_ns for line in lines))
-        return self._logs.last_output(backend_id)
+        texts, times_ns = [line.text.encode() for line in lines], [line.time_ns for line in lines]
+        return await self._logs.store(backend_id, texts, times_ns)

@@ -1,7 +1,7 @@
 """Collect the output of a drone's backends while they run, and retain it for an hour after their end.
 
 Each backend has a folder. Processes write to an `output_capture` in it, from which the collector moves lines to
-`logs.files`. The runtimes own a collector and run it.
+`logs.files`. The runtimes own a collector and run it. Files are read and written by the collector's `DiskThread` alone.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -20,6 +21,7 @@ import structlog
 from plane import timing
 from plane.protocol.errors import PlaneError
 from plane.protocol.logs import LogPage
+from plane.runtime.logs.disk_thread import DiskThread
 from plane.runtime.logs.files import LogFiles
 from plane.runtime.logs.output_capture import READ_BYTES, OutputCapture
 from plane.throttled_log import ThrottledWarning
@@ -60,6 +62,7 @@ class LogCollector:
         self._folder = folder or Path(tempfile.mkdtemp(prefix="plane-drone-"))
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._limit_bytes = limit_bytes
+        self._disk = DiskThread()
         self._captures: dict[str, OutputCapture] = {}
         self._files: dict[str, LogFiles] = {}
         self._unreadable = ThrottledWarning(log, "backend output not readable")
@@ -93,8 +96,30 @@ class LogCollector:
         """Begin to collect the output of a process."""
         self._captures[backend_id] = OutputCapture(self.capture_file(backend_id), self._limit_bytes)
 
-    def finish(self, backend_id: str) -> str:
-        """Collect the remaining output of a process that has ended. Return the end of its output."""
+    async def finish(self, backend_id: str) -> str:
+        """Collect the remaining output of a process that has ended. Return the end of its output.
+
+        Return an empty text if the disk fails or hangs: that must not prevent the report of the exit.
+        """
+        return await self._end_of_output(backend_id, partial(self._finish, backend_id))
+
+    async def store(self, backend_id: str, lines: Iterable[bytes], times_ns: Iterable[int]) -> str:
+        """Store output that was collected elsewhere, with its times. Return its end, as `finish` does."""
+
+        def store() -> str:
+            self._store(backend_id, lines, times_ns)
+            return self._last_output(backend_id)
+
+        return await self._end_of_output(backend_id, store)
+
+    async def _end_of_output(self, backend_id: str, operation: Callable[[], str]) -> str:
+        try:
+            return await self._disk.run_in_time(operation)
+        except TimeoutError:
+            self._unreadable.warn(backend=backend_id, error="the disk does not respond")
+            return ""
+
+    def _finish(self, backend_id: str) -> str:
         if capture := self._captures.pop(backend_id, None):
             try:
                 for _ in range(FINAL_READS):
@@ -107,13 +132,9 @@ class LogCollector:
                 self._unreadable.warn(backend=backend_id, error=str(error))
             finally:
                 capture.close()
-        return self.last_output(backend_id)
+        return self._last_output(backend_id)
 
-    def last_output(self, backend_id: str) -> str:
-        """Return the end of the output of a backend that has ended and whose output is stored.
-
-        Return an empty text if the disk fails: its failure must not prevent the report of the exit.
-        """
+    def _last_output(self, backend_id: str) -> str:
         try:
             text = self._files_of(backend_id).last_text(MESSAGE_OUTPUT_BYTES)
             os.utime(self.ensure_folder(backend_id))
@@ -122,10 +143,6 @@ class LogCollector:
             text = ""
         self._files.pop(backend_id, None)
         return text
-
-    def append(self, backend_id: str, lines: Iterable[bytes], times_ns: Iterable[int]) -> None:
-        """Store output that was collected elsewhere, with its times."""
-        self._store(backend_id, lines, times_ns)
 
     def _store(self, backend_id: str, lines: Iterable[bytes], times_ns: Iterable[int] | None = None) -> None:
         try:
@@ -143,21 +160,36 @@ class LogCollector:
         """Return a page of output; see `plane.runtime.base.Runtime.read_logs`."""
         folder = self._folder / backend_id
         # The id comes from a request and may be no valid name.
-        if folder.parent != self._folder or backend_id == ".." or not folder.is_dir():
-            raise LogsNotRetained(
-                f"no output of {backend_id} is retained: it never ran here, or ended more than an hour ago"
-            )
+        is_name = folder.parent == self._folder and backend_id != ".."
         end = asyncio.get_running_loop().time() + wait_s
         while True:
-            # Checked before the files are read: all output is in the files once the capture is finished.
-            ended = backend_id not in self._captures
-            # What the process wrote before this moment is included, whenever `run` read last.
-            self._collect(backend_id)
-            files = self._files.get(backend_id) or LogFiles(folder, self._limit_bytes)
-            lines = files.read(after, tail)
-            if lines or ended or asyncio.get_running_loop().time() >= end:
-                return LogPage(lines, ended=ended and not (lines and files.read(lines[-1].time_ns, None)))
+            try:
+                page = (
+                    await self._disk.run_in_time(partial(self._page, backend_id, folder, after, tail))
+                    if is_name
+                    else None
+                )
+            except TimeoutError:
+                raise LogsUnavailable("the disk of the drone does not respond") from None
+            if page is None:
+                raise LogsNotRetained(
+                    f"no output of {backend_id} is retained: it never ran here, or ended more than an hour ago"
+                )
+            if page.lines or page.ended or asyncio.get_running_loop().time() >= end:
+                return page
             await asyncio.sleep(POLL_INTERVAL_S)
+
+    def _page(self, backend_id: str, folder: Path, after: int | None, tail: int | None) -> LogPage | None:
+        """Return the output that there is now, or None without a folder."""
+        if not folder.is_dir():
+            return None
+        # All output is in the files once the capture is finished.
+        ended = backend_id not in self._captures
+        # What the process wrote before this moment is included, whenever `run` read last.
+        self._collect(backend_id)
+        files = self._files.get(backend_id) or LogFiles(folder, self._limit_bytes)
+        lines = files.read(after, tail)
+        return LogPage(lines, ended=ended and not (lines and files.read(lines[-1].time_ns, None)))
 
     async def run(self) -> None:
         """Collect output and delete expired folders until cancelled."""
@@ -165,28 +197,25 @@ class LogCollector:
         while True:
             busy = False
             for backend_id in list(self._captures):
-                more = self._collect(backend_id)
-                if more is not None:
-                    busy = busy or more
-                    # Let other tasks run between two backends that write much.
-                    await asyncio.sleep(0)
+                # One operation for each, so that others are executed between two backends that write much.
+                busy = await self._disk.run(partial(self._collect, backend_id)) or busy
             if time.monotonic() >= next_expiry:
                 next_expiry = time.monotonic() + timing.ENDED_CLEANUP_INTERVAL_S
-                self._delete_expired()
+                await self._disk.run(self._delete_expired)
             await asyncio.sleep(BUSY_POLL_INTERVAL_S if busy else POLL_INTERVAL_S)
 
-    def _collect(self, backend_id: str) -> bool | None:
-        """Store a part of a backend's new output. Return whether there is more, or None if there was nothing."""
-        # The backend may have ended while other tasks ran.
+    def _collect(self, backend_id: str) -> bool:
+        """Store a part of a backend's new output. Return whether there is more."""
+        # The backend may have ended meanwhile.
         capture = self._captures.get(backend_id)
         try:
             if capture is None or not capture.has_more:
-                return None
+                return False
             self._store(backend_id, capture.read())
             return capture.has_more
         except OSError as error:
             self._unreadable.warn(backend=backend_id, error=str(error))
-            return None
+            return False
 
     def _delete_expired(self) -> None:
         for folder, changed_s_ago in self.folders():
@@ -200,6 +229,7 @@ class LogCollector:
 
     def close(self) -> None:
         """Stop reading. Files stay on disk, unless the folder is temporary."""
+        self._disk.close()
         for capture in self._captures.values():
             capture.close()
         self._captures.clear()

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ from plane.runtime.host_usage import host_cpu_ns, host_memory_bytes
 from plane.runtime.in_flight_starts import InFlightStarts
 from plane.runtime.kill_target import ProcessTarget
 from plane.runtime.logs.collector import LogCollector
+from plane.runtime.logs.disk_thread import DiskThread
 from plane.runtime.network.listeners import foreign_listener
 from plane.runtime.network.ports import Ports, port_range_of_machine
 from plane.runtime.process.backend_user import UserIds
@@ -103,6 +106,8 @@ class ProcessRuntime:
             user=user,
             ip=ip,
         )
+        # A large home takes time, for which output does not wait.
+        self._homes = DiskThread()
         self._cgroups = cgroups
         self._identity = identity
         self._exposed = exposed
@@ -205,7 +210,7 @@ class ProcessRuntime:
         exit_code = _exit_code(read_exit_status(status))
         if has_output:
             self._logs.follow(backend_id)
-        message = self._exit_message(backend_id, exit_code, out_of_memory, isolated=known.bubblewrap)
+        message = await self._exit_message(backend_id, exit_code, out_of_memory, isolated=known.bubblewrap)
         return AdoptionResult(running=False, exit_code=exit_code, message=message)
 
     async def wait_for_backend(self, backend_id: str, host: str, port: int) -> None:
@@ -245,19 +250,19 @@ class ProcessRuntime:
         except OSError as error:
             # The exit is reported all the same; nothing else would report it.
             log.error("remaining processes of an ended backend not killed", backend=backend_id, error=str(error))
+        message = await self._exit_message(backend_id, exit_code, out_of_memory, isolated=running.bubblewrap)
         del self._running[backend_id]
         if running.port is not None:
             self._ports.release(running.port)
-        message = self._exit_message(backend_id, exit_code, out_of_memory, isolated=running.bubblewrap)
         running.mark_ended()
         log.info("process ended", backend=backend_id, exit_code=exit_code)
         self._listener.on_exit(backend_id, exit_code, message)
 
-    def _exit_message(
+    async def _exit_message(
         self, backend_id: str, exit_code: int | None, out_of_memory: bool, *, isolated: bool
     ) -> str | None:
         """Finish the collection of output. Return the message about the exit; None for a clean one."""
-        output = self._logs.finish(backend_id)
+        output = await self._logs.finish(backend_id)
         if exit_code == 0:
             return None
         if exit_code is None:
@@ -281,7 +286,9 @@ class ProcessRuntime:
         await asyncio.to_thread(kill_marked, backend_id)
         if cgroup is not None:
             await asyncio.to_thread(cgroup.remove)
-        await asyncio.to_thread(remove_home, self._logs.folder_path(backend_id))
+        # If the disk hangs, it is removed later.
+        with suppress(TimeoutError):
+            await self._homes.run_in_time(partial(remove_home, self._logs.folder_path(backend_id)))
         return out_of_memory
 
     async def remove_orphan(self, backend_id: str) -> None:
@@ -365,6 +372,7 @@ class ProcessRuntime:
             log.error("killed processes do not end", backends=left)
         self._ports.close()
         self._logs.close()
+        self._homes.close()
 
 
 def _exit_code(status: int | None) -> int | None:

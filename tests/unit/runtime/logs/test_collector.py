@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from plane.runtime.logs.collector import LogCollector, LogsUnavailable
+from plane.runtime.logs.disk_thread import DiskThread
+from plane.runtime.logs.files import LogFiles
 from plane.runtime.logs.output_capture import open_for_output
 from plane.tasks import end_tasks
 
@@ -30,7 +34,7 @@ async def test_a_read_without_output_raises_the_reason(tmp_path: Path) -> None:
     page = await logs.read("known", None, 5, 0.01)
     assert (page.lines, page.ended) == ([], False)
     logs.capture_file("known").write_bytes(b"last words")
-    assert logs.finish("known") == "last words"
+    assert await logs.finish("known") == "last words"
     page = await logs.read("known", None, None, 0)
     assert ([line.text for line in page.lines], page.ended) == (["last words"], True)
     logs.close()
@@ -56,7 +60,7 @@ async def test_a_backend_may_end_while_the_output_of_another_is_collected(tmp_pa
     # It has collected the output of the first one, and lets other tasks run.
     await asyncio.sleep(0)
     for backend in ("b", "c"):
-        assert logs.finish(backend) == LINE[:-1].decode()
+        assert await logs.finish(backend) == LINE[:-1].decode()
     await asyncio.sleep(0.01)
     assert not running.done()
     append(logs.capture_file("a"), b"more\n")
@@ -78,5 +82,34 @@ async def test_an_unreadable_capture_does_not_stop_the_collection_of_others(tmp_
             await asyncio.sleep(0.01)
     assert not running.done()
     logs._captures["a"]._descriptor = os.open(os.devnull, os.O_RDWR)
-    logs.finish("a")
+    await logs.finish("a")
     await end_tasks([running])
+
+
+async def test_nothing_waits_for_a_disk_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    responds = threading.Event()
+    store = LogFiles.append
+
+    def hang(self: LogFiles, lines: Iterable[bytes], times_ns: Iterable[int] | None = None) -> None:
+        assert responds.wait(10)
+        store(self, lines, times_ns)
+
+    monkeypatch.setattr(LogFiles, "append", hang)
+    logs = LogCollector(tmp_path)
+    logs._disk = DiskThread(timeout_s=0.01)
+    append(logs.capture_file("a"), LINE)
+    logs.follow("a")
+    running = asyncio.create_task(logs.run())
+    # Leases are renewed meanwhile, and ends are reported.
+    for _ in range(10):
+        await asyncio.sleep(0.01)
+    with pytest.raises(LogsUnavailable, match="does not respond"):
+        await logs.read("a", None, None, 0)
+    assert await logs.finish("a") == ""
+    responds.set()
+    async with asyncio.timeout(10):
+        while not (page := await logs.read("a", None, None, 0)).ended:
+            await asyncio.sleep(0.01)
+    assert [line.text for line in page.lines] == [LINE[:-1].decode()]
+    await end_tasks([running])
+    logs.close()
