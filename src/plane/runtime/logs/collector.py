@@ -229,7 +229,10 @@ class LogCollector:
 
     def close(self) -> None:
         """Stop reading. Files stay on disk, unless the folder is temporary."""
-        self._disk.close()
+        # By the thread that reads the captures: the number of a closed descriptor may be another file's a moment later.
+        self._disk.close(self._close)
+
+    def _close(self) -> None:
         for capture in self._captures.values():
             capture.close()
         self._captures.clear()

@@ -27,7 +27,7 @@ class DiskThread:
     def __init__(self, *, timeout_s: float = TIMEOUT_S) -> None:
         self._timeout_s = timeout_s
         self._operations: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._started = False
+        self._thread: threading.Thread | None = None
 
     async def run(self, operation: Callable[[], T]) -> T:
         """Execute ``operation`` and return its result, or raise its error. It is executed even if this is cancelled."""
@@ -51,10 +51,7 @@ class DiskThread:
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(deliver, outcome)
 
-        if not self._started:
-            self._started = True
-            threading.Thread(target=self._work, name="backend files", daemon=True).start()
-        self._operations.put(execute)
+        self._submit(execute)
         return await done
 
     async def run_in_time(self, operation: Callable[[], T]) -> T:
@@ -66,9 +63,18 @@ class DiskThread:
         async with asyncio.timeout(self._timeout_s):
             return await self.run(operation)
 
-    def close(self) -> None:
-        """End the thread after the operations that wait."""
+    def close(self, last: Callable[[], None] = lambda: None) -> None:
+        """End the thread after the operations that wait and ``last``. Block until then, unless the disk hangs."""
+        self._submit(last)
         self._operations.put(None)
+        assert self._thread is not None
+        self._thread.join(self._timeout_s)
+
+    def _submit(self, operation: Callable[[], None]) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="backend files", daemon=True)
+            self._thread.start()
+        self._operations.put(operation)
 
     def _work(self) -> None:
         while (operation := self._operations.get()) is not None:
