@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -37,6 +37,9 @@ BUSY_POLL_INTERVAL_S = 0.02
 MESSAGE_OUTPUT_BYTES = 2_000
 # How much is read after the exit at most: a descendant may continue to write.
 FINAL_READS = 2 * DEFAULT_LIMIT_BYTES // READ_BYTES
+# Requests for output that wait for the disk. Each is executed, even if nobody waits for its result any more.
+MAX_WAITING_READS = 1000
+DISK_HANGS = "the disk of the drone does not respond"
 
 log = structlog.get_logger("plane.runtime")
 
@@ -163,6 +166,8 @@ class LogCollector:
         is_name = folder.parent == self._folder and backend_id != ".."
         end = asyncio.get_running_loop().time() + wait_s
         while True:
+            if self._disk.waiting >= MAX_WAITING_READS:
+                raise LogsUnavailable(DISK_HANGS)
             try:
                 page = (
                     await self._disk.run_in_time(partial(self._page, backend_id, folder, after, tail))
@@ -170,7 +175,7 @@ class LogCollector:
                     else None
                 )
             except TimeoutError:
-                raise LogsUnavailable("the disk of the drone does not respond") from None
+                raise LogsUnavailable(DISK_HANGS) from None
             if page is None:
                 raise LogsNotRetained(
                     f"no output of {backend_id} is retained: it never ran here, or ended more than an hour ago"
@@ -196,26 +201,36 @@ class LogCollector:
         next_expiry = 0.0
         while True:
             busy = False
-            for backend_id in list(self._captures):
-                # One operation for each, so that others are executed between two backends that write much.
-                busy = await self._disk.run(partial(self._collect, backend_id)) or busy
+            to_read: Sequence[str] = list(self._captures)
+            while to_read:
+                # An operation ends with a backend that wrote something: others are executed before the next one.
+                has_more, to_read = await self._disk.run(partial(self._collect_next, to_read))
+                busy = busy or has_more
             if time.monotonic() >= next_expiry:
                 next_expiry = time.monotonic() + timing.ENDED_CLEANUP_INTERVAL_S
                 await self._disk.run(self._delete_expired)
             await asyncio.sleep(BUSY_POLL_INTERVAL_S if busy else POLL_INTERVAL_S)
 
-    def _collect(self, backend_id: str) -> bool:
-        """Store a part of a backend's new output. Return whether there is more."""
+    def _collect_next(self, backend_ids: Sequence[str]) -> tuple[bool, Sequence[str]]:
+        """Collect from the first of these that has new output. Return whether it has more, and those after it."""
+        for place, backend_id in enumerate(backend_ids):
+            has_more = self._collect(backend_id)
+            if has_more is not None:
+                return has_more, backend_ids[place + 1 :]
+        return False, ()
+
+    def _collect(self, backend_id: str) -> bool | None:
+        """Store a part of a backend's new output. Return whether there is more, or None if there was nothing."""
         # The backend may have ended meanwhile.
         capture = self._captures.get(backend_id)
         try:
             if capture is None or not capture.has_more:
-                return False
+                return None
             self._store(backend_id, capture.read())
             return capture.has_more
         except OSError as error:
             self._unreadable.warn(backend=backend_id, error=str(error))
-            return False
+            return None
 
     def _delete_expired(self) -> None:
         for folder, changed_s_ago in self.folders():

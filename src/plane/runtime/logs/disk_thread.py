@@ -29,6 +29,11 @@ class DiskThread:
         self._operations: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
+    @property
+    def waiting(self) -> int:
+        """The operations that have not begun."""
+        return self._operations.qsize()
+
     async def run(self, operation: Callable[[], T]) -> T:
         """Execute ``operation`` and return its result, or raise its error. It is executed even if this is cancelled."""
         loop = asyncio.get_running_loop()

@@ -6,10 +6,12 @@ import asyncio
 import os
 import threading
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from plane.runtime.logs import collector
 from plane.runtime.logs.collector import LogCollector, LogsUnavailable
 from plane.runtime.logs.disk_thread import DiskThread
 from plane.runtime.logs.files import LogFiles
@@ -48,6 +50,29 @@ async def test_a_read_includes_what_was_written_just_before(tmp_path: Path) -> N
     assert [line.text for line in (await logs.read("a", None, None, 0)).lines] == ["first"]
     append(logs.capture_file("a"), b"second\n")
     assert [line.text for line in (await logs.read("a", None, 1, 0)).lines] == ["second"]
+    logs.close()
+
+
+async def test_reads_that_wait_for_a_disk_that_hangs_are_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collector, "MAX_WAITING_READS", 3)
+    logs = LogCollector(tmp_path)
+    append(logs.capture_file("a"), LINE)
+    logs.follow("a")
+    hangs = threading.Event()
+    hanging = asyncio.create_task(logs._disk.run(partial(hangs.wait, 60.0)))
+    await asyncio.sleep(0)
+    reads = [asyncio.create_task(logs.read("a", None, None, 0)) for _ in range(10)]
+    done, waiting = await asyncio.wait(reads, return_when=asyncio.FIRST_COMPLETED)
+    # The thread may not have begun with the operation that hangs, which then counts too.
+    assert len(waiting) in (2, 3)
+    for refused in done:
+        with pytest.raises(LogsUnavailable, match="does not respond"):
+            refused.result()
+    hangs.set()
+    assert [len((await read).lines) for read in waiting] == [1] * len(waiting)
+    assert await hanging
     logs.close()
 
 
