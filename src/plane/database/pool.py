@@ -284,8 +284,9 @@ async def connect(url: str) -> asyncpg.Connection[asyncpg.Record]:
     )
     try:
         # A connection that listens is idle for any time. Not a setting of all sessions: poolers refuse those that they
-        # do not know.
-        await connection.execute("SET idle_session_timeout = 0", timeout=CONNECT_TIMEOUT_S)
+        # do not know. Servers that are too old do not know it either; `migrate` and the doctor say that they are.
+        if connection.get_server_version().major >= 14:
+            await connection.execute("SET idle_session_timeout = 0", timeout=CONNECT_TIMEOUT_S)
     except BaseException:
         connection.terminate()
         raise
