@@ -150,13 +150,17 @@ asyncio.run(main(Path(sys.argv[1])))
 """
 
 
+# Each life begins with the start of a Python, which is what takes the time.
+DEATHS = 40
+
+
 async def test_no_durable_event_is_lost_by_sigkill(tmp_path: Path) -> None:
     chance = random.Random(20261124)
     path = tmp_path / "drone.sqlite"
     registered: set[int] = set()
     acknowledged: set[int] = set()
     last_of_each: set[int] = set()
-    for _ in range(100):
+    for _ in range(DEATHS):
         with subprocess.Popen([sys.executable, "-c", CHILD, path], stdout=subprocess.PIPE, text=True) as child:
             assert child.stdout is not None
             lines = [child.stdout.readline()]
@@ -180,7 +184,8 @@ async def test_no_durable_event_is_lost_by_sigkill(tmp_path: Path) -> None:
     # Only the last event of a run may be neither acknowledged nor replayed: its acknowledgement was stored, not
     # printed.
     assert registered - acknowledged - set(received) <= last_of_each
-    assert len(registered) > 300
+    # Some lives were longer than one event.
+    assert len(registered) > DEATHS
 
 
 async def test_the_store_has_the_recorded_tables_and_mode_0600(tmp_path: Path) -> None:
