@@ -76,6 +76,8 @@ def test_a_list_without_events_says_so_to_people_only(cluster: Cluster) -> None:
 
 def test_terminate_follows_until_it_has_ended(cluster: Cluster) -> None:
     backend = connected(cluster, "--id", unused_id("to-be-ended"))
+    # A backend that is terminated before its process was started has no exit.
+    cluster.until_status(backend, "ready")
     done = admin(cluster, "terminate", backend, "--hard")
     assert done.status == 0, done.err
     assert done.out.splitlines()[0] == f"Killing backend {backend}"
