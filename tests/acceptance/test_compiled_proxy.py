@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from harness import real_parts
+from harness.compiled import compiled_sources
 from harness.pages import blocks
 from harness.program import EXECUTED, program
 
 CHECKOUT = Path(__file__).parents[2]
 PAGE = CHECKOUT / "docs/how-to/scale.md"
 BUILT = CHECKOUT / "dist/compiled"
-PACKAGES = ("decisions/http", "decisions/routing", "proxy/data_plane")
 # Limits are pickled for worker processes; mypyc's frozen dataclasses cannot be.
 NOT_COMPILED = {"decisions/http/limits.py"}
 # Not among them: tests that shorten constants, which are compiled in, and tests that read the source of a function.
@@ -64,10 +64,7 @@ def test_the_path_of_a_request_is_compiled_and_nothing_else() -> None:
     assert f"-{version}-{version}-linux_" in wheel.name
     names = zipfile.ZipFile(wheel).namelist()
     compiled = {re.sub(r"\..*", ".py", name) for name in names if name.startswith("plane/") and name.endswith(".so")}
-    sources = {
-        path.relative_to(CHECKOUT / "src") for each in PACKAGES for path in (CHECKOUT / "src/plane" / each).glob("*.py")
-    }
-    expected = {str(path) for path in sources if path.name != "__init__.py"}
+    expected = {f"plane/{path}" for path in compiled_sources() if path.name != "__init__.py"}
     assert compiled == expected - {f"plane/{name}" for name in NOT_COMPILED}
     # There it would be imported instead of its source, by all other tests too.
     assert not list((CHECKOUT / "src").rglob("*.so"))
