@@ -142,13 +142,13 @@ class World:
             await asyncio.sleep(0.01)
 
     async def send(self, data: bytes) -> bytes:
-        """Send, half-close nothing, and read until the proxy closes or is quiet."""
+        """Send, half-close nothing, and read until the proxy closes, or is quiet after its first bytes."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         writer.write(data)
         received = b""
         try:
             async with asyncio.timeout(LIMIT_S):
-                while chunk := await asyncio.wait_for(reader.read(65536), 0.5):
+                while chunk := await asyncio.wait_for(reader.read(65536), 0.5 if received else LIMIT_S):
                     received += chunk
         except TimeoutError:
             pass

@@ -120,4 +120,8 @@ async def test_metrics_have_counts_and_no_tokens() -> None:
 async def test_without_the_option_a_navigation_waits() -> None:
     async with world() as it:
         it.silent = True
-        assert await it.send(get("/starting/", BROWSER)) == b""
+        reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
+        writer.write(get("/starting/", BROWSER))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(reader.read(1), 1)
+        writer.close()
