@@ -7,13 +7,16 @@ import gc
 import os
 import secrets
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import asyncpg
 import pytest
+
+# pytest keeps what garbage reported until it looks at it, and has no public way to look at it now.
+from _pytest.unraisableexception import collect_unraisable
 from hypothesis import HealthCheck, settings
 
 from harness import real_parts
@@ -48,11 +51,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """What a failed attempt left open, the attempt after it does not answer for."""
     if getattr(item, "execution_count", 1) > 1:
-        hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
-        try:
-            gc.collect()
-        finally:
-            sys.unraisablehook = hook
+        gc.collect()
+        with suppress(Exception):
+            collect_unraisable(item.config)
 
 
 def _own_timeout_s(item: pytest.Item) -> float:
