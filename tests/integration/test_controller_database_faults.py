@@ -56,8 +56,11 @@ async def test_controller_that_hangs_while_reaping_blocks_no_other(postgres_url:
             async with asyncio.timeout(60):
                 while not is_stopped(hanging):
                     await asyncio.sleep(0.05)
-                # The reaper's own; the event feed's is shared.
-                held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock'"
+                # The reaper's own, of this database only; the event feed's is shared.
+                held = """
+                    SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database
+                    WHERE locktype = 'advisory' AND mode = 'ExclusiveLock' AND datname = current_database()
+                """
                 assert await connection.fetchval(held) == 1
                 async with controller_api(postgres_url) as api:
                     while (await api.call("GET", f"/pub/b/{backend}/status"))[1]["status"] != "terminated":

@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 
 from harness.controllers import Api, controller_api
 from harness.fake_node import CLUSTER, VERSION, fake_drone, fake_proxy, obedient_drone
+from harness.sql import END_OTHER_SESSIONS, WAITING_FOR_A_LOCK, WAITING_FOR_THIS_SESSION
 from plane.database import nodes
 
 IMAGE: dict[str, Any] = {"executable": {"image": "example/image"}}
@@ -58,11 +59,6 @@ async def test_events_are_acknowledged_and_only_rise(postgres_url: str) -> None:
         assert (await status_of(api, backend))["status"] == "ready"
         await drone.send("BackendEvent", event(3, "unknown", {"status": "loading"}))
         assert await drone.receive("AckEvent") == {"event_id": 3}
-
-
-WAITING_FOR_A_LOCK = """
-SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()
-"""
 
 
 @pytest.mark.parametrize(
@@ -160,10 +156,7 @@ async def test_a_replay_of_events_sends_no_action_that_was_acknowledged(postgres
                 await asyncio.sleep(0.02)
     # A controller that was started since has not seen the event, and reads it again after a lost connection.
     async with controller_api(postgres_url) as api, fake_drone(api.base) as drone:
-        await sql.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE pid <> pg_backend_pid() AND datname = current_database()"
-        )
+        await sql.execute(END_OTHER_SESSIONS)
         for _ in range(2):
             new = (await api.connect_once_granted(spawn_config=IMAGE))["backend_id"]
             assert (await drone.receive("Action"))["backend_id"] == new
@@ -463,7 +456,7 @@ async def test_request_in_flight_gets_its_response_while_the_controller_stops(po
             body = {"key": {"name": "k"}, "spawn_config": IMAGE}
             asking = asyncio.create_task(http.post(f"{api.base}/ctrl/connect", json=body))
             async with asyncio.timeout(10):
-                while not await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+                while not await connection.fetchval(WAITING_FOR_THIS_SESSION):
                     await asyncio.sleep(0.01)
             releasing = asyncio.get_running_loop().call_later(0.5, lambda: asyncio.ensure_future(holding.rollback()))
         async with asyncio.timeout(10), await asking as answer:

@@ -12,6 +12,7 @@ import pytest
 
 from harness.controllers import Api, controller_api
 from harness.fake_node import fake_drone, obedient_drone
+from harness.sql import WAITING_FOR_THIS_SESSION
 from plane.controller.upkeep.reaper import reap
 from plane.database import cleanup
 from plane.database.pool import Database, ReferencedRowDeleted, open_database
@@ -250,7 +251,7 @@ async def test_key_of_a_concurrently_deleted_holder_is_free(postgres_url: str, k
         await delete_backend(connection, former["backend_id"])
         asking = asyncio.create_task(asked.connect(key={"name": "k"}, spawn_config=IMAGE))
         async with asyncio.timeout(10):
-            while not await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+            while not await connection.fetchval(WAITING_FOR_THIS_SESSION):
                 await asyncio.sleep(0.01)
         await deleting.commit()
         assert (await asking)["spawned"] is True

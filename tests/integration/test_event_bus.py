@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
+from harness.sql import END_LISTENERS, END_OTHER_SESSIONS
 from plane.database import event_bus
 from plane.database.event_bus import EventBus, Overflowed
 from plane.database.migrate import migrate
@@ -69,10 +70,7 @@ async def test_events_during_a_lost_connection_are_replayed_once(postgres_url: s
         with bus.subscribe(KIND, "a") as events:
             await sql.execute(EMIT, "a", '{"n": 0}')
             assert await next_payload(events) == {"n": 0}
-            await sql.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE pid <> pg_backend_pid() AND datname = current_database()"
-            )
+            await sql.execute(END_OTHER_SESSIONS)
             # More than a page of them, all before the bus listens again (it waits a second).
             await sql.executemany(EMIT, [("a", json.dumps({"n": n})) for n in range(1, 251)])
             assert [(await next_payload(events))["n"] for _ in range(250)] == list(range(1, 251))
@@ -83,10 +81,7 @@ async def test_events_during_a_lost_connection_are_replayed_once(postgres_url: s
 async def test_invalid_event_does_not_block_the_replay(postgres_url: str) -> None:
     async with running_bus(postgres_url) as (bus, sql):
         with bus.subscribe(KIND, "a") as events:
-            await sql.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE pid <> pg_backend_pid() AND datname = current_database()"
-            )
+            await sql.execute(END_OTHER_SESSIONS)
             for payload in ('["an array"]', '"text"', "1", "null", '{"n": 1}'):
                 await sql.execute(EMIT, "a", payload)
             assert await next_payload(events) == {"n": 1}
@@ -114,7 +109,7 @@ async def test_late_commit_is_not_missed_by_a_replay(postgres_url: str) -> None:
             await late.execute(EMIT, "a", '{"n": "late"}')  # a lower id, but not committed
             await sql.execute(EMIT, "a", '{"n": "early"}')
             assert await next_payload(events) == {"n": "early"}
-            await sql.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'")
+            await sql.execute(END_LISTENERS)
             await transaction.commit()
             assert await next_payload(events) == {"n": "late"}
         await late.close()
@@ -129,7 +124,7 @@ async def test_reused_ids_after_a_failover_are_new_events(postgres_url: str) -> 
             # As on a standby that had not heard of the last two when it took over.
             await sql.execute("DELETE FROM event WHERE id > 1")
             await sql.execute("SELECT setval('event_id_seq', 1)")
-            await sql.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'")
+            await sql.execute(END_LISTENERS)
             await sql.execute(EMIT, "a", '{"n": "again"}')
             assert await next_payload(events) == {"n": "again"}
 

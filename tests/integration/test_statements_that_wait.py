@@ -12,13 +12,12 @@ import asyncpg
 
 from harness.controllers import controller_api
 from harness.fake_node import fake_drone
-from harness.sql import sql
+from harness.sql import WAITING_FOR_A_LOCK, sql
 from plane.database import clock, keys, nodes
 from plane.database.pool import Database, open_database
 from plane.protocol.times import DroneTime
 
 IMAGE: dict[str, Any] = {"executable": {"image": "example/image"}}
-WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
 
 @asynccontextmanager
@@ -33,7 +32,7 @@ async def two_keys(url: str) -> AsyncIterator[tuple[Database, asyncpg.Connection
 
 async def until_one_waits(db: Database) -> None:
     async with asyncio.timeout(10):
-        while not (await db.fetch(WAITING))[0][0]:
+        while not (await db.fetch(WAITING_FOR_A_LOCK))[0][0]:
             await asyncio.sleep(0.02)
 
 
