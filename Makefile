@@ -1,5 +1,5 @@
 # Needs Python 3.11 or newer with venv, git and make; everything else goes into .venv.
-.PHONY: help dev test screenshots diagrams check dist compiled bench bench-controller bench-dns bench-proxy bench-drone simulate faults faults-planted fuzz clean
+.PHONY: help dev test screenshots diagrams check dist sums compiled bench bench-controller bench-dns bench-proxy bench-drone simulate faults faults-planted fuzz clean
 .DEFAULT_GOAL := help
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -83,6 +83,9 @@ dist: .venv/development ## Build what is released: wheel, sources, libraries for
 	$(RUN) hatchling build -d dist
 	$(PIP) download --require-hashes --only-binary :all: -r requirements.lock -d dist/libraries
 	$(BIN)/python scripts/sbom.py requirements.lock > dist/plane.cdx.json
+	$(MAKE) sums
+
+sums: ## Write the checksums of what is in dist/
 	cd dist && sha256sum *.whl *.tar.gz *.json > SHA256SUMS
 
 compiled: dist/compiled ## Build the wheel with a compiled proxy for this Python (dist/compiled/); needs a C compiler

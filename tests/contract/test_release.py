@@ -22,10 +22,13 @@ def steps(job: str) -> str:
 
 def test_nothing_is_published_that_was_not_tested_and_attested() -> None:
     jobs = WORKFLOW["jobs"]
-    assert jobs["build"]["needs"] == "test"
+    assert jobs["compiled"]["needs"] == "test"
+    assert jobs["build"]["needs"] == "compiled"
     assert set(jobs["publish"]["needs"]) == {"build", "image"}
     assert "bash .ci/run" in steps("test")
-    assert "make dist" in steps("build")
+    built = steps("build")
+    # The compiled wheels have come before the sums, which are what is attested.
+    assert built.index("make dist") < built.index("compiled-*") < built.index("make sums") < built.index("SHA256SUMS")
     assert "attest-build-provenance" in steps("build")
     assert "attest-sbom" in steps("build")
     # Only what must write may.
