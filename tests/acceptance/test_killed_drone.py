@@ -1,6 +1,7 @@
 """After kill -9 of a drone its keys are available again within a lease and a second, for a client that asks often.
 
-With `pytest -s` it prints the seconds from the end of each key's lease.
+With `pytest -s` it prints the seconds from the end of each key's lease. What is checked is that no request fails that
+was sent a second after it: a client that stood still in between asks later, and the key was available all the same.
 """
 
 from __future__ import annotations
@@ -38,14 +39,20 @@ def test_the_keys_of_a_killed_drone_are_available_after_a_lease(postgres_url: st
             left = asyncio.run(leases_left(postgres_url))
             assert all(0 < seconds <= KEY_LEASE_S for seconds in left.values())
             late: dict[str, float] = {}
+            refused: dict[str, float] = {}
             while len(late) < len(KEYS) and time.monotonic() < killed_at + 2 * KEY_LEASE_S:
                 for key in KEYS:
-                    if key not in late and cluster.spawn(key)["spawned"]:
+                    if key in late:
+                        continue
+                    asked = time.monotonic() - killed_at - left[key]
+                    if cluster.spawn(key)["spawned"]:
                         late[key] = round(time.monotonic() - killed_at - left[key], 2)
+                    else:
+                        refused[key] = round(asked, 2)
                 time.sleep(POLL_INTERVAL_S)
     print(late)
     assert set(late) == set(KEYS)
-    assert max(late.values()) < AVAILABLE_WITHIN_S, late
+    assert max(refused.values()) < AVAILABLE_WITHIN_S, refused
 
 
 async def leases_left(url: str) -> dict[str, float]:
