@@ -3,17 +3,14 @@
 `plane.decisions.backends.mount_path` decides the path. Each part is opened relative to its parent folder without
 following links. A link that stays inside the base is refused too, because it could be changed at any time.
 
-The base may be a network file system that hangs. Then the start fails, and nothing else waits for it: a drone that does
-not renew its leases loses all of its backends.
+The base may be a network file system that hangs. Then the start fails, and nothing else waits for it.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
-import threading
 from collections.abc import Sequence
-from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -21,13 +18,9 @@ import structlog
 from plane.decisions.backends.mount_path import MountRefused, mount_path
 from plane.protocol.keys import AcquiredKey
 from plane.runtime.base import BackendFailed
+from plane.runtime.file_calls import TIMEOUT_S, FileCalls, FileSystemHangs
 
 __all__ = ["Mounts", "real_path"]
-
-# A file system that takes longer hangs. Far less than a lease, so that the start ends with its own message.
-TIMEOUT_S = 10.0
-# Each folder that a hanging file system does not open holds a thread until it does.
-HANGING_LIMIT = 20
 
 _FLAGS = os.O_PATH | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -43,9 +36,7 @@ class Mounts:
 
     def __init__(self, base: Path | None, *, timeout_s: float = TIMEOUT_S) -> None:
         self._base = base
-        self._timeout_s = timeout_s
-        # Threads that wait for the file system, although nothing waits for them any more.
-        self._hanging = 0
+        self._file_calls = FileCalls(timeout_s=timeout_s)
 
     async def open(self, mount: bool | str | None, key: AcquiredKey | None, owner: int | None = None) -> int | None:
         """Return a descriptor (O_PATH) of the folder to mount, or None if nothing is mounted.
@@ -73,48 +64,10 @@ class Mounts:
             raise BackendFailed(str(error)) from error
 
     async def _open_in_time(self, base: Path, parts: Sequence[str], owner: int | None) -> int:
-        if self._hanging >= HANGING_LIMIT:
-            raise MountRefused(f"--mount-base: {base} does not respond")
-        loop = asyncio.get_running_loop()
-        opened: asyncio.Future[int] = loop.create_future()
-
-        def deliver(descriptor: int, error: BaseException | None) -> None:
-            if opened.done():
-                self._hanging -= 1
-                if error is None:
-                    os.close(descriptor)
-            elif error is None:
-                opened.set_result(descriptor)
-            else:
-                opened.set_exception(error)
-
-        def work() -> None:
-            descriptor, failure = -1, None
-            try:
-                descriptor = _open_folder(base, parts, owner)
-            except BaseException as error:
-                failure = error
-            # The loop may have been closed by now.
-            with suppress(RuntimeError):
-                loop.call_soon_threadsafe(deliver, descriptor, failure)
-
-        # Not in a pool: the program would wait for the end of the pool's threads. And others would wait for a thread.
-        threading.Thread(target=work, name="mount", daemon=True).start()
         try:
-            async with asyncio.timeout(self._timeout_s):
-                return await asyncio.shield(opened)
-        except BaseException as error:
-            if not opened.done():
-                opened.cancel()
-                self._hanging += 1
-            elif opened.exception() is None:
-                # Opened in the same moment.
-                os.close(opened.result())
-            if not isinstance(error, TimeoutError):
-                raise
-            raise MountRefused(
-                f"--mount-base: {base} has not responded within {self._timeout_s:g} s; is its file system available?"
-            ) from None
+            return await self._file_calls.run(str(base), partial(_open_folder, base, parts, owner), os.close)
+        except FileSystemHangs as error:
+            raise MountRefused(f"--mount-base: {base} {error}; is its file system available?") from None
 
 
 def _open_folder(base: Path, parts: Sequence[str], owner: int | None) -> int:

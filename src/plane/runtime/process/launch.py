@@ -4,9 +4,10 @@ The programs, from outside in:
 
 1. A shell that enters the control group and sets limits, if there are any.
 2. The supervisor, which writes the exit code of the command: bubblewrap, a subreaper, or the first shell itself.
-3. setpriv, which drops to another user.
-4. A shell that checks that the lease has not expired, and reads the command's environment.
-5. The command.
+3. A shell that enters the command's folder, if it has one and is not isolated.
+4. setpriv, which drops to another user.
+5. A shell that checks that the lease has not expired, and reads the command's environment.
+6. The command.
 
 The first three may run as root. They are started with `supervisor_environment` only: a variable such as LD_PRELOAD
 would execute code of the backend in them. Each program costs half a millisecond of a start, setpriv one.
@@ -14,6 +15,7 @@ would execute code of the backend in them. Each program costs half a millisecond
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -82,6 +84,7 @@ class LaunchPlan:
         limits: the limits to set by rlimit.
         open_files: the soft limit of open files, which the command may raise again; None: the drone's.
         bubblewrap: None: no isolation.
+        folder: absolute path of the folder to start in; None: the root. Not used with bubblewrap, which has its own.
         reaper: argv of a supervisor that ends processes which leave the command, see `plane.runtime.process.subreaper`.
             Empty: bubblewrap or a control group does that, and a shell supervises.
         status_file: where the supervisor writes the exit code; not used with bubblewrap.
@@ -98,6 +101,7 @@ class LaunchPlan:
     limits: ResourceLimits = field(default_factory=ResourceLimits)
     open_files: int | None = None
     bubblewrap: BubblewrapPlan | None = None
+    folder: str | None = None
     reaper: Sequence[str] = ()
     status_file: str = ""
     not_after_s: int | None = None
@@ -120,6 +124,10 @@ def command_line(plan: LaunchPlan) -> list[str]:
         arguments = [f"--reuid={uid}", f"--regid={gid}", "--clear-groups", "--no-new-privs", "--inh-caps=-all"]
         arguments += ["--bounding-set=-all"] if plan.empties_bounding_set else []
         command = [plan.setpriv, *arguments, "--", *command]
+    if plan.bubblewrap is None and plan.folder is not None:
+        # Not by the drone: its file system may hang, and a process that starts another one waits until that has entered
+        # its folder. Not by the supervisor either, which must be able to report the end.
+        command = _shell([f"cd -P -- {shlex.quote(plan.folder)}", "unset OLDPWD", 'exec "$@"'], command)
     settings = [f"echo 0 > '{path}'" for path in plan.enter]
     settings += _rlimits(plan.limits)
     if plan.bubblewrap is not None:

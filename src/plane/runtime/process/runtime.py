@@ -43,7 +43,7 @@ from plane.runtime.process.homes import PRIVATE_HOME, remove_home
 from plane.runtime.process.procfs import kill_marked, marked_backends, marked_ports
 from plane.runtime.process.running_process import ProcessHandle, RunningProcess, cgroup_of
 from plane.runtime.process.start import ProcessStarter, ResolvedExecutable, status_file
-from plane.runtime.process.visible_files import PRIVATE, view_of
+from plane.runtime.process.visible_files import PRIVATE
 from plane.runtime.readiness import wait_until_ready
 from plane.timing import SOFT_TERMINATE_GRACE_S, STARTUP_TIMEOUT_S
 
@@ -110,7 +110,6 @@ class ProcessRuntime:
         self._homes = DiskThread()
         self._cgroups = cgroups
         self._identity = identity
-        self._exposed = exposed
         self._user = user
         self._grace_s = grace_s
         self._startup_timeout_s = startup_timeout_s
@@ -127,11 +126,11 @@ class ProcessRuntime:
 
     async def prepare(self, executable: Any) -> ResolvedExecutable:
         """Check the executable: its shape, its limits, and that its command, folder and user exist."""
-        return self._starter.resolve(executable)
+        return await self._starter.resolve(executable)
 
     async def spawn(self, request: SpawnRequest) -> int:
         """Start the process; see `plane.runtime.base.Runtime.spawn`."""
-        resolved = self._starter.resolve(request.executable)
+        resolved = await self._starter.resolve(request.executable)
         return await self._starting.run(request.backend_id, self._start(request, resolved))
 
     def extend_deadline(self, backend_id: str, hard_deadline_ns: int) -> None:
@@ -269,7 +268,7 @@ class ProcessRuntime:
             cause = "ended with an unknown exit code"
         else:
             cause = f"ended by signal {exit_code - 128}" if exit_code > 128 else f"exited with code {exit_code}"
-        own, masked = (PRIVATE, view_of(self._exposed, (), self._user).masked) if isolated else ((), ())
+        own, masked = (PRIVATE, await self._starter.masked_folders()) if isolated else ((), ())
         hint = isolation_hint(output, own, masked, PRIVATE_HOME, drops_user=self._user is not None)
         return exit_message(cause, output, out_of_memory=out_of_memory, details=(hint,))
 

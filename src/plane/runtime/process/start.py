@@ -11,8 +11,9 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import structlog
 from plane.fd_limit import inherited_fd_limit
 from plane.protocol.spawn import Network, ProcessExecutable, ResourceLimits
 from plane.runtime.base import BackendFailed, LocationCallback, SpawnRequest, session_environment
+from plane.runtime.file_calls import FileCalls, FileSystemHangs
 from plane.runtime.kill_target import ProcessTarget
 from plane.runtime.logs.collector import LogCollector
 from plane.runtime.logs.output_capture import open_for_output
@@ -103,17 +105,18 @@ class ProcessStarter:
         self._identity = identity
         self._mount_base = mount_base
         self._mounts = Mounts(mount_base)
+        self._file_calls = FileCalls()
         self._exposed = exposed
         self._hidden = hidden
         self._user = user
         self._ip = ip
         self._empties_bounding_set = may_drop_bounding_set()
 
-    def resolve(self, executable: Any) -> ResolvedExecutable:
+    async def resolve(self, executable: Any) -> ResolvedExecutable:
         """Validate an executable, and find its command, folder and user on this machine.
 
         Raises:
-            BackendFailed: names the field and what it must be.
+            BackendFailed: names the field and what it must be, or the file system that does not respond.
         """
         if isinstance(executable, ResolvedExecutable):
             return executable
@@ -123,10 +126,28 @@ class ProcessStarter:
             shares_of_cpu=self._cgroups is not None,
             mounts=self._mount_base is not None,
         )
-        user = user_ids(parsed.user, self._user)
-        isolated = is_isolated(parsed, bubblewrap=self._bubblewrap)
+        place = repr((parsed.cwd, parsed.command[0], parsed.env.get("PATH"), parsed.user))
+        try:
+            return await self._file_calls.run(place, partial(self._find, parsed))
+        except FileSystemHangs as error:
+            raise BackendFailed(
+                f"executable.command: a file system with {parsed.command[0]!r}, executable.cwd, or a folder of PATH or "
+                f"--expose {error}; repair it, or name other files"
+            ) from None
+
+    def _find(self, executable: ProcessExecutable) -> ResolvedExecutable:
+        user = user_ids(executable.user, self._user)
+        isolated = is_isolated(executable, bubblewrap=self._bubblewrap)
         view = view_of(self._exposed, self._hidden, user) if isolated else None
-        return ResolvedExecutable(parsed, resolve_command(parsed, user, view), user, view)
+        return ResolvedExecutable(executable, resolve_command(executable, user, view), user, view)
+
+    async def masked_folders(self) -> Sequence[str]:
+        """Return the `FileView.masked` folders of isolated backends; none while their file system does not respond."""
+        find = partial(view_of, self._exposed, (), self._user)
+        try:
+            return (await self._file_calls.run("--expose", find)).masked
+        except FileSystemHangs:
+            return ()
 
     async def start(
         self, request: SpawnRequest, resolved: ResolvedExecutable, port: int, held: int, on_location: LocationCallback
@@ -172,6 +193,7 @@ class ProcessStarter:
                 limits=_rlimits(executable.resource_limits, in_cgroup=cgroup is not None),
                 open_files=inherited_fd_limit(),
                 bubblewrap=None if view is None else bubblewrap_plan(executable, status, mount, held, view),
+                folder=None if executable.cwd is None else str(Path(executable.cwd).absolute()),
                 reaper=() if view is not None or cgroup is not None else SUBREAPER,
                 status_file=str(status_file(folder)),
                 not_after_s=None if deadline_ns is None else deadline_ns // 1_000_000_000,
@@ -186,7 +208,7 @@ class ProcessStarter:
                 stdin=variables,
                 output=output,
                 inherited=inherited,
-                cwd=executable.cwd or "/" if view is None else "/",
+                cwd="/",
             )
             relay = None if listener is None else _start_relay(listener, port, process, environment)
         except (OSError, ValueError) as error:

@@ -116,6 +116,25 @@ def test_a_command_is_not_started_after_its_deadline(margin_s: int, started: boo
     assert (done.returncode == 0) is started
 
 
+@pytest.mark.parametrize("reaper", [(), ("/bin/sh", "-c", 'shift 2; exec "$@"', "reaper")])
+def test_a_command_enters_its_folder_and_its_supervisor_does_not(reaper: tuple[str, ...], tmp_path: Path) -> None:
+    folder = tmp_path / "it's a folder"
+    folder.mkdir()
+    plan = LaunchPlan(
+        command=["/bin/sh", "-c", 'pwd; readlink /proc/$PPID/cwd; echo "${OLDPWD-unset}"'],
+        setpriv=SETPRIV,
+        folder=str(folder),
+        reaper=reaper,
+        status_file=str(tmp_path / "status"),
+    )
+    done = subprocess.run(command_line(plan), cwd="/", capture_output=True, text=True, check=True)
+    own, parent, before = done.stdout.splitlines()
+    assert own == str(folder)
+    assert before == "unset"
+    if not reaper:
+        assert parent == "/"
+
+
 def test_one_shell_prepares_the_command_inside_of_bubblewrap() -> None:
     plan = LaunchPlan(
         command=["prog"],
