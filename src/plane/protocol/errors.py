@@ -19,6 +19,7 @@ are defined where they are raised; ``tests/unit/protocol/test_errors.py`` compar
         DatabaseUnavailable
         DeadlinesNotEnforced
         EventTooLarge
+        FileSystemHangs
         InvalidCertificate
         InvalidName
             InvalidCharacter

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
 
+from plane.protocol.errors import PlaneError
+
 __all__ = ["HANGING_LIMIT", "HANGING_PER_PLACE", "FileCalls", "FileSystemHangs"]
 
 # A file system that takes longer hangs. Far less than a lease, so that a start ends with its own message.
@@ -24,7 +26,7 @@ HANGING_LIMIT = 100
 T = TypeVar("T")
 
 
-class FileSystemHangs(Exception):
+class FileSystemHangs(PlaneError):
     """The file system has not responded in time, or earlier calls for the same place still wait."""
 
 
