@@ -22,6 +22,7 @@ import pytest
 from harness.ports import free_port
 from harness.program import Program, program
 from plane.dev.demo import visible_folders
+from plane.runtime.process.environments import EnvironmentReader
 from plane.runtime.process.procfs import kill_marked
 
 __all__ = [
@@ -230,7 +231,7 @@ def processes_of(backend: str) -> list[int]:
 def end_backends(backends: Iterable[str], engine: Path | None) -> None:
     """End what has outlived its drone."""
     for backend in backends:
-        kill_marked(backend)
+        kill_marked(backend, reader=EnvironmentReader())
         if engine is not None:
             subprocess.run(["docker", "-H", f"unix://{engine}", "rm", "-f", f"plane-{backend}"], capture_output=True)
 

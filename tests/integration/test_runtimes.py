@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from plane.runtime.docker.engine import engine_is_available
 from plane.runtime.docker.runtime import DockerRuntime
 from plane.runtime.logs.collector import LogCollector
 from plane.runtime.memory import MemoryRuntime
+from plane.runtime.process import environments
 from plane.runtime.process.bubblewrap import bubblewrap_works
 from plane.runtime.process.runtime import ProcessRuntime
 from plane.tasks import end_tasks
@@ -225,3 +227,27 @@ async def test_the_limits_of_a_process_are_enforced(tmp_path: Path) -> None:
     assert exits[0][1] != 0
     assert (tmp_path / "big").stat().st_size <= 1_000_000
     await runtime.close(leave_running=False)
+
+
+async def test_an_exit_is_reported_although_another_process_holds_the_lock_of_its_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released = threading.Event()
+    read = environments._environment
+
+    def environment(pid: int) -> list[bytes]:
+        if pid == os.getppid():
+            released.wait(60)
+        return read(pid)
+
+    monkeypatch.setattr(environments, "_environment", environment)
+    exited = asyncio.Event()
+    runtime = ProcessRuntime(LogCollector(tmp_path), bubblewrap=False)
+    await runtime.start(RuntimeListener(lambda *_: exited.set(), lambda _: None, lambda *_: None))
+    await runtime.spawn(SpawnRequest("ba-ends", {"command": ["true"]}))
+    try:
+        async with asyncio.timeout(LIMIT_S):
+            await exited.wait()
+    finally:
+        released.set()
+        await runtime.close(leave_running=False)

@@ -16,6 +16,7 @@ from plane.decisions.backends.deadline_enforcement import QUIET_NS
 from plane.drone.watchdog.killer import ENGINE_TIMEOUT_NS, Killer
 from plane.random_ids import random_name
 from plane.runtime.kill_target import ContainerTarget, ProcessTarget
+from plane.runtime.process.environments import EnvironmentReader
 from plane.runtime.process.procfs import descendants, is_stopped, start_time
 
 
@@ -28,7 +29,7 @@ def sleeper(backend: str) -> subprocess.Popen[bytes]:
 def test_a_process_with_an_unreadable_environment_delays_no_other_kill(monkeypatch: pytest.MonkeyPatch) -> None:
     hangs, may_return = threading.Event(), threading.Event()
 
-    def hanging(*backend_ids: str, spare: Collection[int] = ()) -> set[str]:
+    def hanging(*backend_ids: str, reader: EnvironmentReader, spare: Collection[int] = ()) -> set[str]:
         hangs.set()
         may_return.wait(30)
         return set()

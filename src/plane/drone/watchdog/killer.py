@@ -9,6 +9,7 @@ from pathlib import Path
 
 from plane.drone.watchdog.engine_requests import EngineRequests
 from plane.runtime.kill_target import ContainerTarget, KillTarget, ProcessTarget
+from plane.runtime.process.environments import EnvironmentReader
 from plane.runtime.process.procfs import kill_marked, kill_pids, members, signal_descendant, signal_process, start_time
 from plane.runtime.process.soft_stop import SoftStop
 
@@ -23,8 +24,7 @@ ENGINE_TIMEOUT_NS = 600_000_000_000
 class EnvironmentSearch:
     """Kills processes with the id of a backend in their environment, on a thread of its own.
 
-    Reading the environment of a process waits for the lock of its memory, which the process can hold for any time (a
-    page fault on a hanging file system). That must not delay kills by other means.
+    A search waits for processes whose environment cannot be read. That must not delay kills by other means.
     """
 
     def __init__(self) -> None:
@@ -33,6 +33,7 @@ class EnvironmentSearch:
         # The backends of the last complete search, and those of which it found any process.
         self._searched: frozenset[str] = frozenset()
         self._alive: set[str] = set()
+        self._reader = EnvironmentReader()
         threading.Thread(target=self._run, daemon=True).start()
 
     def request(self, backend_ids: Collection[str], spare: Collection[int]) -> None:
@@ -51,7 +52,11 @@ class EnvironmentSearch:
                 self._changed.wait_for(lambda: self._request is not None)
                 assert self._request is not None
                 (backend_ids, spare), self._request = self._request, None
-            found = kill_marked(*backend_ids, spare=spare)
+            try:
+                found = kill_marked(*backend_ids, reader=self._reader, spare=spare)
+            except OSError:
+                # The main loop requests another search as long as a backend may live.
+                continue
             self._alive, self._searched = found, backend_ids
 
 

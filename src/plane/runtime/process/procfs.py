@@ -10,6 +10,8 @@ import signal
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
+from plane.runtime.process.environments import EnvironmentReader
+
 __all__ = [
     "DRONE_MARK",
     "descendants",
@@ -154,22 +156,24 @@ def kill_pids(pids: Iterable[int]) -> None:
             continue
 
 
-def kill_marked(*backend_ids: str, spare: Collection[int] = ()) -> set[str]:
-    """SIGKILL the processes with one of the ids in their environment, and all their descendants.
+def kill_marked(*backend_ids: str, reader: EnvironmentReader, spare: Collection[int] = ()) -> set[str]:
+    """SIGKILL the processes with one of the ids in their environment, and all their descendants. Blocks.
 
     The processes ``spare`` are not killed, but their descendants are. Each round reads all processes of the machine
-    once for all ids; rounds are repeated until none is found. Blocks for as long as a process holds the lock of its
-    memory.
+    once for all ids; rounds are repeated until none is found.
 
     Return the ids of which any process was found.
+
+    Raises:
+        OSError: see `EnvironmentReader.read`.
     """
     markers = {b"SESSION_BACKEND_ID=" + backend_id.encode(): backend_id for backend_id in backend_ids}
     spared = {os.getpid(), *spare}
     killed: set[str] = set()
     for _ in range(ROUNDS):
         marked: dict[str, list[int]] = {}
-        for pid in _pids():
-            for mark in markers.keys() & set(_environment(pid)):
+        for pid, environment in reader.read(_pids()).items():
+            for mark in markers.keys() & set(environment):
                 marked.setdefault(markers[mark], []).append(pid)
         # A fork bomb has thousands of processes: `descendants` visits each once.
         to_kill = {backend_id: set(descendants(*pids)) - spared for backend_id, pids in marked.items()}
@@ -182,10 +186,14 @@ def kill_marked(*backend_ids: str, spare: Collection[int] = ()) -> set[str]:
     return killed
 
 
-def marked_backends(drone: str) -> set[str]:
-    """Return the ids of the backends of a drone that have a process with its `DRONE_MARK` in its environment."""
+def marked_backends(drone: str, reader: EnvironmentReader) -> set[str]:
+    """Return the ids of the backends of a drone that have a process with its `DRONE_MARK` in its environment.
+
+    Raises:
+        OSError: see `EnvironmentReader.read`.
+    """
     mark, prefix = f"{DRONE_MARK}={drone}".encode(), b"SESSION_BACKEND_ID="
-    environments = (_environment(pid) for pid in _pids() if pid != os.getpid())
+    environments = reader.read([pid for pid in _pids() if pid != os.getpid()]).values()
     return {
         entry.removeprefix(prefix).decode(errors="replace")
         for environment in environments
@@ -195,12 +203,16 @@ def marked_backends(drone: str) -> set[str]:
     }
 
 
-def marked_ports(backend_id: str) -> set[int]:
-    """Return the values of ``PORT`` in the environments of the backend's processes."""
+def marked_ports(backend_id: str, reader: EnvironmentReader) -> set[int]:
+    """Return the values of ``PORT`` in the environments of the backend's processes.
+
+    Raises:
+        OSError: see `EnvironmentReader.read`.
+    """
     mark, prefix = b"SESSION_BACKEND_ID=" + backend_id.encode(), b"PORT="
     values = {
         entry.removeprefix(prefix)
-        for environment in map(_environment, _pids())
+        for environment in reader.read(_pids()).values()
         if mark in environment
         for entry in environment
         if entry.startswith(prefix)
@@ -208,18 +220,10 @@ def marked_ports(backend_id: str) -> set[int]:
     return {int(value) for value in values if value.isdigit() and len(value) < 6}
 
 
-def is_marked(pid: int, backend_id: str) -> bool:
+def is_marked(pid: int, backend_id: str, reader: EnvironmentReader) -> bool:
     """Return whether the process was started with the backend's id in its environment."""
-    return b"SESSION_BACKEND_ID=" + backend_id.encode() in _environment(pid)
+    return b"SESSION_BACKEND_ID=" + backend_id.encode() in reader.read([pid]).get(pid, ())
 
 
 def _pids() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208 - names, not paths
-
-
-def _environment(pid: int) -> list[bytes]:
-    """Return the environment of a process; empty for a zombie, a kernel thread, or another user's process."""
-    try:
-        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    except OSError:
-        return []

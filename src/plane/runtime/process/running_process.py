@@ -21,6 +21,7 @@ from plane.runtime.host_usage import ResourceUsage, process_usage
 from plane.runtime.kill_target import ProcessTarget
 from plane.runtime.process.cgroups import Cgroup
 from plane.runtime.process.child_process import ChildProcess, any_exit
+from plane.runtime.process.environments import EnvironmentReader
 from plane.runtime.process.procfs import descendants, is_marked, kill_marked, members, signal_descendant
 from plane.runtime.process.soft_stop import SoftStop, continue_supervisor
 
@@ -61,6 +62,7 @@ class RunningProcess:
         process: the supervisor.
         port: None: a former version of this drone chose it.
         output: path of the file that the processes append their output to.
+        environments: finds processes by their environment.
         relay: the relay to its network namespace, if it has one.
         ended: set once nothing of the backend runs any more.
         tasks: cancelled once the backend has ended, or is left to the drone's next process.
@@ -73,6 +75,7 @@ class RunningProcess:
     cgroup: Cgroup | None
     memory_limit_bytes: int | None
     output: str
+    environments: EnvironmentReader
     relay: ChildProcess | None = None
     cpu: CpuCounter = field(default_factory=CpuCounter)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -112,7 +115,7 @@ class RunningProcess:
         In bubblewrap all processes are descendants. Others may leave their parent, but not a control group. Only
         without either does the environment identify them.
         """
-        return self.cgroup is None and not self.bubblewrap and is_marked(pid, self.backend_id)
+        return self.cgroup is None and not self.bubblewrap and is_marked(pid, self.backend_id, self.environments)
 
     def start_stop(self, grace_s: float) -> None:
         """Begin to stop the backend: SIGTERM now, SIGKILL after the grace period."""
@@ -176,7 +179,7 @@ class RunningProcess:
         continue_supervisor(self.target())
         if self.cgroup is not None:
             await asyncio.to_thread(self.cgroup.kill_all, spare)
-        await asyncio.to_thread(kill_marked, self.backend_id, spare=spare)
+        await asyncio.to_thread(kill_marked, self.backend_id, reader=self.environments, spare=spare)
 
     def mark_ended(self) -> None:
         """Record that nothing runs any more, and cancel all tasks but the calling one."""

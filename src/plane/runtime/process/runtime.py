@@ -39,6 +39,7 @@ from plane.runtime.network.ports import Ports, port_range_of_machine
 from plane.runtime.process.backend_user import UserIds
 from plane.runtime.process.cgroups import Cgroup, Cgroups
 from plane.runtime.process.child_process import ChildProcess, read_exit_status, read_port
+from plane.runtime.process.environments import EnvironmentReader
 from plane.runtime.process.homes import PRIVATE_HOME, remove_home
 from plane.runtime.process.procfs import kill_marked, marked_backends, marked_ports
 from plane.runtime.process.running_process import ProcessHandle, RunningProcess, cgroup_of
@@ -95,11 +96,13 @@ class ProcessRuntime:
     ) -> None:
         self._listener: RuntimeListener
         self._logs = logs
+        self._environments = EnvironmentReader()
         self._starter = ProcessStarter(
             logs,
             bubblewrap=bubblewrap,
             cgroups=cgroups,
             identity=identity,
+            environments=self._environments,
             mount_base=mount_base,
             exposed=exposed,
             hidden=hidden,
@@ -193,7 +196,9 @@ class ProcessRuntime:
         if process is not None and has_output:
             relay = None if known.relay is None else ChildProcess.adopt(*known.relay, status)
             limit = known.memory_limit_bytes
-            running = RunningProcess(backend_id, process, port, known.bubblewrap, cgroup, limit, str(output), relay)
+            running = RunningProcess(
+                backend_id, process, port, known.bubblewrap, cgroup, limit, str(output), self._environments, relay
+            )
             if port is not None:
                 self._ports.adopt(port)
             self._supervise(running)
@@ -246,7 +251,7 @@ class ProcessRuntime:
         backend_id, out_of_memory = running.backend_id, False
         try:
             out_of_memory = await self._clean_up(backend_id, running.cgroup)
-        except OSError as error:
+        except BackendFailed as error:
             # The exit is reported all the same; nothing else would report it.
             log.error("remaining processes of an ended backend not killed", backend=backend_id, error=str(error))
         message = await self._exit_message(backend_id, exit_code, out_of_memory, isolated=running.bubblewrap)
@@ -276,13 +281,16 @@ class ProcessRuntime:
         """Kill what is left of a backend whose supervisor has ended. Return whether it ran out of memory.
 
         Raises:
-            OSError: /proc or the control group cannot be read.
+            BackendFailed: processes may be left.
         """
         out_of_memory = False
-        if cgroup is not None:
-            await asyncio.to_thread(cgroup.kill_all)
-            out_of_memory = cgroup.ran_out_of_memory()
-        await asyncio.to_thread(kill_marked, backend_id)
+        try:
+            if cgroup is not None:
+                await asyncio.to_thread(cgroup.kill_all)
+                out_of_memory = cgroup.ran_out_of_memory()
+            await asyncio.to_thread(kill_marked, backend_id, reader=self._environments)
+        except OSError as error:
+            raise BackendFailed(f"processes of the backend cannot be found: {error}") from error
         if cgroup is not None:
             await asyncio.to_thread(cgroup.remove)
         # If the disk hangs, it is removed later.
@@ -291,11 +299,18 @@ class ProcessRuntime:
         return out_of_memory
 
     async def remove_orphan(self, backend_id: str) -> None:
-        """Kill all processes in the backend's control group or with its id in their environment."""
+        """Kill all processes in the backend's control group or with its id in their environment.
+
+        Raises:
+            BackendFailed: processes may be left.
+        """
         cgroup = None if self._cgroups is None else self._cgroups.group_of(backend_id)
         port = read_port(status_file(self._logs.folder_path(backend_id)))
         # If the orphan's files are lost, its processes know its port. Proxies may still route to that port.
-        ports = await asyncio.to_thread(marked_ports, backend_id) if port is None else {port}
+        ports = set() if port is None else {port}
+        if port is None:
+            with suppress(OSError):
+                ports = await asyncio.to_thread(marked_ports, backend_id, self._environments)
         await self._clean_up(backend_id, cgroup)
         for port in ports:
             if not self._ports.is_in_use(port):
@@ -305,7 +320,11 @@ class ProcessRuntime:
         """Kill the processes that carry this drone's identity; see `plane.runtime.base.Runtime.remove_orphans`."""
         if not self._identity:
             return []
-        orphans = await asyncio.to_thread(marked_backends, self._identity) - set(known)
+        try:
+            found = await asyncio.to_thread(marked_backends, self._identity, self._environments)
+        except OSError as error:
+            raise BackendFailed(f"processes of former backends not found: {error}") from error
+        orphans = found - set(known)
         for backend_id in orphans:
             await self.remove_orphan(backend_id)
         return sorted(orphans)

@@ -36,6 +36,7 @@ from plane.runtime.process.bubblewrap import bubblewrap_plan
 from plane.runtime.process.cgroups import Cgroups
 from plane.runtime.process.child_process import ChildProcess, write_port
 from plane.runtime.process.environment import check_sizes, open_environment
+from plane.runtime.process.environments import EnvironmentReader
 from plane.runtime.process.executable import is_isolated, read_executable, resolve_command
 from plane.runtime.process.homes import PRIVATE_HOME, home_variables, make_home
 from plane.runtime.process.launch import LaunchPlan, command_line, supervisor_environment
@@ -83,6 +84,7 @@ class ProcessStarter:
         bubblewrap: whether it works on this machine.
         cgroups: creates control groups; None: the drone may not create any.
         identity: names the drone in the environment of its backends.
+        environments: finds the backends' processes.
         mount_base, exposed, hidden, user, ip: see `plane.runtime.process.runtime.ProcessRuntime`.
     """
 
@@ -93,6 +95,7 @@ class ProcessStarter:
         bubblewrap: bool,
         cgroups: Cgroups | None,
         identity: str,
+        environments: EnvironmentReader,
         mount_base: Path | None,
         exposed: tuple[Path, ...],
         hidden: tuple[Path, ...],
@@ -103,6 +106,7 @@ class ProcessStarter:
         self._bubblewrap = bubblewrap
         self._cgroups = cgroups
         self._identity = identity
+        self._environments = environments
         self._mount_base = mount_base
         self._mounts = Mounts(mount_base)
         self._file_calls = FileCalls()
@@ -220,7 +224,9 @@ class ProcessStarter:
                 os.close(descriptor)
         limit = executable.resource_limits.memory_limit_bytes
         log.info("process started", backend=backend_id, pid=process.pid, port=port)
-        return RunningProcess(backend_id, process, port, view is not None, cgroup, limit, str(output_file), relay)
+        return RunningProcess(
+            backend_id, process, port, view is not None, cgroup, limit, str(output_file), self._environments, relay
+        )
 
     def _environment(
         self, request: SpawnRequest, resolved: ResolvedExecutable, port: int, folder: Path

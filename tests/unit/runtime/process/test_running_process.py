@@ -11,6 +11,7 @@ import pytest
 from plane.runtime.kill_target import ProcessTarget
 from plane.runtime.process import running_process
 from plane.runtime.process.child_process import ChildProcess
+from plane.runtime.process.environments import EnvironmentReader
 from plane.runtime.process.running_process import RunningProcess
 
 
@@ -33,7 +34,7 @@ class BrokenStop:
 
 def backend(kind: type[RunningProcess]) -> Any:
     process = cast("ChildProcess", SimpleNamespace(pid=2**22 + 1, started_at=0))
-    return kind("backend", process, 1, False, None, None, "/dev/null")
+    return kind("backend", process, 1, False, None, None, "/dev/null", EnvironmentReader())
 
 
 async def test_backend_is_killed_when_its_soft_stop_fails(monkeypatch: pytest.MonkeyPatch) -> None:

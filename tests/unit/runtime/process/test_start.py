@@ -13,6 +13,7 @@ from plane.runtime.base import BackendFailed
 from plane.runtime.file_calls import FileCalls
 from plane.runtime.logs.collector import LogCollector
 from plane.runtime.process import start
+from plane.runtime.process.environments import EnvironmentReader
 from plane.runtime.process.start import ProcessStarter
 
 
@@ -23,6 +24,7 @@ def starter(tmp_path: Path) -> ProcessStarter:
         bubblewrap=False,
         cgroups=None,
         identity="test/dr-test",
+        environments=EnvironmentReader(),
         mount_base=None,
         exposed=(),
         hidden=(),
