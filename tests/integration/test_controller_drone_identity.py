@@ -73,7 +73,10 @@ async def test_second_drone_of_the_same_name_is_refused(postgres_url: str, at: s
         assert [entry["log_level"] for entry in logs if entry["event"] == "node refused"] == ["warning"] * 2
         assert await registered_at(postgres_url) == before
         backend = (await other.connect(key={"name": "k"}, spawn_config=IMAGE))["backend_id"]
-        assert (await first.receive("Action"))["backend_id"] == backend
+        action = await first.receive("Action")
+        assert action["backend_id"] == backend
+        # Another drone of this name would refuse it, whatever its clock reads.
+        assert action["action"]["Spawn"]["clock"] == FIRST["clock"]
 
 
 async def test_restarted_drone_gets_its_name_back_at_once(postgres_url: str) -> None:

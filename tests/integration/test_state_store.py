@@ -355,3 +355,17 @@ async def test_a_drone_has_a_name_although_the_store_is_not_writable(tmp_path: P
         assert await resolve_name(None, store) == name
         assert await resolve_name(other, store) == other
         assert await resolve_name(None, store) == other
+
+
+async def test_a_store_whose_lock_file_was_deleted_is_still_in_use(tmp_path: Path) -> None:
+    path = tmp_path / "drone.sqlite"
+    other_path = tmp_path / "hard-link.sqlite"
+    async with open_state_store(path):
+        (tmp_path / "drone.sqlite.lock").unlink()
+        other_path.hardlink_to(path)
+        for each in (path, other_path):
+            with pytest.raises(ConfigurationError, match="is in use by another drone"):
+                async with open_state_store(each, wait_s=0):
+                    pass
+    async with open_state_store(path, wait_s=0):
+        pass

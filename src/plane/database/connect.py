@@ -169,7 +169,7 @@ def _keys_and_grants(queries: Sequence[KeyQuery]) -> tuple[list[str | None], ...
 def _candidates(drones: str | None, wanted: Sequence[tuple[str, str]]) -> dict[tuple[str, str], list[CountedDrone]]:
     found: dict[tuple[str, str], list[CountedDrone]] = {pair: [] for pair in wanted}
     for drone in codec.decode(drones, list) if drones else []:
-        candidate = DroneCandidate(drone_id=drone["id"], name=drone["name"], local_time=DroneTime(drone["local_time"]))
+        candidate = DroneCandidate(drone["id"], drone["name"], DroneTime(drone["local_time"]), drone["clock"])
         found[wanted[drone["wanted"] - 1]].append(CountedDrone(candidate, drone["backend_count"]))
     return found
 

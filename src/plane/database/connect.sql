@@ -50,7 +50,8 @@ WITH clock AS (
     SELECT wanted.place AS wanted, drone.*
     FROM unnest($9::text[], $10::text[]) WITH ORDINALITY AS wanted (cluster, pool, place)
     CROSS JOIN LATERAL (
-        SELECT drone.id, node.name, floor(extract(epoch FROM drone.last_local_time) * 1000)::bigint AS local_time
+        SELECT drone.id, node.name, floor(extract(epoch FROM drone.last_local_time) * 1000)::bigint AS local_time,
+            drone.plane_clock AS clock
         FROM drone
         JOIN node ON node.id = drone.id
         JOIN controller ON controller.id = node.controller
@@ -76,7 +77,7 @@ SELECT
     ) END AS last_fencing_token,
     CASE WHEN held.place = 1 THEN (
         SELECT jsonb_agg(jsonb_build_object(
-            'wanted', fit.wanted, 'id', fit.id, 'name', fit.name, 'local_time', fit.local_time,
+            'wanted', fit.wanted, 'id', fit.id, 'name', fit.name, 'local_time', fit.local_time, 'clock', fit.clock,
             'backend_count', (
                 SELECT count(*) FROM (
                     SELECT FROM backend b WHERE b.drone_id = fit.id AND b.last_status <> 'terminated' LIMIT $14

@@ -67,6 +67,7 @@ class BackendManager:
         enforcer: kills backends at their hard deadlines if this process fails to.
         runtime: has been started before any method is called.
         tracer: measures the starts of backends; None if traces are not exported.
+        clock_id: of the clock, as in the drone's handshake.
 
     Attributes:
         leases: the leases of the backends.
@@ -82,6 +83,7 @@ class BackendManager:
         enforcer: DeadlineEnforcer,
         runtime: Runtime,
         tracer: Tracer | None = None,
+        clock_id: str = "",
     ) -> None:
         self.leases = LeaseRenewer(clock, self._on_lease_expired, enforcer, runtime.extend_deadline)
         self.actions = ActionQueue(self.apply)
@@ -91,6 +93,7 @@ class BackendManager:
         self._ip = ip
         self._runtime = runtime
         self._tracer = tracer
+        self._clock_id = clock_id
         self._runners: dict[str, BackendRunner] = {}
         # Backends of the former process that are being adopted.
         self._adopting: dict[str, asyncio.Task[None]] = {}
@@ -189,7 +192,7 @@ class BackendManager:
         if state is not None and not isinstance(state, Loading):
             return True
         # The backend is new, or the disk stored it and then reported a failure: either way nothing was started.
-        if reason := foreign_lease_reason(order.key.deadlines, self._clock.began, self._clock.now()):
+        if reason := self._foreign_reason(order):
             # Another drone of this name may have accepted the order before.
             return await self._refuse(
                 backend_id, state or Scheduled(), f"{reason}: {FOREIGN}", reason=TerminationReason.LOST
@@ -257,6 +260,13 @@ class BackendManager:
             span=span,
         )
         return runner
+
+    def _foreign_reason(self, order: SpawnOrder) -> str | None:
+        """Return why the deadlines of an order are not of this drone's clock; None if they are."""
+        # Times alone do not show it: the clock of another drone of this name may be ahead of this one.
+        if isinstance(order.clock, str) and order.clock != self._clock_id:
+            return "its lease is of another drone's clock"
+        return foreign_lease_reason(order.key.deadlines, self._clock.began, self._clock.now())
 
     def _refusal(self, backend_id: str, order: SpawnOrder) -> str | None:
         """Return why a spawn order is refused: it is late, or invalid, or its key is still held here."""

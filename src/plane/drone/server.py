@@ -88,7 +88,7 @@ async def start_drone(settings: DroneSettings) -> AsyncIterator[DroneServer]:
             place=settings.watchdog_place,
         )
         runtime = await create_runtime(settings, Owner(name, settings.cluster))
-        backends = BackendManager(store, recorder, clock, settings.ip, watchdog, runtime, tracer)
+        backends = BackendManager(store, recorder, clock, settings.ip, watchdog, runtime, tracer, identity.clock)
         agent = Agent(store, recorder, backends, clock)
         await runtime.start(RuntimeListener(backends.on_exit, agent.on_metrics, watchdog.locate))
         if settings.backends_outlive_it:

@@ -375,16 +375,26 @@ async def open_state_store(path: Path | None, wait_s: float = LOCK_TIMEOUT_S) ->
         async with _opened(path) as store:
             yield store
         return
+    descriptors = [_open_file(path.with_name(f"{path.name}.lock"), path)]
     try:
-        lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise ConfigurationError(f"--db: the state store {path} cannot be used: {error_reason(error)}") from error
-    try:
-        await _lock(lock, path, wait_s)
+        await _lock(descriptors[0], path, wait_s)
+        # The lock file may have been deleted, or the store have another path, such as that of a bind mount. The lock
+        # file is needed all the same: earlier versions know only that.
+        descriptors.append(_open_file(path, path))
+        await _lock(descriptors[-1], path, wait_s)
         async with _opened(path) as store:
             yield store
     finally:
-        os.close(lock)
+        # After SQLite's descriptors: closing any one gives up SQLite's own locks of the file.
+        for descriptor in reversed(descriptors):
+            os.close(descriptor)
+
+
+def _open_file(file: Path, path: Path) -> int:
+    try:
+        return os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigurationError(f"--db: the state store {path} cannot be used: {error_reason(error)}") from error
 
 
 async def _lock(descriptor: int, path: Path, wait_s: float) -> None:
@@ -418,8 +428,6 @@ async def _opened(path: Path | None) -> AsyncIterator[StateStore]:
 
 
 def _open(path: Path | None) -> sqlite3.Connection:
-    if path is not None:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     # isolation_level None: transactions are begun explicitly.
     connection = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA journal_mode = WAL")

@@ -93,13 +93,15 @@ class MessageFromDrone(Variants, frozen=True, kw_only=True):
 class SpawnOrder(msgspec.Struct, frozen=True):
     """Orders to spawn ``executable`` for ``key``.
 
-    ``traceparent``: of the connect request, if it is traced (W3C Trace Context). Plane 0.5.5 ignores it.
+    ``traceparent``: of the connect request, if it is traced (W3C Trace Context). ``clock``: the drone's clock that the
+    deadlines are of, as in its handshake; absent if it sent none. Plane 0.5.5 ignores both.
     """
 
     executable: Any
     key: AcquiredKey
     static_token: str | None = None
     traceparent: str | UnsetType | None = UNSET
+    clock: str | UnsetType | None = UNSET
 
     def __repr__(self) -> str:
         return codec.redacted_repr(self, "executable", "static_token")

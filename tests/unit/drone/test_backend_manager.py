@@ -9,7 +9,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 import pytest
+from msgspec import UNSET, UnsetType
 
 from harness.enforcers import FakeEnforcer, aged_clock
 from plane.drone.backend_manager import BackendManager
@@ -43,7 +45,9 @@ class Drone:
         self.store = store
         self.recorder = EventRecorder(store, clock, **times)
         self.runtime = runtime
-        self.backends = BackendManager(store, self.recorder, clock, "127.0.0.1", FakeEnforcer(), runtime)
+        self.backends = BackendManager(
+            store, self.recorder, clock, "127.0.0.1", FakeEnforcer(), runtime, clock_id="c-1"
+        )
         self.events: list[BackendEvent] = []
 
     def order(self, key: str = "k", *, seconds_ago: float = 0) -> SpawnOrder:
@@ -99,6 +103,23 @@ async def test_a_spawn_after_its_soft_deadline_is_refused_and_reported() -> None
         assert isinstance(state, Terminated)
         assert "nearly expired" in str(state.message)
         assert it.runtime.spawned == []
+
+
+@pytest.mark.parametrize(("clock", "is_started"), [(UNSET, True), ("c-1", True), ("c-2", False)])
+async def test_an_order_for_the_clock_of_another_drone_of_this_name_is_refused(
+    clock: str | UnsetType, is_started: bool
+) -> None:
+    async with drone() as it:
+        # Both clocks read nearly the same.
+        assert await it.spawn("b", msgspec.structs.replace(it.order(seconds_ago=1), clock=clock)) is True
+        if is_started:
+            await it.until("b", BackendStatus.READY)
+        else:
+            (state,) = it.states("b")
+            assert isinstance(state, Terminated)
+            # The key is not freed before its lease ends.
+            assert (state.reason, state.termination) == (TerminationReason.LOST, None)
+            assert it.runtime.spawned == []
 
 
 async def test_a_repeated_action_has_no_further_effect() -> None:

@@ -270,6 +270,7 @@ def _new_backend(
         key=acquired,
         static_token=static_token,
         traceparent=UNSET if span is None else span.traceparent,
+        clock=spawn.drone.clock or UNSET,
     )
     return NewBackend(
         backend_id=backend_id,

@@ -22,11 +22,17 @@ CANDIDATES_VALID_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class DroneCandidate:
-    """A drone that may take a backend. ``local_time`` is the drone's clock at its last heartbeat."""
+    """A drone that may take a backend.
+
+    Attributes:
+        local_time: the drone's clock at its last heartbeat.
+        clock: the id of this clock; None: the drone has sent none.
+    """
 
     drone_id: int
     name: str
     local_time: DroneTime
+    clock: str | None = None
 
 
 class CountedDrone(NamedTuple):
