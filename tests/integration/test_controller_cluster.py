@@ -6,6 +6,8 @@ import asyncio
 from typing import Any
 
 import aiohttp
+import asyncpg
+from structlog.testing import capture_logs
 
 from harness.controllers import Api, controller_api
 from harness.fake_node import CLUSTER, FakeNode, fake_drone, fake_proxy
@@ -108,6 +110,20 @@ async def test_revocation_works_on_both_paths_and_reaches_every_proxy(postgres_u
         assert done == (200, "Token revoked successfully")
         assert await route(original, anns["token"]) is None
         assert not original.has_received("TokensRevoked")
+
+
+async def test_a_revocation_that_cannot_be_decoded_disturbs_no_proxy(postgres_url: str) -> None:
+    """As a later version might write one."""
+    async with controller_api(postgres_url) as api, fake_drone(api.base):
+        backend = (await api.connect(spawn_config=IMAGE, user="ann"))["backend_id"]
+        sql = await asyncpg.connect(postgres_url)
+        with capture_logs() as logs:
+            await sql.execute("""SELECT plane_emit('tokens_revoked', $1, '{"tokens": 1}')""", backend)
+            async with fake_proxy(api.base, extensions=["revocation"]) as proxy:
+                await api.call("POST", "/ctrl/b/revoke", {"backend_id": backend, "user": "ann"})
+                assert (await proxy.receive("TokensRevoked"))["backend"] == backend
+        await sql.close()
+        assert [entry["backend"] for entry in logs if entry["event"] == "revocation not decoded"] == [backend]
 
 
 async def test_token_revoked_during_its_lookup_has_no_route(postgres_url: str) -> None:

@@ -20,7 +20,7 @@ async def revoke(db: Transaction, backend_id: str, user: str) -> int:
     return count
 
 
-async def recent_revocations(db: Database, within_s: float) -> list[Any]:
-    """Return the revocations of the last ``within_s`` seconds, oldest first, as they were announced."""
+async def recent_revocations(db: Database, within_s: float) -> list[tuple[str, Any]]:
+    """Return the revocations of the last ``within_s`` seconds, oldest first: the backend, and what was announced."""
     rows = await db.fetch(_SQL["recent_revocations"], within_s)
-    return [codec.decode(row["data"], dict) for row in rows]
+    return [(row["backend_id"], codec.decode(row["data"], dict)) for row in rows]

@@ -12,5 +12,5 @@ END AS event
 FROM listed;
 
 -- name: recent_revocations
--- The revocations of the last $1 seconds, oldest first, as they were announced.
-SELECT data FROM event WHERE created_at > now() - make_interval(secs => $1) AND kind = 'tokens_revoked' ORDER BY created_at;
+-- The revocations of the last $1 seconds, oldest first, as they were announced, with their backends.
+SELECT key AS backend_id, data FROM event WHERE created_at > now() - make_interval(secs => $1) AND kind = 'tokens_revoked' ORDER BY created_at;

@@ -112,10 +112,11 @@ async def _send_revocations(
     supported = socket.peer.supports(Extension.REVOCATION)
     if supported:
         # It may have been without a controller when they were announced, with connections that are still open.
-        recent = map(_revocation, await tokens.recent_revocations(context.db, REVOCATIONS_REPEATED_S))
-        await socket.send_all([MessageToProxy(tokens_revoked=revoked) for revoked in recent if revoked is not None])
+        announced = await tokens.recent_revocations(context.db, REVOCATIONS_REPEATED_S)
+        recent = [revoked for each in announced if (revoked := _revocation(*each)) is not None]
+        await socket.send_all([MessageToProxy(tokens_revoked=revoked) for revoked in recent])
     async for event in revocations:
-        revoked = _revocation(event.payload)
+        revoked = _revocation(event.key, event.payload)
         if revoked is None:
             continue
         lookups.revoke(revoked.tokens)
@@ -127,12 +128,12 @@ async def _send_revocations(
             await socket.send(MessageToProxy(backend_removed=BackendRemoved(revoked.backend)))
 
 
-def _revocation(payload: Any) -> TokensRevoked | None:
+def _revocation(backend: str | None, payload: Any) -> TokensRevoked | None:
     """Return what was announced; None, with a warning, if it cannot be decoded."""
     try:
         return codec.convert(payload, TokensRevoked)
     except MessageError as error:
-        log.warning("revocation not decoded", error=str(error))
+        log.warning("revocation not decoded", backend=backend, error=str(error))
         return None
 
 
