@@ -164,6 +164,7 @@ class DroneSettings(RuntimeSettings):
         controller_url: the controller to register with.
         cluster, pool: those that this drone belongs to.
         name: this drone's name, ``dr-…``. None: the one in its state store, else a random one.
+        installation: distinguishes drones of the same name and cluster that share a machine or a Docker engine.
         ip: the address at which proxies reach the backends of this drone.
         db_path: the state store's file. None: in memory, so a restart forgets everything.
         terminate_on_exit: backends end with the drone. Those that a former process left are ended at the start.
@@ -175,6 +176,7 @@ class DroneSettings(RuntimeSettings):
     controller_url: ControllerUrl
     cluster: ClusterName
     name: NodeName | None = None
+    installation: str = ""
     ip: str = "127.0.0.1"
     pool: str = ""
     db_path: Path | None = None

@@ -127,6 +127,11 @@ def test_auto_offers_containers_in_a_pool_where_an_engine_answers(
         contained = cluster.spawn("c", spawn={"pool": "docker"})
         assert contained["drone"] == "dr-dev-docker"
         assert cluster.get(contained["url"]).status == 200
+        # The drones of all have the same names, and may share an engine.
+        inspect = ["docker", "-H", f"unix://{docker_engine}", "inspect", f"plane-{contained['backend_id']}"]
+        (found,) = json.loads(subprocess.run(inspect, check=True, capture_output=True).stdout)
+        own = installation_id(load_key(tmp_path / ".plane"))
+        assert found["Config"]["Labels"]["dev.plane.installation"] == own
 
 
 def test_only_docker(docker_engine: Path, docker_image: str, tmp_path: Path) -> None:

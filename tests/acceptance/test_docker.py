@@ -14,9 +14,12 @@ import pytest
 from harness.clusters import Cluster, separate_parts, until
 from harness.docker_parts import OwnDocker, Registry, own_docker, own_registry
 from harness.real_parts import pack_python, random_net
+from plane.runtime.docker.config import ContainerDefaults
 from plane.runtime.docker.engine import DockerEngine
 from plane.runtime.docker.images import DockerImages
 from plane.runtime.docker.pruner import prune_containers
+from plane.runtime.docker.runtime import DockerRuntime
+from plane.runtime.logs.collector import LogCollector
 
 pytestmark = pytest.mark.xdist_group("docker")
 MOUNTS = "mounts"
@@ -190,6 +193,27 @@ def test_one_pull_however_many_wait(cluster: Cluster, registry: Registry) -> Non
     assert log.count(" pulled ") == 1
 
 
+def test_two_drones_of_one_name_on_one_engine_do_not_remove_each_others_containers(engine: OwnDocker) -> None:
+    """As those of `plane dev` in two containers to which the same engine was given."""
+    orphans = {}
+    for installation in ("one", "two"):
+        defaults = ContainerDefaults(drone="dr-dev-docker", cluster="localhost:9090", installation=installation)
+        labels = {"dev.plane.backend": "true"} | defaults.labels
+        words = [word for label in labels.items() for word in ("--label", "=".join(label))]
+        engine.run("run", "-d", "--name", f"plane-{installation}", *words, "tiny:kept", "/bin/busybox", "sleep", "1000")
+        orphans[installation] = defaults
+
+    async def remove_orphans(defaults: ContainerDefaults) -> list[str]:
+        runtime = DockerRuntime(LogCollector(), engine.socket, defaults=defaults)
+        try:
+            return await runtime.remove_orphans(())
+        finally:
+            await runtime.close(leave_running=True)
+
+    assert asyncio.run(remove_orphans(orphans["one"])) == ["plane-one"]
+    assert asyncio.run(remove_orphans(orphans["two"])) == ["plane-two"]
+
+
 def test_pruning_touches_only_what_is_ours_and_stopped(engine: OwnDocker, tmp_path: Path) -> None:
     def container(name: str, *labels: str, command: str = "true") -> str:
         words = [word for label in labels for word in ("--label", label)]
@@ -205,14 +229,16 @@ def test_pruning_touches_only_what_is_ours_and_stopped(engine: OwnDocker, tmp_pa
     container("plane-unmarked", "dev.plane.backend=true")
     container("plane-runs", *ours, command="sleep 1000")
     container("plane-others", *theirs)
+    container("plane-of-another-installation", *ours, "dev.plane.installation=other")
     container("not-ours")
     engine.run("create", "--name", "plane-created", *(w for label in ours for w in ("--label", label)), "tiny:kept")
     until(lambda: "plane-stopped" in engine.run("ps", "-a", "--filter", "status=exited").stdout)
-    until(lambda: engine.run("ps", "-aq", "--filter", "status=exited").stdout.count("\n") == 5)
+    until(lambda: engine.run("ps", "-aq", "--filter", "status=exited").stdout.count("\n") == 6)
+    labels = ContainerDefaults(drone="dr-x", cluster="test", installation="this").labels
 
     async def prune(after_s: float) -> None:
         client = DockerEngine(engine.socket)
-        await prune_containers(client, "dr-x", {"plane-in-use"}, after_s)
+        await prune_containers(client, labels, {"plane-in-use"}, after_s)
         await client.close()
 
     async def prune_images(requested: str) -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from plane.os_errors import error_reason
 from plane.protocol.errors import ConfigurationError
 from plane.random_ids import random_token
 
-__all__ = ["generate_key", "load_key", "publish_key"]
+__all__ = ["generate_key", "installation_id", "load_key", "publish_key"]
 
 log = structlog.get_logger("plane.dev")
 
@@ -44,6 +45,11 @@ def load_key(folder: Path) -> str:
     except OSError as error:
         raise ConfigurationError(f"--data-dir: cannot write {path}: {error_reason(error)}") from error
     return read_key_file(path, "--data-dir")
+
+
+def installation_id(key: str) -> str:
+    """Return an id of the data folder with this key, which it shares with no other folder and which is no secret."""
+    return hashlib.sha256(b"installation " + key.encode()).hexdigest()[:16]
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from plane.decisions.access import Role, key_entry, parse_api_keys
 from plane.decisions.dev.addresses import IPV4, loopback_hosts
 from plane.decisions.dev.readiness import missing_part
 from plane.decisions.http.trusted_proxies import parse_networks
-from plane.dev.access_key import generate_key, load_key, publish_key
+from plane.dev.access_key import generate_key, installation_id, load_key, publish_key
 from plane.dev.demo import demo_command, demo_user, visible_folders
 from plane.dev.folder import lock_folder
 from plane.dev.front_page import front_page_endpoints
@@ -145,7 +145,7 @@ async def start_cluster(settings: DevSettings, report: Callable[[str], None]) ->
         internal_url = f"http://{IPV4}:{controller.port}"
         nodes_url = ControllerUrl(internal_url, node_key)
         drones = {}
-        for drone_settings in await _drones(settings, folder, cluster, nodes_url):
+        for drone_settings in await _drones(settings, folder, cluster, nodes_url, installation_id(key)):
             report(f"starting drone ({drone_settings.runtime})")
             drone = await stack.enter_async_context(start_drone(drone_settings))
             drones[drone_settings.pool] = drone
@@ -185,7 +185,7 @@ async def start_cluster(settings: DevSettings, report: Callable[[str], None]) ->
 
 
 async def _drones(
-    settings: DevSettings, folder: Path, cluster: ClusterName, controller_url: ControllerUrl
+    settings: DevSettings, folder: Path, cluster: ClusterName, controller_url: ControllerUrl, installation: str
 ) -> list[DroneSettings]:
     """Return the settings of one drone for the runtime; for `AUTO`, of a second one for Docker if available."""
     kinds = {"": settings.runtime}
@@ -199,6 +199,7 @@ async def _drones(
             controller_url=controller_url,
             cluster=cluster,
             name=NodeName(f"dr-dev-{kind}"),
+            installation=installation,
             pool=pool,
             db_path=folder / f"drone-{kind}.sqlite",
             terminate_on_exit=True,

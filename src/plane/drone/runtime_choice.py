@@ -29,10 +29,15 @@ log = structlog.get_logger("plane.drone")
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """The drone that owns a runtime's backends. Its name and cluster identify the backends of a former process."""
+    """The drone that owns a runtime's backends. All of this identifies the backends of a former process.
+
+    Attributes:
+        installation: see `DroneSettings`.
+    """
 
     name: str
     cluster: str
+    installation: str = ""
 
 
 async def create_runtime(settings: DroneSettings | ExecutorSettings, owner: Owner) -> Runtime:
@@ -74,6 +79,7 @@ async def _docker(settings: DroneSettings | ExecutorSettings, owner: Owner, logs
         defaults=ContainerDefaults(
             drone=owner.name,
             cluster=owner.cluster,
+            installation=owner.installation,
             runtime=settings.docker_runtime,
             log_config=settings.log_config or await _bounded_log_config(settings),
         ),
@@ -117,7 +123,7 @@ async def _processes(settings: DroneSettings | ExecutorSettings, owner: Owner, l
         logs,
         bubblewrap=bubblewrap,
         cgroups=cgroups,
-        identity=f"{owner.cluster}/{owner.name}",
+        identity="/".join(filter(None, (owner.cluster, owner.name, owner.installation))),
         mount_base=settings.mount_base,
         exposed=settings.expose,
         hidden=_hidden_paths(settings),

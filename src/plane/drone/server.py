@@ -87,7 +87,7 @@ async def start_drone(settings: DroneSettings) -> AsyncIterator[DroneServer]:
             output_limit_bytes=settings.log_limit_bytes,
             place=settings.watchdog_place,
         )
-        runtime = await create_runtime(settings, Owner(name, settings.cluster))
+        runtime = await create_runtime(settings, Owner(name, settings.cluster, settings.installation))
         backends = BackendManager(store, recorder, clock, settings.ip, watchdog, runtime, tracer, identity.clock)
         agent = Agent(store, recorder, backends, clock)
         await runtime.start(RuntimeListener(backends.on_exit, agent.on_metrics, watchdog.locate))

@@ -14,8 +14,6 @@ from plane.protocol.spawn import DockerExecutable, Network
 from plane.runtime.base import BackendFailed, check_variable_names, parse_executable, session_environment
 
 __all__ = [
-    "CLUSTER_LABEL",
-    "DRONE_LABEL",
     "LABEL",
     "PORT",
     "ContainerDefaults",
@@ -29,6 +27,8 @@ LABEL = "dev.plane.backend"
 DRONE_LABEL = "dev.plane.drone"
 # Names of drones repeat between clusters.
 CLUSTER_LABEL = "dev.plane.cluster"
+# Both repeat between installations of `plane dev`.
+INSTALLATION_LABEL = "dev.plane.installation"
 PORT = 8080
 DEFAULT_CPU_PERIOD_US = 100_000
 DATA_FOLDER = "/plane-data"
@@ -39,14 +39,22 @@ class ContainerDefaults:
     """The part of a container's configuration that is the same for all backends of a drone.
 
     Attributes:
+        installation: distinguishes drones of the same name and cluster that share the engine; empty: there is none.
         runtime: the engine's name of an OCI runtime; None: the engine's default.
         log_config: the engine's log driver and its options; None: the engine's default.
     """
 
     drone: str
     cluster: str
+    installation: str = ""
     runtime: str | None = None
     log_config: dict[str, Any] | None = None
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The labels by which the drone's next process finds its containers."""
+        labels = {DRONE_LABEL: self.drone, CLUSTER_LABEL: self.cluster}
+        return labels | {INSTALLATION_LABEL: self.installation} if self.installation else labels
 
 
 def read_executable(executable: Any) -> DockerExecutable:
@@ -123,7 +131,7 @@ def container_config(
     return {
         "Image": executable.image,
         "Env": [f"{name}={value}" for name, value in environment.items()],
-        "Labels": {LABEL: "true", DRONE_LABEL: defaults.drone, CLUSTER_LABEL: defaults.cluster},
+        "Labels": {LABEL: "true", **defaults.labels},
         "ExposedPorts": {f"{PORT}/tcp": {}},
         "HostConfig": host,
     }

@@ -6,12 +6,12 @@ Containers that run, that are not backends, or that carry the label of another d
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import structlog
 
 from plane.protocol import codec
-from plane.runtime.docker.config import DRONE_LABEL, LABEL
+from plane.runtime.docker.config import LABEL
 from plane.runtime.docker.engine import DockerEngine, parse_time_ns
 
 __all__ = ["prune_containers"]
@@ -22,8 +22,13 @@ NEVER_STARTED_AGE_S = 600.0
 log = structlog.get_logger("plane.runtime")
 
 
-async def prune_containers(engine: DockerEngine, drone: str, in_use: Collection[str], after_s: float) -> None:
+async def prune_containers(
+    engine: DockerEngine, labels: Mapping[str, str], in_use: Collection[str], after_s: float
+) -> None:
     """Remove the containers that ended at least ``after_s`` ago and whose names are not ``in_use``.
+
+    Args:
+        labels: of the drone's containers. Original drones set none of these labels.
 
     Raises:
         BackendFailed: the engine does not respond.
@@ -32,7 +37,8 @@ async def prune_containers(engine: DockerEngine, drone: str, in_use: Collection[
     params = {"all": "true", "filters": filters}
     for container in await engine.call("list containers", "GET", "containers/json", params=params):
         names = {name.lstrip("/") for name in container["Names"]}
-        if container["Labels"].get(DRONE_LABEL, drone) != drone or not names.isdisjoint(in_use):
+        is_own = all(container["Labels"].get(name, value) == value for name, value in labels.items())
+        if not is_own or not names.isdisjoint(in_use):
             continue
         found = await engine.inspect(container["Id"])
         if found is None:

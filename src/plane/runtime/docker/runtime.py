@@ -26,8 +26,6 @@ from plane.protocol.names import container_name
 from plane.protocol.spawn import DockerExecutable, Network
 from plane.runtime.base import AdoptionResult, BackendFailed, RuntimeListener, SpawnRequest, check_deadline
 from plane.runtime.docker.config import (
-    CLUSTER_LABEL,
-    DRONE_LABEL,
     LABEL,
     PORT,
     ContainerDefaults,
@@ -262,7 +260,7 @@ class DockerRuntime:
 
     async def remove_orphans(self, known: Collection[str]) -> list[str]:
         """Remove the containers with this drone's labels; see `plane.runtime.base.Runtime.remove_orphans`."""
-        labels = [f"{DRONE_LABEL}={self._defaults.drone}", f"{CLUSTER_LABEL}={self._defaults.cluster}"]
+        labels = [f"{name}={value}" for name, value in self._defaults.labels.items()]
         names = await container_names(self._engine, labels, stopped=True)
         orphans = names - {container_name(backend_id) for backend_id in known}
         for name in orphans:
@@ -343,7 +341,7 @@ class DockerRuntime:
 
     async def _prune(self) -> None:
         in_use = {container_name(backend_id) for backend_id in {*self._running, *self._starting}}
-        await prune_containers(self._engine, self._defaults.drone, in_use, self._prune_after_s)
+        await prune_containers(self._engine, self._defaults.labels, in_use, self._prune_after_s)
         if self._prune_images:
             await self._images.prune()
 
