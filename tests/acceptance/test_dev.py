@@ -18,6 +18,7 @@ import pytest
 
 from harness.clusters import Cluster, dev_cluster, dev_key, free_port, until
 from harness.program import program
+from plane.dev.access_key import installation_id, load_key
 
 
 def pasted(cluster: Cluster, words: str) -> str:

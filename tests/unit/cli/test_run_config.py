@@ -35,7 +35,7 @@ from plane.transport.controller_url import ControllerUrl
 
 FILE = Path("/etc/plane/file.json")
 # Of `plane dev` alone: no option of a component sets them.
-NOT_FOR_OPERATORS = {"fixed_api_keys", "limits", "public_hosts", "owns_database"}
+NOT_FOR_OPERATORS = {"fixed_api_keys", "installation", "limits", "public_hosts", "owns_database"}
 
 
 def settings(document: dict[str, Any], **environment: str) -> Settings:
