@@ -41,6 +41,12 @@ FIELDS: Final = (
     ),
     OriginField("use-as-dictionary", True, "It can match the paths of all backends, and then adds fields to requests."),
     OriginField(
+        "secure-session-registration",
+        True,
+        "It binds a session to the whole origin: the browser holds back requests to all backends until one renews it.",
+    ),
+    OriginField("sec-session-registration", True, "The same, in browsers that know only its former name."),
+    OriginField(
         "set-cookie",
         False,
         "Applications need it, and without the token they cannot name their path. Scripts can set the same cookies.",

@@ -247,6 +247,9 @@ def _kill_watchdog_at(place: Path) -> None:
     """SIGKILL the watchdog that ``place`` names. A stopped one would later kill backends by outdated deadlines."""
     with contextlib.suppress(FileNotFoundError, ValueError):
         pid, _, started_at = str(place.readlink()).partition(":")
+        # The start time first: another process with this id can make a reader of its command line wait for ever.
+        if start_time(int(pid)) != int(started_at):
+            return
         command = Path(f"/proc/{int(pid)}/cmdline").read_bytes().split(b"\0")
-        if b"plane.drone.watchdog.main" in command and start_time(int(pid)) == int(started_at):
+        if b"plane.drone.watchdog.main" in command:
             signal_process(int(pid), int(started_at), signal.SIGKILL)
