@@ -9,9 +9,10 @@ The base may be a network file system that hangs. Then the start fails, and noth
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import structlog
 
@@ -23,6 +24,8 @@ from plane.runtime.file_calls import TIMEOUT_S, FileCalls, FileSystemHangs
 __all__ = ["Mounts", "real_path"]
 
 _FLAGS = os.O_PATH | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
+
+T = TypeVar("T")
 
 log = structlog.get_logger("plane.runtime")
 
@@ -59,15 +62,29 @@ class Mounts:
             if self._base is None:
                 log.warning("mount ignored: the drone has no --mount-base", mount=mount)
                 return None
-            return await self._open_in_time(self._base, parts, owner)
+            return await self._in_time(partial(_open_folder, self._base, parts, owner), os.close)
         except MountRefused as error:
             raise BackendFailed(str(error)) from error
 
-    async def _open_in_time(self, base: Path, parts: Sequence[str], owner: int | None) -> int:
+    async def check(self, pid: int, folder: int) -> None:
+        """Check that a container has the opened folder and not another one that has taken its place meanwhile.
+
+        Args:
+            pid: of the container's first process.
+
+        Raises:
+            BackendFailed: it has another folder, or the file system does not respond.
+        """
         try:
-            return await self._file_calls.run(str(base), partial(_open_folder, base, parts, owner), os.close)
+            await self._in_time(partial(_check_mounted, pid, folder))
+        except MountRefused as error:
+            raise BackendFailed(str(error)) from error
+
+    async def _in_time(self, function: Callable[[], T], discard: Callable[[T], None] = lambda _: None) -> T:
+        try:
+            return await self._file_calls.run("--mount-base", function, discard)
         except FileSystemHangs as error:
-            raise MountRefused(f"--mount-base: {base} {error}; is its file system available?") from None
+            raise MountRefused(f"--mount-base: {self._base} {error}; is its file system available?") from None
 
 
 def _open_folder(base: Path, parts: Sequence[str], owner: int | None) -> int:
@@ -100,6 +117,17 @@ def _make_or_open(folder: int, part: str, owner: int | None) -> int:
     if owner is not None:
         os.chown(f"/proc/self/fd/{created}", owner, -1)
     return created
+
+
+def _check_mounted(pid: int, folder: int) -> None:
+    try:
+        mounted = os.stat(f"/proc/{pid}/root/plane-data")  # noqa: PTH116 - beside fstat
+    except OSError:
+        # The engine runs on another machine or in another namespace, or the process has ended.
+        return
+    opened = os.fstat(folder)
+    if (mounted.st_dev, mounted.st_ino) != (opened.st_dev, opened.st_ino):
+        raise MountRefused("executable.mount: the folder was replaced while it was being mounted; connect again")
 
 
 def real_path(folder: int) -> str:

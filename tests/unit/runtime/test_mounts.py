@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -77,6 +78,45 @@ async def test_a_start_fails_when_the_file_system_hangs_and_leaves_nothing_open(
         descriptor = await Mounts(tmp_path).open("another", None)
     assert descriptor is not None
     os.close(descriptor)
+
+
+async def test_a_start_fails_when_the_file_system_hangs_after_the_container_has_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event, stat = threading.Event(), os.stat
+
+    def hanging(path: Any, **options: Any) -> os.stat_result:
+        assert not str(path).startswith("/proc/") or event.wait(10)
+        return stat(path, **options)
+
+    monkeypatch.setattr(os, "stat", hanging)
+    with pytest.raises(BackendFailed, match="has not responded within"):
+        await Mounts(tmp_path, timeout_s=0.1).check(os.getpid(), -1)
+    event.set()
+
+
+@pytest.mark.parametrize("is_replaced", [False, True])
+async def test_a_container_whose_folder_was_replaced_does_not_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_replaced: bool
+) -> None:
+    opened, other = tmp_path / "opened", tmp_path / "other"
+    opened.mkdir()
+    other.mkdir()
+    shown, stat = (other if is_replaced else opened), os.stat
+
+    def mounted(path: Any, **options: Any) -> os.stat_result:
+        return stat(shown if str(path).startswith("/proc/1/") else path, **options)
+
+    monkeypatch.setattr(os, "stat", mounted)
+    subject, folder = Mounts(tmp_path), os.open(opened, os.O_PATH)
+    try:
+        if is_replaced:
+            with pytest.raises(BackendFailed, match="was replaced"):
+                await subject.check(1, folder)
+        else:
+            await subject.check(1, folder)
+    finally:
+        os.close(folder)
 
 
 async def test_a_cancelled_start_leaves_nothing_open(hanging: Hanging, tmp_path: Path) -> None:

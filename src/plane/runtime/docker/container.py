@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,6 @@ from plane.runtime.mounts import real_path
 from plane.runtime.process.procfs import start_time
 
 __all__ = [
-    "check_mounted",
     "container_exit_message",
     "container_names",
     "container_target",
@@ -149,22 +147,6 @@ def _host_pid(inspected: dict[str, Any]) -> int:
     except (KeyError, OSError):
         return 0
     return pid if is_container else 0
-
-
-def check_mounted(pid: int, folder: int) -> None:
-    """Check that the engine has mounted the opened folder and not another one that has taken its place meanwhile.
-
-    Raises:
-        BackendFailed: it has mounted another folder.
-    """
-    try:
-        mounted = os.stat(f"/proc/{pid}/root/plane-data")  # noqa: PTH116 - beside fstat
-    except OSError:
-        # The engine runs on another machine or in another namespace, or the process has ended.
-        return
-    opened = os.fstat(folder)
-    if (mounted.st_dev, mounted.st_ino) != (opened.st_dev, opened.st_ino):
-        raise BackendFailed("executable.mount: the folder was replaced while it was being mounted; connect again")
 
 
 async def last_lines(engine: DockerEngine, container: str) -> list[LogLine]:

@@ -32,7 +32,6 @@ from plane.runtime.docker.config import (
     read_executable,
 )
 from plane.runtime.docker.container import (
-    check_mounted,
     container_exit_message,
     container_names,
     container_target,
@@ -169,7 +168,7 @@ class DockerRuntime:
             target = container_target(self._socket, backend_id, inspected)
             self._listener.on_location(backend_id, target)
             if folder is not None:
-                check_mounted(inspected["State"]["Pid"], folder)
+                await self._mounts.check(inspected["State"]["Pid"], folder)
             return self._start_relay(backend_id, target) if port is None else port
         except BaseException as error:
             # No exit is reported for a failed start. The container may run all the same: the engine may just be slow.
