@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from harness.clusters import Cluster, dev_cluster, dev_key, free_port, until
+from harness.commands import run
 from harness.program import program
 from plane.dev.access_key import installation_id, load_key
 
@@ -91,6 +92,13 @@ def test_ports_in_use_are_named_with_their_process_and_the_option(tmp_path: Path
         )
         assert re.search(holder, said), said
     assert processes_of(tmp_path) == []
+
+
+def test_one_port_for_both_is_refused(tmp_path: Path) -> None:
+    port = str(free_port())
+    done = run("dev", "--port", port, "--proxy-port", port, "--data-dir", str(tmp_path / "data"))
+    message = f"plane: --port and --proxy-port are both {port}; choose another for one of them\n"
+    assert (done.status, done.err) == (1, message)
 
 
 def test_a_client_that_waits_for_the_control_api_finds_a_drone(tmp_path: Path) -> None:

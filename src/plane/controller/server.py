@@ -45,13 +45,12 @@ from plane.database.migrate import migrate
 from plane.database.pool import Database, DatabaseUnavailable, open_database
 from plane.decisions.http.unproven_connections import unproven_limit
 from plane.fd_limit import raise_fd_limit
-from plane.os_errors import port_error_reason
 from plane.protocol.addresses import format_socket_address
-from plane.protocol.errors import ConfigurationError
 from plane.protocol.notifications import EventKind
 from plane.settings import ControllerSettings
 from plane.tasks import end_tasks, until_one_ends
 from plane.tracing.export import start_tracing
+from plane.transport.port_errors import port_error
 from plane.version import this_version
 
 __all__ = ["ControllerServer", "start_controller"]
@@ -70,8 +69,14 @@ class _Servers:
         self._open: list[asyncio.Server] = []
 
     async def add(self, listener: socket.socket) -> None:
-        """Accept connections on ``listener``."""
+        """Accept connections on ``listener``.
+
+        Raises:
+            OSError: another program listens there.
+        """
         loop = asyncio.get_running_loop()
+        # uvloop does this too, but does not report an error.
+        listener.listen(ACCEPT_BACKLOG)
         self._open.append(await loop.create_server(self._accept, sock=listener, backlog=ACCEPT_BACKLOG))
 
     def close(self) -> None:
@@ -221,9 +226,7 @@ def _bind(host: str, port: int) -> socket.socket:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=ACCEPT_BACKLOG)
     except OSError as error:
-        raise ConfigurationError(
-            f"port {port} on {host} {port_error_reason(error)}; choose another with --port"
-        ) from error
+        raise port_error(error, host, port, "--port") from error
 
 
 @asynccontextmanager

@@ -26,7 +26,7 @@ from plane.dev.access_key import generate_key, installation_id, load_key, publis
 from plane.dev.demo import demo_command, demo_user, visible_folders
 from plane.dev.folder import lock_folder
 from plane.dev.front_page import front_page_endpoints
-from plane.dev.ports import bind_ports, localhost_address, port_error
+from plane.dev.ports import bind_ports, localhost_address
 from plane.drone.server import DroneServer, start_drone
 from plane.protocol import codec
 from plane.protocol.addresses import format_socket_address
@@ -39,6 +39,7 @@ from plane.runtime.process.bubblewrap import bubblewrap_works
 from plane.settings import ControllerSettings, DroneSettings, ProxySettings, RuntimeKind
 from plane.tasks import run_together
 from plane.transport.controller_url import ControllerUrl
+from plane.transport.port_errors import port_error
 
 __all__ = ["DevCluster", "DevSettings", "start_cluster"]
 
@@ -105,6 +106,8 @@ async def start_cluster(settings: DevSettings, report: Callable[[str], None]) ->
     Raises:
         ConfigurationError: a part cannot start; the message says what to do.
     """
+    if settings.port == settings.proxy_port:
+        raise ConfigurationError(f"--port and --proxy-port are both {settings.port}; choose another for one of them")
     proxy_address = localhost_address()
     async with AsyncExitStack() as stack:
         control_listener, _ = stack.enter_context(
@@ -170,7 +173,7 @@ async def start_cluster(settings: DevSettings, report: Callable[[str], None]) ->
         try:
             await controller.listen(control_listener)
         except OSError as error:
-            raise ConfigurationError(port_error(error, IPV4, settings.port, "--port")) from error
+            raise port_error(error, IPV4, settings.port, "--port") from error
         yield DevCluster(
             controller=controller,
             drones=drones,

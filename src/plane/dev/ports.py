@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from plane.decisions.dev.addresses import IPV4, IPV6, proxy_address
-from plane.dev.port_holder import port_holder
-from plane.os_errors import port_error_reason
 from plane.protocol.errors import ConfigurationError
+from plane.transport.port_errors import port_error
 
-__all__ = ["bind_ports", "localhost_address", "port_error"]
+__all__ = ["bind_ports", "localhost_address"]
 
 
 @contextmanager
@@ -33,19 +31,11 @@ def bind_ports(*wanted: tuple[str, int, str]) -> Iterator[list[socket.socket]]:
             try:
                 listener.bind((address, port))
             except OSError as error:
-                failures.append(port_error(error, address, port, flag))
+                failures.append(str(port_error(error, address, port, flag)))
             bound.append(listener)
         if failures:
             raise ConfigurationError("\n".join(failures))
         yield bound
-
-
-def port_error(error: OSError, address: str, port: int, flag: str) -> str:
-    """Return the message for a port that cannot be used."""
-    reason = port_error_reason(error)
-    if error.errno == errno.EADDRINUSE and (holder := port_holder(address, port)) is not None:
-        reason = f"is in use by {holder}"
-    return f"port {port} on {address} {reason}; choose another with {flag}"
 
 
 def localhost_address() -> str:

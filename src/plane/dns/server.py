@@ -12,12 +12,12 @@ import structlog
 from plane.dns.challenge_values import ChallengeValues
 from plane.dns.listeners import QueryHandler, TcpConnection, UdpEndpoint
 from plane.dns.zone import Zone
-from plane.os_errors import port_error_reason
 from plane.protocol.dns_messages import MessageFromDns, MessageToDns, TxtRecordRequest
 from plane.protocol.errors import ConfigurationError
 from plane.settings import DnsSettings
 from plane.tasks import end_tasks, until_one_ends
 from plane.transport.node_socket import NodeConnector, NodeSocket, SocketClosed
+from plane.transport.port_errors import port_error
 
 __all__ = ["DnsServer", "start_dns"]
 
@@ -120,9 +120,7 @@ async def _listen(host: str, port: int, handler: QueryHandler, stack: AsyncExitS
         port = tcp.getsockname()[1]
         udp = stack.enter_context(_bound(socket.SOCK_DGRAM, host, port))
     except OSError as error:
-        raise ConfigurationError(
-            f"port {port} on {host} {port_error_reason(error)}; choose another with --port"
-        ) from error
+        raise port_error(error, host, port, "--port") from error
     udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
     transport, _ = await loop.create_datagram_endpoint(lambda: UdpEndpoint(handler), sock=udp)
     stack.callback(transport.close)

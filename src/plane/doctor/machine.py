@@ -18,10 +18,10 @@ from plane.decisions.diagnosis import (
     open_files_finding,
     passed,
 )
-from plane.dev.port_holder import port_holder
-from plane.os_errors import error_reason, port_error_reason
+from plane.os_errors import error_reason
 from plane.runtime.process.bubblewrap import BWRAP, bubblewrap_works
 from plane.runtime.process.cgroups import Cgroups
+from plane.transport.port_errors import port_error_reason
 
 __all__ = ["control_groups", "disk", "docker_engine", "isolation", "local_addresses", "open_files", "port"]
 
@@ -107,11 +107,9 @@ async def port(host: str, number: int, option: str, probe_url: str | None = None
         except OSError as error:
             if probe_url is not None and await _is_plane(probe_url):
                 return passed(f"port {number} is served by this part already")
-            holder = port_holder(host, number)
-            by = f": {holder}" if holder else ""
             return Finding(
                 Status.FAILED,
-                f"port {number} on {host} {port_error_reason(error)}{by}",
+                port_error_reason(error, host, number),
                 f"end that program, or choose another with {option}",
             )
     return passed(f"port {number} on {host} is free")

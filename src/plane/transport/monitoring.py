@@ -15,8 +15,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from plane.os_errors import port_error_reason
-from plane.protocol.errors import ConfigurationError
+from plane.transport.port_errors import port_error
 
 __all__ = ["serve_monitoring"]
 
@@ -77,9 +76,7 @@ async def serve_monitoring(host: str, port: int, collect: Collect, missing: Miss
         try:
             await web.TCPSite(runner, host, port).start()
         except OSError as error:
-            raise ConfigurationError(
-                f"port {port} on {host} {port_error_reason(error)}; choose another with --metrics-port"
-            ) from error
+            raise port_error(error, host, port, "--metrics-port") from error
         await asyncio.Event().wait()
     finally:
         await runner.cleanup()

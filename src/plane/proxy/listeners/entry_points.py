@@ -11,7 +11,6 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from plane.os_errors import port_error_reason
 from plane.protocol.errors import ConfigurationError
 from plane.proxy.certificates.tls import CertificateHolder
 from plane.proxy.data_plane.lost_peers import notice_lost_peer
@@ -20,6 +19,7 @@ from plane.proxy.listeners.handshake_port import HandshakePort
 from plane.proxy.listeners.tls_port import TlsPort
 from plane.proxy.service import ProxyService
 from plane.tasks import run_together
+from plane.transport.port_errors import port_error
 
 __all__ = ["EntryPoints", "bind"]
 
@@ -72,7 +72,7 @@ class EntryPoints:
                     )
             except OSError as error:
                 # Another program listened between the bind and this call.
-                raise ConfigurationError(f"port {self.http_port} {port_error_reason(error)}") from error
+                raise _no_port(error, bound, "--http-port") from error
 
     async def open_https(self, service: ProxyService, certificates: CertificateHolder) -> None:
         """Accept TLS once there is a certificate.
@@ -88,7 +88,7 @@ class EntryPoints:
             try:
                 bound.listen(ACCEPT_BACKLOG)
             except OSError as error:
-                raise ConfigurationError(f"port {self.https_port} {port_error_reason(error)}") from error
+                raise _no_port(error, bound, "--https-port") from error
             if service.proxy_protocol:
                 self._open.append(HandshakePort(bound, service, EntryPoint.TLS, certificates.context))
             else:
@@ -140,10 +140,13 @@ def bind(host: str, port: int, flag: str, processes: int = 1) -> list[socket.soc
     except OSError as error:
         for listening in bound:
             listening.close()
-        raise ConfigurationError(
-            f"port {port} on {host} {port_error_reason(error)}; choose another with {flag}"
-        ) from error
+        raise port_error(error, host, port, flag) from error
     return bound
+
+
+def _no_port(error: OSError, bound: socket.socket, flag: str) -> ConfigurationError:
+    host, port = bound.getsockname()[:2]
+    return port_error(error, host, port, flag)
 
 
 def _socket(family: socket.AddressFamily) -> socket.socket:

@@ -10,6 +10,7 @@ __all__ = ["listening_inodes", "port_holder"]
 
 _LISTEN = "0A"
 _TABLES = ("/proc/net/tcp", "/proc/net/tcp6")
+_ALL_ADDRESSES = ("0.0.0.0", "::")  # noqa: S104 - compared, not listened on
 
 
 def port_holder(address: str, port: int) -> str | None:
@@ -51,7 +52,7 @@ def _covers(written: str, address: str) -> bool:
     if isinstance(theirs, ipaddress.IPv6Address) and theirs.ipv4_mapped is not None:
         theirs = theirs.ipv4_mapped
     # By default, a socket on all IPv6 addresses covers those of IPv4 too.
-    return str(theirs) == address or theirs.is_unspecified
+    return str(theirs) == address or theirs.is_unspecified or address in _ALL_ADDRESSES
 
 
 def _lines(table: str) -> list[str]:

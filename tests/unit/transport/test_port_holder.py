@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 import socket
 
-from plane.dev.port_holder import listening_inodes, port_holder
+from plane.transport.port_holder import listening_inodes, port_holder
 
 TABLE = """\
    0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 100 1 0 100 0 0 10 0
@@ -26,6 +26,9 @@ def test_only_sockets_listening_on_the_address_hold_its_port() -> None:
     assert listening_inodes(TABLE6, "127.0.0.1", 8081) == set()
     assert listening_inodes(TABLE6, "::1", 8081) == {"201"}
     assert listening_inodes(TABLE6, "127.0.0.1", 8082) == {"202"}
+    # A program that would listen on all addresses is prevented by each.
+    assert listening_inodes(TABLE, "0.0.0.0", 8080) == {"100"}
+    assert listening_inodes(TABLE, "::", 8082) == {"103"}
 
 
 def test_this_process_is_found() -> None:
