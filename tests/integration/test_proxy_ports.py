@@ -140,6 +140,8 @@ async def test_a_port_on_which_another_program_listens_is_reported() -> None:
             other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             other.bind(("127.0.0.1", entry_points.http_port))
             other.listen()
-            with pytest.raises(ConfigurationError, match=rf"port {entry_points.http_port} on 127\.0\.0\.1 is in use by .*--http-port"):
+            with pytest.raises(
+                ConfigurationError, match=rf"port {entry_points.http_port} on 127\.0\.0\.1 is in use by .*--http-port"
+            ):
                 await entry_points.open_http(it.service)
         entry_points.close()

@@ -32,6 +32,7 @@ from plane.protocol.keys import KeyConfig
 from plane.protocol.spawn import SpawnConfig
 from plane.protocol.webhooks import WebhookConfig, WebhookInfo, WebhookList, WebhookSecret, WebhookTest
 from plane.transport.controller_url import ControllerUrl
+from plane.transport.request_errors import request_error_reason
 from plane.transport.server_sent_events import EventStreamReader, EventTooLarge, ServerSentEvent
 
 __all__ = ["AsyncPlane"]
@@ -383,14 +384,8 @@ class AsyncPlane:
         return may_retry(attempt, idempotent=call.idempotent, sent=sent)
 
     def _unreachable(self, error: BaseException, *, sent: bool) -> ControllerUnreachable:
-        match error:
-            case TimeoutError():
-                reason = f"no response within {self._timeout_s:g} s"
-            case OSError(errno=int(number)) if number > 0:
-                # aiohttp's text repeats the address.
-                reason = os.strerror(number).lower()
-            case _:
-                reason = str(error) or type(error).__name__
+        is_late = isinstance(error, TimeoutError)
+        reason = f"no response within {self._timeout_s:g} s" if is_late else request_error_reason(error)
         return ControllerUnreachable(self._url.base, reason, sent=sent)
 
     async def _events(

@@ -256,6 +256,8 @@ def refusal(http_status: int, body: bytes) -> CallRefused:
     except MessageError:
         # 401 and 502 of forward auth are plain text, 404 of an unknown path has no body.
         text = body[:200].decode(errors="replace").strip() or "refused without a reason"
+        if text.startswith(("{", "<")):
+            text = f"the response is not from a controller: {'an HTML page' if text[0] == '<' else text}"
         return CallRefused(http_status, ApiErrorKind.OTHER, text, None)
     cursor = error.cursor if isinstance(error.cursor, int) else None
     return CallRefused(http_status, error.kind, error.message, error.id, cursor)

@@ -13,12 +13,12 @@ import dns.rdatatype
 
 from plane.decisions.diagnosis import Finding, Status, certificate_finding, delegation_finding, passed
 from plane.doctor.machine import local_addresses
-from plane.os_errors import error_reason
 from plane.protocol.names import cluster_host
 from plane.proxy.certificates.files import CertificateFiles
 from plane.proxy.certificates.tls import InvalidCertificate
 from plane.settings import AcmeSettings, ProxySettings
 from plane.transport.controller_url import ControllerUrl
+from plane.transport.request_errors import request_error_reason
 
 __all__ = [
     "check_acme_delegation",
@@ -53,7 +53,7 @@ async def check_controller(url: ControllerUrl, socket_path: str) -> Finding:
     except (aiohttp.ClientError, OSError) as error:
         return Finding(
             Status.FAILED,
-            f"{url.base} cannot be reached: {error_reason(error)}",
+            f"{url.base} cannot be reached: {request_error_reason(error)}",
             "check --controller-url, that the controller runs and listens on that address, and firewalls",
         )
     if refused:

@@ -8,7 +8,6 @@ are described in ``docs/reference/protocol/node-sockets.md``.
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -28,6 +27,7 @@ from plane.protocol.errors import MessageError, PlaneError
 from plane.protocol.handshake import DroneIdentity, Extension, Handshake
 from plane.throttled_log import ThrottledWarning
 from plane.transport.controller_url import ControllerUrl
+from plane.transport.request_errors import request_error_reason
 from plane.version import this_version
 
 __all__ = ["NodeConnector", "NodeRefused", "NodeSocket", "SocketClosed"]
@@ -215,7 +215,7 @@ class NodeConnector(Generic[In, Out]):
                 except NodeRefused as error:
                     refused = str(error)
                 except (OSError, TimeoutError, aiohttp.ClientError, PlaneError) as error:
-                    reason = _reason(error)
+                    reason = request_error_reason(error)
                 wait_s = backoff.ended(clock(), graceful=graceful)
                 if refused:
                     log.warning(
@@ -273,10 +273,3 @@ class NodeConnector(Generic[In, Out]):
                 theirs=f"{theirs.version.version}-{theirs.version.git_hash}",
             )
         return theirs
-
-
-def _reason(error: Exception) -> str:
-    # aiohttp's text adds its own settings, and the address, which is logged anyway.
-    if isinstance(error, aiohttp.ClientConnectorError) and error.errno is not None and error.errno > 0:
-        return os.strerror(error.errno)
-    return error_reason(error)

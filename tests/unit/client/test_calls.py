@@ -26,7 +26,8 @@ def test_names_are_escaped_in_paths() -> None:
         (409, b'{"id":"i","kind":"KeyHeld","message":"m"}', ApiErrorKind.KEY_HELD, "m", "i"),
         (401, b"Unauthorized", ApiErrorKind.OTHER, "Unauthorized", None),
         (404, b"", ApiErrorKind.OTHER, "refused without a reason", None),
-        (500, b'{"id":1}', ApiErrorKind.OTHER, '{"id":1}', None),
+        (500, b'{"id":1}', ApiErrorKind.OTHER, 'the response is not from a controller: {"id":1}', None),
+        (404, b"<html>...", ApiErrorKind.OTHER, "the response is not from a controller: an HTML page", None),
     ],
 )
 def test_refusals_have_kind_message_and_id(

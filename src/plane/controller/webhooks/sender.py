@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import datetime
 import errno
-import os
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -27,6 +26,7 @@ from plane.decisions.webhooks.target import address_refusal
 from plane.os_errors import error_reason
 from plane.protocol import codec
 from plane.protocol.event_feed import FeedEvent
+from plane.transport.request_errors import request_error_reason
 from plane.version import this_version
 
 __all__ = ["CONNECTIONS_PER_HOST", "WebhookSender", "event_message", "open_sender", "test_message"]
@@ -89,13 +89,10 @@ async def _drain(response: aiohttp.ClientResponse) -> None:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, aiohttp.ClientConnectorError):
-        number = error.os_error.errno
-        # asyncio's own texts repeat the address. EACCES has the reason of `_checked_socket`; lookups have no number.
-        if number is None or number <= 0 or number == errno.EACCES:
-            return error_reason(error.os_error)
-        return os.strerror(number).lower()
-    return str(error)[:300] or type(error).__name__
+    # The text of this one is that of `_checked_socket`.
+    if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.errno == errno.EACCES:
+        return error_reason(error.os_error)
+    return request_error_reason(error)[:300]
 
 
 def event_message(event: FeedEvent) -> tuple[str, bytes]:
