@@ -5,6 +5,7 @@ Exit status: 0 success, 1 failure (the error gives the cause and what to do), 2 
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import sys
@@ -96,13 +97,39 @@ def database_main() -> None:
 
 
 def _run(arguments: Sequence[str]) -> None:
+    """Run the program until it exits. Neither Ctrl-C nor an output that cannot be written causes a traceback."""
+    _open_standard_files()
+    sys.excepthook = _print_uncaught
+    # Almost nothing that an import creates is garbage. `plane.cli.serving` sets this back for programs that run long.
+    gc.set_threshold(IMPORT_GC_THRESHOLD)
+    try:
+        try:
+            _run_command(arguments)
+        finally:
+            # Python does it later, and reports errors in its own words.
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader closed the pipe, as `head` does.
+        _drop_output()
+        sys.exit(141)
+    except OSError as error:
+        if error.errno != errno.ENOSPC or error.filename is not None:
+            raise
+        print(f"plane: the output cannot be written: {error.strerror}", file=sys.stderr)  # noqa: T201
+        _drop_output()
+        sys.exit(1)
+    finally:
+        # At its exit Python would search for garbage among all objects, which takes a tenth of the time of a command.
+        gc.freeze()
+
+
+def _run_command(arguments: Sequence[str]) -> None:
     if arguments in (["version"], ["--version"]):
         # The library that reads arguments takes longer to import than everything else here.
         print(_version_text())  # noqa: T201
         return
-    sys.excepthook = _print_uncaught
-    # Almost nothing that an import creates is garbage. `plane.cli.serving` sets this back for programs that run long.
-    gc.set_threshold(IMPORT_GC_THRESHOLD)
     from cyclopts import CycloptsError
 
     from plane.protocol.errors import PlaneError
@@ -124,15 +151,22 @@ def _run(arguments: Sequence[str]) -> None:
 
         print(f"plane: {plain_text(redacted(str(error)))}{next_step(error)}", file=sys.stderr)  # noqa: T201
         sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:
-        # The reader closed the pipe, as `head` does. Nothing may be flushed at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
-    finally:
-        # At its exit Python would search for garbage among all objects, which takes a tenth of the time of a command.
-        gc.freeze()
+
+
+def _open_standard_files() -> None:
+    """Open those of stdin, stdout and stderr that are closed, as a supervisor may start a program.
+
+    Otherwise the first files or sockets get their numbers: uvloop aborts when it closes such a one.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # The lowest number that is free is the one of this file.
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
+
+
+def _drop_output() -> None:
+    """Nothing may be flushed at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _prepare_list_of_commands(program: App, arguments: Sequence[str]) -> None:

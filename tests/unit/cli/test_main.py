@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -124,3 +126,69 @@ def test_a_program_that_serves_starts_without_what_it_may_never_need(
     program = SERVES.format(role=role, modules=modules, unneeded=unneeded)
     done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+# Runs the program with a command of the test's own.
+COMMAND = """
+import os, sys
+from unittest import mock
+from plane.cli import main
+
+class Program:
+    help_flags = ()
+
+    def __call__(self, _):
+        {code}
+
+sys.argv = ["plane", "command"]
+with mock.patch.object(main, "make_program", Program):
+    main.main()
+"""
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_no_file_of_a_program_gets_the_number_of_a_standard_file_that_is_closed(closed: str) -> None:
+    code = "print('to stdout'), print('to stderr', file=sys.stderr), sys.exit(os.open('/dev/null', os.O_RDONLY))"
+    run = [sys.executable, "-c", COMMAND.format(code=code)]
+    assert subprocess.run(["sh", "-c", f'exec "$@" {closed}', "sh", *run], check=False).returncode == 3
+
+
+@pytest.mark.parametrize("code", ["print('x')", "print('x', flush=True)"])
+def test_an_output_that_cannot_be_written_is_an_error_in_one_line(code: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        run = [sys.executable, "-c", COMMAND.format(code=code)]
+        done = subprocess.run(run, check=False, stdout=full, stderr=subprocess.PIPE, text=True)
+    message = "plane: the output cannot be written: No space left on device\n"
+    assert (done.returncode, done.stderr) == (1, message)
+
+
+def test_a_reader_that_wants_no_more_is_no_error_to_report() -> None:
+    run = [sys.executable, "-c", COMMAND.format(code="print('x')")]
+    read, write = os.pipe()
+    os.close(read)
+    buffered = {**os.environ, "PYTHONUNBUFFERED": ""}
+    done = subprocess.run(run, check=False, stdout=write, stderr=subprocess.PIPE, text=True, env=buffered)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+INTERRUPTED = """
+import sys
+from plane.cli.main import main
+
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name == "{module}":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupt())
+sys.argv = ["plane", "completion", "bash"]
+main()
+"""
+
+
+@pytest.mark.parametrize("module", ["cyclopts", "plane.protocol.errors", "plane.cli.completion"])
+def test_ctrl_c_during_an_import_is_silent(module: str) -> None:
+    run = [sys.executable, "-c", INTERRUPTED.format(module=module)]
+    done = subprocess.run(run, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
