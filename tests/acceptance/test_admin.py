@@ -205,6 +205,13 @@ def test_nobody_answers() -> None:
     assert done.err == f"plane: controller at http://127.0.0.1:{port} does not respond: connection refused\n"
 
 
+def test_who_waits_for_a_backend_that_does_not_serve_reads_what_is_missing(cluster: Cluster) -> None:
+    command = f"sleep 1; exec {sys.executable} -m http.server $PORT"
+    done = run_on_terminal("admin", "connect", "--command", command, "--controller", cluster.control_urls[0])
+    assert done.status == 0
+    assert "waiting until it responds to HTTP on the port in PORT" in done.out
+
+
 def test_a_terminal_has_colours_unless_it_does_not_want_them_and_a_pipe_never_has(cluster: Cluster) -> None:
     key = f"coloured-{'x' * 100}"
     connected(cluster, "--key", key)

@@ -11,7 +11,7 @@ from harness.commands import run
 from harness.program import EXECUTED, PLANE, program
 
 CLUSTER = "plane.test"
-WITHOUT_KEYS = "the controller on this machine has no API keys"
+WITHOUT_KEYS = "no API key: backends can control the cluster"
 
 
 def made_key(folder: Path, name: str, role: str) -> str:

@@ -79,7 +79,7 @@ def test_every_component_runs_from_a_file(postgres_url: str, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("{", "not JSON"),
+        ("# a comment", "config.json: not JSON: invalid character (byte 0)\n"),
         ("{}", "exactly one of Controller, Drone, Proxy, Dns, Executor"),
         ('{"Controller": {"db_url": "x"}, "Dns": {"controller_url": "x"}}', "exactly one of"),
         ('{"Controller": {"db_url": 5}}', "$.Controller.db_url"),

@@ -106,7 +106,7 @@ def pooler_finding(*, notified: bool) -> Finding:
 
 def open_files_finding(hard_limit: int) -> Finding:
     """Assess the hard limit of open files."""
-    advice = "raise it: LimitNOFILE=1048576 in the systemd unit, or ulimit -Hn in the shell"
+    advice = "raise it: LimitNOFILE=1048576 in the systemd unit, or ulimit -Hn 1048576 in a shell of root"
     if hard_limit < MIN_OPEN_FILES:
         return Finding(Status.FAILED, f"hard limit {hard_limit}", advice)
     if hard_limit < RECOMMENDED_OPEN_FILES:

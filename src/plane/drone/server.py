@@ -152,7 +152,9 @@ def _log_warnings(settings: DroneSettings, runtime: Runtime) -> None:
         log.warning("proxies on other machines cannot reach this drone's backends; set --ip", ip=settings.ip)
     has_key, runs_processes = url.bearer_token is not None, runtime.name == ProcessRuntime.name
     if is_open_to_backends(url.base, has_key=has_key, runs_processes=runs_processes):
-        log.warning("the controller on this machine has no API keys, so backends can control the cluster", url=url.base)
+        log.warning(
+            "no API key: backends can control the cluster if the controller on this machine requires none", url=url.base
+        )
 
 
 async def _load_clock(store: StateStore, *, is_another: bool) -> DroneClock:

@@ -108,7 +108,7 @@ def decode(data: bytes | str, kind: type[T]) -> T:
     except msgspec.ValidationError as error:
         raise _message_error(error) from None
     except (msgspec.DecodeError, UnicodeError) as error:
-        raise MessageError(f"not JSON: {error}", is_json=False) from None
+        raise MessageError(f"not JSON: {str(error).removeprefix('JSON is malformed: ')}", is_json=False) from None
     except RecursionError:
         raise MessageError("nested too deeply", is_json=False) from None
     return value

@@ -86,7 +86,8 @@ class MessageError(PlaneError):
     """
 
     def __init__(self, reason: str, path: str = "$", *, is_json: bool = True) -> None:
-        super().__init__(f"{reason} - at {path}")
+        # What is not JSON has no fields.
+        super().__init__(f"{reason} - at {path}" if is_json else reason)
         self.reason = reason
         self.path = path
         self.is_json = is_json

@@ -20,17 +20,19 @@ async def follow(plane: AsyncPlane, backend: str, wanted: BackendStatus, *, as_j
         BackendEnded: its status is past ``wanted``.
         CallFailed
     """
-    from plane.client import BackendEnded
+    from plane.client import BackendEnded, BackendStatus
 
     out = console()
-    waiting = out.status(f"waiting until it is {wanted}") if out.is_terminal and not as_json else nullcontext()
-    with waiting:
+    shows_wait = out.is_terminal and not as_json
+    with out.status(f"waiting until it is {wanted}") if shows_wait else nullcontext() as wait:
         async for public in plane.status_stream(backend):
             entry = await plane.with_output(backend, public)
             if as_json:
                 print_json(entry)
             else:
                 out.print(entry_text(entry))
+            if wait is not None and entry.status is BackendStatus.WAITING:
+                wait.update("waiting until it responds to HTTP on the port in PORT")
             if entry.status is wanted:
                 return
             if entry.status.number > wanted.number:
