@@ -105,10 +105,31 @@ def violations(page: Page) -> list[str]:
     return [f"{each['id']}: {node['html'][:200]}" for each in found["violations"] for node in each["nodes"]]
 
 
+# Words of tables that are on more than one line although they are short.
+BROKEN_WORDS = """
+() => {
+  const broken = [];
+  const texts = document.createTreeWalker(document.querySelector("main"), NodeFilter.SHOW_TEXT,
+    node => node.parentElement.closest("td, tbody th") ? NodeFilter.FILTER_ACCEPT : NodeFilter.FILTER_REJECT);
+  while (texts.nextNode()) {
+    for (const word of texts.currentNode.data.matchAll(/\\S+/g)) {
+      const range = document.createRange();
+      range.setStart(texts.currentNode, word.index);
+      range.setEnd(texts.currentNode, word.index + word[0].length);
+      if (word[0].length < 15 && new Set([...range.getClientRects()].map(box => box.top)).size > 1)
+        broken.push(word[0]);
+    }
+  }
+  return broken;
+}
+"""
+
+
 def look(page: Page, name: str, width: int, scheme: str, folder: Path) -> None:
     """Check the page as it is, and keep a picture of it."""
     assert violations(page) == []
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "wider than the window"
+    assert page.evaluate(BROKEN_WORDS) == []
     target = os.environ.get("PLANE_SCREENSHOTS")
     wanted = {("backends", 1280, "light"), ("overview", 1280, "light"), ("drones", 1280, "light")}
     wanted |= {("backend", 1280, "dark"), ("backends", 360, "dark"), ("sign-in", 1280, "light")}
