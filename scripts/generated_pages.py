@@ -30,6 +30,8 @@ from plane.controller.app import all_endpoints
 
 __all__ = ["Metric", "http_api", "metrics", "metrics_page", "on_files", "on_page_markdown", "options", "run_config"]
 
+# Factors of a page's place in the results of a search, by its folder or file.
+_SEARCH_BOOSTS = {"decisions/": 0.2, "internals/": 0.2, "how-to/troubleshoot.md": 3}
 _MADE_FROM = "This page is made from the program{}.\n\n"
 
 
@@ -48,11 +50,14 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Replace each diagram's text by its drawing.
+    """Replace each diagram's text by its drawing, and let the search show pages for developers last.
 
     Raises:
         PluginError: a diagram was changed, and not drawn.
     """
+    for start, boost in _SEARCH_BOOSTS.items():
+        if page.file.src_uri.startswith(start):
+            page.meta["search"] = {"boost": boost}
 
     def drawing(found: re.Match[str]) -> str:
         name = hashlib.sha256(found[1].encode()).hexdigest()[:16]

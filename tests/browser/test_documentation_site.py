@@ -79,6 +79,19 @@ def test_pages_have_no_error_and_fit_a_telephone(site: tuple[str, Path], chromiu
     assert problems == []
 
 
+def test_a_search_for_a_symptom_finds_what_to_do_and_no_decision(site: tuple[str, Path], chromium: str) -> None:
+    base, _ = site
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page()
+        for words, found in (("stop+backend", "reference/log-messages/"), ("two+processes", "how-to/troubleshoot/")):
+            page.goto(f"{base}?q={words}")
+            first = page.locator(".md-search-result__link").first
+            first.wait_for(state="attached")
+            assert (first.get_attribute("href") or "").partition("?")[0].endswith(found), words
+        browser.close()
+
+
 def test_each_page_is_there_as_markdown_and_listed_for_language_models(site: tuple[str, Path]) -> None:
     _, folder = site
     index = (folder / "llms.txt").read_text()
