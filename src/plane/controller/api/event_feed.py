@@ -6,13 +6,12 @@
 from __future__ import annotations
 
 import asyncio
-import re
 
 from aiohttp import web
 
 from plane.controller.api.auth import CALLER
 from plane.controller.api.endpoints import EVENT_STREAM, Endpoint, Parameter
-from plane.controller.api.query_params import bad_parameter, flag, number
+from plane.controller.api.query_params import MAX_ID, bad_parameter, flag, number, stream_position
 from plane.controller.api.responses import json_response
 from plane.controller.context import CONTEXT, Context
 from plane.controller.feed_tail import FeedFollower
@@ -27,10 +26,6 @@ __all__ = ["EVENT_FEED_ENDPOINTS"]
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
-# Larger than any cursor.
-MAX_CURSOR = 2**63 - 1
-
-_NUMBER = re.compile(r"[0-9]{1,18}")
 
 
 async def _events(request: web.Request) -> web.StreamResponse:
@@ -53,8 +48,8 @@ def _filter(request: web.Request) -> EventFilter:
 
 async def _page(request: web.Request, wanted: EventFilter) -> EventPage:
     db = request.app[CONTEXT].db
-    after = number(request, "after", 0, MAX_CURSOR)
-    before = number(request, "before", 1, MAX_CURSOR)
+    after = number(request, "after", 0, MAX_ID)
+    before = number(request, "before", 1, MAX_ID)
     limit = number(request, "limit", 1, MAX_LIMIT) or DEFAULT_LIMIT
     if after is not None and before is not None:
         raise bad_parameter("before", "cannot be combined with after")
@@ -72,10 +67,7 @@ async def _page(request: web.Request, wanted: EventFilter) -> EventPage:
 async def _follow(request: web.Request, wanted: EventFilter) -> web.StreamResponse:
     """Send events after the cursor, and new ones as they are stored, until the reader disconnects."""
     context = request.app[CONTEXT]
-    after = number(request, "after", 0, MAX_CURSOR)
-    last = request.headers.get("Last-Event-ID", "")
-    if _NUMBER.fullmatch(last):
-        after = int(last)
+    after = stream_position(request)
     limits = context.settings.limits
     response = web.StreamResponse(headers={"Content-Type": EVENT_STREAM, "Cache-Control": "no-cache"})
     follower = FeedFollower(limits.queued_events)

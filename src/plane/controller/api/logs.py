@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-import re
 from collections.abc import AsyncGenerator
 from contextlib import nullcontext
 
 from aiohttp import web
 
 from plane.controller.api.endpoints import EVENT_STREAM, TEXT, Endpoint, Parameter
-from plane.controller.api.query_params import flag, number
+from plane.controller.api.query_params import flag, number, stream_position
 from plane.controller.api.responses import backend_not_found
 from plane.controller.context import CONTEXT, Context
 from plane.database import backends, log_requests
@@ -42,8 +41,6 @@ RESPONSE_TIMEOUT_S = 5.0
 # A reader that receives nothing for this long is dropped.
 WRITE_TIMEOUT_S = 60.0
 
-_NUMBER = re.compile(r"[0-9]{1,19}")
-
 
 async def stream_logs(request: web.Request) -> web.StreamResponse:
     """Respond with lines of text; with ``Accept: text/event-stream`` with events, which a client can resume by id."""
@@ -52,9 +49,7 @@ async def stream_logs(request: web.Request) -> web.StreamResponse:
     as_events = EVENT_STREAM in request.headers.get("Accept", "")
     follow = flag(request, "follow")
     tail = number(request, "tail", 0, MAX_TAIL)
-    after = number(request, "after", 0, 2**63 - 1)
-    if after is None and as_events and (last := request.headers.get("Last-Event-ID")) and _NUMBER.fullmatch(last):
-        after = int(last)
+    after = stream_position(request)
     found = await backends.state_now(context.db, backend_id)
     if found is None:
         raise backend_not_found()
