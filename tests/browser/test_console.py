@@ -112,7 +112,7 @@ BROKEN_WORDS = """
   const texts = document.createTreeWalker(document.querySelector("main"), NodeFilter.SHOW_TEXT,
     node => node.parentElement.closest("td, tbody th") ? NodeFilter.FILTER_ACCEPT : NodeFilter.FILTER_REJECT);
   while (texts.nextNode()) {
-    for (const word of texts.currentNode.data.matchAll(/\\S+/g)) {
+    for (const word of texts.currentNode.data.matchAll(/[^\\s-]+/g)) {
       const range = document.createRange();
       range.setStart(texts.currentNode, word.index);
       range.setEnd(texts.currentNode, word.index + word[0].length);
