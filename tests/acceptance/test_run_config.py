@@ -86,6 +86,10 @@ def test_every_component_runs_from_a_file(postgres_url: str, tmp_path: Path) -> 
         ('{"Controller": {"db_url": "x", "bindaddr": "y"}}', "unknown field `bindaddr`"),
         ('{"Controller": {"db_url": "x", "bind_addr": "localhost"}}', "bind_addr"),
         ('{"Controller": {"db_url": "x", "best_of": 0}}', "best_of"),
+        (
+            '{"Controller": {"db_url": "x", "controller_url": "c:80"}}',
+            "controller_url: 'c:80' is not of the form http://",
+        ),
         ('{"Drone": {"controller_url": "http://c", "cluster": "not a cluster"}}', "cluster: Invalid cluster name"),
         ('{"Proxy": {"controller_url": "http://c", "cluster": "c", "name": "dr-x"}}', "name: name 'dr-x'"),
         (

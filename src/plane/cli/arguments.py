@@ -33,6 +33,7 @@ __all__ = [
     "ip_address",
     "json_object",
     "node_name",
+    "public_url",
     "trusted_networks",
     "webhook_networks",
 ]
@@ -90,6 +91,15 @@ def http_url(text: str, flag: str) -> str:
     except ValueError:
         pass
     raise ConfigurationError(f"{flag}: {text!r} is not of the form http://HOST[:PORT]/PATH or https://…")
+
+
+def public_url(text: str | None) -> str | None:
+    """Parse ``--controller-url`` of a controller, and remove slashes at its end; None or an empty text gives None.
+
+    Raises:
+        ConfigurationError
+    """
+    return http_url(text, "--controller-url").rstrip("/") if text else None
 
 
 def host_argument(text: str, flag: str) -> str:

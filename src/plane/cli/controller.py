@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter, validators
 
-from plane.cli.arguments import cluster_name, controller_name, host_argument, http_url, webhook_networks
+from plane.cli.arguments import cluster_name, controller_name, host_argument, http_url, public_url, webhook_networks
 from plane.decisions.trace_export import traces_are_exported
 from plane.settings import ControllerSettings
 
@@ -79,7 +79,7 @@ def controller(
                 name=controller_name(name),
                 host=host,
                 port=port,
-                controller_url=controller_url.rstrip("/") if controller_url else None,
+                controller_url=public_url(controller_url),
                 default_cluster=cluster_name(default_cluster, "--default-cluster") if default_cluster else None,
                 best_of=best_of,
                 cleanup_min_age_days=cleanup_min_age_days,

@@ -20,6 +20,7 @@ from plane.cli.arguments import (
     http_url,
     ip_address,
     node_name,
+    public_url,
     trusted_networks,
     webhook_networks,
 )
@@ -105,7 +106,7 @@ def _controller(config: ControllerConfig, environment: Mapping[str, str]) -> Con
         name=defaults.name,
         host=host,
         port=port,
-        controller_url=config.controller_url.rstrip("/") if config.controller_url else None,
+        controller_url=public_url(config.controller_url),
         default_cluster=cluster_name(config.default_cluster, "--default-cluster") if config.default_cluster else None,
         best_of=_either(config.best_of, defaults.best_of),
         cleanup_min_age_days=config.cleanup_min_age_days,

@@ -129,11 +129,11 @@ def parse_cluster_name(name: str) -> ClusterName:
         InvalidClusterName
     """
     host, port = _host_and_port(name)
-    if len(name) > MAX_CLUSTER_NAME_LENGTH or not _is_host(host):
+    if len(name) > MAX_CLUSTER_NAME_LENGTH or not _is_host(host) or not (port is None or re.fullmatch(r"[0-9]+", port)):
         raise InvalidClusterName(
             name, f"Invalid cluster name {name[:80]!r}: it must be HOST or HOST:PORT with a valid host name"
         )
-    if port is not None and not (re.fullmatch(r"[0-9]{1,5}", port) and int(port) <= 65535):
+    if port is not None and int(port) > 65535:
         raise InvalidClusterName(name, f"Invalid cluster name {name[:80]!r}: the port must be from 0 to 65535")
     return ClusterName(name)
 

@@ -216,6 +216,8 @@ class NodeConnector(Generic[In, Out]):
                     refused = str(error)
                 except (OSError, TimeoutError, aiohttp.ClientError, PlaneError) as error:
                     reason = request_error_reason(error)
+                    if isinstance(error, aiohttp.WSServerHandshakeError) and error.status in (401, 403):
+                        refused = f"{reason}: give the node an API key of the role node with --controller-key-file"
                 wait_s = backoff.ended(clock(), graceful=graceful)
                 if refused:
                     log.warning(

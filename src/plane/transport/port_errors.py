@@ -13,7 +13,8 @@ __all__ = ["port_error", "port_error_reason"]
 
 def port_error(error: OSError, host: str, port: int, option: str) -> ConfigurationError:
     """Return the error for a port that cannot be listened on. ``option`` chooses another one."""
-    return ConfigurationError(f"{port_error_reason(error, host, port)}; choose another with {option}")
+    advice = "" if error.errno == errno.EADDRNOTAVAIL else f"; choose another with {option}"
+    return ConfigurationError(f"{port_error_reason(error, host, port)}{advice}")
 
 
 def port_error_reason(error: OSError, host: str, port: int) -> str:
@@ -23,6 +24,8 @@ def port_error_reason(error: OSError, host: str, port: int) -> str:
             reason = f"is in use by {port_holder(host, port) or 'another program'}"
         case errno.EACCES:
             reason = "requires root (or CAP_NET_BIND_SERVICE)"
+        case errno.EADDRNOTAVAIL:
+            reason = "cannot be used: it is not an address of this machine"
         case _:
             reason = f"cannot be used: {error_reason(error)}"
     return f"port {port} on {host} {reason}"

@@ -27,6 +27,8 @@ def request_error_reason(error: BaseException) -> str:
             return f"no TLS connection: {text}" + (
                 "; the port may serve plain HTTP" if cause.reason in _NOT_TLS else ""
             )
+        case aiohttp.ClientResponseError():
+            return f"HTTP status {cause.status}"
         # Lookups of names have negative numbers. Of others, asyncio's text repeats the address.
         case OSError(errno=int(number)) if number > 0:
             return os.strerror(number).lower()

@@ -101,3 +101,8 @@ def test_invalid_subdomains_are_refused(name: str) -> None:
 
 def test_container_is_named_after_its_backend() -> None:
     assert container_name("x") == "plane-x"
+
+
+def test_a_url_instead_of_a_cluster_is_told_the_form() -> None:
+    with pytest.raises(InvalidClusterName, match="it must be HOST or HOST:PORT"):
+        parse_cluster_name("http://plane.example.com")

@@ -12,10 +12,12 @@ import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from structlog.testing import capture_logs
 
 from plane import timing
 from plane.protocol.drone_messages import AckEvent, MessageFromDrone, MessageToDrone, RenewKeyResponse
 from plane.protocol.handshake import Handshake
+from plane.protocol.names import NodeName
 from plane.transport.controller_url import ControllerUrl
 from plane.transport.node_socket import NodeConnector, NodeSocket, SocketClosed
 from plane.version import this_version
@@ -138,3 +140,36 @@ async def test_hanging_controller_does_not_delay_a_stopping_node(monkeypatch: py
         ended.set()
         assert done
         assert running.cancelled()
+
+
+@pytest.mark.parametrize(
+    ("status", "event", "reason"),
+    [
+        (401, "controller refuses this node", "HTTP status 401: give the node an API key of the role node"),
+        (403, "controller refuses this node", "HTTP status 403: give the node an API key of the role node"),
+        (404, "controller not reached", "HTTP status 404"),
+    ],
+)
+async def test_a_response_that_opens_no_socket_is_logged_by_what_it_means(status: int, event: str, reason: str) -> None:
+    async def respond(_: web.Request) -> web.Response:
+        return web.Response(status=status)
+
+    async def no_session(_: NodeSocket[MessageToDrone, MessageFromDrone]) -> None:
+        raise AssertionError("there is no connection")
+
+    app = web.Application()
+    app.router.add_get("/socket", respond)
+    async with TestServer(app) as server:
+        url = ControllerUrl.parse(str(server.make_url("")))
+        connector: NodeConnector[MessageToDrone, MessageFromDrone] = NodeConnector(
+            url, "/socket", NodeName("dr-a"), MessageToDrone, no_session
+        )
+        with capture_logs() as logs:
+            running = asyncio.create_task(connector.run())
+            async with asyncio.timeout(10):
+                while not logs:
+                    await asyncio.sleep(0.01)
+            running.cancel()
+            await asyncio.wait([running])
+    assert logs[0]["event"] == event
+    assert str(logs[0].get("reason") or logs[0]["error"]).startswith(reason)

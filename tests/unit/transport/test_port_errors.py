@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import socket
 
@@ -20,6 +21,17 @@ def test_an_error_names_the_program_that_listens_and_the_option(host: str) -> No
     assert text.endswith(f" (process {os.getpid()}); choose another with --metrics-port")
 
 
-def test_a_port_that_needs_a_privilege() -> None:
-    text = str(port_error(PermissionError(13, "Permission denied"), "0.0.0.0", 80, "--http-port"))
-    assert text == "port 80 on 0.0.0.0 requires root (or CAP_NET_BIND_SERVICE); choose another with --http-port"
+@pytest.mark.parametrize(
+    ("number", "host", "text"),
+    [
+        (
+            errno.EACCES,
+            "0.0.0.0",
+            "port 80 on 0.0.0.0 requires root (or CAP_NET_BIND_SERVICE); choose another with --port",
+        ),
+        (errno.EADDRNOTAVAIL, "192.0.2.1", "port 80 on 192.0.2.1 cannot be used: it is not an address of this machine"),
+    ],
+)
+def test_other_errors_say_what_is_missing(number: int, host: str, text: str) -> None:
+    # Python adds the address to the text of some.
+    assert str(port_error(OSError(number, "… (while attempting to bind on …)"), host, 80, "--port")) == text
