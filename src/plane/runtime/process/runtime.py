@@ -149,7 +149,7 @@ class ProcessRuntime:
             self._supervise(await self._starter.start(request, resolved, port, held, self._listener.on_location))
         except BaseException:
             self._ports.release(port)
-            remove_home(self._logs.folder_path(request.backend_id))
+            await self._remove_home(request.backend_id)
             raise
         return port
 
@@ -293,10 +293,13 @@ class ProcessRuntime:
             raise BackendFailed(f"processes of the backend cannot be found: {error}") from error
         if cgroup is not None:
             await asyncio.to_thread(cgroup.remove)
-        # If the disk hangs, it is removed later.
+        await self._remove_home(backend_id)
+        return out_of_memory
+
+    async def _remove_home(self, backend_id: str) -> None:
+        """Remove the home of a backend that has ended or could not start. If the disk hangs, it is removed later."""
         with suppress(TimeoutError):
             await self._homes.run_in_time(partial(remove_home, self._logs.folder_path(backend_id)))
-        return out_of_memory
 
     async def remove_orphan(self, backend_id: str) -> None:
         """Kill all processes in the backend's control group or with its id in their environment.
