@@ -23,6 +23,5 @@ def _problem(error: CycloptsError) -> str:
         if given:
             return f"{given.pop()} needs a value."
         sources = " or ".join((error.argument.name, *(error.argument.parameter.env_var or ())))
-        unknown = [word for word in unused if word.startswith("-")]
-        return f"{sources} is required{f', and {unknown[0]} is not understood' if unknown else ''}."
+        return f"{sources} is required{f', and {unused[0]} is not understood' if unused else ''}."
     return str(error)

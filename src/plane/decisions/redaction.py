@@ -14,8 +14,8 @@ __all__ = ["redacted"]
 
 _GONE = "…"
 _RULES = (
-    # User and password, or the API key, of a URL.
-    (re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^\s/@'\"]+@", re.I), rf"\1{_GONE}@"),
+    # User and password, or the API key, of a URL; but not the word that errors have in their place.
+    (re.compile(r"(\b[a-z][a-z0-9+.-]*://)(?!USER@)[^\s/@'\"]+@", re.I), rf"\1{_GONE}@"),
     # Passwords in the query of a database's URL, and in libpq's own form.
     (re.compile(r"\b(password|passwd|passfile|sslpassword)(\s*[=:]\s*)[^\s&'\",]+", re.I), rf"\1\2{_GONE}"),
     (re.compile(r"\b(bearer|basic)\s+[^\s'\",]+", re.I), rf"\1 {_GONE}"),

@@ -17,6 +17,10 @@ from plane.cli.usage_errors import usage_error
             "drone --cluster c --contoller-url http://c",
             "--controller-url is required, and --contoller-url is not understood. See: plane drone --help",
         ),
+        (
+            "admin drain dr-a --cluster c",
+            "--drone is required, and dr-a is not understood. See: plane admin drain --help",
+        ),
         ("db list-nodes", "--db or DATABASE_URL is required. See: plane db list-nodes --help"),
         ("admin inspect", "BACKEND is required. See: plane admin inspect --help"),
         ("admin inspect a b", "not understood: b. See: plane admin inspect --help"),

@@ -28,7 +28,9 @@ TOKEN = "ziPg0iHFz9jjNHhiH1ih1FOPbTLIq5GVmy1e3fcCFRc"
         ),
         ("invalid input for query argument $2: {'a': 1} (expected str)", "invalid input for query argument $2: …"),
         ("exited with code 1; its last output:\nSECRET=1\nmore", "exited with code 1"),
+        ("postgresql://USERS@db/plane", "postgresql://…@db/plane"),
         # Left alone.
+        ("as postgresql://USER@HOST:PORT/NAME", "as postgresql://USER@HOST:PORT/NAME"),
         ('password authentication failed for user "plane"', 'password authentication failed for user "plane"'),
         (
             "controller co-0123456789abcd at http://10.0.0.1:8080",
