@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import resource
 import shutil
@@ -28,6 +29,8 @@ __all__ = ["control_groups", "disk", "docker_engine", "isolation", "local_addres
 
 # Another program may accept connections and never respond.
 PROBE_TIMEOUT_S = 2.0
+# A busy engine takes seconds, one that hangs never responds.
+ENGINE_TIMEOUT_S = 10.0
 
 
 async def open_files() -> Finding:
@@ -77,12 +80,16 @@ async def docker_engine(path: Path, *, required: bool) -> Finding:
         )
     try:
         async with (
+            asyncio.timeout(ENGINE_TIMEOUT_S),
             aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(path))) as http,
             http.get("http://engine/version") as response,
         ):
             version = (await response.json())["Version"]
     except PermissionError:
         return Finding(status, f"{path} cannot be opened", "run as root, or add this user to the group docker")
+    except TimeoutError:
+        found = f"the engine at {path} has not responded within {ENGINE_TIMEOUT_S:g} s"
+        return Finding(status, found, "restart it: systemctl restart docker")
     except (aiohttp.ClientError, OSError, ValueError, KeyError) as error:
         return Finding(
             status, f"the engine at {path} does not respond: {error_reason(error)}", "start it: systemctl start docker"
