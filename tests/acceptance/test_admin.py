@@ -177,6 +177,8 @@ def test_a_backend_that_never_becomes_ready_is_an_error(cluster: Cluster) -> Non
         (("connect", "--image", "a", "--command", "b"), 1, "either --image or --command"),
         (("connect", "--image", "a", "--env", "odd"), 1, "NAME=VALUE"),
         (("connect", "--command", "an 'open quote"), 1, "--command cannot be split"),
+        (("connect", "--command", " "), 1, "--command is empty"),
+        (("connect", "--command", "sh", "--key", ""), 1, "--key is empty"),
         (("connect", "--image", "a", "--max-idle-seconds", "-1"), 1, "max_idle_seconds"),
         (("inspect", "nobody"), 1, "Backend does not exist (HTTP status 404, error id "),
         (("terminate", "nobody"), 1, "Backend does not exist"),

@@ -87,6 +87,9 @@ async def connect(
 
     from plane.client import BackendStatus, KeyConfig, SpawnConfig
 
+    # Most likely of a variable that is not set. All of its users would share one process.
+    if key == "":
+        raise ConfigurationError("--key is empty; leave it out to start a process without a key")
     spawn = SpawnConfig(
         executable=_executable(image, command, env or [], mount),
         id=id,
@@ -134,6 +137,8 @@ def _executable(
         words = shlex.split(command)
     except ValueError as error:
         raise ConfigurationError(f"--command cannot be split into words: {error}") from None
+    if not words:
+        raise ConfigurationError("--command is empty; name a program and its arguments")
     if _SHELL_SYNTAX.search(command):
         words = ["/bin/sh", "-c", command]
     return ProcessExecutable(command=words, env=variables, mount=mount_option)
