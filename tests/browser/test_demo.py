@@ -59,3 +59,15 @@ def test_an_error_is_shown_where_one_looks(pages: tuple[Cluster, list[Page]]) ->
     page.get_by_role("button", name="Open the demo").click()
     expect(page.get_by_role("alert")).to_have_text("No active drone available.")
     assert page.url == cluster.control_urls[0] + "/"
+
+
+def test_the_front_page_fits_a_telephone(pages: tuple[Cluster, list[Page]]) -> None:
+    _, (page, *_) = pages
+    button = page.get_by_role("button", name="Open the demo")
+    one_line = button.bounding_box()
+    page.set_viewport_size({"width": 360, "height": 700})
+    on_telephone = button.bounding_box()
+    assert one_line
+    assert on_telephone
+    assert on_telephone["height"] == one_line["height"]
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
