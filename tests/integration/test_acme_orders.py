@@ -159,5 +159,5 @@ async def test_a_page_of_an_error_is_quoted_in_part() -> None:
 
 async def test_a_ca_that_is_not_there_is_named() -> None:
     settings = AcmeSettings(endpoint="http://127.0.0.1:1/directory", email="admin@plane.test")
-    with pytest.raises(OrderFailed, match="cannot be reached for its directory"):
+    with pytest.raises(OrderFailed, match=r"cannot be reached for its directory: connection refused$"):
         await AcmeOrders(settings, trusted_by(settings), AccountKey(None)).order((NAME,), lambda value: None)  # type: ignore[arg-type, return-value]

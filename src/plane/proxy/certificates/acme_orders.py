@@ -20,6 +20,7 @@ from plane.proxy.certificates.account_key import AccountKey
 from plane.proxy.certificates.tls import Certificate, read_certificate
 from plane.settings import AcmeSettings
 from plane.timing import ACME_POLL_INTERVAL_S, ACME_STEP_TIMEOUT_S
+from plane.transport.request_errors import request_error_reason
 
 if TYPE_CHECKING:
     import aioacme
@@ -141,7 +142,7 @@ class AcmeOrders:
                     f"{self._settings.endpoint} the URL of an ACME directory?"
                 )
             case httpx.HTTPError() | httpx.InvalidURL() | OSError():
-                reason = str(error) or type(error).__name__
+                reason = request_error_reason(_first_cause(error))
                 return OrderFailed(f"the CA at {self._settings.endpoint} cannot be reached for {step}: {reason}")
         # The library has no errors of its own for malformed responses.
         hint = (
@@ -234,6 +235,13 @@ def _new_key_and_request(names: tuple[str, ...]) -> tuple[bytes, x509.Certificat
     request = x509.CertificateSigningRequestBuilder(x509.Name([])).add_extension(alternatives, critical=False)
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     return pem, request.sign(key, hashes.SHA256())
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """Return the error that led to ``error``: the text of httpx is "All connection attempts failed" for any cause."""
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    return error
 
 
 def _problems(error: aioacme.AcmeError) -> str:
