@@ -16,6 +16,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
+from structlog.testing import capture_logs
 
 from harness.controllers import Api, controller_api
 from harness.fake_node import CLUSTER, VERSION
@@ -311,7 +312,10 @@ async def test_forward_auth_request_times_out(postgres_url: str) -> None:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
         limits = ControllerLimits(forward_auth_s=0.2)
         async with controller_api(postgres_url, forward_auth=url, limits=limits) as api:
-            assert await api.call("GET", "/ctrl/status") == (502, "Error forwarding auth.")
+            with capture_logs() as logs:
+                assert await api.call("GET", "/ctrl/status") == (502, "Error forwarding auth.")
+    (warning,) = [entry for entry in logs if entry["event"] == "forward auth server does not respond"]
+    assert warning["error"] == "no response in time"
 
 
 async def test_websockets_need_both_forward_auth_and_keys(postgres_url: str, key_file: Path) -> None:

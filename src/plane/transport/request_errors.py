@@ -32,5 +32,7 @@ def request_error_reason(error: BaseException) -> str:
         # Lookups of names have negative numbers. Of others, asyncio's text repeats the address.
         case OSError(errno=int(number)) if number > 0:
             return os.strerror(number).lower()
+        case TimeoutError():
+            return "no response in time"
         case _:
             return error_reason(cause)

@@ -16,6 +16,7 @@ from aiohttp import web
 from plane.decisions.access import headers_to_forward
 from plane.decisions.routing.routed_path import AmbiguousPath, routed_path
 from plane.protocol.errors import ApiErrorKind, ApiFailure
+from plane.transport.request_errors import request_error_reason
 
 __all__ = ["ForwardAuth", "connect_forward_auth"]
 
@@ -52,7 +53,7 @@ class ForwardAuth:
             ) as response:
                 allowed = 200 <= response.status < 300
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            log.warning("forward auth server does not respond", url=self._url, error=str(error) or type(error).__name__)
+            log.warning("forward auth server does not respond", url=self._url, error=request_error_reason(error))
             return web.Response(status=502, text="Error forwarding auth.")
         if not allowed:
             log.info(

@@ -12,6 +12,7 @@ import msgspec
 import structlog
 
 from plane.timing import ACME_STEP_TIMEOUT_S, RENEWAL_INFO_INTERVAL_S, RENEWAL_INFO_MIN_INTERVAL_S
+from plane.transport.request_errors import request_error_reason
 
 __all__ = ["RenewalInfo", "certificate_id", "fetch_renewal_info"]
 
@@ -74,7 +75,7 @@ async def fetch_renewal_info(endpoint: str, chain: bytes, context: ssl.SSLContex
                 window = msgspec.json.decode(await response.read(), type=_Response).suggested_window
                 return RenewalInfo((window.start, window.end), _valid_s(response.headers.get("Retry-After")))
     except (aiohttp.ClientError, OSError, TimeoutError, msgspec.MsgspecError) as error:
-        log.info("no renewal window from the CA", error=str(error) or type(error).__name__)
+        log.info("no renewal window from the CA", error=request_error_reason(error))
         return no_suggestion
 
 
