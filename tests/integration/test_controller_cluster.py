@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from typing import Any
 
 import aiohttp
 import asyncpg
-import pytest
 from structlog.testing import capture_logs
 
 from harness.controllers import Api, controller_api
 from harness.fake_node import CLUSTER, FakeNode, fake_drone, fake_proxy
-from plane.controller.server import start_controller
-from plane.protocol.names import ControllerName
-from plane.settings import ControllerSettings
 
 IMAGE: dict[str, Any] = {"executable": {"image": "example/image"}}
 READY = {"status": "ready", "address": "127.0.0.1:4567"}
@@ -162,17 +157,3 @@ async def test_every_endpoint_is_described(postgres_url: str) -> None:
                 async with api.http.request(method, url, timeout=aiohttp.ClientTimeout(total=10)) as answer:
                     assert answer.status != 405, path
                     assert answer.status != 404 or answer.content_type == "application/json", path
-
-
-async def test_a_port_on_which_another_program_listens_is_reported(postgres_url: str) -> None:
-    settings = ControllerSettings(db=postgres_url, name=ControllerName("co-a"), port=0)
-    with socket.socket() as bound, socket.socket() as other:
-        for end in (bound, other):
-            # The system permits both to be bound, and one of them to listen.
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(("127.0.0.1", 0))
-        other.bind(bound.getsockname())
-        other.listen()
-        async with start_controller(settings) as controller:
-            with pytest.raises(OSError, match="Address already in use"):
-                await controller.listen(bound)
