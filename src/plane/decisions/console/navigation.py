@@ -10,18 +10,19 @@ from __future__ import annotations
 import ipaddress
 import re
 
+from plane.decisions.http.request_source import FOREIGN_SITES
+
 __all__ = ["SIGN_IN", "is_link_from_elsewhere", "is_own_machine", "is_secure_origin", "target_after_sign_in"]
 
 SIGN_IN = "/console/sign-in"
 
 # A path below /console with a query: no scheme, no host, no backslash, nothing that ends a header.
 _OWN_PATH = re.compile(r"/console(?:/[A-Za-z0-9._~%:@!$'()*+,;=-]*)*(?:\?[A-Za-z0-9._~%:@!$'()*+,;=/?&-]*)?")
-_FOREIGN_SITES = frozenset({"cross-site", "same-site"})
 
 
 def is_link_from_elsewhere(method: str, fetch_site: str | None, fetch_mode: str | None, fetch_dest: str | None) -> bool:
     """Return whether a page of another origin led a person here: a GET for a whole page, in a tab of its own."""
-    return method == "GET" and fetch_site in _FOREIGN_SITES and fetch_mode == "navigate" and fetch_dest == "document"
+    return method == "GET" and fetch_site in FOREIGN_SITES and fetch_mode == "navigate" and fetch_dest == "document"
 
 
 def target_after_sign_in(wanted: str) -> str:

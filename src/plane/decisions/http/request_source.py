@@ -18,12 +18,12 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
-__all__ = ["RequestSource", "SourceRules", "host_name", "is_known_host", "refusal"]
+__all__ = ["FOREIGN_SITES", "RequestSource", "SourceRules", "host_name", "is_known_host", "refusal"]
 
 _AUTHORITY: Final = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^\s:/?#@\[\]]+))(?::([0-9]{0,5}))?")
 _DEFAULT_PORTS: Final = {"http": "80", "https": "443"}
-# Both mean that another origin caused the request. "none" means that the user typed the address.
-_FOREIGN_SITES: Final = frozenset({"cross-site", "same-site"})
+# Values of Sec-Fetch-Site by which another origin caused the request. "none" means that the user typed the address.
+FOREIGN_SITES: Final = frozenset({"cross-site", "same-site"})
 
 
 class RequestSource(NamedTuple):
@@ -60,7 +60,7 @@ def refusal(source: RequestSource, rules: SourceRules, *, page: bool = False) ->
     Args:
         page: the endpoint serves the API's own page and has no other protection, so the host is always checked.
     """
-    if source.fetch_site is not None and source.fetch_site.strip().lower() in _FOREIGN_SITES:
+    if source.fetch_site is not None and source.fetch_site.strip().lower() in FOREIGN_SITES:
         return f"a web page of another origin sent this request (Sec-Fetch-Site: {source.fetch_site[:20]}); {_INSTEAD}"
     if source.origin is not None and not _is_own(source.origin, source.host, rules.public_url):
         return f"a web page of another origin sent this request (Origin: {source.origin[:80]}); {_INSTEAD}"

@@ -13,11 +13,10 @@ from pathlib import Path
 
 from plane.protocol import codec
 from plane.protocol.logs import MAX_PAGE_BYTES, LogLine
+from plane.runtime.logs.output_capture import LINE_LIMIT_BYTES
 
-__all__ = ["LINE_LIMIT_BYTES", "LogFiles", "page_of"]
+__all__ = ["LogFiles", "page_of"]
 
-# A longer line is stored as several.
-LINE_LIMIT_BYTES = 2_000
 # Replaces control characters, except tab and escape (colours).
 _CONTROL = {code: "\N{REPLACEMENT CHARACTER}" for code in (*range(32), 127) if chr(code) not in "\t\x1b"}
 

@@ -14,10 +14,10 @@ import os
 import stat
 from pathlib import Path
 
-__all__ = ["READ_BYTES", "OutputCapture", "bound", "open_for_output"]
+__all__ = ["LINE_LIMIT_BYTES", "READ_BYTES", "OutputCapture", "bound", "open_for_output"]
 
 READ_BYTES = 128 * 1024
-# An unfinished line of this length is returned as it is.
+# An unfinished line of this length is returned as it is. A longer one is stored as several.
 LINE_LIMIT_BYTES = 2_000
 # fallocate(2): FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE.
 PUNCH_HOLE = 0x01 | 0x02

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from plane.protocol import codec
 from plane.protocol.logs import MAX_PAGE_BYTES, LogLine
-from plane.runtime.logs.files import LINE_LIMIT_BYTES, LogFiles
+from plane.runtime.logs.files import LogFiles
+from plane.runtime.logs.output_capture import LINE_LIMIT_BYTES
 
 LINES = st.lists(st.binary(max_size=300).filter(lambda line: b"\n" not in line), max_size=200)
 
