@@ -23,7 +23,7 @@ from plane import timing
 from plane.decisions.retry import ReconnectBackoff
 from plane.os_errors import error_reason
 from plane.protocol import codec
-from plane.protocol.errors import MessageError, PlaneError
+from plane.protocol.errors import ApiError, MessageError, PlaneError
 from plane.protocol.handshake import DroneIdentity, Extension, Handshake
 from plane.throttled_log import ThrottledWarning
 from plane.transport.controller_url import ControllerUrl
@@ -217,7 +217,7 @@ class NodeConnector(Generic[In, Out]):
                 except (OSError, TimeoutError, aiohttp.ClientError, PlaneError) as error:
                     reason = request_error_reason(error)
                     if isinstance(error, aiohttp.WSServerHandshakeError) and error.status in (401, 403):
-                        refused = f"{reason}: give the node an API key of the role node with --controller-key-file"
+                        refused = f"{reason}{await self._refusal(http)}"
                 wait_s = backoff.ended(clock(), graceful=graceful)
                 if refused:
                     log.warning(
@@ -259,6 +259,18 @@ class NodeConnector(Generic[In, Out]):
                 raise NodeRefused(socket.close_reason or "no reason given")
             log.info("connection to controller ended", controller=socket.peer.name, code=ws.close_code)
             return ws.close_code in (aiohttp.WSCloseCode.GOING_AWAY, aiohttp.WSCloseCode.SERVICE_RESTART)
+
+    async def _refusal(self, http: aiohttp.ClientSession) -> str:
+        """Return the controller's message about the refusal of a connection: that of the WebSocket itself is lost."""
+        try:
+            async with (
+                asyncio.timeout(timing.NODE_HANDSHAKE_TIMEOUT_S),
+                http.get(self._url.http(self._path)) as response,
+            ):
+                error = codec.decode(await response.read(), ApiError)
+        except (OSError, TimeoutError, aiohttp.ClientError, MessageError):
+            return ""
+        return f": {error.message}"
 
     async def _handshake(self, ws: aiohttp.ClientWebSocketResponse) -> Handshake:
         mine = self._own_handshake
