@@ -110,3 +110,16 @@ async def test_a_renewal_ends_the_wait_for_it() -> None:
         await it.sent.get()
         it.leases.on_response(RenewKeyResponse("b", it.deadlines(30, 40, 50)))
         assert await waiting is True
+
+
+async def test_one_lease_of_many_is_due_at_its_own_time() -> None:
+    async with renewer() as it:
+        it.leases.on_connected(it.sent.put_nowait)
+        for number in range(20):
+            it.leases.add(f"b{number}", it.deadlines(30 + number, 3600, 3600))
+        it.leases.remove("b1")
+        it.now_s += 32
+        # A response about another backend wakes the renewer.
+        it.leases.on_response(RenewKeyResponse("b19", it.deadlines(30, 40, 50)))
+        assert {(await it.sent.get()).backend, (await it.sent.get()).backend} == {"b0", "b2"}
+        assert it.sent.empty()

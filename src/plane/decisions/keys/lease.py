@@ -82,9 +82,12 @@ class KeyLease:
         """Return when the next action becomes due; None if there will be none."""
         if self._hard_done:
             return None
+        deadlines = self.deadlines
         if self._soft_done:
-            return self.deadlines.hard_terminate_at
-        return self.deadlines.soft_terminate_at if self._renewal_requested else self.deadlines.renew_at
+            return deadlines.hard_terminate_at
+        # In whichever order a controller put the deadlines.
+        next_at = min(deadlines.soft_terminate_at, deadlines.hard_terminate_at)
+        return next_at if self._renewal_requested else min(next_at, deadlines.renew_at)
 
     def renewed(self, deadlines: KeyDeadlines) -> None:
         """Take over the deadlines of a renewal. A termination that has begun continues."""

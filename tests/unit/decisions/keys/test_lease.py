@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plane.decisions.keys.lease import KeyLease, LeaseAction, lease_deadlines
+from plane.protocol.keys import KeyDeadlines
 from plane.protocol.times import DroneTime
 
 RENEW, SOFT, HARD = LeaseAction.RENEW, LeaseAction.TERMINATE_SOFT, LeaseAction.TERMINATE_HARD
@@ -71,6 +72,23 @@ def test_no_key_outlives_its_lease_whenever_it_is_polled(times: list[float]) -> 
     assert done.count(HARD) <= 1
     assert done.count(SOFT) <= 1
     assert done == sorted(done, key=[RENEW, SOFT, HARD].index)
+
+
+@given(st.tuples(*[st.integers(0, 100_000)] * 3), st.booleans())
+def test_what_is_due_next_is_due_at_that_time_in_whichever_order_the_deadlines_are(
+    times_ms: tuple[int, int, int], is_connected_again: bool
+) -> None:
+    key = KeyLease(KeyDeadlines(*map(DroneTime, times_ms)))
+    done = []
+    while (wake_at := key.wake_at()) is not None:
+        assert key.due(DroneTime(wake_at.ms - 1)) == []
+        actions = key.due(wake_at)
+        assert actions
+        done += actions
+        if is_connected_again:
+            key.connected()
+            is_connected_again = False
+    assert done[-1] is HARD
 
 
 def test_hard_deadline_is_fifty_seconds_after_the_start_of_the_first_lease_too() -> None:
