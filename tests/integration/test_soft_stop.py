@@ -110,6 +110,10 @@ async def started(
 
 WRAPPERS = {
     "none": [sys.executable, "-S", "-c", APP],
+    "none, named by bytes that are no text": [
+        *(sys.executable, "-S", "-c"),
+        "import os; open('/proc/self/comm', 'wb').write(b'\\xff) \\xfe'); exec(os.environ['APP'])",
+    ],
     "sh, a list": ["/bin/sh", "-c", f'{PYTHON} "$APP"; echo the wrapper continues'],
     "bash, a folder": ["/bin/bash", "-c", f'cd / && {PYTHON} "$APP" && echo the wrapper continues'],
     "sh, in the background": ["/bin/sh", "-c", f'{PYTHON} "$APP" & wait'],
@@ -134,7 +138,7 @@ async def test_children_of_a_wrapper_receive_sigterm_and_the_grace_period(
         assert 0.4 < took_s < 5
         ((code, _),) = backend.exits
         # How the command itself ended: the application, or its wrapper by the signal.
-        assert code == (7 if wrapper == "none" else 128 + 15)
+        assert code == (7 if wrapper.startswith("none") else 128 + 15)
 
 
 async def test_a_process_that_ignores_sigterm_is_killed_after_the_grace_period(how: str, tmp_path: Path) -> None:

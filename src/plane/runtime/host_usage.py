@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+
+from plane.runtime.process.procfs import read_file
 
 __all__ = ["ResourceUsage", "host_cpu_ns", "host_memory_bytes", "process_usage"]
 
@@ -33,7 +34,7 @@ class ResourceUsage:
 def host_cpu_ns() -> int:
     """Return the CPU time of all processes since the machine's start, idle time included, as Docker counts it."""
     # user nice system idle iowait irq softirq steal; the guests' times are part of the first two.
-    ticks = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+    ticks = read_file("/proc/stat").split(b"\n", 1)[0].split()[1:9]
     return sum(map(int, ticks)) * _TICK_NS
 
 
@@ -51,8 +52,8 @@ def process_usage(pids: Iterable[int]) -> ResourceUsage:
     resident = shared = cpu_ticks = 0
     for pid in pids:
         try:
-            stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            pages = Path(f"/proc/{pid}/statm").read_text().split()
+            stat = read_file(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+            pages = read_file(f"/proc/{pid}/statm").split()
         except OSError:
             continue
         # Fields 14 to 17 of the whole line: utime, stime, cutime and cstime. See proc(5).

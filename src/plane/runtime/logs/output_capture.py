@@ -110,7 +110,8 @@ class OutputCapture:
     @property
     def has_more(self) -> bool:
         """Whether there is output that `read` has not returned."""
-        return os.fstat(self._descriptor).st_size > self._position
+        # Four times a second for each backend, and fstat takes three times as long.
+        return os.lseek(self._descriptor, 0, os.SEEK_END) > self._position
 
     def close(self) -> None:
         """Stop reading."""

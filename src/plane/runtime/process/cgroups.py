@@ -16,7 +16,7 @@ import structlog
 
 from plane.protocol.spawn import ResourceLimits
 from plane.runtime.host_usage import ResourceUsage, process_usage
-from plane.runtime.process.procfs import kill_pids, members
+from plane.runtime.process.procfs import kill_pids, members, read_file
 
 __all__ = ["Cgroup", "Cgroups"]
 
@@ -236,9 +236,9 @@ class Cgroup:
 
 
 def _number(path: Path) -> int:
-    return int(path.read_text())
+    return int(read_file(str(path)))
 
 
 def _pairs(path: Path) -> dict[str, int]:
-    pairs = (line.split() for line in path.read_text().splitlines())
+    pairs = (line.split() for line in read_file(str(path)).decode().splitlines())
     return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdigit()}

@@ -24,6 +24,7 @@ __all__ = [
     "marked_backends",
     "marked_ports",
     "members",
+    "read_file",
     "signal_descendant",
     "signal_process",
     "start_time",
@@ -33,13 +34,33 @@ __all__ = [
 DRONE_MARK = "PLANE_DRONE"
 # A process may fork while the list is read; its child is found in the next round.
 ROUNDS = 20
+# What one call reads; most files of the kernel are shorter.
+READ_BYTES = 16 * 1024
+
+
+def read_file(path: str) -> bytes:
+    """Return the content of a file of the kernel. Takes 8 us, and pathlib 19: drones read hundreds a second.
+
+    Bytes, because the name of a process need not be text.
+
+    Raises:
+        OSError: it cannot be read, for example because the process has ended.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        content = b""
+        while part := os.read(descriptor, READ_BYTES):
+            content += part
+        return content
+    finally:
+        os.close(descriptor)
 
 
 def first_descendant(pid: int, *, depth: int) -> int | None:
     """Return the first child of the first child and so on, ``depth`` generations below ``pid``, or None."""
     for _ in range(depth):
         try:
-            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+            children = read_file(f"/proc/{pid}/task/{pid}/children").split()
         except OSError:
             return None
         if not children:
@@ -84,11 +105,11 @@ def _signal(pid: int, number: signal.Signals, is_target: Callable[[], bool]) -> 
 def start_time(pid: int) -> int:
     """Return when the process started, in clock ticks since the machine's start; -1 if there is no such process."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        stat = read_file(f"/proc/{pid}/stat")
     except OSError:
         return -1
     # The command name is in parentheses and may contain parentheses. Field 22 of the whole line; see proc(5).
-    return int(stat.rpartition(")")[2].split()[19])
+    return int(stat.rpartition(b")")[2].split()[19])
 
 
 def is_stopped(pid: int) -> bool:
@@ -105,10 +126,10 @@ def is_alive(pid: int) -> bool:
 def _state(pid: int) -> tuple[str, int]:
     """Return the state of a process and the number of its threads; "" and 0 if there is none. See proc(5)."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = read_file(f"/proc/{pid}/stat").rpartition(b")")[2].split()
     except OSError:
         return "", 0
-    return fields[0], int(fields[17])
+    return fields[0].decode(), int(fields[17])
 
 
 def descendants(*pids: int) -> list[int]:
@@ -131,8 +152,7 @@ def _children(pid: int) -> list[int]:
         return children
     for thread in threads:
         try:
-            with open(f"/proc/{pid}/task/{thread}/children") as file:  # noqa: PTH123 - a third of pathlib's time
-                children += map(int, file.read().split())
+            children += map(int, read_file(f"/proc/{pid}/task/{thread}/children").split())
         except OSError:
             # The thread has just ended; its children belong to another thread.
             continue
@@ -142,7 +162,7 @@ def _children(pid: int) -> list[int]:
 def members(group: Path) -> list[int]:
     """Return the ids of the processes in a control group; none if the group does not exist."""
     try:
-        return [int(pid) for pid in (group / "cgroup.procs").read_text().split()]
+        return [int(pid) for pid in read_file(f"{group}/cgroup.procs").split()]
     except OSError:
         return []
 
