@@ -15,13 +15,14 @@ from typing import TypeVar
 
 from plane.protocol.errors import PlaneError
 
-__all__ = ["HANGING_LIMIT", "HANGING_PER_PLACE", "FileCalls", "FileSystemHangs"]
+__all__ = ["HANGING_PER_PLACE", "THREADS_LIMIT", "FileCalls", "FileSystemHangs"]
 
 # A file system that takes longer hangs. Far less than a lease, so that a start ends with its own message.
 TIMEOUT_S = 10.0
-# Threads that may wait although nothing waits for them any more: for one place, and in all.
+# Threads in all. A call waits for its thread for as long as for its result.
+THREADS_LIMIT = 100
+# Threads for one place that may wait although nothing waits for them any more.
 HANGING_PER_PLACE = 5
-HANGING_LIMIT = 100
 
 T = TypeVar("T")
 
@@ -35,6 +36,7 @@ class FileCalls:
 
     def __init__(self, *, timeout_s: float = TIMEOUT_S) -> None:
         self._timeout_s = timeout_s
+        self._threads = asyncio.Semaphore(THREADS_LIMIT)
         self._hanging: Counter[str] = Counter()
 
     async def run(self, place: str, function: Callable[[], T], discard: Callable[[T], None] = lambda _: None) -> T:
@@ -47,12 +49,12 @@ class FileCalls:
         Raises:
             FileSystemHangs
         """
-        if self._hanging[place] >= HANGING_PER_PLACE or self._hanging.total() >= HANGING_LIMIT:
-            raise FileSystemHangs("does not respond")
+        await self._take_thread(place)
         loop = asyncio.get_running_loop()
         done: asyncio.Future[T] = loop.create_future()
 
         def deliver(result: T | None, error: BaseException | None) -> None:
+            self._threads.release()
             if done.cancelled():
                 self._hanging -= Counter([place])
                 if error is None:
@@ -86,6 +88,16 @@ class FileCalls:
             self._abandon(place, done)
             raise FileSystemHangs(f"has not responded within {self._timeout_s:g} s")
         return done.result()
+
+    async def _take_thread(self, place: str) -> None:
+        """Wait until another thread may be started, which releases ``_threads`` when it ends."""
+        if self._hanging[place] >= HANGING_PER_PLACE or self._hanging.total() >= THREADS_LIMIT:
+            raise FileSystemHangs("does not respond")
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await self._threads.acquire()
+        except TimeoutError:
+            raise FileSystemHangs("does not respond") from None
 
     def _abandon(self, place: str, done: asyncio.Future[T]) -> None:
         done.cancel()

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from plane.runtime.file_calls import HANGING_LIMIT, HANGING_PER_PLACE, FileCalls, FileSystemHangs
+from plane.runtime.file_calls import HANGING_PER_PLACE, THREADS_LIMIT, FileCalls, FileSystemHangs
 
 
 class Hanging:
@@ -52,12 +52,22 @@ async def test_calls_for_a_place_that_hangs_fail_at_once_and_others_do_not() -> 
 
 async def test_the_threads_that_hang_are_limited() -> None:
     hanging, calls = Hanging(), FileCalls(timeout_s=0.001)
-    for number in range(HANGING_LIMIT):
+    for number in range(THREADS_LIMIT):
         with pytest.raises(FileSystemHangs, match="has not responded within"):
             await calls.run(str(number), hanging.read)
     with pytest.raises(FileSystemHangs, match=r"does not respond$"):
         await calls.run("another place", hanging.read)
     hanging.event.set()
+
+
+async def test_a_burst_of_calls_shares_the_threads() -> None:
+    hanging, calls = Hanging(), FileCalls()
+    before = threading.active_count()
+    burst = [asyncio.create_task(calls.run(str(number), hanging.read)) for number in range(2 * THREADS_LIMIT)]
+    await asyncio.sleep(0.1)
+    assert threading.active_count() - before <= THREADS_LIMIT
+    hanging.event.set()
+    assert set(await asyncio.gather(*burst)) == {"content"}
 
 
 async def test_the_result_of_a_cancelled_call_is_discarded() -> None:
