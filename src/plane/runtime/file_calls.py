@@ -75,7 +75,12 @@ class FileCalls:
                 loop.call_soon_threadsafe(deliver, result, failure)
 
         # Not in a pool: the program would wait for the end of the pool's threads. And others would wait for a thread.
-        threading.Thread(target=work, name="files", daemon=True).start()
+        try:
+            threading.Thread(target=work, name="files", daemon=True).start()
+        except RuntimeError:
+            # The machine allows no more threads.
+            self._threads.release()
+            raise
         try:
             await asyncio.wait([done], timeout=self._timeout_s)
         except asyncio.CancelledError:

@@ -70,6 +70,19 @@ async def test_a_burst_of_calls_shares_the_threads() -> None:
     assert set(await asyncio.gather(*burst)) == {"content"}
 
 
+async def test_a_thread_that_cannot_be_started_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    calls = FileCalls(timeout_s=0.5)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", fail)
+        for _ in range(THREADS_LIMIT):
+            with pytest.raises(RuntimeError):
+                await calls.run("place", lambda: 1)
+    assert await calls.run("place", lambda: 1) == 1
+
+
 async def test_the_result_of_a_cancelled_call_is_discarded() -> None:
     hanging = Hanging()
     reading = asyncio.create_task(FileCalls().run("place", hanging.read, hanging.discarded.append))
