@@ -10,9 +10,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
+from aiohttp import WSMsgType
 
 from harness.controllers import Api, controller_api
-from harness.fake_node import obedient_drone
+from harness.fake_node import fake_drone, obedient_drone
 from harness.real_parts import OwnPostgres
 from plane.timing import FAILOVER_OBJECTION_S, KEY_LEASE_S
 
@@ -132,9 +133,14 @@ async def test_server_with_older_files_grants_no_key_for_a_lease() -> None:
             async with asyncio.timeout(FAILOVER_OBJECTION_S + 5):
                 while (await ask(api, "lost"))[0] != 200:
                     await asyncio.sleep(0.1)
-            await asyncio.to_thread(server.stop, signal.SIGINT)
-            await asyncio.to_thread(server.restore_files)
-            await asyncio.to_thread(server.start)
+            async with fake_drone(api.base, "dr-late") as late:
+                await asyncio.to_thread(server.stop, signal.SIGINT)
+                await asyncio.to_thread(server.restore_files)
+                await asyncio.to_thread(server.start)
+                # The server does not know its connection, so its heartbeats would count for nothing.
+                async with asyncio.timeout(FAILOVER_OBJECTION_S):
+                    while (await late.ws.receive()).type is not WSMsgType.CLOSE:
+                        pass
             await until_served(api, "kept", kept)
             end = time.monotonic() + FAILOVER_OBJECTION_S + 3
             while time.monotonic() < end:

@@ -176,7 +176,7 @@ async def start_controller(
             "cleaner": partial(run_cleaner, db, settings),
             "event feed": tail.run,
             "webhooks": context.webhooks.run,
-            "database watch": DatabaseWatch(db, bus, connect).run,
+            "database watch": DatabaseWatch(db, bus, connect, context.nodes).run,
         }
         tasks = [asyncio.create_task(run_supervised(name, loop), name=name) for name, loop in loops.items()]
         try:

@@ -42,6 +42,8 @@ DroneSocket = NodeSocket[MessageToDrone, MessageFromDrone]
 
 # Unsent events of one connection. Beyond the limit the controller is too slow: the drone reconnects, and resends all.
 OUTBOX_LIMIT = 100_000
+# The id of events that report a current state once more. They are not in the store, whose ids begin at 1.
+REPORTED_AGAIN = 0
 # Unsent metrics. More are dropped: newer ones follow soon.
 METRICS_LIMIT = 2_000
 # Unsent acknowledgements. More are dropped: the controller resends an action that is not acknowledged.
@@ -123,6 +125,9 @@ class Agent:
     async def _send_events(self, socket: DroneSocket, outbox: asyncio.Queue[BackendEvent], listener: Listener) -> None:
         # Registered in this task, because the other tasks must proceed while the disk does not respond.
         await self._store.register_listener(listener)
+        # The database may have lost states that were acknowledged. Controllers ignore those that they know.
+        for backend_id, run in (await self._store.active_runs()).items():
+            listener(BackendEvent(REPORTED_AGAIN, backend_id, run.state, self._clock.now()))
         while True:
             await socket.send(MessageFromDrone(backend_event=await outbox.get()))
 

@@ -14,10 +14,11 @@ from plane.drone.agent import Agent, DroneSocket
 from plane.drone.backend_manager import BackendManager
 from plane.drone.event_recorder import EventRecorder
 from plane.drone.state_store import StateStore, open_state_store
-from plane.protocol.backend_state import Ready, TerminationKind, TerminationReason
+from plane.protocol.backend_state import BackendStatus, Ready, Terminated, TerminationKind, TerminationReason
 from plane.protocol.drone_messages import (
     AckEvent,
     BackendAction,
+    BackendEvent,
     BackendOrder,
     Heartbeat,
     MessageFromDrone,
@@ -131,6 +132,25 @@ async def test_a_stopping_drone_tells_only_controllers_with_the_extension() -> N
             assert (Stopping() in socket.received) is bool(extensions)
             socket.to_send.put_nowait(None)
             await session
+
+
+async def test_a_new_connection_receives_the_acknowledged_states_of_live_backends_again() -> None:
+    """The database may have lost them since: restored from a copy, or failed over to a standby that lagged behind."""
+    async with open_state_store(None) as store:
+        clock = aged_clock()
+        recorder = EventRecorder(store, clock)
+        backends = BackendManager(store, recorder, clock, "127.0.0.1", FakeEnforcer(), MemoryRuntime())
+        await recorder.record("live", Ready(address="127.0.0.1:1"))
+        await recorder.record("ended", Terminated(last_status=BackendStatus.READY))
+        await store.ack_events(await unacknowledged(store))
+        socket = Socket()
+        agent = Agent(store, recorder, backends, clock)
+        session = asyncio.create_task(agent.run_session(cast(DroneSocket, socket)))
+        await until(lambda: any(isinstance(content, BackendEvent) for content in socket.received))
+        socket.to_send.put_nowait(None)
+        await session
+        reported = [content for content in socket.received if isinstance(content, BackendEvent)]
+        assert [(event.backend_id, event.state) for event in reported] == [("live", Ready(address="127.0.0.1:1"))]
 
 
 class Stalled(Socket):

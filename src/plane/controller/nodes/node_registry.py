@@ -53,6 +53,11 @@ class NodeRegistry:
         """Return the ids of the connected nodes of a kind."""
         return [node_id for node_id, its_kind in self._kinds.items() if its_kind is kind]
 
+    def reconnect_all(self) -> None:
+        """Begin to close every connection: the nodes connect again, and report their state."""
+        for socket in self._by_node.values():
+            self._closing.start(socket.close())
+
     async def close_all(self) -> None:
         """Close every connection with a code that makes nodes reconnect, to another controller, at once."""
         await asyncio.gather(*(socket.close() for socket in self._by_node.values()))

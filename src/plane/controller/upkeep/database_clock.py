@@ -13,6 +13,7 @@ from pathlib import Path
 import structlog
 
 from plane.controller.connect_statements import ConnectStatements
+from plane.controller.nodes.node_registry import NodeRegistry
 from plane.database import clock
 from plane.database.clock import ClockRow
 from plane.database.event_bus import EventBus
@@ -36,10 +37,11 @@ log = structlog.get_logger("plane.controller")
 class DatabaseWatch:
     """One controller's watch over its database's clock and timeline."""
 
-    def __init__(self, db: Database, bus: EventBus, connect: ConnectStatements) -> None:
+    def __init__(self, db: Database, bus: EventBus, connect: ConnectStatements, nodes: NodeRegistry) -> None:
         self._db = db
         self._bus = bus
         self._connect = connect
+        self._nodes = nodes
         self._boot_id = _boot_id()
         self._clock = DatabaseClock(self._boot_id)
         # As last seen by this controller; None: not seen yet.
@@ -90,6 +92,10 @@ class DatabaseWatch:
                 missing="unknown" if missing is None else missing,
                 for_s=wait_s,
             )
+            if missing:
+                # Heartbeats of a connection that the database does not know are ignored, and acknowledged states may
+                # be lost. Drones that connect again report the states of their backends.
+                self._nodes.reconnect_all()
         self._state = state
 
 
