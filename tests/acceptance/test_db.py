@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.clusters import Cluster, separate_parts, until
+from harness.clusters import Cluster, processes_of, separate_parts, until
 from harness.commands import LIMIT_S, Done, run
 from harness.program import PLANE, program
 
@@ -96,6 +96,10 @@ def test_a_lost_backend_is_marked_only_after_yes(cluster: Cluster, postgres_url:
         "lost",
         "marked as lost by hand",
     )
+    # It still runs, so nobody else gets its key before the lease ends.
+    again = {"key": {"name": "one"}, "spawn_config": {"executable": cluster.executable()}}
+    assert processes_of(first)
+    assert cluster.call("POST", "/ctrl/connect", again).status == 503
     assert cluster.status(second)["status"] == "ready"
     assert db(postgres_url, "mark-backend-lost", second).out.endswith("[y/N] ")
     assert cluster.status(second)["status"] == "ready"

@@ -29,10 +29,11 @@ async def mark_backend_lost(
     yes: Annotated[bool, Parameter(negative="")] = False,
     db: DatabaseOption,
 ) -> None:
-    """Mark backends as terminated, reason lost, and free their keys. Asks for confirmation of each.
+    """Mark backends as terminated, reason lost. Asks for confirmation of each.
 
-    Only for backends whose drone will never return: a backend that still runs would no longer be the only process of
-    its key. Controllers do it by themselves two minutes after a drone's last heartbeat.
+    Only for backends whose drone will never return. A key is free when its lease ends, at most a minute later: a
+    backend that still runs has been killed by then. Controllers do it by themselves two minutes after a drone's last
+    heartbeat.
 
     Example: plane db mark-backend-lost --drone dr-gone --cluster plane.example.com
 
@@ -95,5 +96,5 @@ async def _mark(database: Database, backend: BackendSummary) -> None:
         out.print(f"Backend {backend.id} has ended already")
         return
     state = Terminated(last_status=backend.status, reason=TerminationReason.LOST, message="marked as lost by hand")
-    (changed,) = await record_states(database, [StateChange(backend.id, state)])
+    (changed,) = await record_states(database, [StateChange(backend.id, state, uncertain=True)])
     out.print(f"Backend {backend.id} {'is marked as lost' if changed else 'ended in the meantime'}")
