@@ -15,9 +15,11 @@ from harness.fake_node import fake_drone, obedient_drone
 from harness.sql import WAITING_FOR_THIS_SESSION
 from plane.controller.upkeep.reaper import reap
 from plane.database import cleanup
+from plane.database.backends import StateChange, record_states
 from plane.database.pool import Database, ReferencedRowDeleted, open_database
 from plane.decisions.backends.idle_sweep import SweepCandidate
 from plane.decisions.keys.drone_selection import CANDIDATES_VALID_S
+from plane.protocol.backend_state import BackendStatus, Terminated, TerminationReason
 from plane.settings import ControllerLimits
 
 IMAGE: dict[str, Any] = {"executable": {"image": "example/image"}}
@@ -210,6 +212,17 @@ async def test_cleanup_deletes_only_old_rows(postgres_url: str) -> None:
             rows = await connection.fetch(f"SELECT DISTINCT backend_id FROM {table}")
             assert not {row["backend_id"] for row in rows} & set(ids[:2]), table
         assert (await status_of(api, ids[6]))["status"] == "ready"
+
+
+async def test_cleanup_frees_no_key_of_a_backend_that_may_still_run(postgres_url: str) -> None:
+    async with upkeep(postgres_url) as (api, db, connection), obedient_drone(api.base):
+        backend = (await api.connect(key={"name": "k"}, spawn_config=IMAGE))["backend_id"]
+        lost = Terminated(last_status=BackendStatus.READY, reason=TerminationReason.LOST)
+        await record_states(db, [StateChange(backend, lost, uncertain=True)])
+        assert (await cleanup.delete_old(db, 0, 100)).backends == 0
+        assert await connection.fetchval("SELECT id FROM backend_key") == backend
+        await connection.execute("UPDATE backend_key SET expires_at = now()")
+        assert (await cleanup.delete_old(db, 0, 100)).backends == 1
 
 
 async def test_cleanup_deletes_fencing_tokens_only_of_free_keys(postgres_url: str) -> None:

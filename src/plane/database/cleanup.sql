@@ -4,10 +4,12 @@ DELETE FROM token WHERE token IN (SELECT token FROM token WHERE expiration_time 
 RETURNING token;
 
 -- name: delete_old_backends
--- Deletes up to $2 backends that terminated more than $1 days ago, with all dependent rows. Returns their ids.
+-- Deletes up to $2 backends that terminated more than $1 days ago, with all dependent rows. Returns their ids. A backend
+-- whose end is not certain holds its key until the lease ends, and is not deleted before.
 WITH old AS (
     SELECT id FROM backend
     WHERE last_status = 'terminated' AND last_status_time < (SELECT plane_now()) - make_interval(days => $1)
+        AND NOT EXISTS (SELECT FROM backend_key k WHERE k.id = backend.id AND k.expires_at > (SELECT plane_now()))
     ORDER BY last_status_time LIMIT $2 FOR UPDATE SKIP LOCKED
 ), tokens AS (
     DELETE FROM token USING old WHERE token.backend_id = old.id
