@@ -91,3 +91,38 @@ async def test_a_heartbeat_that_waited_while_its_drone_registered_again_is_ignor
         await transaction.commit()
         await late
         assert await connection.fetchval(local_time) is None
+
+
+async def test_a_locked_row_keeps_no_other_key_from_being_renewed(postgres_url: str) -> None:
+    """Somebody has left a transaction open, or a process of the server is stopped."""
+    async with controller_api(postgres_url) as api, fake_drone(api.base) as drone, sql(postgres_url) as connection:
+        locked, other = [(await api.connect(spawn_config=IMAGE))["backend_id"] for _ in range(2)]
+        transaction = connection.transaction()
+        await transaction.start()
+        await connection.execute("SELECT FROM backend_key WHERE id = $1 FOR UPDATE", locked)
+        # The first one is executed at once; the other two together.
+        for backend in ("none", locked, other):
+            await drone.send("RenewKey", {"backend": backend, "local_time": 1})
+        while (response := await drone.receive("RenewKeyResponse"))["backend"] == "none":
+            assert response["deadlines"] is None
+        assert response["backend"] == other
+        assert response["deadlines"] is not None
+        await transaction.rollback()
+
+
+async def test_a_drone_whose_row_is_locked_keeps_its_connection(postgres_url: str) -> None:
+    """Without one it could not renew its keys, and could not register again either."""
+    async with controller_api(postgres_url) as api, fake_drone(api.base) as drone, sql(postgres_url) as connection:
+        backend = (await api.connect(spawn_config=IMAGE))["backend_id"]
+        transaction = connection.transaction()
+        await transaction.start()
+        await connection.execute("SELECT FROM drone FOR UPDATE")
+        await drone.beat()
+        async with open_database(postgres_url) as db:
+            await until_one_waits(db)
+            async with asyncio.timeout(10):
+                while (await db.fetch(WAITING_FOR_A_LOCK))[0][0]:
+                    await asyncio.sleep(0.02)
+        await drone.send("RenewKey", {"backend": backend, "local_time": 1})
+        assert (await drone.receive("RenewKeyResponse"))["deadlines"] is not None
+        await transaction.rollback()

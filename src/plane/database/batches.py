@@ -14,7 +14,7 @@ from typing import Generic, TypeAlias, TypeVar
 
 import structlog
 
-from plane.database.pool import DatabaseUnavailable
+from plane.database.pool import DatabaseUnavailable, RowLocked
 from plane.tasks import end_tasks, until_one_ends
 
 __all__ = ["Batcher"]
@@ -31,6 +31,9 @@ MAX_BATCH_SIZE = 500
 # A request must fail within five seconds when the database is unavailable. One timer checks the deadlines of all items:
 # a timer for each would cost as much as everything else here.
 ITEM_TIMEOUT_S = 4.5
+# Items of one batch that may wait for a lock one after the other, each for `LOCK_TIMEOUT_MS`. Beyond this number the
+# whole table is likely to be locked.
+MAX_LOCKED = 3
 DEADLINE_CHECK_INTERVAL_S = 0.5
 
 log = structlog.get_logger("plane.database")
@@ -188,6 +191,11 @@ class Batcher(Generic[In, Out]):
         self.items += len(batch)
         try:
             results = await self._write([item for item, _, _ in batch])
+        except RowLocked as error:
+            if len(batch) == 1:
+                _fail(batch[0][1], error)
+            else:
+                await self._write_unlocked(batch, str(error))
         except DatabaseUnavailable as error:
             for _, future, _ in batch:
                 _fail(future, DatabaseUnavailable(str(error)))
@@ -203,6 +211,29 @@ class Batcher(Generic[In, Out]):
             for (_, future, _), result in zip(batch, results, strict=True):
                 if not future.done():
                     future.set_result(result)
+
+    async def _write_unlocked(self, batch: list[_Entry[In, Out]], reason: str) -> None:
+        """Execute those items of a batch that do not need the lock. The others fail after them.
+
+        A failed item may end the connection of its node, which must have received the results of the others.
+        """
+        log.warning("rows are locked; executing a batch one by one", size=len(batch), error=reason)
+        locked: list[_Entry[In, Out]] = []
+        for entry in batch:
+            if len(locked) < MAX_LOCKED:
+                try:
+                    (result,) = await self._write([entry[0]])
+                except RowLocked:
+                    locked.append(entry)
+                except Exception as error:
+                    _fail(entry[1], error)
+                else:
+                    if not entry[1].done():
+                        entry[1].set_result(result)
+            else:
+                locked.append(entry)
+        for _, future, _ in locked:
+            _fail(future, RowLocked(reason))
 
 
 def _fail(future: asyncio.Future[Out], error: Exception) -> None:

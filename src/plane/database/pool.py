@@ -23,6 +23,7 @@ __all__ = [
     "Database",
     "DatabaseUnavailable",
     "ReferencedRowDeleted",
+    "RowLocked",
     "Transaction",
     "Unstorable",
     "cannot_connect",
@@ -58,7 +59,6 @@ _LOST = (OSError, TimeoutError, *_UNUSABLE)
 # `_SERVER_SETTINGS`.
 _UNAVAILABLE = (
     asyncpg.IdleInTransactionSessionTimeoutError,
-    asyncpg.LockNotAvailableError,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
     asyncpg.ReadOnlySQLTransactionError,
@@ -76,6 +76,10 @@ else:
 
 class DatabaseUnavailable(PlaneError):
     """The database did not respond. The statement may or may not have taken effect."""
+
+
+class RowLocked(DatabaseUnavailable):
+    """Another session holds a lock that the statement needs, for longer than it may wait. It had no effect."""
 
 
 class ReferencedRowDeleted(PlaneError):
@@ -233,6 +237,8 @@ class _Use:
 
     async def _translate(self, error: BaseException) -> None:
         """Raise the error of `Database` for an error of the driver, or return."""
+        if isinstance(error, asyncpg.LockNotAvailableError):
+            raise RowLocked(f"another session of the database holds a lock: {error_reason(error)}") from error
         if isinstance(error, (*_LOST, *_UNAVAILABLE)):
             if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
                 await self._database.expire()

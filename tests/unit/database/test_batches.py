@@ -11,7 +11,7 @@ import pytest
 
 from plane.database import batches
 from plane.database.batches import Batcher
-from plane.database.pool import DatabaseUnavailable, Unstorable
+from plane.database.pool import DatabaseUnavailable, RowLocked, Unstorable
 
 Write = Callable[[Sequence[int]], Awaitable[Sequence[int]]]
 
@@ -188,3 +188,37 @@ async def test_concurrent_batches_are_cancelled_with_the_batcher() -> None:
                 await asyncio.sleep(0)
         assert in_flight == [1, 2]
     assert all(future.cancelled() for future in futures)
+
+
+async def test_a_locked_row_fails_only_its_own_item_and_after_the_others() -> None:
+    """A session with an open transaction, for example of a person, holds a lock for as long as it likes."""
+    done: list[int] = []
+
+    async def write(items: Sequence[int]) -> list[int]:
+        if 1 in items:
+            raise RowLocked("canceling statement due to lock timeout")
+        return [item * 10 for item in items]
+
+    async with running(write, spacing_s=0.01) as batcher, asyncio.timeout(10):
+        await batcher.submit(0)
+        futures = [batcher.submit(item) for item in (1, 2, 3)]
+        for future in futures:
+            future.add_done_callback(lambda future: done.append(futures.index(future) + 1))
+        assert await asyncio.gather(*futures[1:]) == [20, 30]
+        with pytest.raises(RowLocked):
+            await futures[0]
+    assert done == [2, 3, 1]
+
+
+async def test_items_do_not_wait_one_by_one_for_a_locked_table() -> None:
+    calls = 0
+
+    async def write(items: Sequence[int]) -> list[int]:
+        nonlocal calls
+        calls += 1
+        raise RowLocked("canceling statement due to lock timeout")
+
+    async with running(write) as batcher, asyncio.timeout(10):
+        results = await asyncio.gather(*(batcher.submit(item) for item in range(50)), return_exceptions=True)
+    assert {type(result) for result in results} == {RowLocked}
+    assert calls == 1 + batches.MAX_LOCKED

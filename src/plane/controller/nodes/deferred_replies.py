@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from plane.database.pool import DatabaseUnavailable, Unstorable
+from plane.database.pool import DatabaseUnavailable, RowLocked, Unstorable
 from plane.transport.node_socket import NodeSocket
 
 __all__ = ["DeferredReplies", "no_reply"]
@@ -28,7 +28,7 @@ log = structlog.get_logger("plane.controller")
 
 
 def no_reply(_: object) -> None:
-    """Send nothing, for messages that are only stored."""
+    """Send nothing, for messages that are only stored, and that the next of their kind replaces."""
 
 
 class DeferredReplies:
@@ -71,9 +71,16 @@ class DeferredReplies:
             # Replies to the messages of one batch are sent together.
             while not self._stored.empty():
                 ready.append(self._stored.get_nowait())
-            messages = [message for each in ready if (message := self._message(*each)) is not None]
-            if messages:
-                await self._socket.send_all(messages)
+            messages: list[Any] = []
+            try:
+                for each in ready:
+                    message = self._message(*each)
+                    if message is not None:
+                        messages.append(message)
+            finally:
+                # Also if one was not stored, which ends the connection: the results of others are valid.
+                if messages:
+                    await self._socket.send_all(messages)
 
     def _message(self, stored: asyncio.Future[Any], reply: Callable[[Any], Any]) -> Any:
         """Return the message to send now that ``stored`` is done; None: nothing."""
@@ -82,6 +89,11 @@ class DeferredReplies:
             raise DatabaseUnavailable("the controller is stopping")
         try:
             return reply(stored.result())
+        except RowLocked:
+            if reply is no_reply:
+                # The next heartbeat makes up for it. Without a connection the node could not do anything else either.
+                return None
+            raise
         except Unstorable as error:
             log.warning("message of a node cannot be stored", peer=self._socket.peer.name, error=str(error))
             return None
