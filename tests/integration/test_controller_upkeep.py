@@ -85,6 +85,23 @@ async def test_only_the_controller_with_the_lock_reaps(postgres_url: str) -> Non
         assert await reap(db) == 1
 
 
+async def test_a_locked_backend_keeps_no_other_from_being_reaped(postgres_url: str) -> None:
+    async with upkeep(postgres_url) as (api, db, connection):
+        async with obedient_drone(api.base, "dr-lost"):
+            locked, other = [(await api.connect(spawn_config=IMAGE))["backend_id"] for _ in range(2)]
+        await connection.execute("UPDATE drone SET last_heartbeat = now() - interval '121 seconds'")
+        async with connection.transaction():
+            await connection.execute("SELECT FROM backend WHERE id = $1 FOR UPDATE", locked)
+            # The controller may be first.
+            async with asyncio.timeout(10):
+                while (await status_of(api, other))["status"] != "terminated":
+                    await reap(db)
+            assert (await status_of(api, locked))["status"] != "terminated"
+        async with asyncio.timeout(10):
+            while (await status_of(api, locked))["status"] != "terminated":
+                await reap(db)
+
+
 async def test_drone_without_any_heartbeat_is_lost(postgres_url: str) -> None:
     async with upkeep(postgres_url) as (api, db, connection):
         async with obedient_drone(api.base):

@@ -6,7 +6,7 @@ SELECT pg_try_advisory_xact_lock($1) AS mine;
 -- Up to $4 backends that are not terminated, and whose drone has been silent for more than $1 seconds, or that have
 -- been scheduled for more than $2 seconds, or whose key is missing or has been expired for $5 seconds without a hard
 -- termination order in the last $6 seconds. $3: seconds from a key's hard deadline on the drone to its expiry. Backends
--- that may be lost come first.
+-- that may be lost come first. Locked ones are skipped, and the others locked.
 WITH clock AS (
     SELECT plane_now() AS now
 ), drones AS (
@@ -46,7 +46,7 @@ JOIN backend b ON b.id = suspect.id
 JOIN drones ON drones.id = b.drone_id
 LEFT JOIN backend_key k ON k.id = b.id
 ORDER BY drones.last_seen, past_hard_deadline DESC, spawn_acknowledged DESC
-LIMIT $4;
+LIMIT $4 FOR NO KEY UPDATE OF b SKIP LOCKED;
 
 -- name: resend_spawn_actions
 -- Marks the spawn actions of backends $1 as unacknowledged and notifies their drones' controllers again.
