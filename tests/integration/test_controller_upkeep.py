@@ -14,7 +14,7 @@ from harness.controllers import Api, controller_api
 from harness.fake_node import fake_drone, obedient_drone
 from harness.sql import WAITING_FOR_THIS_SESSION
 from plane.controller.upkeep.reaper import reap
-from plane.database import cleanup
+from plane.database import cleanup, lost_backends
 from plane.database.backends import StateChange, record_states
 from plane.database.pool import Database, ReferencedRowDeleted, open_database
 from plane.decisions.backends.idle_sweep import SweepCandidate
@@ -100,6 +100,23 @@ async def test_a_locked_backend_keeps_no_other_from_being_reaped(postgres_url: s
         async with asyncio.timeout(10):
             while (await status_of(api, locked))["status"] != "terminated":
                 await reap(db)
+
+
+async def test_a_controller_reaps_although_another_ones_lock_is_stuck(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process of the server that is stopped keeps its locks."""
+    async with upkeep(postgres_url) as (api, db, connection), sql(postgres_url) as stuck:
+        async with obedient_drone(api.base):
+            await api.connect(spawn_config=IMAGE)
+        async with stuck.transaction():
+            await stuck.execute("SELECT pg_advisory_xact_lock($1)", lost_backends.ADVISORY_LOCK)
+            await connection.execute("UPDATE drone SET last_heartbeat = now() - interval '200 seconds'")
+            assert await reap(db) == 0
+            monkeypatch.setattr(lost_backends, "HOLDER_STUCK_AFTER_S", 0.0)
+            async with asyncio.timeout(10):
+                while not await connection.fetchval("SELECT count(*) FROM backend WHERE last_status = 'terminated'"):
+                    await reap(db)
 
 
 async def test_drone_without_any_heartbeat_is_lost(postgres_url: str) -> None:

@@ -25,13 +25,15 @@ __all__ = ["PAGE", "resend_spawns", "suspects", "try_lock"]
 PAGE = 500
 # An arbitrary number that no other program on the database uses.
 ADVISORY_LOCK = 0x504C_414E_4552
+# Longer than a controller's transaction may take: the server's process that holds the lock is stopped, or hangs.
+HOLDER_STUCK_AFTER_S = 30.0
 
 _SQL = statements("lost_backends")
 
 
 async def try_lock(db: Transaction) -> bool:
     """Try to become the one controller that reaps, until the transaction ends."""
-    rows = await db.fetch(_SQL["try_reaper_lock"], ADVISORY_LOCK)
+    rows = await db.fetch(_SQL["try_reaper_lock"], ADVISORY_LOCK, HOLDER_STUCK_AFTER_S)
     mine: bool = rows[0]["mine"]
     return mine
 

@@ -1,6 +1,12 @@
 -- name: try_reaper_lock
--- Only one controller reaps at a time: true if this transaction got the lock.
-SELECT pg_try_advisory_xact_lock($1) AS mine;
+-- Only one controller reaps at a time: true if this transaction got the lock $1, or if that is held by a transaction that
+-- began more than $2 seconds ago. The lock only saves work.
+SELECT pg_try_advisory_xact_lock($1) OR EXISTS (
+    SELECT FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+    WHERE l.locktype = 'advisory' AND l.granted AND a.datname = current_database()
+        AND l.classid = ($1::bigint >> 32)::oid AND l.objid = ($1::bigint & 4294967295)::oid
+        AND a.xact_start < now() - make_interval(secs => $2)
+) AS mine;
 
 -- name: suspect_backends
 -- Up to $4 backends that are not terminated, and whose drone has been silent for more than $1 seconds, or that have
