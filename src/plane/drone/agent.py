@@ -125,9 +125,10 @@ class Agent:
     async def _send_events(self, socket: DroneSocket, outbox: asyncio.Queue[BackendEvent], listener: Listener) -> None:
         # Registered in this task, because the other tasks must proceed while the disk does not respond.
         await self._store.register_listener(listener)
-        # The database may have lost states that were acknowledged. Controllers ignore those that they know.
-        for backend_id, run in (await self._store.active_runs()).items():
-            listener(BackendEvent(REPORTED_AGAIN, backend_id, run.state, self._clock.now()))
+        if socket.peer.supports(Extension.STATES):
+            # The database may have lost states that were acknowledged. Controllers ignore those that they know.
+            for backend_id, run in (await self._store.active_runs()).items():
+                listener(BackendEvent(REPORTED_AGAIN, backend_id, run.state, self._clock.now()))
         while True:
             await socket.send(MessageFromDrone(backend_event=await outbox.get()))
 

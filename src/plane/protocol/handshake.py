@@ -11,17 +11,19 @@ __all__ = ["DroneIdentity", "Extension", "Handshake", "Version"]
 
 
 class Extension(enum.StrEnum):
-    """A message that Plane 0.5.5 does not have. It is sent only to peers whose handshake lists the extension.
+    """A message that Plane 0.5.5 does not have or expect. It is sent only to peers whose handshake lists the extension.
 
     ``STOPPING``: a drone accepts no more backends. ``LOGS``: a controller requests a backend's output from a drone.
     ``REVOCATION``: a controller notifies a proxy of revoked tokens. ``ROUTES``: a proxy requests several routes in one
-    message, and a controller responds in the same way.
+    message, and a controller responds in the same way. ``STATES``: a drone reports states once more that were
+    acknowledged, in events with the id 0.
     """
 
     STOPPING = "stopping"
     LOGS = "logs"
     REVOCATION = "revocation"
     ROUTES = "routes"
+    STATES = "states"
 
 
 class Version(msgspec.Struct, frozen=True):

@@ -51,6 +51,9 @@ class Socket:
         while (message := await self.to_send.get()) is not None:
             yield message
 
+    def events(self) -> list[BackendEvent]:
+        return [content for content in self.received if isinstance(content, BackendEvent)]
+
     def acknowledged(self) -> list[str]:
         return [content.action_id for content in self.received if type(content).__name__ == "AckAction"]
 
@@ -134,23 +137,30 @@ async def test_a_stopping_drone_tells_only_controllers_with_the_extension() -> N
             await session
 
 
-async def test_a_new_connection_receives_the_acknowledged_states_of_live_backends_again() -> None:
+@pytest.mark.parametrize(("extensions", "again"), [((), []), ((Extension.STATES,), ["live", "new"])])
+async def test_a_controller_with_the_extension_receives_the_states_of_live_backends_again(
+    extensions: tuple[Extension, ...], again: list[str]
+) -> None:
     """The database may have lost them since: restored from a copy, or failed over to a standby that lagged behind."""
     async with open_state_store(None) as store:
         clock = aged_clock()
         recorder = EventRecorder(store, clock)
         backends = BackendManager(store, recorder, clock, "127.0.0.1", FakeEnforcer(), MemoryRuntime())
-        await recorder.record("live", Ready(address="127.0.0.1:1"))
+        ready = Ready(address="127.0.0.1:1")
+        await recorder.record("live", ready)
         await recorder.record("ended", Terminated(last_status=BackendStatus.READY))
         await store.ack_events(await unacknowledged(store))
-        socket = Socket()
+        await recorder.record("new", ready)
+        socket = Socket(*extensions)
         agent = Agent(store, recorder, backends, clock)
         session = asyncio.create_task(agent.run_session(cast(DroneSocket, socket)))
-        await until(lambda: any(isinstance(content, BackendEvent) for content in socket.received))
+        await until(lambda: len(socket.events()) == 1 + len(again))
         socket.to_send.put_nowait(None)
         await session
-        reported = [content for content in socket.received if isinstance(content, BackendEvent)]
-        assert [(event.backend_id, event.state) for event in reported] == [("live", Ready(address="127.0.0.1:1"))]
+        assert [(event.backend_id, event.state) for event in socket.events() if event.event_id > 0] == [("new", ready)]
+        assert [(event.backend_id, event.state) for event in socket.events() if event.event_id == 0] == [
+            (backend, ready) for backend in again
+        ]
 
 
 class Stalled(Socket):

@@ -78,7 +78,7 @@ async def _handle(request: web.Request) -> web.StreamResponse:
             logs = LogRelay(context, socket, logs_wanted)
             await _serve(context, socket, registration, ordered, logs)
 
-    extensions = (Extension.STOPPING, Extension.LOGS)
+    extensions = (Extension.STOPPING, Extension.LOGS, Extension.STATES)
     return await serve_node(request, NodeKind.DRONE, MessageFromDrone, serve, extensions=extensions, register=register)
 
 
