@@ -84,6 +84,8 @@ def test_the_tests_of_the_sources_pass(packages: Path, tmp_path: Path) -> None:
     tests += [f"tests/acceptance/test_{name}.py" for name in PROGRAM_TESTS]
     tests += [f"--deselect=tests/unit/{name}" for name in LEFT_OUT]
     options = ["-q", "-p", "no:cacheprovider", "-W", WARNING, "--basetemp", str(tmp_path / "tests")]
+    # As all others: in parallel, and in CI once more after a failure (docs/decisions/0019-reruns.md).
+    options += ["-n", "2", *(["--reruns", "1"] if os.environ.get("CI") else [])]
     command = [sys.executable, "-m", "pytest", *options, *tests]
     # A worker of a parallel run has told its children by variables that they are one.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}

@@ -417,7 +417,7 @@ async def test_the_overview_counts_starts_ends_and_failures(postgres_url: str) -
         assert "2 of 3 ends" in (await visitor.get("/console")).text
 
 
-async def test_a_database_that_does_not_respond_is_an_error_page_and_a_notice(postgres_url: str) -> None:
+async def test_a_table_that_is_locked_is_an_error_page_and_a_notice(postgres_url: str) -> None:
     async with controller_api(postgres_url) as api, console_visitor(api.base) as visitor:
         blocker = await asyncpg.connect(postgres_url)
         try:
@@ -425,9 +425,9 @@ async def test_a_database_that_does_not_respond_is_an_error_page_and_a_notice(po
                 await blocker.execute("LOCK TABLE node IN ACCESS EXCLUSIVE MODE")
                 page = await visitor.get("/console/drones")
                 assert page.status == 503
-                assert "the database does not respond" in page.text
+                assert "another session of the database holds a lock" in page.text
                 assert "<h1>Not available</h1>" in page.text
-                await visitor.events("/console/live/drones", "Not up to date: the database does not respond")
+                await visitor.events("/console/live/drones", "Not up to date: another session of the database holds")
         finally:
             await blocker.close()
         assert (await visitor.get("/console/drones")).status == 200

@@ -17,6 +17,7 @@ are defined where they are raised; ``tests/unit/protocol/test_errors.py`` compar
             UnexpectedResponse
         ConfigurationError
         DatabaseUnavailable
+            RowLocked
         DeadlinesNotEnforced
         EventTooLarge
         FileSystemHangs
