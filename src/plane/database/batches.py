@@ -209,8 +209,7 @@ class Batcher(Generic[In, Out]):
                 await self._write_batch([entry])
         else:
             for (_, future, _), result in zip(batch, results, strict=True):
-                if not future.done():
-                    future.set_result(result)
+                _succeed(future, result)
 
     async def _write_unlocked(self, batch: list[_Entry[In, Out]], reason: str) -> None:
         """Execute those items of a batch that do not need the lock. The others fail after them.
@@ -219,21 +218,26 @@ class Batcher(Generic[In, Out]):
         """
         log.warning("rows are locked; executing a batch one by one", size=len(batch), error=reason)
         locked: list[_Entry[In, Out]] = []
-        for entry in batch:
-            if len(locked) < MAX_LOCKED:
-                try:
-                    (result,) = await self._write([entry[0]])
-                except RowLocked:
-                    locked.append(entry)
-                except Exception as error:
-                    _fail(entry[1], error)
-                else:
-                    if not entry[1].done():
-                        entry[1].set_result(result)
-            else:
+        for place, entry in enumerate(batch):
+            if len(locked) == MAX_LOCKED:
+                locked += batch[place:]
+                break
+            item, future, _ = entry
+            try:
+                (result,) = await self._write([item])
+            except RowLocked:
                 locked.append(entry)
+            except Exception as error:
+                _fail(future, error)
+            else:
+                _succeed(future, result)
         for _, future, _ in locked:
             _fail(future, RowLocked(reason))
+
+
+def _succeed(future: asyncio.Future[Out], result: Out) -> None:
+    if not future.done():
+        future.set_result(result)
 
 
 def _fail(future: asyncio.Future[Out], error: Exception) -> None:
